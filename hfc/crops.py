@@ -1,0 +1,213 @@
+"""Regions to crops: the only reader of images.
+
+Dimensions: B crops a batch, S side of a crop in pixels.
+"""
+
+import io
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hfc.errors import ImageError
+from hfc.regions import Regions
+
+Bytes = NDArray[np.uint8]
+AHEAD = 3  # batches decoded ahead of the backbone: enough to hide a slow image, few enough to bound memory
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How a region becomes a square crop."""
+
+    size: int
+    """S, in pixels."""
+    resize: str
+    """squash (change the aspect ratio), pad (fit inside, fill the rest) or center-crop (fill, cut the rest)."""
+    margin: float
+    """Context added on each side of a box, as a fraction of that side's length."""
+    fill: tuple[int, int, int]
+    """RGB of padding; the backbone's mean colour, so that padding is zero after normalisation."""
+
+
+@dataclass
+class Batch:
+    """Decoded crops of consecutive rows of one shard."""
+
+    shard: int
+    rows: list[int] = field(default_factory=list)
+    """Rows of the regions that could be decoded, in order."""
+    crops: Bytes = field(default_factory=lambda: np.empty((0, 0, 0, 3), dtype=np.uint8))
+    """(B, S, S, 3) RGB, row for row."""
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    """Row and reason of each region that could not be decoded."""
+    last: bool = False
+    """Whether this ends its shard."""
+    read_s: float = 0.0
+    decode_s: float = 0.0
+
+
+def stream_crops(
+    regions: Regions,
+    shards: Iterable[tuple[int, range]],
+    settings: CropSettings,
+    *,
+    batch_size: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """Decode the regions of some shards in threads, a bounded number of batches ahead.
+
+    A batch never spans two shards. An image that cannot be decoded is a failure of its row, never a substitute.
+
+    Args:
+        regions: the table the rows index.
+        shards: number and rows of each shard, taken up as the stream gets there.
+        settings: how a region becomes a crop.
+        batch_size: crops a batch at most.
+        workers: decoding threads; Pillow releases the interpreter while it decodes and resizes.
+
+    Yields:
+        The batches of the shards, in order.
+    """
+    pieces = (
+        (shard, rows[start : start + batch_size], start + batch_size >= len(rows))
+        for shard, rows in shards
+        for start in range(0, len(rows), batch_size)
+    )
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        queue: deque[tuple[Batch, Sequence[int], list[Future[_Decoded]]]] = deque()
+        try:
+            for shard, rows, last in pieces:
+                futures = [pool.submit(_decode, regions, row, settings) for row in rows]
+                queue.append((Batch(shard, last=last), rows, futures))
+                if len(queue) > AHEAD:
+                    yield _collect(*queue.popleft(), settings.size)
+            while queue:
+                yield _collect(*queue.popleft(), settings.size)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _Decoded:
+    crop: Bytes | None
+    reason: str
+    read_s: float
+    decode_s: float
+
+
+def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
+    started = time.perf_counter()
+    opened = started
+    try:
+        content = (regions.root / str(regions.path[row])).read_bytes()
+        opened = time.perf_counter()
+        crop, reason = crop_image(content, regions.box[row], settings), ""
+    except OSError as error:
+        crop, reason = None, f"cannot read the file: {error.strerror or error}"
+    except ImageError as error:
+        crop, reason = None, str(error)
+    except ValueError as error:  # a path with a NUL byte
+        crop, reason = None, f"cannot read the file: {error}"
+    return _Decoded(crop, reason, opened - started, time.perf_counter() - opened)
+
+
+def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[_Decoded]], size: int) -> Batch:
+    batch.crops = np.empty((len(rows), size, size, 3), dtype=np.uint8)
+    for row, future in zip(rows, futures, strict=True):
+        decoded = future.result()
+        batch.read_s += decoded.read_s
+        batch.decode_s += decoded.decode_s
+        if decoded.crop is None:
+            batch.failures.append((row, decoded.reason))
+        else:
+            batch.crops[len(batch.rows)] = decoded.crop
+            batch.rows.append(row)
+    batch.crops = batch.crops[: len(batch.rows)]
+    return batch
+
+
+def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings) -> Bytes:
+    """One region as a square crop, bicubic with antialiasing.
+
+    The EXIF orientation is applied first, so boxes refer to the upright image. Transparent pixels are put on white; an
+    animation gives its first frame.
+
+    Args:
+        content: an encoded image.
+        box: (4,) corners x1 y1 x2 y2 in pixels, clipped to the image after the margin is added; NaN = whole image.
+        settings: how the region becomes square.
+
+    Returns:
+        (S, S, 3) RGB.
+
+    Raises:
+        ImageError: not an image, a damaged one, or a box without area inside it.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            image = _to_rgb(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(_reason(content, error)) from error
+    return _to_square(image, _clip(box, image.size, settings.margin), settings)
+
+
+def _reason(content: bytes, error: Exception) -> str:
+    if not content:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image in a known format"
+    return f"damaged image: {error}"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit gray: keep the high byte
+        return Image.fromarray((np.asarray(image, dtype=np.int32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _clip(box: NDArray[np.float32], size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
+    """The box with its margin, inside the image."""
+    width, height = size
+    if np.isnan(box).all():
+        return 0.0, 0.0, float(width), float(height)
+    x1, y1, x2, y2 = (float(corner) for corner in box)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} is not four finite numbers")
+    if x2 <= x1 or y2 <= y1:
+        raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} has no area; expected x1 < x2 and y1 < y2")
+    dx, dy = margin * (x2 - x1), margin * (y2 - y1)
+    left, top = max(x1 - dx, 0.0), max(y1 - dy, 0.0)
+    right, bottom = min(x2 + dx, float(width)), min(y2 + dy, float(height))
+    if right <= left or bottom <= top:
+        raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies outside the image of {width} x {height} pixels")
+    return left, top, right, bottom
+
+
+def _to_square(image: Image.Image, box: tuple[float, float, float, float], settings: CropSettings) -> Bytes:
+    size = settings.size
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if settings.resize == "pad":
+        scale = size / max(width, height)
+        inner = max(round(width * scale), 1), max(round(height * scale), 1)
+        square = Image.new("RGB", (size, size), settings.fill)
+        resized = image.resize(inner, Image.Resampling.BICUBIC, box=box)
+        square.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return np.asarray(square)
+    if settings.resize == "center-crop":
+        side = min(width, height)
+        left, top = left + (width - side) / 2, top + (height - side) / 2
+        box = left, top, left + side, top + side
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))

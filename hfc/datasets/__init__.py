@@ -1,0 +1,26 @@
+"""Data sets, each read into the one table of regions. To add one: a module here and a line in `read_regions`."""
+
+from pathlib import Path
+
+from hfc.datasets import deepfashion, folders, manifest
+from hfc.errors import DatasetError
+from hfc.regions import Regions
+
+
+def read_regions(source: Path, *, split_seed: int, val_fraction: float, test_fraction: float) -> Regions:
+    """The regions of a data set, whose kind is recognised from what lies at `source`.
+
+    Args:
+        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree.
+        split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
+
+    Raises:
+        DatasetError: nothing readable there; the message names file and row.
+    """
+    if source.is_file():
+        return manifest.read(source)
+    if not source.is_dir():
+        raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")
+    if deepfashion.recognise(source):
+        return deepfashion.read(source)
+    return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)

@@ -1,0 +1,204 @@
+"""DeepFashion, Category and Attribute Prediction benchmark (Liu et al., CVPR 2016), in its own layout.
+
+`Anno/` or `Anno_coarse/` hold one file a kind of annotation, joined by image name; `Anno_fine/` holds a smaller,
+row-aligned set. Rows are padded with any run of blanks.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.config import SPLITS
+from hfc.errors import DatasetError
+from hfc.regions import Regions, strings
+
+CATEGORIES = 50
+MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
+IMAGE_ROOTS = ("Img", ".", "Img/img-001", "img")
+
+Rows = list[list[str]]
+
+
+def recognise(source: Path) -> bool:
+    """Whether a folder is a DeepFashion root, or the Anno_fine folder of one."""
+    return source.name == "Anno_fine" or any(
+        (source / name).is_dir() for name in ("Anno", "Anno_coarse", "Anno_fine", "Eval")
+    )
+
+
+def read(source: Path) -> Regions:
+    """The regions of a DeepFashion root.
+
+    The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine folder
+    itself, the fine-grained split.
+
+    Raises:
+        DatasetError: a file is missing or breaks its format; the message names file and row.
+    """
+    fine = source.name == "Anno_fine"
+    root = source.resolve().parent if fine else source
+    coarse = next((root / name for name in ("Anno", "Anno_coarse") if (root / name).is_dir()), None)
+    if fine or (coarse is None and (root / "Anno_fine").is_dir()):
+        return _read_fine(root, root / "Anno_fine")
+    return _read_benchmark(root, coarse or root / "Anno")
+
+
+def _read_benchmark(root: Path, annotations: Path) -> Regions:
+    names = _read_categories(annotations)
+    category_file = annotations / "list_category_img.txt"
+    categories = _read_table(category_file, 2)
+    images = [row[0] for row in categories]
+    _refuse_repeats(category_file, images)
+    labels = _labels(category_file, [row[1] for row in categories], names, first_row=3)
+    boxes = _aligned(annotations / "list_bbox.txt", 5, images)
+    box = _boxes(annotations / "list_bbox.txt", boxes, first_row=3)
+    partition_file = root / "Eval" / "list_eval_partition.txt"
+    splits = [row[0] for row in _aligned(partition_file, 2, images)]
+    for number, split in enumerate(splits):
+        if split not in SPLITS:
+            raise DatasetError(
+                f"{partition_file}: image {images[number]}: expected train, val or test, found {split!r}"
+            )
+    return _regions(root, images, box, labels, splits, "DeepFashion")
+
+
+def _read_fine(root: Path, annotations: Path) -> Regions:
+    names = _read_categories(annotations)
+    images: list[str] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    boxes: list[NDArray[np.float32]] = []
+    for split in SPLITS:
+        files = [annotations / f"{split}{suffix}.txt" for suffix in ("", "_cate", "_bbox")]
+        tables = [[line.split() for line in _read_lines(file)] for file in files]
+        for file, table, width in zip(files, tables, (1, 1, 4), strict=True):
+            if len(table) != len(tables[0]):
+                raise DatasetError(f"{file}: expected {len(tables[0])} rows as in {files[0].name}, found {len(table)}")
+            _check_width(file, table, width, first_row=1)
+        images += [row[0] for row in tables[0]]
+        labels += _labels(files[1], [row[0] for row in tables[1]], names, first_row=1)
+        boxes.append(_boxes(files[2], tables[2], first_row=1))
+        splits += [split] * len(tables[0])
+    _refuse_repeats(annotations, images)
+    return _regions(root, images, np.concatenate(boxes), labels, splits, "DeepFashion, fine-grained split")
+
+
+def _regions(
+    root: Path, images: list[str], box: NDArray[np.float32], labels: list[str], splits: list[str], origin: str
+) -> Regions:
+    if not images:
+        raise DatasetError(f"{root}: the annotations list no images")
+    marker = root / MARKER
+    if marker.is_file():
+        drawn = json.loads(marker.read_text("utf-8"))
+        origin = f"drawn sample ({drawn.get('images')} pictures, seed {drawn.get('seed')})"
+    return Regions(
+        root=_image_root(root, images),
+        origin=origin,
+        id=strings(images),
+        path=strings(images),
+        box=box,
+        label=strings(labels),
+        split=strings(splits),
+    )
+
+
+def _image_root(root: Path, images: Sequence[str]) -> Path:
+    """The folder that image names start from: downloads differ, so look for the first few images."""
+    for candidate in IMAGE_ROOTS:
+        if any((root / candidate / image).is_file() for image in images[:10]):
+            return root / candidate
+    tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
+    raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")
+
+
+def _read_categories(annotations: Path) -> list[str]:
+    file = annotations / "list_category_cloth.txt"
+    names = [row[0] for row in _read_table(file, 2)]
+    if len(names) != CATEGORIES:
+        raise DatasetError(
+            f"{file}: expected the benchmark's {CATEGORIES} categories, found {len(names)}; in the 46-row lists that go "
+            "round the labels after 37 are shifted, so take the file from the original download"
+        )
+    _refuse_repeats(file, names)
+    return names
+
+
+def _read_lines(file: Path) -> list[str]:
+    """The lines of a file, without blank ones at the end."""
+    try:
+        return file.read_text("utf-8").rstrip().splitlines()
+    except FileNotFoundError:
+        raise DatasetError(f"{file}: annotation file is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: cannot read the annotations: {error}") from error
+
+
+def _read_table(file: Path, width: int) -> Rows:
+    """The rows of a file that starts with their number and the column names. Line n of the file is row n."""
+    lines = _read_lines(file)
+    if not lines or not lines[0].strip().isdecimal():
+        raise DatasetError(f"{file}: row 1: expected the number of rows, found {lines[0] if lines else 'nothing'!r}")
+    table = [line.rsplit(maxsplit=width - 1) for line in lines[2:]]
+    if len(table) != int(lines[0]):
+        raise DatasetError(f"{file}: row 1 announces {int(lines[0])} rows, found {len(table)}; download it again")
+    _check_width(file, table, width, first_row=3)
+    return table
+
+
+def _check_width(file: Path, table: Rows, width: int, first_row: int) -> None:
+    for number, row in enumerate(table, first_row):
+        if len(row) != width:
+            raise DatasetError(f"{file}: row {number}: expected {width} columns, found {len(row)}: {' '.join(row)!r}")
+
+
+def _aligned(file: Path, width: int, images: list[str]) -> Rows:
+    """The rows of a file without their image names, put into the order of `images`."""
+    table = _read_table(file, width)
+    if [row[0] for row in table] != images:
+        found = {}
+        for number, row in enumerate(table, 3):
+            if found.setdefault(row[0], row) != row:
+                raise DatasetError(f"{file}: row {number}: {row[0]} was listed before, with other values")
+        if missing := next((image for image in images if image not in found), None):
+            raise DatasetError(f"{file}: has no row for {missing}, which list_category_img.txt names")
+        table = [found[image] for image in images]
+    return [row[1:] for row in table]
+
+
+def _refuse_repeats(file: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        repeated = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DatasetError(f"{file}: {repeated} is listed twice; expected one row each")
+
+
+def _labels(file: Path, numbers: list[str], names: list[str], first_row: int) -> list[str]:
+    by_number = {str(number): name for number, name in enumerate(names, 1)}
+    labels = [by_number.get(number.lstrip("0"), "") for number in numbers]
+    if "" in labels:
+        row = labels.index("")
+        raise DatasetError(
+            f"{file}: row {row + first_row}: unknown category, expected 1 to {len(names)}, found {numbers[row]!r}"
+        )
+    return labels
+
+
+def _boxes(file: Path, rows: Rows, first_row: int) -> NDArray[np.float32]:
+    try:
+        flat = [float(cell) for row in rows for cell in row]
+    except ValueError:
+        number, bad = next((n, row) for n, row in enumerate(rows, first_row) if not all(map(_is_number, row)))
+        raise DatasetError(f"{file}: row {number}: expected x1 y1 x2 y2 in pixels, found {' '.join(bad)!r}") from None
+    return np.array(flat, dtype=np.float32).reshape(-1, 4)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""A folder tree of images: `split/label/*.jpg`, or `label/*.jpg` with a split drawn by seed, stratified by label."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from hfc.config import SPLITS
+from hfc.errors import DatasetError
+from hfc.regions import Regions, strings
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
+    """The regions of a folder tree, one whole image each; the id is the path.
+
+    Args:
+        root: holds one folder a label, or the folders train, val and test with one folder a label each.
+        seed, val_fraction, test_fraction: how labels without a split are split.
+
+    Raises:
+        DatasetError: no images, images outside the label folders, or only some of the folders are splits.
+    """
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = [folder.name for folder in folders if folder.name in SPLITS]
+    if splits and len(splits) < len(folders):
+        other = next(folder.name for folder in folders if folder.name not in SPLITS)
+        raise DatasetError(f"{root}: expected only the folders train, val and test beside {splits[0]}, found {other}")
+    if not splits and any(_images(sub) for folder in folders for sub in folder.iterdir() if sub.is_dir()):
+        raise DatasetError(
+            f"{root}: expected label/*.jpg or split/label/*.jpg with the splits train, val and test, "
+            f"found the folders {', '.join(folder.name for folder in folders[:5])}"
+        )
+    paths: list[str] = []
+    labels: list[str] = []
+    split: list[str] = []
+    for folder in folders:
+        for label_folder in sorted(p for p in folder.iterdir() if p.is_dir()) if splits else [folder]:
+            images = [path.relative_to(root).as_posix() for path in _images(label_folder)]
+            paths += images
+            labels += [label_folder.name] * len(images)
+            split += (
+                [folder.name] * len(images)
+                if splits
+                else _draw_split(len(images), label_folder.name, seed, val_fraction, test_fraction)
+            )
+    if not paths:
+        raise DatasetError(f"{root}: expected images under label/ or split/label/, found none")
+    return Regions(
+        root=root,
+        origin=f"folder tree {root.resolve().name}",
+        id=strings(paths),
+        path=strings(paths),
+        box=np.full((len(paths), 4), np.nan, dtype=np.float32),
+        label=strings(labels),
+        split=strings(split),
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+
+
+def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
+    """A split for each of a label's images. It depends on this label alone, so a new label moves no other image."""
+    if val_fraction + test_fraction >= 1:
+        raise DatasetError(f"val and test fractions {val_fraction:g} + {test_fraction:g} leave nothing to train on")
+    # A label of three images or more has at least one in every split that was asked for.
+    least = 1 if count >= 3 else 0
+    val = max(round(count * val_fraction), least if val_fraction else 0)
+    test = max(round(count * test_fraction), least if test_fraction else 0)
+    split = np.array(["train"] * count, dtype=object)
+    order = np.random.default_rng([seed, zlib.crc32(label.encode())]).permutation(count)
+    split[order[:test]] = "test"
+    split[order[test : test + val]] = "val"
+    return list(split)

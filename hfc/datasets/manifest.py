@@ -1,0 +1,113 @@
+"""A CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`; several regions an image are allowed."""
+
+import csv
+import difflib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from hfc.config import SPLITS
+from hfc.errors import DatasetError
+from hfc.regions import Regions, strings
+
+REQUIRED = ("path", "label", "split")
+CORNERS = ("x1", "y1", "x2", "y2")
+WHOLE_IMAGE = (math.nan,) * 4
+
+
+def read(file: Path) -> Regions:
+    """The regions a manifest lists.
+
+    Paths are relative to the manifest. Label and split may be blank: unknown. Four blank corners, or no corner columns:
+    the whole image. Without an `id` column the path is the id, so each image may stand there once.
+
+    Raises:
+        DatasetError: the message names file and row.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            column = _columns(file, next(reader, []))
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file}: cannot read the manifest: {error}") from error
+    if not rows:
+        raise DatasetError(f"{file}: expected a row for each region, found only the header")
+    for number, row in rows:
+        if len(row) != len(column):
+            raise DatasetError(f"{file}: row {number}: expected {len(column)} cells, found {len(row)}: {','.join(row)!r}")
+    numbers = [number for number, _ in rows]
+    cells = {name: [row[i].strip() for _, row in rows] for name, i in column.items()}
+    if "x1" in cells:
+        corners = zip(numbers, zip(*(cells[name] for name in CORNERS), strict=True), strict=True)
+        boxes = [_box(file, number, values) for number, values in corners]
+    else:
+        boxes = [WHOLE_IMAGE] * len(rows)
+    for number, path in zip(numbers, cells["path"], strict=True):
+        if not path:
+            raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
+    _check_splits(file, numbers, cells["split"])
+    _check_ids(file, numbers, cells)
+    return Regions(
+        root=file.parent,
+        origin=f"CSV manifest {file.name}",
+        id=strings(cells.get("id", cells["path"])),
+        path=strings(cells["path"]),
+        box=np.array(boxes, dtype=np.float32),
+        label=strings(cells["label"]),
+        split=strings(cells["split"]),
+    )
+
+
+def _columns(file: Path, header: list[str]) -> dict[str, int]:
+    names = [name.strip() for name in header]
+    given = set(names)
+    corners = given & set(CORNERS)
+    if not given.issuperset(REQUIRED) or len(given) < len(names) or (corners and corners != set(CORNERS)):
+        raise DatasetError(
+            f"{file}: row 1: expected the columns path,label,split and optionally id and x1,y1,x2,y2, "
+            f"found {','.join(names)!r}"
+        )
+    return {name: i for i, name in enumerate(names)}
+
+
+def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:
+    if not any(cells):
+        return WHOLE_IMAGE
+    try:
+        box = tuple(float(cell) for cell in cells)
+        if all(map(math.isfinite, box)):
+            return box
+    except ValueError:
+        pass
+    raise DatasetError(
+        f"{file}: row {number}: expected four corners x1,y1,x2,y2 in pixels or none, found {','.join(cells)!r}"
+    )
+
+
+def _check_splits(file: Path, numbers: list[int], splits: list[str]) -> None:
+    for number, split in zip(numbers, splits, strict=True):
+        if split and split not in SPLITS:
+            near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise DatasetError(
+                f"{file}: row {number}: expected the split train, val or test (or blank), found {split!r}{hint}"
+            )
+
+
+def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:
+    """Ids are unique; without ids, so are paths."""
+    key = "id" if "id" in cells else "path"
+    first: dict[str, int] = {}
+    for row, value in enumerate(cells[key]):
+        if not value:
+            raise DatasetError(f"{file}: row {numbers[row]}: expected an id, found nothing")
+        before = first.setdefault(value, row)
+        if before == row:
+            continue
+        same_box = all(cells[name][row] == cells[name][before] for name in CORNERS if name in cells)
+        what = f"{key} {value} was listed before, in row {numbers[before]}"
+        if key == "path" and not same_box:
+            raise DatasetError(f"{file}: row {numbers[row]}: {what}, with another box; add an id column to tell them apart")
+        raise DatasetError(f"{file}: row {numbers[row]}: {what}; list each region once")

@@ -1,0 +1,9 @@
+"""Who runs which shard, and nothing else. An engine knows callables only; to add one: a module here and a line below."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from hfc.engines import local
+
+Engine = Callable[[Sequence[int], Callable[[Iterable[int]], None]], None]
+
+ENGINES: Mapping[str, Engine] = {"local": local.run}

@@ -1,0 +1,55 @@
+"""What can go wrong, as a tree of exceptions.
+
+    HfcError                     anything a user can mend; the command line prints its one line and exits with 1
+    ├── ConfigError              a setting that does not exist or cannot have this value
+    ├── DatasetError             annotations, manifests and folder trees that cannot be read as a data set
+    │   └── ImageError           one image, or the box in it, cannot become a crop (recorded, never fatal)
+    ├── HierarchyError           a category tree that is not one, or does not fit the labels
+    ├── EncoderError             a backbone or its weights
+    ├── StoreError               a feature cache that cannot be read or written
+    │   ├── StaleStoreError      it was made under other settings
+    │   └── IncompleteStoreError extraction did not finish
+    └── RunError                 a training run or its folder
+
+A message names the file and row, what was expected, what was found, and what to do next, in one line.
+"""
+
+
+class HfcError(Exception):
+    """Base of every error a user can mend."""
+
+
+class ConfigError(HfcError):
+    """A setting that does not exist or cannot have this value."""
+
+
+class DatasetError(HfcError):
+    """Annotations, a manifest or a folder tree that cannot be read as a data set."""
+
+
+class ImageError(DatasetError):
+    """An image, or the box in it, that cannot become a crop."""
+
+
+class HierarchyError(HfcError):
+    """A category tree that is not a tree, or does not fit the labels at hand."""
+
+
+class EncoderError(HfcError):
+    """A backbone that does not exist, or weights that cannot be had or do not fit it."""
+
+
+class StoreError(HfcError):
+    """A feature cache that cannot be read or written."""
+
+
+class StaleStoreError(StoreError):
+    """A feature cache made under other settings than those asked for."""
+
+
+class IncompleteStoreError(StoreError):
+    """A feature cache whose extraction did not finish."""
+
+
+class RunError(HfcError):
+    """A training run, or its folder, that cannot be used."""

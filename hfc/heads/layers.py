@@ -1,0 +1,60 @@
+"""What heads are made of.
+
+Dimensions: B batch, D features.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Prediction(NamedTuple):
+    """What a head says of a batch, as probabilities."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h): each level's own output, coarse to fine."""
+    final: Tensor
+    """(B, C): P_final over the leaves."""
+
+
+class Standardise(nn.Module):
+    """(x − mean)/std with statistics of the training split, kept inside the model so that it takes raw features."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """Take over statistics, both (D,); a feature that never varies is only centred."""
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) to (B, D)."""
+        return (features - self.mean) / self.std
+
+
+class Block(nn.Module):
+    """The paper's activation layer: dropout(batchnorm(ReLU(W z + b)) + residual) (Cho et al. 2019, section 4.1).
+
+    The residual is the previous hidden state of the same flow, where its width agrees.
+    """
+
+    def __init__(self, inputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(B, inputs) to (B, width); `residual` is (B, anything), added if it is as wide as the output."""
+        hidden: Tensor = self.norm(torch.relu(self.linear(inputs)))
+        if residual is not None and residual.shape == hidden.shape:
+            hidden = hidden + residual
+        out: Tensor = self.dropout(hidden)
+        return out

@@ -1,0 +1,150 @@
+"""The category tree: levels from coarse to fine, read from CSV.
+
+Dimensions: H levels, C^h nodes on level h, C = C^H leaves.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import HierarchyError
+from hfc.provenance import digest
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """A tree whose leaves all lie at the same depth.
+
+    A node is named by its level and its name: the same name on two levels is two nodes.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    """Names of the H levels, coarse to fine."""
+    nodes: tuple[tuple[str, ...], ...]
+    """Names of the nodes of each level, coarse to fine; the last entry holds the leaves."""
+    ancestors: Ints
+    """(C, H): for each leaf the index of its ancestor on each level; the last column counts 0…C-1."""
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Names of the C leaves."""
+        return self.nodes[-1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of nodes on each level, coarse to fine."""
+        return tuple(len(nodes) for nodes in self.nodes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tree itself: level names, node names and ancestors, but not the tree's own name."""
+        return digest([self.levels, self.nodes, self.ancestors.tolist()])
+
+    @cached_property
+    def distance(self) -> Ints:
+        """(C, C) LCA height d(a, b): levels to climb from leaf a to the lowest common ancestor with leaf b."""
+        differs = self.ancestors[:, None, :] != self.ancestors[None, :, :]
+        return differs.sum(axis=2, dtype=np.int64)
+
+    def index(self, labels: Sequence[str], where: str) -> Ints:
+        """(N,) leaf index of each label.
+
+        Args:
+            labels: N leaf names.
+            where: what holds the labels, for the message.
+
+        Raises:
+            HierarchyError: a label is no leaf of this tree.
+        """
+        position = {leaf: i for i, leaf in enumerate(self.leaves)}
+        if unknown := sorted({label for label in labels if label not in position}):
+            raise HierarchyError(
+                f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}; "
+                f"its leaves are {some(self.leaves)}"
+            )
+        return np.array([position[label] for label in labels], dtype=np.int64)
+
+
+def load_hierarchy(name_or_path: str) -> Hierarchy:
+    """A hierarchy by the name of one that ships with hfc, or from a CSV file.
+
+    The CSV has a header and one row a leaf, its columns from the leaf to the coarsest level:
+    `category,group` or `articleType,subCategory,masterCategory`, any depth.
+
+    Raises:
+        HierarchyError: no such name or file, or the rows are not a tree.
+    """
+    shipped = {Path(f.name).stem: f for f in (resources.files("hfc") / "hierarchies").iterdir()}
+    if name_or_path in shipped:
+        return parse_hierarchy(name_or_path, name_or_path, shipped[name_or_path].read_text("utf-8").splitlines())
+    path = Path(name_or_path)
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise HierarchyError(
+            f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
+    return parse_hierarchy(path.stem, str(path), lines)
+
+
+def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
+    """A hierarchy from the lines of its CSV; `where` names the file in messages."""
+    rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
+    rows = [(number, row) for number, row in rows if any(row)]
+    if len(rows) < 3:
+        raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
+    header = rows[0][1]
+    if "" in header or len(set(header)) < len(header):
+        raise HierarchyError(f"{where}: row 1: expected distinct level names, found {','.join(header)}")
+    paths = []
+    for number, row in rows[1:]:
+        if len(row) != len(header) or "" in row:
+            raise HierarchyError(
+                f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), found {','.join(row)!r}"
+            )
+        paths.append((number, tuple(reversed(row))))
+    _check_tree(where, header[::-1], paths)
+    return _build(name, header[::-1], [path for _, path in paths])
+
+
+def _check_tree(where: str, levels: list[str], paths: list[tuple[int, tuple[str, ...]]]) -> None:
+    """Every leaf once; every node below one parent."""
+    seen: dict[str, int] = {}
+    above: dict[tuple[int, str], tuple[str, ...]] = {}
+    for number, path in paths:
+        if path[-1] in seen:
+            raise HierarchyError(
+                f"{where}: row {number}: leaf {path[-1]} was named before, in row {seen[path[-1]]}; name each leaf once"
+            )
+        seen[path[-1]] = number
+        for h in range(1, len(path)):
+            other = above.setdefault((h, path[h]), path[:h])
+            if other != path[:h]:
+                raise HierarchyError(
+                    f"{where}: row {number}: {levels[h]} {path[h]} stands under {' > '.join(path[:h])} here and under "
+                    f"{' > '.join(other)} above; one node has one parent, so rename one of them"
+                )
+
+
+def _build(name: str, levels: list[str], paths: list[tuple[str, ...]]) -> Hierarchy:
+    nodes = tuple(tuple(dict.fromkeys(path[h] for path in paths)) for h in range(len(levels)))
+    position = [{node: i for i, node in enumerate(names)} for names in nodes]
+    ancestors = np.array([[position[h][node] for h, node in enumerate(path)] for path in paths], dtype=np.int64)
+    return Hierarchy(name=name, levels=tuple(levels), nodes=nodes, ancestors=ancestors)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names and how many more there are, for messages."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

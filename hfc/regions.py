@@ -1,0 +1,57 @@
+"""The table of regions: what every data set yields and every later stage counts its rows by.
+
+Dimension: N regions.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.provenance import digest
+
+Strings = NDArray[np.object_]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """N regions of interest, a row each: an image, a box in it or none, a label and a split."""
+
+    root: Path
+    """The folder that paths are relative to."""
+    origin: str
+    """What kind of data set this is, in words that a report can print."""
+    id: Strings
+    """(N,) unique names of the rows."""
+    path: Strings
+    """(N,) image paths, relative to the root."""
+    box: NDArray[np.float32]
+    """(N, 4) corners x1 y1 x2 y2 in pixels; NaN = the whole image."""
+    label: Strings
+    """(N,) leaf names; "" = unknown."""
+    split: Strings
+    """(N,) train, val or test; "" = unknown."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of identity and geometry (ids, paths, boxes); labels and splits leave it alone."""
+        boxes = np.ascontiguousarray(self.box, dtype="<f4").tobytes().hex()
+        return digest([self.id.tolist(), self.path.tolist(), boxes])
+
+    def spread(self, count: int) -> "Regions":
+        """At most `count` rows, evenly spaced, in their order."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        names = ("id", "path", "box", "label", "split")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def strings(values: list[str]) -> Strings:
+    """A list of Python strings as an object array: no length limit, no padding."""
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = values
+    return array
