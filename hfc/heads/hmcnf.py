@@ -1,0 +1,100 @@
+"""HMCN-F as Cho et al. 2019 build it: a global flow, a local flow that leaves it at every level, outputs over the leaves.
+
+Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C = C^H leaves.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hfc.heads.layers import Block, Prediction, Standardise
+from hfc.losses import LEVEL_LOSSES, probabilities
+
+
+class Logits(NamedTuple):
+    """Outputs of HMCN-F before the sigmoid."""
+
+    local: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine."""
+    leaf: Tensor
+    """(B, C): the global output."""
+
+
+class HMCNF(nn.Module):
+    """The paper's head (section 3.2.1).
+
+    x = block(I_pool);  A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  P_G = σ(W A_G^H + b), over the leaves only;
+    A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G.
+    """
+
+    tasks = ("local", "global")
+    settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "blend")
+
+    def __init__(
+        self,
+        dim: int,
+        ancestors: Tensor,
+        *,
+        reduced: int,
+        width: int,
+        dropout: float,
+        residual: bool,
+        global_input_skip: bool,
+        loss: str,
+        blend: str,
+    ) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            width: width of every hidden state of both flows.
+            dropout: after every hidden layer.
+            residual: add the previous hidden state of the same flow where widths agree.
+            global_input_skip: concatenate x to A_G^H before the global output.
+            loss: bce or softmax.
+            blend: probability or logit: what β blends.
+        """
+        super().__init__()
+        self.residual, self.global_input_skip, self.loss, self.blend = residual, global_input_skip, loss, blend
+        sizes = (ancestors.max(dim=0).values + 1).tolist()
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        inputs = [reduced] + [width + reduced] * (len(sizes) - 1)
+        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
+        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
+        self.local_out = nn.ModuleList(nn.Linear(width, size) for size in sizes)
+        self.global_out = nn.Linear(width + reduced * global_input_skip, len(ancestors))
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        x = self.reduce(self.standardise(features))
+        state = x
+        local = []
+        for h, (flow, branch, out) in enumerate(zip(self.global_flow, self.local_flow, self.local_out, strict=True)):
+            inputs = x if h == 0 else torch.cat([state, x], dim=1)
+            state = flow(inputs, state if self.residual else None)
+            local.append(out(branch(state, state if self.residual else None)))
+        last = torch.cat([state, x], dim=1) if self.global_input_skip else state
+        return Logits(tuple(local), self.global_out(last))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """L_L = Σ_h ε(P_L^h, Y^h) and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
+
+        Args:
+            logits: outputs of `forward`.
+            target: (B, H) index of the true node on each level.
+        """
+        epsilon = LEVEL_LOSSES[self.loss]
+        local = [epsilon(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
+        return {"local": torch.stack(local).sum(), "global": epsilon(logits.leaf.float(), target[:, -1])}
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """P_L^h of every level, and P_final over the leaves."""
+        local = tuple(probabilities(z.float(), self.loss) for z in logits.local)
+        if self.blend == "logit":
+            blended = beta * logits.local[-1].float() + (1 - beta) * logits.leaf.float()
+            return Prediction(local, probabilities(blended, self.loss))
+        return Prediction(local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss))

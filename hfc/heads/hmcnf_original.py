@@ -1,0 +1,113 @@
+"""HMCN-F as Wehrmann et al. 2018 wrote it: outputs over all nodes of the tree, and a loss on hierarchical violations.
+
+Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C leaves, K = Σ_h C^h nodes in all.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hfc.heads.layers import Block, Prediction, Standardise
+from hfc.losses import binary_cross_entropy, hierarchical_violation
+
+
+class Logits(NamedTuple):
+    """Outputs of the original HMCN-F before the sigmoid."""
+
+    local: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine."""
+    nodes: Tensor
+    """(B, K): the global output over all nodes, level after level."""
+
+
+class OriginalHMCNF(nn.Module):
+    """A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  P_F = β [P_L^1; …; P_L^H] + (1−β) P_G, over all nodes.
+
+    x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F.
+    """
+
+    tasks = ("local", "global", "violation")
+    settings = ("width", "dropout", "residual", "violation_weight", "beta")
+    ancestors: Tensor
+    parents: Tensor
+    starts: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        ancestors: Tensor,
+        *,
+        width: int,
+        dropout: float,
+        residual: bool,
+        violation_weight: float,
+        beta: float,
+    ) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            width: width of every hidden state.
+            dropout: after every hidden layer.
+            residual: add the previous hidden state of the same flow where widths agree.
+            violation_weight: λ.
+            beta: β of the P_F that the violation loss looks at.
+        """
+        super().__init__()
+        self.residual, self.violation_weight, self.beta = residual, violation_weight, beta
+        self.sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
+        starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("parents", self._parents(ancestors + starts), persistent=False)
+        self.standardise = Standardise(dim)
+        inputs = [dim] + [width + dim] * (len(self.sizes) - 1)
+        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
+        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in self.sizes)
+        self.local_out = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
+        self.global_out = nn.Linear(width, sum(self.sizes))
+
+    def _parents(self, nodes: Tensor) -> Tensor:
+        """(K − C^1,) the parent of each node below the first level, in the order of the nodes."""
+        parent = torch.zeros(sum(self.sizes), dtype=torch.int64)
+        parent[nodes[:, 1:]] = nodes[:, :-1]
+        return parent[self.sizes[0] :]
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        x = self.standardise(features)
+        state = x
+        local = []
+        for h, (flow, branch, out) in enumerate(zip(self.global_flow, self.local_flow, self.local_out, strict=True)):
+            inputs = x if h == 0 else torch.cat([state, x], dim=1)
+            state = flow(inputs, state if self.residual else None)
+            local.append(out(branch(state, state if self.residual else None)))
+        return Logits(tuple(local), self.global_out(state))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """L_L, L_G over all nodes (the true path is the target) and the weighted violation.
+
+        Args:
+            logits: outputs of `forward`.
+            target: (B, H) index of the true node on each level.
+        """
+        local = [binary_cross_entropy(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
+        nodes = logits.nodes.float()
+        path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
+        blended = self._blend(logits, self.beta)
+        return {
+            "local": torch.stack(local).sum(),
+            "global": nn.functional.binary_cross_entropy_with_logits(nodes, path),
+            "violation": self.violation_weight
+            * hierarchical_violation(blended[:, self.sizes[0] :], blended[:, self.parents]),
+        }
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """The parts of P_F that belong to each level; the last one is ranked."""
+        levels = self._blend(logits, beta).split(self.sizes, dim=1)
+        return Prediction(levels, levels[-1])
+
+    def _blend(self, logits: Logits, beta: float) -> Tensor:
+        local = torch.cat([z.float() for z in logits.local], dim=1).sigmoid()
+        return beta * local + (1 - beta) * logits.nodes.float().sigmoid()

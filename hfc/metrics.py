@@ -1,0 +1,100 @@
+"""What a prediction is worth, flat and in the tree. NumPy only.
+
+Dimensions: N samples, H levels (coarse to fine), C^h nodes on level h, C leaves.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import ConfigError
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+BINS = 15
+
+
+def evaluate(
+    levels: Sequence[Floats], final: Floats, target: Ints, *, names: Sequence[str], ancestors: Ints, topk: Sequence[int]
+) -> dict[str, Any]:
+    """Every metric of one set of predictions, fractions between 0 and 1 unless said otherwise.
+
+    Args:
+        levels: H arrays (N, C^h), each level's own probabilities; the last one is not used, `final` stands for it.
+        final: (N, C) P_final over the leaves.
+        target: (N,) true leaves.
+        names: H level names.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+        topk: the k of top-k accuracy and distance@k.
+
+    Returns:
+        `top{k}`: share of samples whose leaf is among the k most probable.
+        `top1_macro`: top-1 averaged over the classes that occur.
+        `level_accuracy`: by level name, of each level's own most probable node.
+        `hF`: hierarchical F, path read off the predicted leaf (Kiritchenko et al. 2006; root excluded).
+        `distance@{k}`: LCA height, in levels, averaged over the top k.
+        `mistake_severity`: LCA height of the top-1 over errors only; 0 where there are none.
+        `full_path_accuracy`: share of samples whose every level is right on its own.
+        `inconsistency`: share of samples whose levels' own predictions are no path of the tree.
+        `ece`: expected calibration error of P_final normalised over the leaves, 15 equal-width bins.
+
+    Raises:
+        ConfigError: a k larger than the number of leaves.
+    """
+    check_topk(topk, final.shape[1])
+    ranking = top(final, max(topk))
+    height = (ancestors[:, None, :] != ancestors[None, :, :]).sum(axis=2)
+    climbs = height[ranking, target[:, None]]
+    hits = ranking == target[:, None]
+    own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), ranking[:, 0]], axis=1)
+    truth = ancestors[target]
+    correct = hits[:, 0]
+    severity = climbs[~correct, 0]
+    return {
+        **{f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk},
+        "top1_macro": float(np.mean([correct[target == leaf].mean() for leaf in np.unique(target)])),
+        "level_accuracy": {name: float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
+        "hF": hierarchical_f(ancestors[ranking[:, 0]], truth),
+        **{f"distance@{k}": float(climbs[:, :k].mean()) for k in topk},
+        "mistake_severity": float(severity.mean()) if len(severity) else 0.0,
+        "full_path_accuracy": float((own == truth).all(axis=1).mean()),
+        "inconsistency": float((own != ancestors[own[:, -1]]).any(axis=1).mean()),
+        "ece": calibration_error(final, target),
+    }
+
+
+def check_topk(topk: Sequence[int], leaves: int) -> None:
+    """Raise a ConfigError for a k larger than the number of leaves."""
+    if max(topk) > leaves:
+        fitting = ",".join(str(k) for k in topk if k <= leaves) or "1"
+        raise ConfigError(f"top-{max(topk)} of {leaves} classes does not exist; give --set topk={fitting}")
+
+
+def top(probabilities: Floats, k: int) -> Ints:
+    """(N, k) the k most probable columns, best first; equal ones in the order of their index."""
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+
+
+def hierarchical_f(predicted: Ints, truth: Ints) -> float:
+    """hF: harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|, α and β the nodes of the predicted and the true path.
+
+    Args:
+        predicted: (N, H) node index on each level.
+        truth: (N, H).
+    """
+    shared = float((predicted == truth).sum())
+    precision, recall = shared / predicted.size, shared / truth.size
+    return 2 * precision * recall / (precision + recall) if shared else 0.0
+
+
+def calibration_error(final: Floats, target: Ints) -> float:
+    """Expected calibration error of the top-1 share of P_final, bins (b/15, (b+1)/15]."""
+    shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    confidence = shares.max(axis=1).astype(np.float64)
+    correct = shares.argmax(axis=1) == target
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(target))

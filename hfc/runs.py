@@ -1,0 +1,120 @@
+"""A run's folder: what a training leaves behind and a report reads. Torch is not needed to read it.
+
+    config.toml         the resolved settings; `hfc train CACHE --config` takes them back
+    metrics.jsonl       a line an epoch
+    result.json         every test metric, where it came from, and how long it took
+    head.safetensors    the selected weights
+    predictions.h5      probabilities of every test row
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from hfc.errors import RunError, StoreError
+from hfc.store import Predictions, write_predictions
+
+RESULT = "result.json"
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    result: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    """The lines of metrics.jsonl."""
+
+
+class RunWriter:
+    """A run's folder while it is being written, under a temporary name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def config(self, toml: str) -> None:
+        """Write the resolved settings."""
+        (self.folder / "config.toml").write_text(toml, "utf-8")
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """Append an epoch's metrics."""
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def head(self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+        """Write the selected weights."""
+        arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(arrays, self.folder / "head.safetensors", metadata=dict(metadata))
+
+    def predictions(self, predictions: Predictions) -> None:
+        """Write the test predictions."""
+        write_predictions(self.folder / "predictions.h5", predictions)
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Write the result."""
+        (self.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[RunWriter]:
+    """Write a run's folder under a temporary name, which becomes `folder` when the block ends well.
+
+    Raises:
+        RunError: the operating system refuses.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield RunWriter(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, StoreError) as error:
+        raise RunError(f"{folder}: the run cannot be written: {error}") from error
+
+
+def find(roots: Iterable[Path]) -> list[Run]:
+    """The finished runs in some folders and below, in the order of their names.
+
+    Raises:
+        RunError: a folder is missing, holds no runs, or a run is damaged.
+    """
+    found: dict[Path, Run] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
+        results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
+        if not results:
+            raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
+        for path in results:
+            found.setdefault(path.parent.resolve(), read(path.parent))
+    return list(found.values())
+
+
+def read(folder: Path) -> Run:
+    """One finished run.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    try:
+        result = json.loads((folder / RESULT).read_text("utf-8"))
+        epochs = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+        result["run"], result["test"], result["key"]  # noqa: B018 - what every reader relies on
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: damaged run: {error!r}; train it again") from error
+    return Run(folder, result, epochs)

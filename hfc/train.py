@@ -1,0 +1,385 @@
+"""Stage 2: train a head on cached features, pick its epoch on validation, test it once.
+
+Dimensions: N rows, D features, H levels, B batch, C^h nodes on level h, C leaves.
+"""
+
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hfc import metrics, provenance, runs
+from hfc.config import METHODS, SPLITS, TrainConfig, plain, to_toml
+from hfc.errors import ConfigError, HierarchyError, RunError
+from hfc.heads import HEADS, Head
+from hfc.heads.layers import Prediction
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.losses import WEIGHTINGS, Sum, Uncertainty
+from hfc.store import FeatureStore, Predictions, Table
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A feature cache in memory: its features once, shared by every run."""
+
+    path: Path
+    features: Tensor
+    """(N, V, D), as stored."""
+    table: Table
+    meta: dict[str, Any]
+    """What a run records of where its features came from."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cache seen through a hierarchy: the rows of each split, and what is to be predicted."""
+
+    hierarchy: Hierarchy
+    rows: Mapping[str, Tensor]
+    """(N_split,) rows of each split that have features and a label."""
+    target: Tensor
+    """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
+    unused: dict[str, int]
+    """How many rows are left out, by reason."""
+
+
+def load_cache(path: Path, *, device: str = "cpu") -> Cache:
+    """Read and check a feature cache; its features go to the device once and stay there.
+
+    Raises:
+        StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
+    """
+    with FeatureStore(path) as store:
+        table = store.table()
+        features = torch.from_numpy(store.features()).to(device)
+        weights = store.provenance.get("weights", {})
+        meta = {
+            "path": str(path),
+            "feature_key": store.key,
+            "features_sha256": store.features_sha256,
+            "rows": store.shape[0],
+            "dim": store.shape[2],
+            "origin": store.provenance.get("dataset", {}).get("origin", "unknown"),
+            "backbone": store.config.get("backbone", "unknown"),
+            "image_size": store.config.get("image_size"),
+            "weights": weights.get("source", "unknown"),
+            "weights_digest": weights.get("digest", ""),
+            "random_weights": bool(weights.get("random", False)),
+            "extracted_by": store.provenance.get("code", {}),
+        }
+    return Cache(path, features, table, meta)
+
+
+def prepare(cache: Cache, hierarchy_name: str) -> Task:
+    """Look at a cache through a hierarchy.
+
+    Raises:
+        HierarchyError: no such hierarchy, or it lacks a leaf that the cache's labels name.
+        RunError: a split has no usable rows.
+    """
+    if not hierarchy_name:
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
+    hierarchy = load_hierarchy(hierarchy_name)
+    regions, ok = cache.table.regions, cache.table.ok
+    labelled = regions.label != ""
+    in_split = np.isin(regions.split, SPLITS)
+    usable = ok & labelled & in_split
+    leaf = np.zeros(len(regions), dtype=np.int64)
+    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.path))
+    rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
+    for split, found in rows.items():
+        if len(found) == 0:
+            raise RunError(
+                f"{cache.path}: the {split} split is empty; train, val and test rows are needed, val to select the epoch"
+            )
+    if len(rows["train"]) < 2:
+        raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")
+    device = cache.features.device
+    return Task(
+        hierarchy=hierarchy,
+        rows={split: torch.from_numpy(found).to(device) for split, found in rows.items()},
+        target=torch.from_numpy(hierarchy.ancestors[leaf]).to(device),
+        unused={
+            "without features": int((~ok).sum()),
+            "without label": int((ok & ~labelled).sum()),
+            "without split": int((ok & labelled & ~in_split).sum()),
+        },
+    )
+
+
+def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
+    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings and code."""
+    regions = cache.table.regions
+    settings = {key: value for key, value in plain(config).items() if key not in ("hierarchy", "device")}
+    labels = provenance.digest([regions.id.tolist(), regions.label.tolist(), regions.split.tolist()])
+    sources = [cache.meta["features_sha256"], labels, task.hierarchy.digest, provenance.code_digest()]
+    return provenance.digest([sources, settings, task.hierarchy.name])
+
+
+def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
+    """A run's folder name: readable, and unique by its key."""
+    return f"{config.method}--{hierarchy.name}--seed{config.seed}--{key[:8]}"
+
+
+def changed_settings(config: TrainConfig) -> dict[str, object]:
+    """The settings in which a run differs from its method as it ships."""
+    preset = {f.name: f.default for f in fields(TrainConfig)} | METHODS[config.method]
+    mine = plain(config)
+    skip = ("method", "hierarchy", "seed", "device", "precision")
+    return {
+        key: value
+        for key, value in mine.items()
+        if key not in skip and value != (list(d) if isinstance(d := preset[key], tuple) else d)
+    }
+
+
+def train(
+    cache: Cache,
+    config: TrainConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> tuple[runs.Run, bool]:
+    """Train one run and write its folder, unless a run of the same key is there already.
+
+    Args:
+        cache: the features.
+        config: the settings; those left to the machine are resolved here.
+        out: holds the run folders.
+        overwrite: train even if the run is there.
+        report: called with every epoch's line.
+
+    Returns:
+        The run, and whether it was trained now.
+
+    Raises:
+        HfcError: the cache, hierarchy or settings do not fit each other, training diverged, or the disk refuses.
+    """
+    started = time.perf_counter()
+    task = prepare(cache, config.hierarchy)
+    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
+    _check_selection(config)
+    key = run_key(cache, task, config)
+    folder = out / run_name(config, task.hierarchy, key)
+    if (folder / runs.RESULT).is_file() and not overwrite:
+        return runs.read(folder), False
+    with runs.writing(folder) as writer:
+        writer.config(to_toml(config))
+        head, weighting, chosen = _fit(cache, task, config, writer, report)
+        trained = time.perf_counter()
+        prediction = _predict(head, cache.features, task.rows["test"], config)
+        leaf = task.target[task.rows["test"], -1].cpu().numpy()
+        test = _evaluate(prediction, leaf, task.hierarchy, config)
+        rows = task.rows["test"].cpu().numpy()
+        levels = tuple(p.numpy() for p in prediction.levels)
+        writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
+        state = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
+        writer.head(state, {"method": config.method, "hierarchy": task.hierarchy.name, "key": key})
+        writer.result(
+            {
+                "run": folder.name,
+                "key": key,
+                "method": config.method,
+                "seed": config.seed,
+                "changed": changed_settings(config),
+                "config": plain(config),
+                "cache": cache.meta,
+                "hierarchy": {
+                    "name": task.hierarchy.name,
+                    "digest": task.hierarchy.digest,
+                    "levels": list(task.hierarchy.levels),
+                    "sizes": list(task.hierarchy.sizes),
+                },
+                "rows": {split: len(found) for split, found in task.rows.items()} | {"unused": task.unused},
+                "selected": chosen,
+                "loss_weights": weighting.weights(),
+                "test": test,
+                "seconds": {
+                    "train": round(trained - started, 3),
+                    "total": round(time.perf_counter() - started, 3),
+                },
+                "machine": {
+                    "device": str(cache.features.device),
+                    "precision": _precision(config, cache.features.device),
+                    "threads": torch.get_num_threads(),
+                    "platform": platform.platform(),
+                },
+                "code": provenance.code(),
+                "versions": provenance.versions(),
+                "created": provenance.now(),
+            }
+        )
+    return runs.read(folder), True
+
+
+def _check_selection(config: TrainConfig) -> None:
+    known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
+    if config.select not in known:
+        raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
+
+
+def _fit(
+    cache: Cache,
+    task: Task,
+    config: TrainConfig,
+    writer: runs.RunWriter,
+    report: Callable[[dict[str, Any]], None],
+) -> tuple[Head, Sum | Uncertainty, dict[str, Any]]:
+    """Train, and return the head and weighting of the epoch that did best on validation (the first of equals)."""
+    device = cache.features.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        head = build_head(config, task.hierarchy, cache.features.shape[2]).to(device)
+        if config.standardise:
+            head.standardise.set(*statistics(cache.features, task.rows["train"]))
+        weighting = WEIGHTINGS[config.weighting](head.tasks).to(device)
+        optimiser = torch.optim.Adam(_parameter_groups(head, weighting, config), lr=config.learning_rate)
+        order = torch.Generator().manual_seed(config.seed)
+        leaf = task.target[task.rows["val"], -1].cpu().numpy()
+        best: dict[str, Any] = {}
+        state: dict[str, Tensor] = {}
+        for epoch in range(1, config.epochs + 1):
+            started = time.perf_counter()
+            rate = learning_rate(config, epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            losses = _epoch(cache, task, config, head, weighting, optimiser, order)
+            if not math.isfinite(losses["total"]):
+                raise RunError(
+                    f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {epoch}; "
+                    "try a smaller --set learning_rate or --set precision=fp32"
+                )
+            val = _evaluate(_predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config)
+            line = {
+                "epoch": epoch,
+                "learning_rate": rate,
+                "loss": losses,
+                "weights": weighting.weights(),
+                "val": val,
+                "seconds": round(time.perf_counter() - started, 4),
+            }
+            writer.epoch(line)
+            report(line)
+            if not best or val[config.select] > best["val"][config.select]:
+                best = {"epoch": epoch, "metric": config.select, "val": val}
+                modules = {"head": head, "weighting": weighting}
+                state = {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
+    torch.nn.ModuleDict({"head": head, "weighting": weighting}).load_state_dict(state)
+    return head, weighting, best
+
+
+def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
+    """An untrained head for a hierarchy and a number of features."""
+    kind = HEADS[config.head]
+    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 1: half a cosine from its highest towards 0, or constant."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
+
+
+def statistics(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(D,) mean and standard deviation over some rows, in float64 and a block at a time."""
+    total = torch.zeros(features.shape[2], dtype=torch.float64, device=features.device)
+    squares = torch.zeros_like(total)
+    for block in rows.split(EVALUATION_ROWS):
+        total += features[block, 0].double().sum(dim=0)
+    mean = total / len(rows)
+    for block in rows.split(EVALUATION_ROWS):
+        squares += (features[block, 0].double() - mean).square().sum(dim=0)
+    return mean.float(), (squares / len(rows)).sqrt().float()
+
+
+def _parameter_groups(head: Head, weighting: Sum | Uncertainty, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weight decay, decoupled, is for weight matrices alone: not for biases, norms or learned loss weights."""
+    matrices = [p for p in head.parameters() if p.ndim > 1]
+    others = [p for p in head.parameters() if p.ndim <= 1] + list(weighting.parameters())
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "decoupled_weight_decay": True},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def _epoch(
+    cache: Cache,
+    task: Task,
+    config: TrainConfig,
+    head: Head,
+    weighting: Sum | Uncertainty,
+    optimiser: torch.optim.Optimizer,
+    order: torch.Generator,
+) -> dict[str, float]:
+    """One pass over the training rows in random order; the mean unweighted losses and their weighted total."""
+    head.train()
+    rows = task.rows["train"]
+    device = rows.device
+    rows = rows[torch.randperm(len(rows), generator=order).to(device)]
+    sums: dict[str, Tensor] = {}
+    seen = 0
+    for batch in rows.split(config.batch_size):
+        if len(batch) < 2:  # batch normalisation needs two; the row has its turn in other epochs
+            continue
+        features = cache.features[batch, 0].float()
+        with _autocast(config, device):
+            logits = head(features)
+        losses = head.losses(logits, task.target[batch])
+        total = weighting(losses)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        for name, value in (losses | {"total": total}).items():
+            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach() * len(batch)
+        seen += len(batch)
+    return {name: float(value) / seen for name, value in sums.items()}
+
+
+@torch.inference_mode()
+def _predict(head: Head, features: Tensor, rows: Tensor, config: TrainConfig) -> Prediction:
+    """Probabilities of some rows, on the CPU, in full precision so that batch size cannot matter to a rank."""
+    head.eval()
+    parts = [head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)]
+    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
+    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+
+
+def _evaluate(
+    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
+) -> dict[str, Any]:
+    return metrics.evaluate(
+        [level.numpy() for level in prediction.levels],
+        prediction.final.numpy(),
+        leaf,
+        names=hierarchy.levels,
+        ancestors=hierarchy.ancestors,
+        topk=config.topk,
+    )
+
+
+def _precision(config: TrainConfig, device: torch.device) -> str:
+    """fp32 or bf16; `auto` takes bfloat16 on a GPU that has it."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    enabled = _precision(config, device) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
