@@ -244,7 +244,7 @@ def _background(width: int, height: int, colour: Array, rng: np.random.Generator
                 draw.polygon([tuple(corner) for corner in rng.uniform((x, y), (right, low), (5, 2)).tolist()], fill)
     slope = np.linspace(*rng.uniform(-0.15, 0.15, 2), height, dtype=np.float32)[:, None]
     texture = _cloud(width, height, (int(rng.integers(3, 40)), int(rng.integers(3, 40))), rng)
-        planes = np.stack([np.asarray(band, dtype=np.float32) for band in image.split()])
+    planes = np.stack([np.asarray(band, dtype=np.float32) for band in image.split()])
     return planes / 255 + (slope + rng.uniform(0, 0.07) * texture)
 
 
