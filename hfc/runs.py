@@ -1,10 +1,10 @@
 """A run's folder: what a training leaves behind and a report reads. Torch is not needed to read it.
 
-    config.toml         the resolved settings; `hfc train CACHE --config` takes them back
-    metrics.jsonl       a line an epoch
-    result.json         every test metric, where it came from, and how long it took
-    head.safetensors    the selected weights
-    predictions.h5      probabilities of every test row
+config.toml         the resolved settings; `hfc train CACHE --config` takes them back
+metrics.jsonl       a line an epoch
+result.json         every test metric, where it came from, and how long it took
+head.safetensors    the selected weights
+predictions.h5      probabilities of every test row
 """
 
 import json
@@ -99,7 +99,9 @@ def find(roots: Iterable[Path]) -> list[Run]:
             raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
         results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
         if not results:
-            raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
+            raise RunError(
+                f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train"
+            )
         for path in results:
             found.setdefault(path.parent.resolve(), read(path.parent))
     return list(found.values())

@@ -170,9 +170,7 @@ def train(
         HfcError: the cache, hierarchy or settings do not fit each other, training diverged, or the disk refuses.
     """
     started = time.perf_counter()
-    task = prepare(cache, config.hierarchy)
-    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
-    _check_selection(config)
+    task = check(cache, config)
     key = run_key(cache, task, config)
     folder = out / run_name(config, task.hierarchy, key)
     if (folder / runs.RESULT).is_file() and not overwrite:
@@ -226,10 +224,18 @@ def train(
     return runs.read(folder), True
 
 
-def _check_selection(config: TrainConfig) -> None:
+def check(cache: Cache, config: TrainConfig) -> Task:
+    """The task of a run, if cache, hierarchy and settings fit each other.
+
+    Raises:
+        HfcError: they do not; the message says how.
+    """
+    task = prepare(cache, config.hierarchy)
+    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
+    return task
 
 
 def _fit(
@@ -263,7 +269,9 @@ def _fit(
                     f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {epoch}; "
                     "try a smaller --set learning_rate or --set precision=fp32"
                 )
-            val = _evaluate(_predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config)
+            val = _evaluate(
+                _predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config
+            )
             line = {
                 "epoch": epoch,
                 "learning_rate": rate,
@@ -277,7 +285,11 @@ def _fit(
             if not best or val[config.select] > best["val"][config.select]:
                 best = {"epoch": epoch, "metric": config.select, "val": val}
                 modules = {"head": head, "weighting": weighting}
-                state = {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
+                state = {
+                    f"{m}.{k}": v.clone()
+                    for m, module in modules.items()
+                    for k, v in module.state_dict().items()
+                }
     torch.nn.ModuleDict({"head": head, "weighting": weighting}).load_state_dict(state)
     return head, weighting, best
 
@@ -355,7 +367,9 @@ def _epoch(
 def _predict(head: Head, features: Tensor, rows: Tensor, config: TrainConfig) -> Prediction:
     """Probabilities of some rows, on the CPU, in full precision so that batch size cannot matter to a rank."""
     head.eval()
-    parts = [head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)]
+    parts = [
+        head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)
+    ]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
     return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
 

@@ -20,7 +20,9 @@ def read_regions(source: Path, *, split_seed: int, val_fraction: float, test_fra
     if source.is_file():
         return manifest.read(source)
     if not source.is_dir():
-        raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")
+        raise DatasetError(
+            f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
+        )
     if deepfashion.recognise(source):
         return deepfashion.read(source)
     return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)

@@ -36,7 +36,9 @@ def read(file: Path) -> Regions:
         raise DatasetError(f"{file}: expected a row for each region, found only the header")
     for number, row in rows:
         if len(row) != len(column):
-            raise DatasetError(f"{file}: row {number}: expected {len(column)} cells, found {len(row)}: {','.join(row)!r}")
+            raise DatasetError(
+                f"{file}: row {number}: expected {len(column)} cells, found {len(row)}: {','.join(row)!r}"
+            )
     numbers = [number for number, _ in rows]
     cells = {name: [row[i].strip() for _, row in rows] for name, i in column.items()}
     if "x1" in cells:
@@ -109,5 +111,7 @@ def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> N
         same_box = all(cells[name][row] == cells[name][before] for name in CORNERS if name in cells)
         what = f"{key} {value} was listed before, in row {numbers[before]}"
         if key == "path" and not same_box:
-            raise DatasetError(f"{file}: row {numbers[row]}: {what}, with another box; add an id column to tell them apart")
+            raise DatasetError(
+                f"{file}: row {numbers[row]}: {what}, with another box; add an id column to tell them apart"
+            )
         raise DatasetError(f"{file}: row {numbers[row]}: {what}; list each region once")

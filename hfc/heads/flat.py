@@ -61,4 +61,3 @@ class Flat(nn.Module):
         shares = F.normalize(final, p=1.0, dim=1)
         above = [shares @ F.one_hot(column).to(shares.dtype) for column in self.ancestors.unbind(dim=1)[:-1]]
         return Prediction((*above, final), final)
-

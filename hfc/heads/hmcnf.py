@@ -58,7 +58,12 @@ class HMCNF(nn.Module):
             blend: probability or logit: what β blends.
         """
         super().__init__()
-        self.residual, self.global_input_skip, self.loss, self.blend = residual, global_input_skip, loss, blend
+        self.residual, self.global_input_skip, self.loss, self.blend = (
+            residual,
+            global_input_skip,
+            loss,
+            blend,
+        )
         sizes = (ancestors.max(dim=0).values + 1).tolist()
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
@@ -73,7 +78,9 @@ class HMCNF(nn.Module):
         x = self.reduce(self.standardise(features))
         state = x
         local = []
-        for h, (flow, branch, out) in enumerate(zip(self.global_flow, self.local_flow, self.local_out, strict=True)):
+        for h, (flow, branch, out) in enumerate(
+            zip(self.global_flow, self.local_flow, self.local_out, strict=True)
+        ):
             inputs = x if h == 0 else torch.cat([state, x], dim=1)
             state = flow(inputs, state if self.residual else None)
             local.append(out(branch(state, state if self.residual else None)))
@@ -97,4 +104,6 @@ class HMCNF(nn.Module):
         if self.blend == "logit":
             blended = beta * logits.local[-1].float() + (1 - beta) * logits.leaf.float()
             return Prediction(local, probabilities(blended, self.loss))
-        return Prediction(local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss))
+        return Prediction(
+            local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss)
+        )

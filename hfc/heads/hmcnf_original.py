@@ -79,7 +79,9 @@ class OriginalHMCNF(nn.Module):
         x = self.standardise(features)
         state = x
         local = []
-        for h, (flow, branch, out) in enumerate(zip(self.global_flow, self.local_flow, self.local_out, strict=True)):
+        for h, (flow, branch, out) in enumerate(
+            zip(self.global_flow, self.local_flow, self.local_out, strict=True)
+        ):
             inputs = x if h == 0 else torch.cat([state, x], dim=1)
             state = flow(inputs, state if self.residual else None)
             local.append(out(branch(state, state if self.residual else None)))
@@ -92,7 +94,10 @@ class OriginalHMCNF(nn.Module):
             logits: outputs of `forward`.
             target: (B, H) index of the true node on each level.
         """
-        local = [binary_cross_entropy(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
+        local = [
+            binary_cross_entropy(z.float(), y)
+            for z, y in zip(logits.local, target.unbind(dim=1), strict=True)
+        ]
         nodes = logits.nodes.float()
         path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
         blended = self._blend(logits, self.beta)

@@ -1,0 +1,5 @@
+"""`python -m cli` is `hfc`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,137 @@
+"""`hfc extract`: stage 1, images to feature cache."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import build, configuration, settings
+from hfc.config import ExtractConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hfc.extract import ExtractSummary, Progress
+
+SOME_FAILED = 3
+SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5."
+)
+@settings(
+    ExtractConfig,
+    *(
+        "backbone",
+        "weights",
+        "image_size",
+        "resize",
+        "pool",
+        "roi_margin",
+        "precision",
+        "store",
+        "batch_size",
+        "workers",
+    ),
+    *("device", "shard_size", "limit", "split_seed", "val_fraction", "test_fraction"),
+)
+@configuration
+@click.option(
+    "--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")
+@click.pass_context
+def extract(
+    context: click.Context,
+    source: Path,
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    overwrite: bool,
+    **flags: Any,
+) -> None:
+    """Stage 1: send every region of SOURCE through a frozen backbone once, and store its features.
+
+    SOURCE is a DeepFashion root, a CSV manifest (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree
+    (split/label/*.jpg or label/*.jpg). Stopped half way, the same command goes on where it was.
+    """
+    config = build(ExtractConfig, config_file, assignments, flags)
+    summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite)
+    if summary.failures:
+        context.exit(SOME_FAILED)
+
+
+def run(
+    source: Path, out: Path, config: ExtractConfig, *, dry_run: bool = False, overwrite: bool = False
+) -> "ExtractSummary":
+    """Extract with a progress bar, and echo the summary."""
+    from hfc.extract import extract as stage
+
+    with progress_bar() as report:
+        summary = stage(source, out, config, dry_run=dry_run, overwrite=overwrite, report=report)
+    _echo(summary, dry_run)
+    return summary
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Callable[[Progress], None]]":
+    """Images a second, time left, and where the seconds go, on stderr."""
+    from tqdm import tqdm
+
+    with tqdm(unit="img", desc="extract", dynamic_ncols=True, leave=False) as bar:
+
+        def report(progress: "Progress") -> None:
+            if bar.total is None:
+                bar.reset(total=progress.total)
+                bar.initial = progress.resumed
+            bar.n = progress.resumed + progress.done
+            bar.set_postfix_str(_times(progress), refresh=False)
+            bar.update(0)
+
+        yield report
+
+
+def _times(progress: "Progress") -> str:
+    return (
+        f"read {progress.read_s:.1f} s, decode {progress.decode_s:.1f} s, "
+        f"encode {progress.encode_s:.1f} s, write {progress.write_s:.1f} s"
+    )
+
+
+def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
+    config, progress = summary.config, summary.progress
+    if dry_run and not progress.resumed:
+        headline = f"{summary.path}: dry run; would extract {summary.rows} regions in {summary.shards} shards"
+    elif not summary.written:
+        headline = f"{summary.path}: already complete, {summary.rows} regions"
+    else:
+        rate = progress.done / summary.seconds
+        headline = f"{summary.path}: {summary.rows} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
+    click.echo(headline)
+    click.echo(f"  source     {summary.origin}")
+    random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""
+    click.echo(
+        f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}"
+    )
+    grid = " x ".join(map(str, summary.feature_map))
+    click.echo(
+        f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}"
+    )
+    if summary.written:
+        click.echo(
+            f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)"
+        )
+        if progress.resumed:
+            click.echo(f"  resumed    {progress.resumed} regions were there from an earlier call")
+    click.echo(f"  key        {summary.key}")
+    click.echo(f"  failures   {len(summary.failures)}")
+    for name, reason in summary.failures[:SHOWN_FAILURES]:
+        click.echo(f"    {name}: {reason}")
+    if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
+        click.echo(f"    and {more} more; all are listed in the cache under /failures")

@@ -1,0 +1,54 @@
+"""The program: its commands, its log and its exit codes."""
+
+import logging
+import sys
+
+import click
+
+from cli.demo import demo
+from cli.extract import extract
+from cli.report import report
+from cli.sample import sample
+from cli.train import train
+from hfc import __version__
+from hfc.errors import HfcError
+
+INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """Turns an HfcError into one line and exit code 1, and an interrupt into exit code 130: in this one place."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except HfcError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="hfc")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on the way.")
+def main(verbose: bool) -> None:
+    """Hierarchical fashion classification in two stages.
+
+    \b
+    hfc extract   images -> feature cache   (once, on the GPU)
+    hfc train     feature cache -> runs     (seconds a run)
+    hfc report    runs -> results tables
+
+    Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="%(levelname)s: %(message)s",
+        level=logging.INFO if verbose else logging.WARNING,
+    )
+
+
+for command in (sample, extract, train, report, demo):
+    main.add_command(command)

@@ -1,0 +1,26 @@
+"""`hfc sample`: draw a small data set."""
+
+from pathlib import Path
+
+import click
+
+from cli.options import settings
+from hfc.config import SampleConfig, resolve
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@settings(SampleConfig, "images", "seed")
+def sample(folder: Path, images: int | None, seed: int | None) -> None:
+    """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images."""
+    from hfc.datasets.sample import draw_sample
+
+    given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
+    config = resolve(SampleConfig, given)
+    with click.progressbar(
+        length=config.images, label="drawing", file=click.get_text_stream("stderr")
+    ) as bar:
+        draw_sample(folder, images=config.images, seed=config.seed, progress=bar.update)
+    click.echo(
+        f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5"
+    )

@@ -1,0 +1,98 @@
+"""`hfc train`: stage 2, feature cache to runs."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.options import build, configuration, setting_help
+from hfc.config import METHODS, TrainConfig
+
+SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int]:
+    """`0-4` or `0,2,7-9` to seeds in order."""
+    seeds: list[int] = []
+    for part in (text or "").split(",") if text else ():
+        match = SEEDS.fullmatch(part.strip())
+        if not match:
+            raise click.BadParameter(f"expected seeds like 0-4 or 0,1,2, found {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise click.BadParameter(f"{part} counts backwards")
+        seeds += range(first, last + 1)
+    return seeds
+
+
+@click.command(epilog=setting_help(TrainConfig))
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option(
+    "--hierarchy",
+    "hierarchies",
+    multiple=True,
+    help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
+)
+@click.option(
+    "--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable."
+)
+@click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of runs."
+)
+@configuration
+@click.option("--overwrite", is_flag=True, help="Train again what is there already.")
+def train(
+    cache: Path,
+    hierarchies: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: list[int],
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Stage 2: train heads on the features in CACHE, a run for each method, hierarchy and seed.
+
+    The epoch is picked on validation; the test split is looked at once, at the end. A run that is there already, from
+    the same features, labels, hierarchy, settings and code, is not trained again.
+    """
+    axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
+    given = {name: values for name, values in axes.items() if values}
+    configs = [
+        build(TrainConfig, config_file, assignments, dict(zip(given, values, strict=True)))
+        for values in itertools.product(*given.values())
+    ]
+    if not all(config.hierarchy for config in configs):
+        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
+    run(cache, configs, out, overwrite=overwrite)
+
+
+def run(path: Path, configs: Sequence[TrainConfig], out: Path, *, overwrite: bool = False) -> None:
+    """Train some runs on one cache, read once, and echo a line each."""
+    from tqdm import tqdm
+
+    from hfc import train as stage
+    from hfc.encoder import choose_device
+
+    cache = stage.load_cache(path, device=str(choose_device(configs[0].device)))
+    # Everything that can be wrong is found before the first run, not after an hour of them.
+    for config in configs:
+        stage.check(cache, config)
+    for number, config in enumerate(configs, 1):
+        with tqdm(total=config.epochs, unit="epoch", dynamic_ncols=True, leave=False) as bar:
+            bar.set_description(f"{number}/{len(configs)} {config.method} seed {config.seed}")
+
+            def report(line: dict[str, Any], bar: "tqdm[Any]" = bar, metric: str = config.select) -> None:
+                bar.set_postfix_str(f"val {metric} {line['val'][metric]:.3f}", refresh=False)
+                bar.update()
+
+            result, trained = stage.train(cache, config, out, overwrite=overwrite, report=report)
+        test = result.result["test"]
+        scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config.topk)
+        note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
+        click.echo(f"{result.folder.name}: test {scores}  ({note})")
+    click.echo(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
