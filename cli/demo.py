@@ -32,9 +32,7 @@ def demo(out: Path) -> None:
     from hfc.report import write_report
 
     sample = SampleConfig()
-    click.echo(
-        f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed"
-    )
+    click.echo(f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed")
     shutil.rmtree(out / "sample", ignore_errors=True)
     draw_sample(out / "sample", images=sample.images, seed=sample.seed)
     click.echo("2/4 extracting features with EfficientNet-Lite0's ImageNet weights")
@@ -50,7 +48,5 @@ def demo(out: Path) -> None:
     click.echo("4/4 reporting\n")
     summary = write_report([out / "runs"], out / "report")
     click.echo(summary.table)
-    click.echo(
-        "\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes."
-    )
+    click.echo("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
     click.echo(f"report: {out / 'report' / 'report.md'}")

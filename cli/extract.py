@@ -21,9 +21,7 @@ SHOWN_FAILURES = 20
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5.")
 @settings(
     ExtractConfig,
     *(
@@ -41,9 +39,7 @@ SHOWN_FAILURES = 20
     *("device", "shard_size", "limit", "split_seed", "val_fraction", "test_fraction"),
 )
 @configuration
-@click.option(
-    "--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")
 @click.pass_context
 def extract(
@@ -120,13 +116,9 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
         f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}"
     )
     grid = " x ".join(map(str, summary.feature_map))
-    click.echo(
-        f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}"
-    )
+    click.echo(f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}")
     if summary.written:
-        click.echo(
-            f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)"
-        )
+        click.echo(f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)")
         if progress.resumed:
             click.echo(f"  resumed    {progress.resumed} regions were there from an earlier call")
     click.echo(f"  key        {summary.key}")

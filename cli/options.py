@@ -35,9 +35,9 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
 def configuration(command: Command) -> Command:
     """The options every stage has: --config FILE and --set key=value."""
     path = click.Path(path_type=Path, dir_okay=False)
-    command = click.option(
-        "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable."
-    )(command)
+    command = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable.")(
+        command
+    )
     return click.option("--config", "config_file", type=path, help="Settings from a TOML file.")(command)
 
 

@@ -17,9 +17,7 @@ def sample(folder: Path, images: int | None, seed: int | None) -> None:
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)
-    with click.progressbar(
-        length=config.images, label="drawing", file=click.get_text_stream("stderr")
-    ) as bar:
+    with click.progressbar(length=config.images, label="drawing", file=click.get_text_stream("stderr")) as bar:
         draw_sample(folder, images=config.images, seed=config.seed, progress=bar.update)
     click.echo(
         f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5"

@@ -36,13 +36,9 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     multiple=True,
     help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
 )
-@click.option(
-    "--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable."
-)
+@click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of runs."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of runs.")
 @configuration
 @click.option("--overwrite", is_flag=True, help="Train again what is there already.")
 def train(

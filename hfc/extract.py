@@ -193,9 +193,7 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     if overwrite and out.is_file() and not store.is_cache(out):
         raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
     if out.is_dir():
-        raise StoreError(
-            f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}"
-        )
+        raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -210,13 +208,9 @@ def _reuse(job: _Job, dry_run: bool) -> store.Failures:
     with store.FeatureStore(job.out) as cache:
         store.refuse_other_key(job.out, cache.key_fields, job.key_fields)
         table = cache.table()
-    changed = any(
-        (getattr(table.regions, name) != getattr(job.regions, name)).any() for name in ("label", "split")
-    )
+    changed = any((getattr(table.regions, name) != getattr(job.regions, name)).any() for name in ("label", "split"))
     if changed and not dry_run:
-        logger.warning(
-            "%s: the features are there; only labels or splits changed, and were rewritten", job.out
-        )
+        logger.warning("%s: the features are there; only labels or splits changed, and were rewritten", job.out)
         store.relabel(job.out, job.regions)
     return table.failures
 
@@ -274,15 +268,13 @@ def _work(job: _Job, shards: Iterable[int], progress: Progress, report: Callable
         progress.failed += len(batch.failures)
         if batch.last:
             started = time.perf_counter()
-            store.write_shard(
-                job.file(batch.shard), store.Shard(rows.start, features, ok, failures), job.key_fields
-            )
+            store.write_shard(job.file(batch.shard), store.Shard(rows.start, features, ok, failures), job.key_fields)
             progress.write_s += time.perf_counter() - started
             ok = np.empty(0, dtype=np.bool_)
         report(progress)
 
 
-def _checked(job: _Job, features: np.ndarray, rows: list[int]) -> np.ndarray:  # type: ignore[type-arg]
+def _checked(job: _Job, features: store.Features, rows: list[int]) -> store.Features:
     """The features, if they can be stored as they are."""
     finite = np.isfinite(features).all(axis=(1, 2))
     if not finite.all():

@@ -85,9 +85,7 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     """
     shipped = {Path(f.name).stem: f for f in (resources.files("hfc") / "hierarchies").iterdir()}
     if name_or_path in shipped:
-        return parse_hierarchy(
-            name_or_path, name_or_path, shipped[name_or_path].read_text("utf-8").splitlines()
-        )
+        return parse_hierarchy(name_or_path, name_or_path, shipped[name_or_path].read_text("utf-8").splitlines())
     path = Path(name_or_path)
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -142,9 +140,7 @@ def _check_tree(where: str, levels: list[str], paths: list[tuple[int, tuple[str,
 def _build(name: str, levels: list[str], paths: list[tuple[str, ...]]) -> Hierarchy:
     nodes = tuple(tuple(dict.fromkeys(path[h] for path in paths)) for h in range(len(levels)))
     position = [{node: i for i, node in enumerate(names)} for names in nodes]
-    ancestors = np.array(
-        [[position[h][node] for h, node in enumerate(path)] for path in paths], dtype=np.int64
-    )
+    ancestors = np.array([[position[h][node] for h, node in enumerate(path)] for path in paths], dtype=np.int64)
     return Hierarchy(name=name, levels=tuple(levels), nodes=nodes, ancestors=ancestors)
 
 

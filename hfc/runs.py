@@ -99,9 +99,7 @@ def find(roots: Iterable[Path]) -> list[Run]:
             raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
         results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
         if not results:
-            raise RunError(
-                f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train"
-            )
+            raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
         for path in results:
             found.setdefault(path.parent.resolve(), read(path.parent))
     return list(found.values())
@@ -116,7 +114,8 @@ def read(folder: Path) -> Run:
     try:
         result = json.loads((folder / RESULT).read_text("utf-8"))
         epochs = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-        result["run"], result["test"], result["key"]  # noqa: B018 - what every reader relies on
+        if missing := {"run", "test", "key", "config", "cache", "hierarchy", "rows"} - set(result):
+            raise KeyError(", ".join(sorted(missing)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: damaged run: {error!r}; train it again") from error
     return Run(folder, result, epochs)

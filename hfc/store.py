@@ -26,9 +26,7 @@ from hfc.regions import Regions, strings
 
 SCHEMA = 1
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-CHUNK_ROWS = (
-    256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
-)
+CHUNK_ROWS = 256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
 BLOCK_ROWS = 16 * CHUNK_ROWS
 TEXT = h5py.string_dtype("utf-8")
 FAILURE = np.dtype([("row", np.int64), ("reason", TEXT)])
@@ -74,9 +72,7 @@ class FeatureStore:
         if not path.is_file():
             shards = shard_folder(path)
             if shards.is_dir():
-                raise IncompleteStoreError(
-                    f"{path}: extraction did not finish; run the same hfc extract again"
-                )
+                raise IncompleteStoreError(f"{path}: extraction did not finish; run the same hfc extract again")
             raise StoreError(f"{path}: no such feature cache; make one with hfc extract")
         try:
             self._file = h5py.File(path, "r")
@@ -92,13 +88,9 @@ class FeatureStore:
         attributes = self._file.attrs
         schema = attributes.get("schema")
         if schema != SCHEMA:
-            raise StoreError(
-                f"{self.path}: expected a feature cache of schema {SCHEMA}, found {schema or 'none'}"
-            )
+            raise StoreError(f"{self.path}: expected a feature cache of schema {SCHEMA}, found {schema or 'none'}")
         if not attributes.get("complete", False):
-            raise IncompleteStoreError(
-                f"{self.path}: extraction did not finish; run the same hfc extract again"
-            )
+            raise IncompleteStoreError(f"{self.path}: extraction did not finish; run the same hfc extract again")
         try:
             self.key = str(attributes["feature_key"])
             self.key_fields: dict[str, Any] = json.loads(attributes["key_fields"])
@@ -168,9 +160,7 @@ class FeatureStore:
                 try:
                     self._file["features"].read_direct(block, np.s_[start:stop])
                 except OSError as error:
-                    raise StoreError(
-                        f"{self.path}: damaged feature cache, rows {start} to {stop}: {error}"
-                    ) from error
+                    raise StoreError(f"{self.path}: damaged feature cache, rows {start} to {stop}: {error}") from error
                 self._refuse_non_finite(start, block)
                 yield memoryview(block).cast("B")
 
@@ -235,9 +225,7 @@ def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None
             file["ok"] = shard.ok
             _write_failures(file, shard.failures)
             sha = digest_chunks([memoryview(np.ascontiguousarray(shard.features)).cast("B")])
-            file.attrs.update(
-                {"features_sha256": sha, "key_fields": json.dumps(key_fields), "start": shard.start}
-            )
+            file.attrs.update({"features_sha256": sha, "key_fields": json.dumps(key_fields), "start": shard.start})
         if digest_chunks([memoryview(read_shard(partial, key_fields).features).cast("B")]) != sha:
             raise StoreError(f"{path}: the disk does not give back what was written; nothing was kept")
 
@@ -298,9 +286,7 @@ def assemble(
                         _create_features(file, shape, shard.features.dtype)
                     stop = start + len(shard.ok)
                     if shard.start != start or stop > len(regions):
-                        raise StoreError(
-                            f"{shard_path}: expected rows from {start}, found rows from {shard.start}"
-                        )
+                        raise StoreError(f"{shard_path}: expected rows from {start}, found rows from {shard.start}")
                     file["features"][start:stop] = shard.features
                     ok[start:stop] = shard.ok
                     failures.extend(shard.failures)

@@ -136,7 +136,7 @@ def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
 
 def changed_settings(config: TrainConfig) -> dict[str, object]:
     """The settings in which a run differs from its method as it ships."""
-    preset = {f.name: f.default for f in fields(TrainConfig)} | METHODS[config.method]
+    preset = {**{f.name: f.default for f in fields(TrainConfig)}, **METHODS[config.method]}
     mine = plain(config)
     skip = ("method", "hierarchy", "seed", "device", "precision")
     return {
@@ -269,9 +269,7 @@ def _fit(
                     f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {epoch}; "
                     "try a smaller --set learning_rate or --set precision=fp32"
                 )
-            val = _evaluate(
-                _predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config
-            )
+            val = _evaluate(_predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config)
             line = {
                 "epoch": epoch,
                 "learning_rate": rate,
@@ -285,11 +283,7 @@ def _fit(
             if not best or val[config.select] > best["val"][config.select]:
                 best = {"epoch": epoch, "metric": config.select, "val": val}
                 modules = {"head": head, "weighting": weighting}
-                state = {
-                    f"{m}.{k}": v.clone()
-                    for m, module in modules.items()
-                    for k, v in module.state_dict().items()
-                }
+                state = {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
     torch.nn.ModuleDict({"head": head, "weighting": weighting}).load_state_dict(state)
     return head, weighting, best
 
@@ -367,9 +361,7 @@ def _epoch(
 def _predict(head: Head, features: Tensor, rows: Tensor, config: TrainConfig) -> Prediction:
     """Probabilities of some rows, on the CPU, in full precision so that batch size cannot matter to a rank."""
     head.eval()
-    parts = [
-        head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)
-    ]
+    parts = [head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
     return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
 

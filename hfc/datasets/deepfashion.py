@@ -76,9 +76,7 @@ def _read_fine(root: Path, annotations: Path) -> Regions:
         tables = [[line.split() for line in _read_lines(file)] for file in files]
         for file, table, width in zip(files, tables, (1, 1, 4), strict=True):
             if len(table) != len(tables[0]):
-                raise DatasetError(
-                    f"{file}: expected {len(tables[0])} rows as in {files[0].name}, found {len(table)}"
-                )
+                raise DatasetError(f"{file}: expected {len(tables[0])} rows as in {files[0].name}, found {len(table)}")
             _check_width(file, table, width, first_row=1)
         images += [row[0] for row in tables[0]]
         labels += _labels(files[1], [row[0] for row in tables[1]], names, first_row=1)
@@ -114,9 +112,7 @@ def _image_root(root: Path, images: Sequence[str]) -> Path:
         if any((root / candidate / image).is_file() for image in images[:10]):
             return root / candidate
     tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
-    raise DatasetError(
-        f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there"
-    )
+    raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")
 
 
 def _read_categories(annotations: Path) -> list[str]:
@@ -145,14 +141,10 @@ def _read_table(file: Path, width: int) -> Rows:
     """The rows of a file that starts with their number and the column names. Line n of the file is row n."""
     lines = _read_lines(file)
     if not lines or not lines[0].strip().isdecimal():
-        raise DatasetError(
-            f"{file}: row 1: expected the number of rows, found {lines[0] if lines else 'nothing'!r}"
-        )
+        raise DatasetError(f"{file}: row 1: expected the number of rows, found {lines[0] if lines else 'nothing'!r}")
     table = [line.rsplit(maxsplit=width - 1) for line in lines[2:]]
     if len(table) != int(lines[0]):
-        raise DatasetError(
-            f"{file}: row 1 announces {int(lines[0])} rows, found {len(table)}; download it again"
-        )
+        raise DatasetError(f"{file}: row 1 announces {int(lines[0])} rows, found {len(table)}; download it again")
     _check_width(file, table, width, first_row=3)
     return table
 
@@ -160,9 +152,7 @@ def _read_table(file: Path, width: int) -> Rows:
 def _check_width(file: Path, table: Rows, width: int, first_row: int) -> None:
     for number, row in enumerate(table, first_row):
         if len(row) != width:
-            raise DatasetError(
-                f"{file}: row {number}: expected {width} columns, found {len(row)}: {' '.join(row)!r}"
-            )
+            raise DatasetError(f"{file}: row {number}: expected {width} columns, found {len(row)}: {' '.join(row)!r}")
 
 
 def _aligned(file: Path, width: int, images: list[str]) -> Rows:
@@ -202,9 +192,7 @@ def _boxes(file: Path, rows: Rows, first_row: int) -> NDArray[np.float32]:
         flat = [float(cell) for row in rows for cell in row]
     except ValueError:
         number, bad = next((n, row) for n, row in enumerate(rows, first_row) if not all(map(_is_number, row)))
-        raise DatasetError(
-            f"{file}: row {number}: expected x1 y1 x2 y2 in pixels, found {' '.join(bad)!r}"
-        ) from None
+        raise DatasetError(f"{file}: row {number}: expected x1 y1 x2 y2 in pixels, found {' '.join(bad)!r}") from None
     return np.array(flat, dtype=np.float32).reshape(-1, 4)
 
 

@@ -26,9 +26,7 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     splits = [folder.name for folder in folders if folder.name in SPLITS]
     if splits and len(splits) < len(folders):
         other = next(folder.name for folder in folders if folder.name not in SPLITS)
-        raise DatasetError(
-            f"{root}: expected only the folders train, val and test beside {splits[0]}, found {other}"
-        )
+        raise DatasetError(f"{root}: expected only the folders train, val and test beside {splits[0]}, found {other}")
     if not splits and any(_images(sub) for folder in folders for sub in folder.iterdir() if sub.is_dir()):
         raise DatasetError(
             f"{root}: expected label/*.jpg or split/label/*.jpg with the splits train, val and test, "
@@ -61,17 +59,13 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
-    )
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
 
 
 def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
     """A split for each of a label's images. It depends on this label alone, so a new label moves no other image."""
     if val_fraction + test_fraction >= 1:
-        raise DatasetError(
-            f"val and test fractions {val_fraction:g} + {test_fraction:g} leave nothing to train on"
-        )
+        raise DatasetError(f"val and test fractions {val_fraction:g} + {test_fraction:g} leave nothing to train on")
     # A label of three images or more has at least one in every split that was asked for.
     least = 1 if count >= 3 else 0
     val = max(round(count * val_fraction), least if val_fraction else 0)

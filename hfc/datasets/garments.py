@@ -295,9 +295,7 @@ def _ellipse(x: float, y: float, across: float, down: float) -> Array:
     return np.stack([x + across * np.cos(turn), y + down * np.sin(turn)], axis=1)
 
 
-def _line(
-    *points: tuple[float, float], light: float = 0.62, width: float = SEAM, second: bool = False
-) -> Stroke:
+def _line(*points: tuple[float, float], light: float = 0.62, width: float = SEAM, second: bool = False) -> Stroke:
     return Stroke(np.array(points, dtype=np.float64), light, second, width)
 
 
@@ -365,9 +363,7 @@ def _plain_neck(cut: Cut) -> Strokes:
 
 def _turtle(cut: Cut) -> Strokes:
     half, rise = cut.neck.half, float(cut.rng.uniform(0.16, 0.26))
-    yield Stroke(
-        np.array([(-half, 0.08), (-half * 0.9, -rise), (half * 0.9, -rise), (half, 0.08), (0, 0.13)]), 0.95
-    )
+    yield Stroke(np.array([(-half, 0.08), (-half * 0.9, -rise), (half * 0.9, -rise), (half, 0.08), (0, 0.13)]), 0.95)
     yield _line((-half * 0.9, -rise * 0.4), (0, -rise * 0.25), (half * 0.9, -rise * 0.4))
 
 
@@ -513,9 +509,7 @@ def _pleats(cut: Cut) -> Strokes:
     start, count = max(cut.start, 1.0), int(cut.rng.integers(3, 10))
     end = cut.end - 0.03 if cut.rng.random() < 0.7 else start + 0.4
     for t in np.linspace(-0.85, 0.85, count) + cut.rng.normal(0, 0.02, count):
-        yield _line(
-            (float(t * cut.half(start)), start), (float(t * cut.half(end)), end), light=0.75, width=0.03
-        )
+        yield _line((float(t * cut.half(start)), start), (float(t * cut.half(end)), end), light=0.75, width=0.03)
 
 
 def _knot(cut: Cut) -> Strokes:
@@ -540,9 +534,7 @@ def _ends(cut: Cut, light: float, deep: float, second: bool = False) -> Strokes:
         elif cut.shape.legs:
             leg = _leg(cut, side, cut.hem, cut.cuff)
             low = leg[np.argsort(leg[:, 1])[-6:]].mean(axis=0)
-            yield Stroke(
-                _tube(np.array([low + (0, 0.1 - deep), low + (0, 0.1)]), cut.cuff + 0.01), light, second
-            )
+            yield Stroke(_tube(np.array([low + (0, 0.1 - deep), low + (0, 0.1)]), cut.cuff + 0.01), light, second)
 
 
 def _cuffs(cut: Cut) -> Strokes:
@@ -566,9 +558,7 @@ def _border(cut: Cut) -> Strokes:
 def _side_stripe(cut: Cut) -> Strokes:
     for sign in (-1, 1):
         x = sign * float(cut.half(1.3))
-        yield _line(
-            (x * 0.86, cut.start + 0.1), (x * 0.93, cut.hem - 0.08), light=1.0, width=0.07, second=True
-        )
+        yield _line((x * 0.86, cut.start + 0.1), (x * 0.93, cut.hem - 0.08), light=1.0, width=0.07, second=True)
 
 
 def _pockets(cut: Cut) -> Strokes:

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from hfc.datasets.deepfashion import MARKER
-from hfc.datasets.garments import SHAPES, Garment, Stroke, cut_garment
+from hfc.datasets.garments import SHAPES, Stroke, cut_garment
 from hfc.errors import DatasetError
 
-Array = NDArray[
-    np.float32
-]  # colours (3, H, W) or one value a pixel (H, W), 0 to 1: planes add up faster than pixels
+Array = NDArray[np.float32]  # colours (3, H, W) or one value a pixel (H, W), 0 to 1: planes add up faster than pixels
 Box = tuple[int, int, int, int]
 
 LEAST_IMAGES = 40
@@ -68,9 +66,7 @@ def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int],
         DatasetError: too few images, a folder that holds something, or one that cannot be written.
     """
     if images < LEAST_IMAGES:
-        raise DatasetError(
-            f"a sample needs at least {LEAST_IMAGES} images to fill its splits, found {images}"
-        )
+        raise DatasetError(f"a sample needs at least {LEAST_IMAGES} images to fill its splits, found {images}")
     if seed < 0:
         raise DatasetError(f"a sample's seed must be 0 or more, found {seed}")
     root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow a link and replace what it points to
@@ -192,9 +188,7 @@ def _wave(phase: Array, sharpness: float) -> Array:
     return np.clip(0.5 + sharpness * np.sin(phase), 0, 1)
 
 
-def _weave(
-    fabric: str, width: int, height: int, unit: float, colours: Array, rng: np.random.Generator
-) -> Array:
+def _weave(fabric: str, width: int, height: int, unit: float, colours: Array, rng: np.random.Generator) -> Array:
     """Cloth (3, H, W). `unit` is the shoulder width in pixels, so that patterns grow with the garment."""
     base, other = colours
     angle = rng.normal(0, 0.12) + (np.pi / 2 if rng.random() < 0.5 else 0.0)
@@ -226,13 +220,9 @@ def _folds(cover: Image.Image, rng: np.random.Generator) -> Array:
     """Light (H, W) on a garment: creases, a lit side, and edges that turn away."""
     width, height = cover.size
     crease = _cloud(width, height, (int(rng.integers(6, 16)), int(rng.integers(3, 9))), rng)
-    rounded = np.asarray(
-        cover.resize((width // 4, height // 4)).filter(ImageFilter.BoxBlur(3)).resize(cover.size)
-    )
+    rounded = np.asarray(cover.resize((width // 4, height // 4)).filter(ImageFilter.BoxBlur(3)).resize(cover.size))
     lit = np.linspace(*rng.uniform(-0.12, 0.12, 2), width, dtype=np.float32)
-    return (0.72 + lit + rng.uniform(0.03, 0.12) * crease + 0.32 * (rounded / np.float32(255))).astype(
-        np.float32
-    )
+    return (0.72 + lit + rng.uniform(0.03, 0.12) * crease + 0.32 * (rounded / np.float32(255))).astype(np.float32)
 
 
 def _background(width: int, height: int, colour: Array, rng: np.random.Generator) -> Array:
@@ -253,9 +243,7 @@ def _background(width: int, height: int, colour: Array, rng: np.random.Generator
             case 2:
                 draw.line((x, y, right, low), fill, int(rng.integers(2, 14)))
             case _:
-                draw.polygon(
-                    [tuple(corner) for corner in rng.uniform((x, y), (right, low), (5, 2)).tolist()], fill
-                )
+                draw.polygon([tuple(corner) for corner in rng.uniform((x, y), (right, low), (5, 2)).tolist()], fill)
     slope = np.linspace(*rng.uniform(-0.15, 0.15, 2), height, dtype=np.float32)[:, None]
     texture = _cloud(width, height, (int(rng.integers(3, 40)), int(rng.integers(3, 40))), rng)
     planes = np.stack([np.asarray(band, dtype=np.float32) for band in image.split()])
@@ -307,9 +295,7 @@ def _shares(images: int) -> dict[str, int]:
 def _splits(counts: dict[str, int]) -> list[tuple[str, str]]:
     """Category and split of every image. From four images on, a category is in every split."""
     rows: list[tuple[str, str]] = []
-    spare = cycle(
-        ("test", "val")
-    )  # what is left of small categories, so that even the least sample has all splits
+    spare = cycle(("test", "val"))  # what is left of small categories, so that even the least sample has all splits
     for category, count in counts.items():
         if count < 4:
             splits = ["train", *(next(spare) for _ in range(count - 1))]
@@ -350,10 +336,7 @@ def _write_tree(root: Path, plans: list[Plan], seed: int, progress: Callable[[in
         anno / "list_bbox.txt",
         "image_name  x_1  y_1  x_2  y_2",
         70,
-        [
-            (plan.name, " ".join(f"{edge:03d}" for edge in box))
-            for plan, box in zip(plans, boxes, strict=True)
-        ],
+        [(plan.name, " ".join(f"{edge:03d}" for edge in box)) for plan, box in zip(plans, boxes, strict=True)],
     )
     _write_table(
         root / "Eval" / "list_eval_partition.txt",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Prediction, Standardise
+from hfc.heads.layers import Block, Output, Prediction, Standardise
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -44,7 +44,7 @@ class Flat(nn.Module):
         self.register_buffer("ancestors", ancestors, persistent=False)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
-        self.leaf = nn.Linear(reduced, len(ancestors))
+        self.leaf = Output(reduced, len(ancestors))
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""

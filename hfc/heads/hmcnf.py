@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Prediction, Standardise
+from hfc.heads.layers import Block, Output, Prediction, Standardise
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -70,20 +70,20 @@ class HMCNF(nn.Module):
         inputs = [reduced] + [width + reduced] * (len(sizes) - 1)
         self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
         self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
-        self.local_out = nn.ModuleList(nn.Linear(width, size) for size in sizes)
-        self.global_out = nn.Linear(width + reduced * global_input_skip, len(ancestors))
+        self.local_out = nn.ModuleList(Output(width, size) for size in sizes)
+        self.global_out = Output(width + reduced * global_input_skip, len(ancestors))
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
         x = self.reduce(self.standardise(features))
-        state = x
+        state: Tensor | None = None
+        branch: Tensor | None = None
         local = []
-        for h, (flow, branch, out) in enumerate(
-            zip(self.global_flow, self.local_flow, self.local_out, strict=True)
-        ):
-            inputs = x if h == 0 else torch.cat([state, x], dim=1)
-            state = flow(inputs, state if self.residual else None)
-            local.append(out(branch(state, state if self.residual else None)))
+        for global_block, local_block, out in zip(self.global_flow, self.local_flow, self.local_out, strict=True):
+            inputs = x if state is None else torch.cat([state, x], dim=1)
+            state = global_block(inputs, state if self.residual else None)
+            branch = local_block(state, branch if self.residual else None)
+            local.append(out(branch))
         last = torch.cat([state, x], dim=1) if self.global_input_skip else state
         return Logits(tuple(local), self.global_out(last))
 
@@ -104,6 +104,4 @@ class HMCNF(nn.Module):
         if self.blend == "logit":
             blended = beta * logits.local[-1].float() + (1 - beta) * logits.leaf.float()
             return Prediction(local, probabilities(blended, self.loss))
-        return Prediction(
-            local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss)
-        )
+        return Prediction(local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Prediction, Standardise
+from hfc.heads.layers import Block, Output, Prediction, Standardise
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -65,8 +65,8 @@ class OriginalHMCNF(nn.Module):
         inputs = [dim] + [width + dim] * (len(self.sizes) - 1)
         self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
         self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in self.sizes)
-        self.local_out = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
-        self.global_out = nn.Linear(width, sum(self.sizes))
+        self.local_out = nn.ModuleList(Output(width, size) for size in self.sizes)
+        self.global_out = Output(width, sum(self.sizes))
 
     def _parents(self, nodes: Tensor) -> Tensor:
         """(K − C^1,) the parent of each node below the first level, in the order of the nodes."""
@@ -77,14 +77,14 @@ class OriginalHMCNF(nn.Module):
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
         x = self.standardise(features)
-        state = x
+        state: Tensor | None = None
+        branch: Tensor | None = None
         local = []
-        for h, (flow, branch, out) in enumerate(
-            zip(self.global_flow, self.local_flow, self.local_out, strict=True)
-        ):
-            inputs = x if h == 0 else torch.cat([state, x], dim=1)
-            state = flow(inputs, state if self.residual else None)
-            local.append(out(branch(state, state if self.residual else None)))
+        for global_block, local_block, out in zip(self.global_flow, self.local_flow, self.local_out, strict=True):
+            inputs = x if state is None else torch.cat([state, x], dim=1)
+            state = global_block(inputs, state if self.residual else None)
+            branch = local_block(state, branch if self.residual else None)
+            local.append(out(branch))
         return Logits(tuple(local), self.global_out(state))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
@@ -94,10 +94,7 @@ class OriginalHMCNF(nn.Module):
             logits: outputs of `forward`.
             target: (B, H) index of the true node on each level.
         """
-        local = [
-            binary_cross_entropy(z.float(), y)
-            for z, y in zip(logits.local, target.unbind(dim=1), strict=True)
-        ]
+        local = [binary_cross_entropy(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
         nodes = logits.nodes.float()
         path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
         blended = self._blend(logits, self.beta)

@@ -3,6 +3,7 @@
 Dimensions: B batch, D features.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -42,7 +43,8 @@ class Standardise(nn.Module):
 class Block(nn.Module):
     """The paper's activation layer: dropout(batchnorm(ReLU(W z + b)) + residual) (Cho et al. 2019, section 4.1).
 
-    The residual is the previous hidden state of the same flow, where its width agrees.
+    The residual is the previous hidden state of the same flow, where its width agrees: A_G^{h−1} for A_G^h, A_L^{h−1} for
+    A_L^h, none for the first.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
@@ -58,3 +60,16 @@ class Block(nn.Module):
             hidden = hidden + residual
         out: Tensor = self.dropout(hidden)
         return out
+
+
+class Output(nn.Linear):
+    """A classifier over C classes that starts by giving each of them 1/C.
+
+    A sigmoid that starts at 1/2 spends hundreds of steps on learning that most classes are absent; Lin et al. 2017
+    ("Focal loss", section 4.1) start it at the rate of the class, with small weights, and so do we.
+    """
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes)
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.constant_(self.bias, -math.log(max(classes - 1, 1)))

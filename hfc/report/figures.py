@@ -37,9 +37,7 @@ def training(rows: Sequence[Row], file: Path) -> None:
         for dash, task in zip(DASHES, ("local", "global", "violation"), strict=False):
             losses.plot([], [], dash, color="gray", label=task)
         losses.legend(title="line: task", fontsize="small")
-        figure.legend(
-            *accuracy.get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2
-        )
+        figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2)
         partial = file.with_name(f".{file.stem}.part.png")
         figure.savefig(partial, dpi=120)
         partial.replace(file)

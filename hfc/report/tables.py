@@ -44,9 +44,7 @@ class Row:
         result = self.first
         changed = ", ".join(f"{key}={value}" for key, value in result["changed"].items())
         mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
-        return (
-            f"{result['method']} ({result['hierarchy']['name']})" + (f" {changed}" if changed else "") + mark
-        )
+        return f"{result['method']} ({result['hierarchy']['name']})" + (f" {changed}" if changed else "") + mark
 
     @property
     def seeds(self) -> list[int]:
@@ -113,9 +111,7 @@ def _digits(scale: float) -> int:
     return 2 if scale == 100 else 3
 
 
-def _table1(
-    rows: Sequence[Row], plus_minus: str = " ± "
-) -> tuple[list[str], list[list[str]], list[list[str]]]:
+def _table1(rows: Sequence[Row], plus_minus: str = " ± ") -> tuple[list[str], list[list[str]], list[list[str]]]:
     """Header, cited rows and measured rows of the paper's Table 1."""
     header = ["method", "top-3 %", "top-5 %", "landmarks", "seeds", "origin"]
     cited = [
@@ -161,10 +157,7 @@ def plain_text(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [header, *body]
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *body]]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -203,8 +196,7 @@ def markdown(rows: Sequence[Row]) -> str:
     header, cited, measured = _table1(rows)
     shown = [entry for entry in HIERARCHICAL if any(row.values(entry[0]) for row in rows)]
     hierarchical = [
-        [row.label, *(spread(row.values(key), scale, _digits(scale)) for key, _, scale in shown)]
-        for row in rows
+        [row.label, *(spread(row.values(key), scale, _digits(scale)) for key, _, scale in shown)] for row in rows
     ]
     levels = [
         [
@@ -274,9 +266,7 @@ def _level(row: Row, name: str) -> list[float]:
 
 def results_csv(rows: Sequence[Row]) -> str:
     """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
-    keys = sorted(
-        {key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)}
-    )
+    keys = sorted({key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)})
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["kind", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
@@ -308,8 +298,7 @@ def results_json(rows: Sequence[Row], found: Sequence[Run]) -> dict[str, Any]:
     """Everything the report is built from."""
     return {
         "rows": [
-            {"label": row.label, "seeds": row.seeds, "runs": [run.result["run"] for run in row.runs]}
-            for row in rows
+            {"label": row.label, "seeds": row.seeds, "runs": [run.result["run"] for run in row.runs]} for row in rows
         ],
         "runs": [run.result for run in found],
         "published": published(),
