@@ -44,6 +44,7 @@ SHOWN_FAILURES = 20
 @click.pass_context
 def extract(
     context: click.Context,
+    /,
     source: Path,
     out: Path,
     config_file: Path | None,

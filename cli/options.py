@@ -14,7 +14,7 @@ Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:
-    """One option for each named setting. Not given on the command line, it is None, and the default stays in hfc.config."""
+    """One option for each named setting; one that is not given is None, so that the default stays in hfc.config."""
 
     def decorate(command: Command) -> Command:
         for spec in reversed([f for f in fields(kind) if f.name in names]):

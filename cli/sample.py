@@ -13,12 +13,14 @@ from hfc.config import SampleConfig, resolve
 @settings(SampleConfig, "images", "seed")
 def sample(folder: Path, images: int | None, seed: int | None) -> None:
     """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images."""
+    from tqdm import tqdm
+
     from hfc.datasets.sample import draw_sample
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)
-    with click.progressbar(length=config.images, label="drawing", file=click.get_text_stream("stderr")) as bar:
-        draw_sample(folder, images=config.images, seed=config.seed, progress=bar.update)
+    with tqdm(total=config.images, unit="img", desc="draw", leave=False) as bar:
+        draw_sample(folder, images=config.images, seed=config.seed, progress=lambda done: bar.update(done - bar.n))
     click.echo(
         f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5"
     )

@@ -1,7 +1,7 @@
 """The settings of every stage: a frozen dataclass each, and the only place where defaults stand.
 
-A setting is resolved in this order, later wins: default, method preset, TOML file, explicit flag. What a run resolved to
-is written beside its result, as TOML that the same command reads back.
+A setting is resolved in this order, later wins: default, method preset, TOML file, explicit flag. What a run resolved
+to is written beside its result, as TOML that the same command reads back.
 """
 
 import difflib
@@ -148,7 +148,8 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
         if "method" in known and "method" in layer:
             merged |= METHODS[_one_of(str(layer["method"]), METHODS, "method")]
         merged |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
-    return kind(**{key: _checked(kind, key, value) for key, value in merged.items()})
+    values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in merged.items()}
+    return kind(**values)
 
 
 def read_toml(path: Path) -> dict[str, object]:

@@ -220,7 +220,8 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
             get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
         except Exception as error:  # whichever the client's transport raises
             raise EncoderError(
-                f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__}: {error}); {OFFLINE_ADVICE}"
+                f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__}: {error}); "
+                f"{OFFLINE_ADVICE}"
             ) from error
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)

@@ -1,7 +1,7 @@
 """Stage 1: every region goes through the frozen backbone exactly once.
 
-Regions are cut into shards; each finished shard is an immutable file; when all are there they become one cache. Whatever
-stops the work, the next call does the shards that are missing.
+Regions are cut into shards; each finished shard is an immutable file; when all are there they become one cache.
+Whatever stops the work, the next call does the shards that are missing.
 """
 
 import logging

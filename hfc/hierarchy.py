@@ -53,7 +53,8 @@ class Hierarchy:
     def distance(self) -> Ints:
         """(C, C) LCA height d(a, b): levels to climb from leaf a to the lowest common ancestor with leaf b."""
         differs = self.ancestors[:, None, :] != self.ancestors[None, :, :]
-        return differs.sum(axis=2, dtype=np.int64)
+        height: Ints = differs.sum(axis=2, dtype=np.int64)
+        return height
 
     def index(self, labels: Sequence[str], where: str) -> Ints:
         """(N,) leaf index of each label.

@@ -1,7 +1,7 @@
 """Level losses and task weightings.
 
-A level loss compares one level's logits with its classes. A task weighting turns the named task losses of a head into the
-one number that is minimised. To add a weighting: a module here and a line in WEIGHTINGS.
+A level loss compares one level's logits with its classes. A task weighting turns the named task losses of a head into
+the one number that is minimised. To add a weighting: a module here and a line in WEIGHTINGS.
 
 Dimensions: B batch, C classes of a level.
 """

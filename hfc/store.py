@@ -1,7 +1,7 @@
 """The feature cache: schema v1 in HDF5. The only importer of h5py.
 
-A file under its final name is always whole: it is written under a temporary name, closed, read back and compared, synced
-to disk, and renamed. Shards are files of the same kind with fewer rows.
+A file under its final name is always whole: it is written under a temporary name, closed, read back and compared,
+synced to disk, and renamed. Shards are files of the same kind with fewer rows.
 
 Dimensions: N regions, V views, D features, C^h nodes on level h.
 """
@@ -162,7 +162,7 @@ class FeatureStore:
                 except OSError as error:
                     raise StoreError(f"{self.path}: damaged feature cache, rows {start} to {stop}: {error}") from error
                 self._refuse_non_finite(start, block)
-                yield memoryview(block).cast("B")
+                yield block.data.cast("B")
 
         if digest_chunks(blocks()) != self.features_sha256:
             raise StoreError(f"{self.path}: damaged feature cache: its features do not match their checksum")
@@ -224,9 +224,9 @@ def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None
             _create_features(file, shard.features.shape, shard.features.dtype)[:] = shard.features
             file["ok"] = shard.ok
             _write_failures(file, shard.failures)
-            sha = digest_chunks([memoryview(np.ascontiguousarray(shard.features)).cast("B")])
+            sha = digest_chunks([np.ascontiguousarray(shard.features).data.cast("B")])
             file.attrs.update({"features_sha256": sha, "key_fields": json.dumps(key_fields), "start": shard.start})
-        if digest_chunks([memoryview(read_shard(partial, key_fields).features).cast("B")]) != sha:
+        if digest_chunks([read_shard(partial, key_fields).features.data.cast("B")]) != sha:
             raise StoreError(f"{path}: the disk does not give back what was written; nothing was kept")
 
 
@@ -246,7 +246,7 @@ def read_shard(path: Path, key_fields: Mapping[str, Any]) -> Shard:
             sha = str(file.attrs["features_sha256"])
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(f"{path}: damaged shard: {error}") from error
-    if digest_chunks([memoryview(shard.features).cast("B")]) != sha:
+    if digest_chunks([shard.features.data.cast("B")]) != sha:
         raise StoreError(f"{path}: damaged shard: it does not match its checksum")
     return shard
 
@@ -291,7 +291,7 @@ def assemble(
                     ok[start:stop] = shard.ok
                     failures.extend(shard.failures)
                     start = stop
-                    yield memoryview(shard.features).cast("B")
+                    yield shard.features.data.cast("B")
                 if start != len(regions):
                     raise StoreError(f"{path}: its shards hold {start} rows of {len(regions)}")
 

@@ -103,7 +103,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
     for split, found in rows.items():
         if len(found) == 0:
             raise RunError(
-                f"{cache.path}: the {split} split is empty; train, val and test rows are needed, val to select the epoch"
+                f"{cache.path}: the {split} split is empty; train, val (to select the epoch) and test rows are needed"
             )
     if len(rows["train"]) < 2:
         raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")

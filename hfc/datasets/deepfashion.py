@@ -32,8 +32,8 @@ def recognise(source: Path) -> bool:
 def read(source: Path) -> Regions:
     """The regions of a DeepFashion root.
 
-    The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine folder
-    itself, the fine-grained split.
+    The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine
+    folder itself, the fine-grained split.
 
     Raises:
         DatasetError: a file is missing or breaks its format; the message names file and row.
@@ -120,8 +120,8 @@ def _read_categories(annotations: Path) -> list[str]:
     names = [row[0] for row in _read_table(file, 2)]
     if len(names) != CATEGORIES:
         raise DatasetError(
-            f"{file}: expected the benchmark's {CATEGORIES} categories, found {len(names)}; in the 46-row lists that go "
-            "round the labels after 37 are shifted, so take the file from the original download"
+            f"{file}: expected the benchmark's {CATEGORIES} categories, found {len(names)}; in the 46-row lists that "
+            "go round the labels after 37 are shifted, so take the file from the original download"
         )
     _refuse_repeats(file, names)
     return names
@@ -159,7 +159,7 @@ def _aligned(file: Path, width: int, images: list[str]) -> Rows:
     """The rows of a file without their image names, put into the order of `images`."""
     table = _read_table(file, width)
     if [row[0] for row in table] != images:
-        found = {}
+        found: dict[str, list[str]] = {}
         for number, row in enumerate(table, 3):
             if found.setdefault(row[0], row) != row:
                 raise DatasetError(f"{file}: row {number}: {row[0]} was listed before, with other values")

@@ -228,8 +228,9 @@ class Cut:
         """The half-width at a height."""
         y = np.asarray(y, dtype=np.float64)
         body = np.interp(y, (0.5, 1.0, 1.45), (0.47, 0.47 - 0.11 * self.nip, 0.48))
-        wide = body * self.fit + self.flare * np.clip(y - 1.0, 0.0, None)
-        return wide * np.interp(y, (0.2, 0.9), (0.42, 1.0)) if self.shape.cape else wide
+        wide: Array = body * self.fit + self.flare * np.clip(y - 1.0, 0.0, None)
+        cape: Array = wide * np.interp(y, (0.2, 0.9), (0.42, 1.0))
+        return cape if self.shape.cape else wide
 
     def side(self, sign: int, start: float, end: float) -> Array:
         """The outline of one side (-1 left, 1 right) between two heights."""
@@ -260,7 +261,9 @@ class Cut:
         elbow = joint + 0.5 * ARM * np.array([sign * np.sin(upper), np.cos(upper)])
         wrist = elbow + 0.5 * ARM * np.array([sign * np.sin(lower), np.cos(lower)])
         path = np.stack([joint, elbow, wrist])
-        return lambda t: np.stack([np.interp(t, (0.0, 0.5, 1.0), path[:, axis]) for axis in (0, 1)], axis=-1)
+        return lambda t: np.stack(
+            [np.interp(np.asarray(t, dtype=np.float64), (0.0, 0.5, 1.0), path[:, axis]) for axis in (0, 1)], axis=-1
+        )
 
 
 def cut_garment(category: str, rng: np.random.Generator) -> Garment:
@@ -358,7 +361,7 @@ def _trim(cut: Cut) -> Strokes:
 
 
 def _plain_neck(cut: Cut) -> Strokes:
-    yield Stroke(cut.neckline(cut.depth) + (0, 0.02), 0.78, width=0.03)
+    yield Stroke(cut.neckline(cut.depth) + np.array((0, 0.02)), 0.78, width=0.03)
 
 
 def _turtle(cut: Cut) -> Strokes:
@@ -534,7 +537,11 @@ def _ends(cut: Cut, light: float, deep: float, second: bool = False) -> Strokes:
         elif cut.shape.legs:
             leg = _leg(cut, side, cut.hem, cut.cuff)
             low = leg[np.argsort(leg[:, 1])[-6:]].mean(axis=0)
-            yield Stroke(_tube(np.array([low + (0, 0.1 - deep), low + (0, 0.1)]), cut.cuff + 0.01), light, second)
+            yield Stroke(
+                _tube(np.array([low + np.array((0, 0.1 - deep)), low + np.array((0, 0.1))]), cut.cuff + 0.01),
+                light,
+                second,
+            )
 
 
 def _cuffs(cut: Cut) -> Strokes:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from hfc.datasets.deepfashion import MARKER
 from hfc.datasets.garments import SHAPES, Stroke, cut_garment
 from hfc.errors import DatasetError
 
-Array = NDArray[np.float32]  # colours (3, H, W) or one value a pixel (H, W), 0 to 1: planes add up faster than pixels
+Array = NDArray[
+    np.floating[Any]
+]  # float32: colours (3, H, W) or one value a pixel (H, W), 0 to 1: planes add up faster than pixels
 Box = tuple[int, int, int, int]
 
 LEAST_IMAGES = 40
@@ -35,7 +37,7 @@ CATEGORIES = Path(__file__).with_name("deepfashion_categories.csv")
 class Plan(NamedTuple):
     """One image to draw."""
 
-    index: int
+    number: int
     category: str
     fabric: str
     split: str
@@ -50,7 +52,7 @@ class Picture(NamedTuple):
     box: Box
 
 
-def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int], None] | None = None) -> None:
+def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int], object] | None = None) -> None:
     """Draws garments of some thirty categories and writes them in DeepFashion's layout.
 
     The same arguments and library versions write the same bytes. Categories are as unequally frequent as
@@ -158,8 +160,8 @@ def _dress(scene: Array, canvas: Image.Image, first: Array, second: Array) -> Ar
     light, share, cover = (np.asarray(band, dtype=np.float32) for band in canvas.split())
     # Pixels on the edge hold light and share of only the part that is covered.
     part = np.maximum(cover, 1)
-    light = light * (255 / UNLIT) / part
-    colour = (first + (second - first) * (share / part)) * light
+    brightness: Array = light * (255 / UNLIT) / part
+    colour = (first + (second - first) * (share / part)) * brightness
     colour -= scene
     colour *= cover / 255
     colour += scene
@@ -176,6 +178,12 @@ def _colours(rng: np.random.Generator, count: int) -> Array:
 
 def _colour(red: float, green: float, blue: float) -> Array:
     return np.array((red, green, blue), np.float32)[:, None, None]
+
+
+def _ramp(low: float, high: float, count: int, rng: np.random.Generator) -> Array:
+    """From one random value between low and high to another, in equal steps."""
+    start, stop = (float(end) for end in rng.uniform(low, high, 2))
+    return np.linspace(start, stop, count, dtype=np.float32)
 
 
 def _cloud(width: int, height: int, cells: tuple[int, int], rng: np.random.Generator) -> Array:
@@ -196,8 +204,8 @@ def _weave(fabric: str, width: int, height: int, unit: float, colours: Array, rn
     y, x = np.ogrid[:height, :width]
     across = (pace * (x * np.cos(angle) + y * np.sin(angle))).astype(np.float32)
     along = (pace * (y * np.cos(angle) - x * np.sin(angle))).astype(np.float32)
-    grain = np.ones((1, 1), np.float32)
-    pattern = np.zeros((1, 1), np.float32)
+    grain: Array = np.ones((1, 1), np.float32)
+    pattern: Array = np.zeros((1, 1), np.float32)
     if fabric == "Striped":
         pattern = _wave(across, rng.uniform(1, 4))
     elif fabric == "Checked":
@@ -213,7 +221,8 @@ def _weave(fabric: str, width: int, height: int, unit: float, colours: Array, rn
         base = _colour(0.28, 0.38, 0.58) * np.float32(rng.uniform(0.5, 1.5))
         fade = 0.12 * _cloud(width, height, (4, 6), rng)
         grain = 1 + fade + 0.1 * rng.standard_normal((height, width), np.float32)
-    return (base + (other - base) * pattern) * grain
+    woven: Array = (base + (other - base) * pattern) * grain
+    return woven
 
 
 def _folds(cover: Image.Image, rng: np.random.Generator) -> Array:
@@ -221,7 +230,7 @@ def _folds(cover: Image.Image, rng: np.random.Generator) -> Array:
     width, height = cover.size
     crease = _cloud(width, height, (int(rng.integers(6, 16)), int(rng.integers(3, 9))), rng)
     rounded = np.asarray(cover.resize((width // 4, height // 4)).filter(ImageFilter.BoxBlur(3)).resize(cover.size))
-    lit = np.linspace(*rng.uniform(-0.12, 0.12, 2), width, dtype=np.float32)
+    lit = _ramp(-0.12, 0.12, width, rng)
     return (0.72 + lit + rng.uniform(0.03, 0.12) * crease + 0.32 * (rounded / np.float32(255))).astype(np.float32)
 
 
@@ -244,7 +253,7 @@ def _background(width: int, height: int, colour: Array, rng: np.random.Generator
                 draw.line((x, y, right, low), fill, int(rng.integers(2, 14)))
             case _:
                 draw.polygon([tuple(corner) for corner in rng.uniform((x, y), (right, low), (5, 2)).tolist()], fill)
-    slope = np.linspace(*rng.uniform(-0.15, 0.15, 2), height, dtype=np.float32)[:, None]
+    slope = _ramp(-0.15, 0.15, height, rng)[:, None]
     texture = _cloud(width, height, (int(rng.integers(3, 40)), int(rng.integers(3, 40))), rng)
     planes = np.stack([np.asarray(band, dtype=np.float32) for band in image.split()])
     return planes / 255 + (slope + rng.uniform(0, 0.07) * texture)
@@ -258,7 +267,7 @@ def _rgb(colour: Array) -> tuple[int, int, int]:
 def _expose(scene: Array, rng: np.random.Generator) -> Image.Image:
     """The photograph: uneven light, a tint, the sensor's noise, and at times a little blur."""
     _, height, width = scene.shape
-    light = np.linspace(*rng.uniform(0.8, 1.12, 2), width, dtype=np.float32)
+    light = _ramp(0.8, 1.12, width, rng)
     noise = np.float32(rng.uniform(0.0, 0.035)) * rng.standard_normal((height, width), np.float32)
     tint = _colour(*(255 * rng.uniform(0.93, 1.07, 3)))
     planes = np.clip(scene * (tint * light) + 255 * noise, 0, 255).astype(np.uint8)
@@ -311,12 +320,12 @@ def _categories() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _write_tree(root: Path, plans: list[Plan], seed: int, progress: Callable[[int], None] | None) -> None:
+def _write_tree(root: Path, plans: list[Plan], seed: int, progress: Callable[[int], object] | None) -> None:
     names = [(row["category"], row["type"]) for row in _categories()]
     labels = {name: number for number, (name, _) in enumerate(names, 1)}
     boxes: list[Box] = []
     for done, plan in enumerate(plans, 1):
-        rng = np.random.default_rng((seed, plan.index))
+        rng = np.random.default_rng((seed, plan.number))
         picture = draw_picture(plan.category, plan.fabric, rng)
         boxes.append(picture.box)
         file = root / "Img" / plan.name

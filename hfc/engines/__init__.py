@@ -1,4 +1,4 @@
-"""Who runs which shard, and nothing else. An engine knows callables only; to add one: a module here and a line below."""
+"""Who runs which shard, and nothing else. An engine knows callables only. To add one: a module here, a line below."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 

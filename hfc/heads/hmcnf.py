@@ -1,4 +1,4 @@
-"""HMCN-F as Cho et al. 2019 build it: a global flow, a local flow that leaves it at every level, outputs over the leaves.
+"""HMCN-F as Cho et al. 2019 build it: a global flow, a local flow that leaves it at every level, leaf outputs.
 
 Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C = C^H leaves.
 """
@@ -84,6 +84,7 @@ class HMCNF(nn.Module):
             state = global_block(inputs, state if self.residual else None)
             branch = local_block(state, branch if self.residual else None)
             local.append(out(branch))
+        assert state is not None  # a hierarchy has at least one level
         last = torch.cat([state, x], dim=1) if self.global_input_skip else state
         return Logits(tuple(local), self.global_out(last))
 

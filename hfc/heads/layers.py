@@ -43,8 +43,8 @@ class Standardise(nn.Module):
 class Block(nn.Module):
     """The paper's activation layer: dropout(batchnorm(ReLU(W z + b)) + residual) (Cho et al. 2019, section 4.1).
 
-    The residual is the previous hidden state of the same flow, where its width agrees: A_G^{h−1} for A_G^h, A_L^{h−1} for
-    A_L^h, none for the first.
+    The residual is the previous hidden state of the same flow, where its width agrees: A_G^{h−1} for A_G^h, A_L^{h−1}
+    for A_L^h, none for the first.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:

@@ -74,7 +74,7 @@ def _short_commit(name: str) -> str:
 
 
 def summarise(found: Sequence[Run]) -> list[Row]:
-    """Group runs that differ in seed alone, in the order of cache, hierarchy and method; a seed run twice counts once."""
+    """Group runs that differ in seed alone, by cache, method and hierarchy; of equal seeds the latest counts."""
     groups: dict[tuple[str, ...], dict[int, Run]] = {}
     for run in sorted(found, key=lambda run: str(run.result["created"])):
         result = run.result
@@ -171,8 +171,8 @@ def caveats(rows: Sequence[Row]) -> list[str]:
     origins = sorted({row.first["cache"]["origin"] for row in rows if not row.comparable})
     if origins:
         notes.append(
-            f"Measured on {'; '.join(origins)}. The cited rows are for DeepFashion's {BENCHMARK_TEST_ROWS:,} test images: "
-            "they stand here for reference and must not be compared with the measured ones."
+            f"Measured on {'; '.join(origins)}. The cited rows are for DeepFashion's {BENCHMARK_TEST_ROWS:,} test "
+            "images: they stand here for reference and must not be compared with the measured ones."
         )
     if any(origin.startswith("drawn sample") for origin in origins):
         notes.append(
