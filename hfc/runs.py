@@ -52,10 +52,10 @@ class RunWriter:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def head(self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-        """Write the selected weights."""
+    def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
+        """Write the selected weights and the key of their run; equal weights give equal bytes."""
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(arrays, self.folder / "head.safetensors", metadata=dict(metadata))
+        save_file(arrays, self.folder / "head.safetensors", metadata={"key": key})
 
     def predictions(self, predictions: Predictions) -> None:
         """Write the test predictions."""

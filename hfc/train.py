@@ -186,7 +186,7 @@ def train(
         levels = tuple(p.numpy() for p in prediction.levels)
         writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
         state = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-        writer.head(state, {"method": config.method, "hierarchy": task.hierarchy.name, "key": key})
+        writer.head(state, key)
         writer.result(
             {
                 "run": folder.name,

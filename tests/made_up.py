@@ -1,0 +1,72 @@
+"""Made-up feature caches: classes are noisy clusters, so that heads have something to learn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hfc import store
+from hfc.regions import Regions, strings
+
+FIELDS = {"schema": 1, "backbone": "made-up", "weights": "0" * 64}
+
+
+def write_cache(
+    path: Path,
+    labels: Sequence[str],
+    splits: Sequence[str],
+    *,
+    dim: int = 16,
+    seed: int = 0,
+    random_weights: bool = False,
+    origin: str = "made-up features",
+    failed: Sequence[int] = (),
+) -> Path:
+    """A cache whose features are a cluster for each label, noise added; rows in `failed` have none."""
+    rng = np.random.default_rng(seed)
+    centres = {label: rng.normal(size=dim) * 2 for label in sorted(set(labels))}
+    features = np.array([centres[label] for label in labels]) + rng.normal(size=(len(labels), dim))
+    features = features.astype(np.float16)[:, None, :]
+    ok = np.ones(len(labels), dtype=np.bool_)
+    ok[list(failed)] = False
+    features[~ok] = 0
+    names = strings([f"{i:05d}.jpg" for i in range(len(labels))])
+    regions = Regions(
+        root=path.parent,
+        origin=origin,
+        id=names,
+        path=names,
+        box=np.full((len(labels), 4), np.nan, dtype=np.float32),
+        label=strings(list(labels)),
+        split=strings(list(splits)),
+    )
+    shard = path.with_name("shard.h5")
+    store.write_shard(shard, store.Shard(0, features, ok, [(row, "made to fail") for row in failed]), FIELDS)
+    weights = {"source": "random" if random_weights else "made-up", "digest": "0" * 64, "random": random_weights}
+    dataset = {"root": str(path.parent), "origin": origin}
+    store.assemble(
+        path,
+        [shard],
+        regions,
+        key_fields=FIELDS,
+        config={"backbone": "made-up", "image_size": 224},
+        provenance={"dataset": dataset, "weights": weights},
+    )
+    shard.unlink()
+    return path
+
+
+def write_tree_csv(path: Path) -> Path:
+    """A hierarchy of three levels and six leaves."""
+    path.write_text(
+        "leaf,group,kind\nTee,tops,upper\nTank,tops,upper\nCoat,outer,upper\nJeans,long,lower\n"
+        "Chinos,long,lower\nShorts,short,lower\n"
+    )
+    return path
+
+
+def small_cache(path: Path, **changes: object) -> Path:
+    """360 rows over the six leaves of `write_tree_csv`, 60 / 20 / 20% a split."""
+    labels = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"] * 60
+    splits = [("train", "train", "train", "val", "test")[i // 6 % 5] for i in range(360)]
+    return write_cache(path, labels, splits, **changes)  # type: ignore[arg-type]

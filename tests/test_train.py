@@ -1,0 +1,291 @@
+"""Stage 2 on made-up features."""
+
+import json
+import resource
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from hfc import metrics, runs
+from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
+from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
+from hfc.store import read_predictions
+from hfc.train import (
+    Cache,
+    build_head,
+    changed_settings,
+    learning_rate,
+    load_cache,
+    prepare,
+    statistics,
+    train,
+)
+from tests.made_up import small_cache, write_cache, write_tree_csv
+
+QUICK = {"epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    small_cache(folder / "cache.h5", failed=[3, 8])
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(place: Path) -> Cache:
+    return load_cache(place / "cache.h5")
+
+
+def quick(place: Path, **changes: object) -> TrainConfig:
+    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, trained = train(cache, quick(place, method=method), tmp_path)
+    assert trained
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "config.toml",
+        "head.safetensors",
+        "metrics.jsonl",
+        "predictions.h5",
+        "result.json",
+    ]
+    test = run.result["test"]
+    assert test["top1"] > 0.8
+    assert test["top3"] <= test["top5"] <= 1
+    assert set(test) == {
+        *("top1", "top3", "top5", "top1_macro", "level_accuracy", "hF", "distance@1", "distance@3", "distance@5"),
+        *("mistake_severity", "full_path_accuracy", "inconsistency", "ece"),
+    }
+    assert set(test["level_accuracy"]) == {"kind", "group", "leaf"}
+    assert run.result["rows"] == {
+        "train": 214,
+        "val": 72,
+        "test": 72,
+        "unused": {"without features": 2, "without label": 0, "without split": 0},
+    }
+    assert [line["epoch"] for line in run.epochs] == [1, 2, 3, 4, 5, 6]
+    assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == quick(place, method=method)
+
+
+def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
+    place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    run, _ = train(cache, quick(place), tmp_path)
+    scores = [line["val"]["top1"] for line in run.epochs]
+    chosen = run.result["selected"]
+    assert chosen["epoch"] == 1 + scores.index(max(scores))
+    assert chosen["val"] == run.epochs[chosen["epoch"] - 1]["val"]
+    task = prepare(cache, str(place / "tree.csv"))
+    stored = read_predictions(run.folder / "predictions.h5")
+    assert stored.id.tolist() == cache.table.regions.id[cache.table.regions.split == "test"].tolist()
+    again = metrics.evaluate(
+        stored.levels,
+        stored.final,
+        stored.target,
+        names=task.hierarchy.levels,
+        ancestors=task.hierarchy.ancestors,
+        topk=(1, 3, 5),
+    )
+    assert again == run.result["test"]
+    # The stored weights give the stored predictions.
+    from safetensors.torch import load_file
+
+    head = build_head(quick(place), task.hierarchy, 16)
+    head.load_state_dict(load_file(run.folder / "head.safetensors"))
+    with torch.inference_mode():
+        final = head.eval().predict(head(cache.features[task.rows["test"], 0].float()), 0.7).final
+    np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bits(method: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    first, _ = train(cache, quick(place, method=method), tmp_path / "a")
+    torch.rand(7)  # the caller's generator must not matter
+    second, _ = train(cache, quick(place, method=method), tmp_path / "b")
+    other, _ = train(cache, quick(place, method=method, seed=1), tmp_path / "c")
+    weights = [(run.folder / "head.safetensors").read_bytes() for run in (first, second, other)]
+    assert weights[0] == weights[1] != weights[2]
+    assert first.result["test"] == second.result["test"]
+
+
+def test_a_run_that_is_there_is_not_trained_again(place: Path, cache: Cache, tmp_path: Path) -> None:
+    first, _ = train(cache, quick(place), tmp_path)
+    again, trained = train(cache, quick(place), tmp_path)
+    assert (again.result, trained) == (first.result, False)
+    _, trained = train(cache, quick(place), tmp_path, overwrite=True)
+    assert trained
+    _, trained = train(cache, quick(place, beta=0.5), tmp_path)
+    assert trained
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, quick(place, method="hmcn-f+mtl", epochs=25, learning_rate=0.01), tmp_path)
+    for line in run.epochs:
+        assert set(line["loss"]) == {"local", "global", "total"}
+        assert line["loss"]["local"] > 0
+    assert run.result["loss_weights"]["local"] > 1  # losses below 1/2 are weighted up
+
+
+def test_every_decided_option_is_reachable() -> None:
+    for text in (
+        *("global_input_skip=true", "blend=logit", "loss=softmax", "beta=0.5", "width=384", "residual=false"),
+        *("standardise=false", "violation_weight=0.2", "weighting=uncertainty", "schedule=constant", "dropout=0"),
+    ):
+        key = text.partition("=")[0]
+        changed = resolve(TrainConfig, parse_setting(TrainConfig, text))
+        assert set(changed_settings(changed)) <= {key}
+
+
+@pytest.mark.parametrize("option", ["blend=logit", "loss=softmax", "global_input_skip=true", "residual=false"])
+def test_options_change_the_result(option: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    plain, _ = train(cache, quick(place), tmp_path)
+    changed, _ = train(cache, quick(place, **parse_setting(TrainConfig, option)), tmp_path)
+    assert changed.result["test"]["ece"] != plain.result["test"]["ece"]
+    assert changed.result["changed"].keys() > {option.partition("=")[0]}
+
+
+def test_the_learning_rate_follows_half_a_cosine() -> None:
+    config = resolve(TrainConfig, {"learning_rate": 2.0, "epochs": 4})
+    assert [learning_rate(config, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(
+        [2.0, 1 + np.cos(np.pi / 4), 1.0, 1 - np.cos(np.pi / 4)]
+    )
+
+
+def test_statistics_are_those_of_the_training_rows() -> None:
+    features = torch.randn(9000, 1, 3).half() * 50 + 7
+    rows = torch.arange(0, 9000, 2)
+    mean, std = statistics(features, rows)
+    chosen = features[rows, 0].double().numpy()
+    np.testing.assert_allclose(mean.numpy(), chosen.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(std.numpy(), chosen.std(axis=0), rtol=1e-6)
+
+
+def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: Cache, tmp_path: Path) -> None:
+    config = quick(place, method="flat", learning_rate=1e25, epochs=3)
+    with pytest.raises(RunError, match=r"flat, seed 0: the loss is (nan|inf) in epoch \d; try a smaller"):
+        train(cache, config, tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "lacking.csv").write_text("leaf,group\nTee,a\nTank,a\nCoat,b\n")
+    cases: list[tuple[dict[str, object], type[HfcError], str]] = [
+        ({"hierarchy": ""}, HierarchyError, "name a hierarchy"),
+        ({"hierarchy": "nowhere.csv"}, HierarchyError, "nowhere.csv: no such hierarchy"),
+        (
+            {"hierarchy": str(tmp_path / "lacking.csv")},
+            HierarchyError,
+            "hierarchy lacking does not fit .*cache.h5: it has no leaf for Chinos, Jeans, Shorts",
+        ),
+        ({"topk": [1, 7]}, ConfigError, "top-7 of 6 classes does not exist; give --set topk=1"),
+        ({"select": "top2"}, ConfigError, "select: expected one of top1, top3, top5, .* found 'top2'"),
+    ]
+    for changes, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            train(cache, quick(place, **changes), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_empty_split_is_refused(split: str, place: Path, tmp_path: Path) -> None:
+    splits = [name for name in ("train", "val", "test") if name != split]
+    path = write_cache(tmp_path / "c.h5", ["Tee", "Coat"] * 4, [splits[i // 4] for i in range(8)])
+    with pytest.raises(RunError, match=f"c.h5: the {split} split is empty"):
+        train(load_cache(path), quick(place), tmp_path / "runs")
+
+
+def test_a_place_that_cannot_be_written_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="the run cannot be written"):
+        train(cache, quick(place), tmp_path / "file" / "runs")
+
+
+def test_features_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -> None:
+    path = small_cache(tmp_path / "nan.h5")
+    with h5py.File(path, "r+") as file:
+        file["features"][7, 0, 3] = np.nan
+    with pytest.raises(StoreError, match=r"nan.h5: row 7 \(00007.jpg\) holds NaN or infinite features"):
+        load_cache(path)
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text(json.dumps({"run": "x"}))
+    with pytest.raises(RunError, match="damaged run"):
+        runs.find([tmp_path])
+    with pytest.raises(RunError, match="no such folder of runs"):
+        runs.find([tmp_path / "nowhere"])
+
+
+def test_features_are_not_copied_for_training(place: Path, tmp_path: Path) -> None:
+    # 60 MB of features: training may allocate batches, weights and predictions, not a second copy.
+    labels = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"] * 2500
+    splits = [("train", "train", "train", "train", "val", "test")[i // 6 % 6] for i in range(15000)]
+    cache = load_cache(write_cache(tmp_path / "c.h5", labels, splits, dim=2048))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    train(cache, quick(place, method="flat", epochs=1, batch_size=256), tmp_path / "runs")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = cache.features.numel() * 2
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert peak < size / 2
+    assert grown < 3 * size  # evaluation blocks are float32; all training rows as float32 would be 2 * size more
+
+
+@pytest.mark.slow
+def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Path) -> None:
+    from hfc.hierarchy import load_hierarchy
+
+    leaves = load_hierarchy("deepfashion-5").leaves
+    labels = [leaves[i % 50] for i in range(289_222)]
+    splits = ["train"] * 209_222 + ["val"] * 40_000 + ["test"] * 40_000
+    path = write_cache(tmp_path / "c.h5", labels[:256], ["train"] * 256, dim=2048)
+    _grow(path, labels, splits)
+    cache = load_cache(path)
+    size = cache.features.numel() * 2
+    assert size == 289_222 * 2048 * 2
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    config = resolve(TrainConfig, {"method": "hmcn-f+mtl", "hierarchy": "deepfashion-5", "epochs": 1})
+    run, _ = train(cache, config, tmp_path / "runs")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    assert run.result["rows"]["train"] == 209_222
+    assert grown < size / 2
+
+
+def _grow(path: Path, labels: list[str], splits: list[str]) -> None:
+    """Make a cache as large as DeepFashion's, a block at a time, so that writing it sets no peak in memory."""
+    import hashlib
+
+    from hfc.regions import Regions, strings
+    from hfc.store import Table
+
+    rng = np.random.default_rng(0)
+    n = len(labels)
+    names = strings([f"{i}" for i in range(n)])
+    box = np.full((n, 4), np.nan, dtype=np.float32)
+    regions = Regions(path.parent, "made-up", names, names, box, strings(labels), strings(splits))
+    sha = hashlib.sha256()
+    with h5py.File(path, "r+") as file:
+        for name in ("features", "id", "path", "label", "split", "box", "ok"):
+            del file[name]
+        features = file.create_dataset("features", (n, 1, 2048), "f2", chunks=(256, 1, 2048), fletcher32=True)
+        block = rng.random((4096, 1, 2048), dtype=np.float32).astype(np.float16)
+        for start in range(0, n, 4096):
+            part = block[: min(4096, n - start)]
+            features[start : start + len(part)] = part
+            sha.update(part.data.cast("B"))
+        for name in ("id", "path", "label", "split"):
+            file.create_dataset(name, data=getattr(regions, name), dtype=h5py.string_dtype())
+        file["box"], file["ok"] = box, np.ones(n, dtype=np.bool_)
+        file.attrs["features_sha256"] = sha.hexdigest()
+        file.attrs["table_sha256"] = Table(regions, np.ones(n, dtype=np.bool_), []).digest()
