@@ -81,7 +81,7 @@ def progress_bar() -> "Iterator[Callable[[Progress], None]]":
     """Images a second, time left, and where the seconds go, on stderr."""
     from tqdm import tqdm
 
-    with tqdm(unit="img", desc="extract", dynamic_ncols=True, leave=False) as bar:
+    with tqdm(unit="img", desc="extract", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def report(progress: "Progress") -> None:
             if bar.total is None:

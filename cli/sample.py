@@ -19,7 +19,7 @@ def sample(folder: Path, images: int | None, seed: int | None) -> None:
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)
-    with tqdm(total=config.images, unit="img", desc="draw", leave=False) as bar:
+    with tqdm(total=config.images, unit="img", desc="draw", leave=False, disable=None) as bar:
         draw_sample(folder, images=config.images, seed=config.seed, progress=lambda done: bar.update(done - bar.n))
     click.echo(
         f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5"

@@ -79,7 +79,7 @@ def run(path: Path, configs: Sequence[TrainConfig], out: Path, *, overwrite: boo
     for config in configs:
         stage.check(cache, config)
     for number, config in enumerate(configs, 1):
-        with tqdm(total=config.epochs, unit="epoch", dynamic_ncols=True, leave=False) as bar:
+        with tqdm(total=config.epochs, unit="epoch", dynamic_ncols=True, leave=False, disable=None) as bar:
             bar.set_description(f"{number}/{len(configs)} {config.method} seed {config.seed}")
 
             def report(line: dict[str, Any], bar: "tqdm[Any]" = bar, metric: str = config.select) -> None:

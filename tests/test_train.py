@@ -132,7 +132,8 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
     for line in run.epochs:
         assert set(line["loss"]) == {"local", "global", "total"}
         assert line["loss"]["local"] > 0
-    assert run.result["loss_weights"]["local"] > 1  # losses below 1/2 are weighted up
+    assert run.result["loss_weights"]["global"] > 1  # a loss below 1/2 is weighted up
+    assert run.epochs[0]["weights"] != run.epochs[-1]["weights"]
 
 
 def test_every_decided_option_is_reachable() -> None:

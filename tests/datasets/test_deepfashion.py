@@ -1,0 +1,128 @@
+"""DeepFashion's layouts, and what is wrong with them in the wild."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hfc.datasets import read_regions
+from hfc.errors import DatasetError
+from hfc.regions import Regions
+from tests.deepfashion_tree import ITEMS, categories, write_images, write_table, write_tree
+
+
+def read(source: Path) -> Regions:
+    return read_regions(source, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+
+
+def rows(regions: Regions) -> list[tuple[object, ...]]:
+    columns = (regions.id, regions.path, map(tuple, regions.box.tolist()), regions.label, regions.split)
+    return list(zip(*columns, strict=True))
+
+
+EXPECTED = [(name, name, box, {41: "Dress", 26: "Jeans", 18: "Tee"}[label], split) for name, label, box, split in ITEMS]
+
+
+@pytest.mark.parametrize("annotations", ["Anno", "Anno_coarse"])
+@pytest.mark.parametrize("images", ["Img", ".", "Img/img-001", "img"])
+def test_every_layout_gives_the_same_rows(annotations: str, images: str, tmp_path: Path) -> None:
+    regions = read(write_tree(tmp_path, annotations=annotations, images=images))
+    assert rows(regions) == EXPECTED
+    assert regions.origin == "DeepFashion"
+    assert all((regions.root / path).is_file() for path in regions.path)
+
+
+def test_rows_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    for file in (tmp_path / "Anno" / "list_bbox.txt", tmp_path / "Eval" / "list_eval_partition.txt"):
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join(lines[:2] + lines[:1:-1]))
+    assert rows(read(tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize("from_root", [True, False])
+def test_the_fine_grained_split_is_read(from_root: bool, tmp_path: Path) -> None:
+    fine = tmp_path / "Anno_fine"
+    names = [f"{n:15}{t}" for n, t in categories()]
+    write_table(fine / "list_category_cloth.txt", "category_name  category_type", names)
+    for split in ("train", "val", "test"):
+        items = [item for item in ITEMS if item[3] == split]
+        (fine / f"{split}.txt").write_text("".join(f"{item[0]}\n" for item in items))
+        (fine / f"{split}_cate.txt").write_text("".join(f"{item[1]} \n" for item in items))
+        (fine / f"{split}_bbox.txt").write_text("".join("%d %d %d %d\n" % item[2] for item in items))
+    write_images(tmp_path, [item[0] for item in ITEMS])
+    regions = read(tmp_path if from_root else fine)
+    assert rows(regions) == sorted(EXPECTED, key=lambda row: ("train", "val", "test").index(str(row[4])))
+    assert regions.origin == "DeepFashion, fine-grained split"
+    (fine / "val_cate.txt").write_text("")
+    with pytest.raises(DatasetError, match=r"val_cate.txt: expected 1 rows as in val.txt, found 0"):
+        read(fine)
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        text = (root / name).read_text()
+        assert old in text
+        (root / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def shifted(root: Path) -> None:
+    names = [f"{n:15}{t}" for n, t in categories() if n not in ("Cape", "Nightdress", "Shirtdress", "Sundress")]
+    write_table(root / "Anno" / "list_category_cloth.txt", "category_name  category_type", names)
+
+
+IMG, BOX = "Anno/list_category_img.txt", "Anno/list_bbox.txt"
+TEE = "img/Plain_Tee/img_00000001.jpg"
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "file missing": (drop(BOX), r"list_bbox.txt: annotation file is missing"),
+    "partition missing": (drop("Eval/list_eval_partition.txt"), r"list_eval_partition.txt: annotation file is missing"),
+    "count": (edit(IMG, "4\n", "5\n"), r"list_category_img.txt: row 1 announces 5 rows, found 4"),
+    "no count": (edit(IMG, "4\n", "four\n"), r"list_category_img.txt: row 1: expected the number of rows, found 'four'"),
+    "category": (edit(IMG, "    26", "    51"), r"row 5: unknown category, expected 1 to 50, found '51'"),
+    "46 categories": (shifted, r"list_category_cloth.txt: expected the benchmark's 50 categories, found 46"),
+    "split": (edit("Eval/list_eval_partition.txt", " val", " dev"), r"expected train, val or test, found 'dev'"),
+    "image twice": (edit(IMG, TEE, ITEMS[0][0]), rf"list_category_img.txt: {ITEMS[0][0]} is listed twice"),
+    "two boxes": (edit(BOX, TEE, ITEMS[0][0]), r"list_bbox.txt: row 6: .* was listed before, with other values"),
+    "no box": (edit(BOX, TEE, "img/else.jpg"), rf"list_bbox.txt: has no row for {TEE}"),
+    "box of words": (edit(BOX, "005 002", "005 two"), r"list_bbox.txt: row 3: expected x1 y1 x2 y2 .* '005 two 055 078'"),
+    "short row": (edit(BOX, f"{TEE:60} 001 001 059 040", TEE), r"list_bbox.txt: row 6: expected 5 columns, found 1"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_annotations_are_refused_with_file_and_row(case: str, tmp_path: Path) -> None:
+    change, message = BROKEN[case]
+    change(write_tree(tmp_path))
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path)
+
+
+def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
+    write_tree(tmp_path, images="elsewhere")
+    with pytest.raises(DatasetError, match="the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
+        read(tmp_path)
+
+
+@pytest.mark.slow
+def test_annotations_of_full_size_are_read_in_seconds(tmp_path: Path) -> None:
+    import time
+
+    items = [(f"img/Item_{i // 40}/img_{i:08d}.jpg", i % 50 + 1, (1, 2, 30, 40), "train") for i in range(289_222)]
+    write_tree(tmp_path, ITEMS)
+    anno = tmp_path / "Anno"
+    write_table(anno / "list_category_img.txt", "image_name  category_label", [f"{i[0]:70} {i[1]}" for i in items])
+    boxes = [f"{i[0]:70} 001 002 030 040" for i in items]
+    write_table(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", boxes)
+    splits = [f"{i[0]:70} train" for i in items]
+    write_table(tmp_path / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", splits)
+    write_images(tmp_path / "Img", [items[0][0]])
+    started = time.process_time()
+    regions = read(tmp_path)
+    assert len(regions) == 289_222
+    assert time.process_time() - started < 30  # seconds, not minutes

@@ -1,0 +1,62 @@
+"""Folder trees."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hfc.datasets import read_regions
+from hfc.errors import DatasetError
+from hfc.regions import Regions
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def read(root: Path, seed: int = 0) -> Regions:
+    return read_regions(root, split_seed=seed, val_fraction=0.1, test_fraction=0.2)
+
+
+def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+    names = ("train/Tee/b.JPG", "train/Tee/a.png", "val/Coat/c.jpeg", "test/Tee/d.jpg", "test/Tee/notes.txt")
+    regions = read(touch(tmp_path, *names))
+    assert list(zip(regions.id, regions.label, regions.split, strict=True)) == [
+        ("test/Tee/d.jpg", "Tee", "test"),
+        ("train/Tee/a.png", "Tee", "train"),
+        ("train/Tee/b.JPG", "Tee", "train"),
+        ("val/Coat/c.jpeg", "Coat", "val"),
+    ]
+
+
+def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
+    sizes = {"Tee": 100, "Coat": 10, "Cape": 3, "Robe": 1}
+    touch(tmp_path, *(f"{label}/{i:03d}.jpg" for label, n in sizes.items() for i in range(n)))
+    regions = read(tmp_path)
+    counts = Counter(zip(regions.label, regions.split, strict=True))
+    assert counts == {
+        **{("Tee", "train"): 70, ("Tee", "val"): 10, ("Tee", "test"): 20},
+        **{("Coat", "train"): 7, ("Coat", "val"): 1, ("Coat", "test"): 2},
+        **{("Cape", "train"): 1, ("Cape", "val"): 1, ("Cape", "test"): 1, ("Robe", "train"): 1},
+    }
+    assert read(tmp_path).split.tolist() == regions.split.tolist()
+    assert read(tmp_path, seed=1).split.tolist() != regions.split.tolist()
+    before = dict(zip(regions.id, regions.split, strict=True))
+    after = read(touch(tmp_path, *(f"Anorak/{i}.jpg" for i in range(9))))
+    assert {name: split for name, split in zip(after.id, after.split, strict=True) if name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("Tee/notes.txt",), "expected images under label/ or split/label/, found none"),
+        (("train/Tee/a.jpg", "valid/Tee/b.jpg"), "expected only the folders train, val and test .* found valid"),
+        (("shop/Tee/a.jpg",), "expected label/.* found the folders shop"),
+    ],
+)
+def test_other_trees_are_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read(touch(tmp_path, *names))

@@ -1,0 +1,85 @@
+"""CSV manifests."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hfc.datasets.manifest import read
+from hfc.errors import DatasetError
+
+
+def manifest(folder: Path, text: str) -> Path:
+    (folder / "m.csv").write_text(text, encoding="utf-8")
+    return folder / "m.csv"
+
+
+def test_a_full_manifest_is_read(tmp_path: Path) -> None:
+    text = (
+        "\ufeffid,path,label,split,x1,y1,x2,y2\n"
+        'r1,a b.jpg,"Tee, long",train,1,2,3.5,4\n'
+        "r2,a b.jpg,Coat,val,,,,\n"
+        "r3,sub/ü.jpg,,,0,0,9,9\n"
+    )
+    regions = read(manifest(tmp_path, text))
+    assert regions.id.tolist() == ["r1", "r2", "r3"]
+    assert regions.path.tolist() == ["a b.jpg", "a b.jpg", "sub/ü.jpg"]
+    assert regions.label.tolist() == ["Tee, long", "Coat", ""]
+    assert regions.split.tolist() == ["train", "val", ""]
+    assert regions.root == tmp_path
+    np.testing.assert_array_equal(regions.box, np.float32([[1, 2, 3.5, 4], [math.nan] * 4, [0, 0, 9, 9]]))
+
+
+def test_without_ids_the_path_is_the_id_and_without_boxes_the_region_is_the_image(tmp_path: Path) -> None:
+    regions = read(manifest(tmp_path, "label,path,split\nTee,a.jpg,test\n"))
+    assert (regions.id.tolist(), regions.path.tolist(), regions.label.tolist()) == (["a.jpg"], ["a.jpg"], ["Tee"])
+    assert np.isnan(regions.box).all()
+
+
+HEAD = "path,label,split"
+BOXED = "path,label,split,x1,y1,x2,y2"
+BROKEN = {
+    "columns": ("path,label\na,b\n", r"m.csv: row 1: expected the columns path,label,split .* found 'path,label'"),
+    "some corners": (f"{HEAD},x1\na,b,train,1\n", r"row 1: expected the columns"),
+    "empty": (f"{HEAD}\n", r"m.csv: expected a row for each region, found only the header"),
+    "cells": (f"{HEAD}\na,b,train\na,b\n", r"m.csv: row 3: expected 3 cells, found 2"),
+    "split": (f"{HEAD}\na,b,Train\n", r"row 2: expected the split train, .* found 'Train'; did you mean train\?"),
+    "no path": (f"{HEAD}\n,b,train\n", r"row 2: expected a path, found nothing"),
+    "part of a box": (f"{BOXED}\na,b,train,1,,3,4\n", r"row 2: expected four corners .* found '1,,3,4'"),
+    "NaN": (f"{BOXED}\na,b,train,1,nan,3,4\n", r"row 2: expected four corners"),
+    "word": (f"{BOXED}\na,b,train,1,x,3,4\n", r"row 2: expected four corners"),
+    "twice": (f"{HEAD}\na,b,train\na,b,train\n", r"row 3: path a was listed before, in row 2; list each region once"),
+    "other box": (
+        f"{BOXED}\na,b,train,1,1,2,2\na,b,train,1,1,3,3\n",
+        r"row 3: path a was listed before, in row 2, with another box; add an id column",
+    ),
+    "id twice": (f"id,{HEAD}\n7,a,b,train\n7,c,b,train\n", r"row 3: id 7 was listed before, in row 2"),
+    "no id": (f"id,{HEAD}\n,a,b,train\n", r"row 2: expected an id, found nothing"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_manifests_are_refused_with_file_and_row(case: str, tmp_path: Path) -> None:
+    text, message = BROKEN[case]
+    with pytest.raises(DatasetError, match=message):
+        read(manifest(tmp_path, text))
+
+
+text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(labels=st.lists(text, min_size=1, max_size=8), box=st.tuples(*[st.floats(0, 1e6, width=32)] * 4))
+def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...], tmp_path: Path) -> None:
+    file = tmp_path / "m.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", *BOXED.split(",")])
+        writer.writerows([[i, "p.jpg", label, "train", *box] for i, label in enumerate(labels)])
+    regions = read(file)
+    assert regions.label.tolist() == labels
+    np.testing.assert_array_equal(regions.box, np.float32([box] * len(labels)))

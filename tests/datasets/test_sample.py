@@ -1,0 +1,99 @@
+"""The drawn data set: layout, determinism, and that shape carries the category."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfc.datasets import read_regions
+from hfc.datasets.garments import SHAPES
+from hfc.datasets.sample import draw_picture, draw_sample
+from hfc.errors import DatasetError
+from tests.deepfashion_tree import categories
+
+IMAGES = 80
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "drawn"
+    draw_sample(folder, images=IMAGES, seed=5)
+    return folder
+
+
+def files(root: Path) -> dict[str, str]:
+    found = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_the_layout_is_deepfashions(root: Path) -> None:
+    tables = {}
+    for name in ("Anno/list_category_img.txt", "Anno/list_bbox.txt", "Eval/list_eval_partition.txt"):
+        lines = (root / name).read_text().splitlines()
+        assert lines[0] == str(IMAGES)
+        assert lines[1].startswith("image_name")
+        tables[name] = [line.split() for line in lines[2:]]
+        assert len(tables[name]) == IMAGES
+    lines = (root / "Anno" / "list_category_cloth.txt").read_text().splitlines()
+    assert lines[0] == "50"
+    assert [tuple(line.rsplit(maxsplit=1)) for line in lines[2:]] == [(n.strip(), t) for n, t in categories()]
+    assert len({row[1] for row in tables["Anno/list_category_img.txt"]}) >= 20
+    assert set(Counter(row[1] for row in tables["Eval/list_eval_partition.txt"])) == {"train", "val", "test"}
+    for name, *box in tables["Anno/list_bbox.txt"]:
+        with Image.open(root / "Img" / name) as image:
+            assert (image.format, image.mode, max(image.size)) == ("JPEG", "RGB", 300)
+            x1, y1, x2, y2 = map(int, box)
+            assert all(len(edge) == 3 for edge in box)
+            assert 0 <= x1 < x2 <= image.width
+            assert 0 <= y1 < y2 <= image.height
+
+
+def test_the_reader_knows_that_it_is_drawn(root: Path) -> None:
+    regions = read_regions(root, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    assert regions.origin == f"drawn sample ({IMAGES} pictures, seed 5)"
+    assert len(regions) == IMAGES
+
+
+def test_the_seed_decides_every_byte(root: Path, tmp_path: Path) -> None:
+    draw_sample(tmp_path / "same", images=IMAGES, seed=5)
+    assert files(tmp_path / "same") == files(root)
+    draw_sample(tmp_path / "other", images=IMAGES, seed=6)
+    assert files(tmp_path / "other") != files(root)
+
+
+def test_the_shape_carries_the_category() -> None:
+    def mask(category: str, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+        picture = draw_picture(category, "Plain", np.random.default_rng(seed))
+        cover = picture.cover.crop(picture.box).resize((16, 16))
+        return np.asarray(cover, dtype=np.float64).ravel()
+
+    names = ["Jeans", "Shorts", "Skirt", "Coat", "Tank"]
+    assert set(names) <= set(SHAPES)
+    centres = [np.mean([mask(name, seed) for seed in range(12)], axis=0) for name in names]
+    right = [
+        int(np.argmin([np.abs(mask(name, seed) - centre).sum() for centre in centres])) == i
+        for i, name in enumerate(names)
+        for seed in range(100, 108)
+    ]
+    assert np.mean(right) > 0.6  # chance is 0.2
+
+
+def test_the_box_is_tight() -> None:
+    picture = draw_picture("Dress", "Plain", np.random.default_rng(1))
+    x1, y1, x2, y2 = picture.box
+    inside = np.asarray(picture.cover)[y1:y2, x1:x2] > 127
+    assert np.count_nonzero(np.asarray(picture.cover) > 127) == inside.sum()
+    assert inside.any(axis=0)[[1, -2]].all()
+    assert inside.any(axis=1)[[1, -2]].all()
+
+
+def test_a_folder_in_use_is_left_alone(root: Path, tmp_path: Path) -> None:
+    before = files(root)
+    with pytest.raises(DatasetError):
+        draw_sample(root, images=40, seed=0)
+    assert files(root) == before
+    with pytest.raises(DatasetError, match="40"):
+        draw_sample(tmp_path / "few", images=39, seed=0)
