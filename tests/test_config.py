@@ -1,0 +1,109 @@
+"""Settings: their layers, their files, their errors."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfc.config import METHODS, ExtractConfig, TrainConfig, parse_setting, plain, read_toml, resolve, to_toml
+from hfc.errors import ConfigError
+
+
+def test_later_layers_win() -> None:
+    file = {"method": "hmcn-f-original", "width": 100}
+    config = resolve(TrainConfig, file, {"beta": 0.9})
+    assert (config.head, config.width, config.beta) == ("hmcn-f-original", 100, 0.9)
+
+
+def test_a_flag_method_overrides_what_the_file_said_of_the_head() -> None:
+    file = plain(resolve(TrainConfig, {"method": "hmcn-f+mtl", "dropout": 0.1}))
+    config = resolve(TrainConfig, file, {"method": "flat"})
+    assert (config.method, config.head, config.loss, config.weighting, config.dropout) == (
+        *("flat", "flat", "softmax", "sum"),
+        0.1,
+    )
+
+
+def test_the_papers_method_is_as_the_paper_says() -> None:
+    config = resolve(TrainConfig, {"method": "hmcn-f+mtl"})
+    assert (config.head, config.loss, config.weighting) == ("hmcn-f", "bce", "uncertainty")
+    assert (config.reduced, config.width, config.dropout, config.beta) == (512, 512, 0.7, 0.7)
+    original = resolve(TrainConfig, {"method": "hmcn-f-original"})
+    assert (original.width, original.beta, original.violation_weight) == (384, 0.5, 0.1)
+    assert ExtractConfig().backbone == "tf_efficientnet_b5.aa_in1k"
+    assert (ExtractConfig().image_size, ExtractConfig().roi_margin, ExtractConfig().pool) == (224, 0.0, "mean")
+
+
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    hierarchy=st.text(st.characters(exclude_categories=["Cs"])),
+    beta=st.floats(0, 1),
+    topk=st.sets(st.integers(1, 50), min_size=1),
+    residual=st.booleans(),
+)
+def test_toml_reads_back_what_was_written(
+    method: str, hierarchy: str, beta: float, topk: set[int], residual: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given = {"hierarchy": hierarchy, "beta": beta, "topk": sorted(topk), "residual": residual}
+    config = resolve(TrainConfig, {"method": method}, given)
+    path = tmp_path_factory.mktemp("toml") / "c.toml"
+    path.write_text(to_toml(config), "utf-8", newline="")
+    assert resolve(TrainConfig, read_toml(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs=3", {"epochs": 3}),
+        ("beta=1e-1", {"beta": 0.1}),
+        ("residual=False", {"residual": False}),
+        ("topk=5,1", {"topk": (5, 1)}),
+        ("blend = logit", {"blend": "logit"}),
+        ("hierarchy=a=b.csv", {"hierarchy": "a=b.csv"}),
+    ],
+)
+def test_a_setting_is_parsed_into_its_type(text: str, expected: dict[str, object]) -> None:
+    assert parse_setting(TrainConfig, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs", "--set epochs: expected key=value"),
+        ("epoch=1", "unknown setting 'epoch'; did you mean epochs?"),
+        ("epochs=1.5", "epochs: expected an integer, found '1.5'"),
+        ("residual=1", "residual: expected true or false, found '1'"),
+        ("topk=1,x", "topk: expected a comma-separated list of integers, found '1,x'"),
+    ],
+)
+def test_a_setting_that_does_not_parse_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_setting(TrainConfig, text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"method": "hmcn"}, "unknown method 'hmcn'; did you mean hmcn-f?"),
+        ({"loss": "mse"}, "unknown loss 'mse'; known: bce, softmax"),
+        ({"epochs": 0}, "epochs: expected at least 1, found 0"),
+        ({"epochs": True}, "epochs: expected an integer, found True"),
+        ({"beta": "x"}, "beta: expected a number, found 'x'"),
+        ({"topk": []}, "topk: expected integers of at least 1, found []"),
+        ({"topk": [0]}, "topk: expected integers of at least 1, found [0]"),
+    ],
+)
+def test_a_value_without_a_place_is_refused(layer: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(TrainConfig, layer)
+    assert str(caught.value) == message
+
+
+def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(ConfigError, match="bad.toml: not TOML"):
+        read_toml(tmp_path / "bad.toml")
+    with pytest.raises(ConfigError, match="none.toml: cannot read the settings: No such file"):
+        read_toml(tmp_path / "none.toml")

@@ -1,0 +1,143 @@
+"""Crops against Pillow's and timm's own, and every kind of image."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm.data
+from numpy.typing import NDArray
+from PIL import Image
+
+from hfc.crops import CropSettings, crop_image, stream_crops
+from hfc.errors import ImageError
+from hfc.regions import Regions, strings
+
+NO_BOX = np.full(4, np.nan, dtype=np.float32)
+Pixels = NDArray[np.uint8]
+
+
+def settings(resize: str = "squash", size: int = 32, margin: float = 0.0) -> CropSettings:
+    return CropSettings(size=size, resize=resize, margin=margin, fill=(10, 20, 30))
+
+
+def picture(width: int = 90, height: int = 60) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (height // 10, width // 10, 3)).astype(np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def box(*corners: float) -> NDArray[np.float32]:
+    return np.array(corners, dtype=np.float32)
+
+
+def expected(image: Image.Image, corners: tuple[int, int, int, int], size: int = 32) -> Pixels:
+    return np.asarray(image.crop(corners).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def test_a_box_is_cut_out_and_squashed() -> None:
+    got = crop_image(encode(picture()), box(10, 5, 70, 45), settings())
+    np.testing.assert_array_equal(got, expected(picture(), (10, 5, 70, 45)))
+
+
+def test_a_box_is_clipped_after_its_margin_is_added() -> None:
+    got = crop_image(encode(picture()), box(10, 10, 50, 50), settings(margin=0.5))
+    np.testing.assert_array_equal(got, expected(picture(), (0, 0, 70, 60)))
+
+
+@pytest.mark.parametrize(("resize", "mode"), [("squash", "squash"), ("center-crop", "center"), ("pad", "border")])
+def test_whole_images_are_resized_as_timm_does(resize: str, mode: str) -> None:
+    mean = tuple(channel / 255 for channel in (10, 20, 30))
+    transform = timm.data.create_transform(
+        (3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode=mode, mean=mean, std=(1, 1, 1), normalize=False
+    )
+    image = picture(300, 200)
+    theirs = np.asarray(transform(image)).transpose(1, 2, 0).astype(np.float64)
+    mine = crop_image(encode(image), NO_BOX, settings(resize, size=64)).astype(np.float64)
+    assert np.abs(mine - theirs).mean() < 1.0
+    assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.999
+
+
+def test_padding_has_the_fill_colour() -> None:
+    got = crop_image(encode(Image.new("RGB", (40, 20), "white")), NO_BOX, settings("pad"))
+    assert (got[8:24] == 255).all()
+    assert (got[:8] == (10, 20, 30)).all()
+    assert (got[24:] == (10, 20, 30)).all()
+
+
+def test_boxes_refer_to_the_upright_image() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to see it upright
+    upright = picture().transpose(Image.Transpose.ROTATE_270)
+    got = crop_image(encode(picture(), "PNG", exif=exif), box(0, 0, 30, 40), settings())
+    np.testing.assert_array_equal(got, expected(upright, (0, 0, 30, 40)))
+
+
+def test_every_mode_becomes_rgb() -> None:
+    gray = picture().convert("L")
+    clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    deep = Image.fromarray(np.full((20, 20), 0x80FF, dtype=np.uint16))
+    cases = [
+        (encode(gray), np.asarray(gray.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC))),
+        (encode(clear), np.full((32, 32, 3), 255, dtype=np.uint8)),
+        (encode(deep), np.full((32, 32, 3), 0x80, dtype=np.uint8)),
+        (encode(picture().quantize(16)), expected(picture().quantize(16).convert("RGB"), (0, 0, 90, 60))),
+    ]
+    for content, want in cases:
+        np.testing.assert_array_equal(crop_image(content, NO_BOX, settings()), want)
+    cmyk = crop_image(encode(picture().convert("CMYK"), "JPEG", quality=95), NO_BOX, settings())
+    assert np.abs(cmyk.astype(int) - expected(picture(), (0, 0, 90, 60))).mean() < 6
+
+
+JPEG = encode(picture(), "JPEG")
+BROKEN = {
+    "empty": (b"", NO_BOX, "the file is empty"),
+    "text": (b"no picture", NO_BOX, "not an image in a known format"),
+    "truncated": (JPEG[: len(JPEG) // 2], NO_BOX, "damaged image: .*truncated"),
+    "reversed": (JPEG, box(50, 0, 10, 9), "box 50 0 10 9 has no area; expected x1 < x2 and y1 < y2"),
+    "no area": (JPEG, box(5, 5, 5, 9), "box 5 5 5 9 has no area"),
+    "outside": (JPEG, box(200, 0, 210, 9), "box 200 0 210 9 lies outside the image of 90 x 60 pixels"),
+    "part NaN": (JPEG, box(1, 2, math.nan, 9), "is not four finite numbers"),
+    "infinite": (JPEG, box(1, 2, math.inf, 9), "is not four finite numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_become_a_crop_says_why(case: str) -> None:
+    content, corners, message = BROKEN[case]
+    with pytest.raises(ImageError, match=message):
+        crop_image(content, corners, settings())
+
+
+def stream(folder: Path, workers: int) -> tuple[list[tuple[int, list[int], bool]], Pixels, list[tuple[int, str]]]:
+    names = [f"{i}.png" for i in range(11)]
+    for i, name in enumerate(names):
+        if i != 6:
+            Image.new("RGB", (8, 8), (i, i, i)).save(folder / name)
+    texts = strings(names)
+    boxes = np.full((11, 4), np.nan, dtype=np.float32)
+    regions = Regions(folder, "test", texts, texts, boxes, texts, texts)
+    shards = [(0, range(0, 5)), (1, range(5, 10)), (2, range(10, 11))]
+    batches = list(stream_crops(regions, shards, settings(size=4), batch_size=3, workers=workers))
+    failures = [failure for batch in batches for failure in batch.failures]
+    return [(b.shard, b.rows, b.last) for b in batches], np.concatenate([b.crops for b in batches]), failures
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_stay_in_order_and_inside_their_shard(workers: int, tmp_path: Path) -> None:
+    batches, crops, failures = stream(tmp_path, workers)
+    assert batches == [
+        (0, [0, 1, 2], False),
+        (0, [3, 4], True),
+        (1, [5, 7], False),
+        (1, [8, 9], True),
+        (2, [10], True),
+    ]
+    assert crops[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10]  # row 6 is missing, never another in its place
+    assert failures == [(6, "cannot read the file: No such file or directory")]

@@ -1,0 +1,82 @@
+"""Category trees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfc.errors import HierarchyError
+from hfc.hierarchy import load_hierarchy, parse_hierarchy
+from tests.deepfashion_tree import categories
+
+
+@pytest.mark.parametrize(("name", "groups"), [("deepfashion-5", 5), ("deepfashion-10", 10)])
+def test_shipped_trees_have_the_benchmarks_leaves(name: str, groups: int) -> None:
+    tree = load_hierarchy(name)
+    assert tree.leaves == tuple(category for category, _ in categories())
+    assert (tree.name, tree.levels, tree.sizes) == (name, ("group", "category"), (groups, 50))
+
+
+def test_a_csv_of_three_levels_reads_from_leaf_to_coarsest(tmp_path: Path) -> None:
+    path = tmp_path / "tree.csv"
+    path.write_text("\ufeffarticle,sub,master\nTee,Tops,Apparel\nJeans,Bottoms,Apparel\nRing,Tops2,Tee\n\n")
+    tree = load_hierarchy(str(path))
+    assert tree.name == "tree"
+    assert tree.levels == ("master", "sub", "article")
+    # "Tee" is a leaf and a coarsest node: two nodes.
+    assert tree.nodes == (("Apparel", "Tee"), ("Tops", "Bottoms", "Tops2"), ("Tee", "Jeans", "Ring"))
+    assert tree.ancestors.tolist() == [[0, 0, 0], [0, 1, 1], [1, 2, 2]]
+    assert tree.distance.tolist() == [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
+    assert tree.index(["Ring", "Tee"], "labels").tolist() == [2, 0]
+
+
+@given(seed=st.integers(0, 2**32 - 1), depth=st.integers(1, 5))
+def test_distance_equals_climbing_on_random_trees(seed: int, depth: int) -> None:
+    rng = np.random.default_rng(seed)
+    paths: list[list[str]] = [[]]
+    for _ in range(depth):
+        paths = [[*path, f"{'.'.join(path)}.{i}"] for path in paths for i in range(int(rng.integers(2, 4)))][:40]
+    lines = [",".join(f"l{h}" for h in range(depth)), *(",".join(reversed(path)) for path in paths)]
+    tree = parse_hierarchy("random", "random", lines)
+    assert list(tree.leaves) == [path[-1] for path in paths]
+    for a, one in enumerate(paths):
+        for b, other in enumerate(paths):
+            common = 0
+            while common < depth and one[common] == other[common]:
+                common += 1
+            assert tree.distance[a, b] == depth - common
+
+
+def test_the_digest_is_of_the_tree_not_of_its_name() -> None:
+    lines = ["leaf,group", "a,x", "b,x", "c,y"]
+    one, same = parse_hierarchy("one", "w", lines), parse_hierarchy("two", "w", lines)
+    assert one.digest == same.digest
+    assert one.digest != parse_hierarchy("one", "w", ["leaf,group", "a,x", "b,y", "c,y"]).digest
+
+
+BROKEN = {
+    "few": ("leaf,group\na,x\n", r"bad.csv: expected a header and at least two leaves, found 2 rows"),
+    "levels": ("leaf,leaf\na,x\nb,x\n", r"row 1: expected distinct level names, found leaf,leaf"),
+    "cells": ("leaf,group\na,x\nb\n", r"row 3: expected 2 names \(leaf,group\), found 'b'"),
+    "blank": ("leaf,group\na,x\nb,\n", r"row 3: expected 2 names"),
+    "twice": ("leaf,group\na,x\nb,y\na,y\n", r"row 4: leaf a was named before, in row 2; name each leaf once"),
+    "two parents": ("l,s,m\na,x,p\nb,x,q\n", r"row 3: s x stands under q here and under p above"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_no_tree_is_refused_with_file_and_row(case: str, tmp_path: Path) -> None:
+    text, message = BROKEN[case]
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(HierarchyError, match=message):
+        load_hierarchy(str(tmp_path / "bad.csv"))
+
+
+def test_unknown_leaves_are_named() -> None:
+    tree = load_hierarchy("deepfashion-5")
+    with pytest.raises(
+        HierarchyError, match=r"deepfashion-5 does not fit c.h5: it has no leaf for Hat, Tie; its leaves"
+    ):
+        tree.index(["Tee", "Tie", "Hat"], "c.h5")
