@@ -31,10 +31,10 @@ def write_table(path: Path, header: str, rows: Sequence[str]) -> None:
 def write_tree(root: Path, items: Sequence[Item] = ITEMS, *, annotations: str = "Anno", images: str = "Img") -> Path:
     """Annotations with columns padded as in the download, and a noise picture of 60 x 80 pixels for each item."""
     anno = root / annotations
-    write_table(anno / "list_category_cloth.txt", "category_name  category_type", [f"{n:15}{t}" for n, t in categories()])
     write_table(
-        anno / "list_category_img.txt", "image_name  category_label", [f"{i[0]:60}    {i[1]}" for i in items]
+        anno / "list_category_cloth.txt", "category_name  category_type", [f"{n:15}{t}" for n, t in categories()]
     )
+    write_table(anno / "list_category_img.txt", "image_name  category_label", [f"{i[0]:60}    {i[1]}" for i in items])
     boxes = [f"{i[0]:60} " + " ".join(f"{edge:03d}" for edge in i[2]) for i in items]
     write_table(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", boxes)
     partition = [f"{i[0]:60} {i[3]}" for i in items]

@@ -55,7 +55,10 @@ def extract(place: Path, *words: object) -> Result:
 
 
 CASES: dict[str, tuple[Callable[[Path], Result], str]] = {
-    "no cache": (lambda p: hfc("train", p / "no.h5", "--hierarchy", p / "tree.csv", "--out", p), "no such feature cache"),
+    "no cache": (
+        lambda p: hfc("train", p / "no.h5", "--hierarchy", p / "tree.csv", "--out", p),
+        "no such feature cache",
+    ),
     "truncated cache": (truncate, "not a readable HDF5 file, perhaps truncated"),
     "no cache at all": (not_a_cache, "not a readable HDF5 file"),
     "unknown hierarchy": (lambda p: train(p, "--hierarchy", "deepfashion-6"), "deepfashion-6: no such hierarchy"),

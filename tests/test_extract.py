@@ -1,0 +1,233 @@
+"""Stage 1: what it writes, what it resumes, what it refuses."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc import store
+from hfc.config import ExtractConfig, resolve
+from hfc.crops import CropSettings, crop_image
+from hfc.datasets import read_regions
+from hfc.encoder import load_encoder
+from hfc.errors import StaleStoreError, StoreError
+from hfc.extract import ExtractSummary, Progress, extract
+from tests.deepfashion_tree import ITEMS, write_images, write_tree
+
+TINY = {"backbone": "resnet18", "weights": "random", "image_size": 32, "precision": "fp32", "store": "float32"}
+HEADER = "id,path,label,split,x1,y1,x2,y2"
+
+
+def config(**changes: object) -> ExtractConfig:
+    return resolve(ExtractConfig, {**TINY, "shard_size": 4, "batch_size": 3, **changes})
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Ten regions in eight images; rows 3, 6 and 8 cannot be read."""
+    write_images(tmp_path, [f"{i}.jpg" for i in range(8)])
+    (tmp_path / "3.jpg").write_bytes((tmp_path / "3.jpg").read_bytes()[:400])
+    (tmp_path / "6.jpg").unlink()
+    lines = [f"r{i},{i}.jpg,L{i % 2},train,,,," for i in range(8)]
+    lines += ["r8,0.jpg,L0,val,70,1,90,5", "r9,0.jpg,L1,test,10,20,50,60"]
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join([HEADER, *lines]))
+    return path
+
+
+def read(path: Path) -> tuple[store.Features, store.Table, str]:
+    with store.FeatureStore(path) as cache:
+        cache.verify()
+        return cache.features(), cache.table(), cache.features_sha256
+
+
+def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Path, tmp_path: Path) -> None:
+    summary = extract(manifest, tmp_path / "c.h5", config())
+    features, table, _ = read(tmp_path / "c.h5")
+    assert table.regions.id.tolist() == [f"r{i}" for i in range(10)]
+    assert table.regions.label.tolist() == ["L0", "L1"] * 4 + ["L0", "L1"]
+    assert table.regions.split.tolist() == ["train"] * 8 + ["val", "test"]
+    assert table.ok.tolist() == [i not in (3, 6, 8) for i in range(10)]
+    reasons = dict(table.failures)
+    assert set(reasons) == {3, 6, 8}
+    assert "truncated" in reasons[3].lower()
+    assert reasons[6] == "cannot read the file: No such file or directory"
+    assert reasons[8] == "box 70 1 90 5 lies outside the image of 60 x 80 pixels"
+    assert [name for name, _ in summary.failures] == ["r3", "r6", "r8"]
+    assert (summary.rows, summary.dim, summary.progress.failed, summary.written) == (10, 512, 3, True)
+    # One image at a time, by hand.
+    encoder = load_encoder("resnet18", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu")
+    fill = tuple(round(255 * channel) for channel in encoder.mean)
+    crop = CropSettings(32, "squash", 0.0, fill)  # type: ignore[arg-type]
+    for row in range(10):
+        if table.ok[row]:
+            content = (tmp_path / str(table.regions.path[row])).read_bytes()
+            want = encoder.encode(crop_image(content, table.regions.box[row], crop)[None])
+            np.testing.assert_allclose(features[row], want[0], rtol=1e-4, atol=1e-5)
+        else:
+            assert not features[row].any()
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        assert cache.provenance["weights"] == {"source": "random", "digest": encoder.weights_digest, "random": True}
+        assert cache.config["batch_size"] == 3
+    assert not (tmp_path / "c.h5.shards").exists()
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 7}, {"shard_size": 3}, {"workers": 1}])
+def test_how_the_work_is_cut_does_not_change_the_features(
+    changes: dict[str, object], manifest: Path, tmp_path: Path
+) -> None:
+    one = extract(manifest, tmp_path / "a.h5", config())
+    other = extract(manifest, tmp_path / "b.h5", config(**changes))
+    assert one.key == other.key
+    np.testing.assert_allclose(read(tmp_path / "a.h5")[0], read(tmp_path / "b.h5")[0], rtol=1e-4, atol=1e-5)
+
+
+def interrupted(manifest: Path, out: Path, after: int, **changes: object) -> None:
+    """Extract until that many rows are done, then as if by Ctrl-C."""
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(manifest, out, config(**changes), report=stop)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("after", [0, 3, 4, 7, 8, 10])
+def test_an_interrupted_call_is_resumed_exactly(after: int, manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "whole.h5", config())
+    interrupted(manifest, tmp_path / "c.h5", after)
+    shards = list((tmp_path / "c.h5.shards").glob("*.h5")) if after else []
+    stamps = {path: path.stat().st_mtime_ns for path in shards}
+    seen: list[dict[Path, int]] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append({path: path.stat().st_mtime_ns for path in shards})
+
+    summary = extract(manifest, tmp_path / "c.h5", config(), report=watch)
+    assert summary.progress.resumed == min(4 * (after // 4), 10) if after < 10 else 10
+    assert all(stamp == stamps for stamp in seen)
+    assert read(tmp_path / "c.h5")[2] == read(tmp_path / "whole.h5")[2]
+    assert read(tmp_path / "c.h5")[1].failures == read(tmp_path / "whole.h5")[1].failures
+
+
+def test_another_shard_size_resumes_with_the_first(manifest: Path, tmp_path: Path) -> None:
+    interrupted(manifest, tmp_path / "c.h5", 4)
+    summary = extract(manifest, tmp_path / "c.h5", config(shard_size=5))
+    assert (summary.progress.resumed, summary.config.shard_size) == (4, 4)
+
+
+def test_a_damaged_shard_is_done_again(manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "whole.h5", config())
+    interrupted(manifest, tmp_path / "c.h5", 8)
+    (shard, *_) = sorted((tmp_path / "c.h5.shards").glob("*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-50])
+    summary = extract(manifest, tmp_path / "c.h5", config())
+    assert summary.progress.done == 6
+    assert read(tmp_path / "c.h5")[2] == read(tmp_path / "whole.h5")[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"image_size": 48}, "image_size"), ({"backbone": "resnet26"}, "backbone"), ({"pool": "max"}, "pool")],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_are_refused_and_named(
+    changes: dict[str, object], field: str, finished: bool, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "c.h5"
+    if finished:
+        extract(manifest, out, config())
+    else:
+        interrupted(manifest, out, 4)
+    with pytest.raises(StaleStoreError, match=f"made with {field} = .*, asked for {field} = "):
+        extract(manifest, out, config(**changes))
+    summary = extract(manifest, out, config(**changes), overwrite=True)
+    assert (summary.progress.done, summary.progress.resumed) == (10, 0)
+
+
+def test_other_boxes_are_refused(manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "c.h5", config())
+    manifest.write_text(manifest.read_text().replace("10,20,50,60", "10,20,50,61"))
+    with pytest.raises(StaleStoreError, match="made with regions = "):
+        extract(manifest, tmp_path / "c.h5", config())
+
+
+def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "c.h5", config())
+    before = read(tmp_path / "c.h5")
+    manifest.write_text(manifest.read_text().replace("L1,test", "New,val"))
+    summary = extract(manifest, tmp_path / "c.h5", config())
+    after = read(tmp_path / "c.h5")
+    assert (summary.progress.done, summary.written, after[2]) == (0, False, before[2])
+    assert (after[1].regions.label[9], after[1].regions.split[9]) == ("New", "val")
+
+
+CHANGES_KEY = {
+    **{"backbone": "resnet26", "image_size": 48, "resize": "pad", "pool": "max", "roi_margin": 0.1},
+    **{"precision": "bf16", "store": "float16", "limit": 9},
+}
+KEEPS_KEY = {
+    **{"batch_size": 2, "workers": 3, "device": "cpu", "shard_size": 2, "split_seed": 9},
+    **{"val_fraction": 0.3, "test_fraction": 0.3},
+}
+
+
+def test_the_key_changes_with_exactly_what_changes_the_features(manifest: Path, tmp_path: Path) -> None:
+    def key(**changes: object) -> str:
+        return extract(manifest, tmp_path / "dry.h5", config(**changes), dry_run=True).key
+
+    # `weights` changes it through the digest of the tensors: tests/test_encoder.py.
+    assert {f.name for f in fields(ExtractConfig)} == {"weights", *CHANGES_KEY, *KEEPS_KEY}
+    base = key()
+    for name, value in CHANGES_KEY.items():
+        assert key(**{name: value}) != base, name
+    for name, value in KEEPS_KEY.items():
+        assert key(**{name: value}) == base, name
+
+
+def test_a_dry_run_writes_nothing(manifest: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    summary = extract(manifest, tmp_path / "c.h5", config(), dry_run=True)
+    assert (summary.rows, summary.shards, summary.written) == (10, 3, False)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_limit_takes_rows_evenly(manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "c.h5", config(limit=4))
+    assert read(tmp_path / "c.h5")[1].regions.id.tolist() == ["r0", "r3", "r6", "r9"]
+
+
+def test_overwrite_leaves_other_files_alone(manifest: Path, tmp_path: Path) -> None:
+    text = manifest.read_text()
+    with pytest.raises(StoreError, match="is no feature cache, so --overwrite leaves it alone"):
+        extract(manifest, manifest, config(), overwrite=True)
+    assert manifest.read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(manifest: Path, tmp_path: Path) -> None:
+    def count(progress: Progress) -> None:
+        raise AssertionError("the work had begun")
+
+    with pytest.raises(StoreError, match="is a folder; --out names the cache file"):
+        extract(manifest, tmp_path, config(), report=count)
+    with pytest.raises(StoreError, match="cannot be written"):
+        extract(manifest, manifest / "c.h5", config(), report=count)
+
+
+def test_deepfashions_layout_goes_through_b5(tmp_path: Path) -> None:
+    def run(limit: int) -> ExtractSummary:
+        settings = {"weights": "random", "limit": limit, "batch_size": 2}
+        return extract(write_tree(tmp_path / "df"), tmp_path / "c.h5", resolve(ExtractConfig, settings))
+
+    summary = run(limit=3)
+    features, table, _ = read(tmp_path / "c.h5")
+    assert features.shape == (3, 1, 2048)
+    assert features.dtype == np.float16
+    assert features.any(axis=(1, 2)).all()
+    assert (summary.feature_map, summary.config.backbone) == ((7, 7), "tf_efficientnet_b5.aa_in1k")
+    regions = read_regions(tmp_path / "df", split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    assert table.regions.box.tolist() == [list(ITEMS[i][2]) for i in (0, 1, 3)]
+    assert set(table.regions.id) < set(regions.id)
