@@ -103,7 +103,7 @@ def test_a_value_without_a_place_is_refused(layer: dict[str, object], message: s
 
 def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(ConfigError, match="bad.toml: not TOML"):
+    with pytest.raises(ConfigError, match=r"bad.toml: not TOML"):
         read_toml(tmp_path / "bad.toml")
-    with pytest.raises(ConfigError, match="none.toml: cannot read the settings: No such file"):
+    with pytest.raises(ConfigError, match=r"none.toml: cannot read the settings: No such file"):
         read_toml(tmp_path / "none.toml")

@@ -61,7 +61,7 @@ def test_features_are_the_pooled_map_of_the_packages_weights(pool: str) -> None:
 
 def test_the_packages_weights_know_imagenet_classes_apart() -> None:
     # A classifier whose tensors had been put in the wrong order would give every picture about the same scores.
-    logits = lite_by_hand()(torch.from_numpy((crops().transpose(0, 3, 1, 2) / 127.5 - 1)).float())
+    logits = lite_by_hand()(torch.from_numpy(crops().transpose(0, 3, 1, 2) / 127.5 - 1).float())
     assert logits.softmax(dim=1).max() > 5 / 1000
 
 

@@ -49,7 +49,7 @@ def test_the_fine_grained_split_is_read(from_root: bool, tmp_path: Path) -> None
         items = [item for item in ITEMS if item[3] == split]
         (fine / f"{split}.txt").write_text("".join(f"{item[0]}\n" for item in items))
         (fine / f"{split}_cate.txt").write_text("".join(f"{item[1]} \n" for item in items))
-        (fine / f"{split}_bbox.txt").write_text("".join("%d %d %d %d\n" % item[2] for item in items))
+        (fine / f"{split}_bbox.txt").write_text("".join(" ".join(map(str, item[2])) + "\n" for item in items))
     write_images(tmp_path, [item[0] for item in ITEMS])
     regions = read(tmp_path if from_root else fine)
     assert rows(regions) == sorted(EXPECTED, key=lambda row: ("train", "val", "test").index(str(row[4])))
@@ -111,7 +111,7 @@ def test_broken_annotations_are_refused_with_file_and_row(case: str, tmp_path: P
 
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
-    with pytest.raises(DatasetError, match="the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
+    with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
         read(tmp_path)
 
 
