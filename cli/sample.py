@@ -9,7 +9,7 @@ from hfc.config import SampleConfig, resolve
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path))
 @settings(SampleConfig, "images", "seed")
 def sample(folder: Path, images: int | None, seed: int | None) -> None:
     """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images."""

@@ -38,7 +38,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 )
 @click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of runs.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
 @configuration
 @click.option("--overwrite", is_flag=True, help="Train again what is there already.")
 def train(
@@ -72,9 +72,8 @@ def run(path: Path, configs: Sequence[TrainConfig], out: Path, *, overwrite: boo
     from tqdm import tqdm
 
     from hfc import train as stage
-    from hfc.encoder import choose_device
 
-    cache = stage.load_cache(path, device=str(choose_device(configs[0].device)))
+    cache = stage.load_cache(path, device=configs[0].device)
     # Everything that can be wrong is found before the first run, not after an hour of them.
     for config in configs:
         stage.check(cache, config)

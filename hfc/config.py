@@ -162,7 +162,7 @@ def read_toml(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the settings: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also what is no UTF-8, and integers too long to parse
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
@@ -215,13 +215,13 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         if not parts or not all(type(part) is int and low <= part <= high for part in parts):
             raise ConfigError(f"{key}: expected integers of at least {low:g}, found {value!r}")
         return tuple(sorted(set(parts)))
-    if isinstance(spec.default, float) and type(value) is int:
+    if isinstance(spec.default, float) and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
     if choices:
         _one_of(str(value), choices, key)
-    if isinstance(value, int | float) and not low <= value <= high:
+    if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):
         limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ConfigError(f"{key}: expected {limit}, found {value!r}")
     return value

@@ -203,12 +203,12 @@ def _to_square(image: Image.Image, box: tuple[float, float, float, float], setti
         inner = max(round(width * scale), 1), max(round(height * scale), 1)
         square = Image.new("RGB", (size, size), settings.fill)
         square.paste(_resize(image, inner, box), ((size - inner[0]) // 2, (size - inner[1]) // 2))
-        return np.asarray(square)
+        return np.array(square)
     if settings.resize == "center-crop":
         side = min(width, height)
         left, top = left + (width - side) / 2, top + (height - side) / 2
         box = left, top, left + side, top + side
-    return np.asarray(_resize(image, (size, size), box))
+    return np.array(_resize(image, (size, size), box))
 
 
 def _resize(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:

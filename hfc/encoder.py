@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hfc.device import choose_device
 from hfc.errors import EncoderError
 from hfc.provenance import canonical_json, digest_chunks
 
@@ -93,8 +94,9 @@ def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, pre
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        EncoderError: no such backbone or device, weights out of reach or of another architecture, or a backbone that
-            does not take this image size.
+        EncoderError: no such backbone, weights out of reach or of another architecture, or a backbone that does not
+            take this image size.
+        ConfigError: no such device.
     """
     target = choose_device(device)
     model = _create(backbone, pool)
@@ -112,22 +114,6 @@ def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, pre
         dim=dim,
         feature_map=feature_map,
     )
-
-
-def choose_device(device: str) -> torch.device:
-    """The device by its name; `auto` takes a GPU where there is one.
-
-    Raises:
-        EncoderError: no such device on this machine.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise EncoderError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    return chosen
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

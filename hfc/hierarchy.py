@@ -101,7 +101,10 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
     """A hierarchy from the lines of its CSV; `where` names the file in messages."""
-    rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
+    try:
+        rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
+    except csv.Error as error:
+        raise HierarchyError(f"{where}: not a CSV file: {error}") from error
     rows = [(number, row) for number, row in rows if any(row)]
     if len(rows) < 3:
         raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")

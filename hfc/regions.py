@@ -50,6 +50,11 @@ class Regions:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
+def is_coordinate(value: float) -> bool:
+    """Whether a number can stand in a box: finite, also in float32."""
+    return abs(value) <= float(np.finfo(np.float32).max)
+
+
 def strings(values: list[str]) -> Strings:
     """A list of Python strings as an object array: no length limit, no padding."""
     array = np.empty(len(values), dtype=np.object_)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hfc import metrics, provenance, runs
 from hfc.config import METHODS, SPLITS, TrainConfig, plain, to_toml
+from hfc.device import choose_device
 from hfc.errors import ConfigError, HierarchyError, RunError
 from hfc.heads import HEADS, Head
 from hfc.heads.layers import Prediction
@@ -56,15 +57,17 @@ class Task:
     """How many rows are left out, by reason."""
 
 
-def load_cache(path: Path, *, device: str = "cpu") -> Cache:
+def load_cache(path: Path, *, device: str = "auto") -> Cache:
     """Read and check a feature cache; its features go to the device once and stay there.
 
     Raises:
         StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
+        ConfigError: no such device.
     """
+    target = choose_device(device)
     with FeatureStore(path) as store:
         table = store.table()
-        features = torch.from_numpy(store.features()).to(device)
+        features = torch.from_numpy(store.features()).to(target)
         weights = store.provenance.get("weights", {})
         meta = {
             "path": str(path),

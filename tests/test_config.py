@@ -1,5 +1,6 @@
 """Settings: their layers, their files, their errors."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,18 @@ def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
         read_toml(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match=r"none.toml: cannot read the settings: No such file"):
         read_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("layer", [{"learning_rate": math.inf}, {"learning_rate": math.nan}, {"beta": 10**400}])
+def test_numbers_without_a_float_value_are_refused(layer: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        resolve(TrainConfig, layer)
+
+
+def test_extract_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(ExtractConfig, {"image_size": 5000})
+    assert str(caught.value) == "image_size: expected 1 to 4096, found 5000"
+    with pytest.raises(ConfigError) as caught:
+        resolve(ExtractConfig, {"resize": "pda"})
+    assert str(caught.value) == "unknown resize 'pda'; did you mean pad?"

@@ -4,9 +4,11 @@ import io
 import math
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import timm.data
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -141,3 +143,42 @@ def test_batches_stay_in_order_and_inside_their_shard(workers: int, tmp_path: Pa
     ]
     assert crops[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10]  # row 6 is missing, never another in its place
     assert failures == [(6, "cannot read the file: No such file or directory")]
+
+
+CONTENT = {kind: encode(picture(60, 40), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
+
+
+@pytest.mark.filterwarnings("ignore")
+@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.given(
+    kind=st.sampled_from(sorted(CONTENT)), keep=st.floats(0, 1), at=st.integers(0, 199), byte=st.integers(0, 255)
+)
+def test_damaged_bytes_give_a_crop_or_an_image_error(kind: str, keep: float, at: int, byte: int) -> None:
+    content = bytearray(CONTENT[kind])
+    content[at] = byte
+    try:
+        crop = crop_image(bytes(content[: int(len(content) * keep)]), NO_BOX, settings(size=4))
+    except ImageError:
+        return
+    assert (crop.shape, crop.dtype) == ((4, 4, 3), np.uint8)
+
+
+edge = st.floats(-50, 100, width=32)
+
+
+@hypothesis.settings(deadline=None, max_examples=300)
+@hypothesis.given(
+    corners=st.tuples(edge, edge, edge, edge),
+    resize=st.sampled_from(["squash", "pad", "center-crop"]),
+    margin=st.floats(0, 3),
+)
+def test_any_finite_box_gives_a_crop_or_an_image_error(
+    corners: tuple[float, float, float, float], resize: str, margin: float
+) -> None:
+    try:
+        crop = crop_image(CONTENT["BMP"], np.float32(corners), settings(resize, size=4, margin=margin))
+    except ImageError:
+        x1, y1, x2, y2 = corners
+        assert x2 <= x1 or y2 <= y1 or x1 >= 60 - margin or x2 <= margin or y1 >= 40 - margin or y2 <= margin
+        return
+    assert (crop.shape, crop.dtype) == ((4, 4, 3), np.uint8)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from hfc.encoder import Encoder, load_encoder
-from hfc.errors import EncoderError
+from hfc.errors import ConfigError, EncoderError
 
 LITE = "tf_efficientnet_lite0"
 TINY = "resnet18"
@@ -134,7 +134,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         with pytest.raises(EncoderError, match=message):
             load(backbone, weights)
     assert not (tmp_path / "sprung").exists()
-    with pytest.raises(EncoderError, match="device cuda:77 cannot be used here"):
+    with pytest.raises(ConfigError, match="device cuda:77 cannot be used here"):
         load(TINY, "random", device="cuda:77")
 
 

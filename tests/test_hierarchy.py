@@ -80,3 +80,19 @@ def test_unknown_leaves_are_named() -> None:
         HierarchyError, match=r"deepfashion-5 does not fit c.h5: it has no leaf for Hat, Tie; its leaves"
     ):
         tree.index(["Tee", "Tie", "Hat"], "c.h5")
+
+
+def test_a_name_too_long_for_csv_is_a_hierarchy_error() -> None:
+    with pytest.raises(HierarchyError):
+        parse_hierarchy("mine", "mine.csv", ["leaf,group", "a" * 140_000 + ",g", "b,g"])
+
+
+def test_a_hierarchy_that_cannot_be_found_or_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HierarchyError) as caught:
+        load_hierarchy("deepfashion-6")
+    expected = "no such hierarchy; give a CSV file or one of deepfashion-10, deepfashion-5"
+    assert str(caught.value) == f"deepfashion-6: {expected}"
+    (tmp_path / "latin.csv").write_bytes(b"leaf,group\n\xe4,g\nb,g\n")
+    for path in (tmp_path, tmp_path / "latin.csv"):
+        with pytest.raises(HierarchyError, match=": cannot read the hierarchy: "):
+            load_hierarchy(str(path))

@@ -5,7 +5,7 @@ row-aligned set. Rows are padded with any run of blanks.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.regions import Regions, strings
+from hfc.regions import Regions, is_coordinate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
@@ -24,7 +24,7 @@ Rows = list[list[str]]
 
 def recognise(source: Path) -> bool:
     """Whether a folder is a DeepFashion root, or the Anno_fine folder of one."""
-    return source.name == "Anno_fine" or any(
+    return source.resolve().name == "Anno_fine" or any(
         (source / name).is_dir() for name in ("Anno", "Anno_coarse", "Anno_fine", "Eval")
     )
 
@@ -38,7 +38,7 @@ def read(source: Path) -> Regions:
     Raises:
         DatasetError: a file is missing or breaks its format; the message names file and row.
     """
-    fine = source.name == "Anno_fine"
+    fine = source.resolve().name == "Anno_fine"
     root = source.resolve().parent if fine else source
     coarse = next((root / name for name in ("Anno", "Anno_coarse") if (root / name).is_dir()), None)
     if fine or (coarse is None and (root / "Anno_fine").is_dir()):
@@ -53,15 +53,14 @@ def _read_benchmark(root: Path, annotations: Path) -> Regions:
     images = [row[0] for row in categories]
     _refuse_repeats(category_file, images)
     labels = _labels(category_file, [row[1] for row in categories], names, first_row=3)
-    boxes = _aligned(annotations / "list_bbox.txt", 5, images)
-    box = _boxes(annotations / "list_bbox.txt", boxes, first_row=3)
+    box_file = annotations / "list_bbox.txt"
+    box = _boxes(_aligned(box_file, 5, images), lambda i: f"{box_file}: row {_row_of(box_file, images[i])}")
     partition_file = root / "Eval" / "list_eval_partition.txt"
     splits = [row[0] for row in _aligned(partition_file, 2, images)]
-    for number, split in enumerate(splits):
-        if split not in SPLITS:
-            raise DatasetError(
-                f"{partition_file}: image {images[number]}: expected train, val or test, found {split!r}"
-            )
+    unknown = next((i for i, split in enumerate(splits) if split not in SPLITS), None)
+    if unknown is not None:
+        row = _row_of(partition_file, images[unknown])
+        raise DatasetError(f"{partition_file}: row {row}: expected train, val or test, found {splits[unknown]!r}")
     return _regions(root, images, box, labels, splits, "DeepFashion")
 
 
@@ -80,7 +79,7 @@ def _read_fine(root: Path, annotations: Path) -> Regions:
             _check_width(file, table, width, first_row=1)
         images += [row[0] for row in tables[0]]
         labels += _labels(files[1], [row[0] for row in tables[1]], names, first_row=1)
-        boxes.append(_boxes(files[2], tables[2], first_row=1))
+        boxes.append(_boxes(tables[2], lambda i, file=files[2]: f"{file}: row {i + 1}"))  # type: ignore[misc]
         splits += [split] * len(tables[0])
     _refuse_repeats(annotations, images)
     return _regions(root, images, np.concatenate(boxes), labels, splits, "DeepFashion, fine-grained split")
@@ -93,8 +92,11 @@ def _regions(
         raise DatasetError(f"{root}: the annotations list no images")
     marker = root / MARKER
     if marker.is_file():
-        drawn = json.loads(marker.read_text("utf-8"))
-        origin = f"drawn sample ({drawn.get('images')} pictures, seed {drawn.get('seed')})"
+        try:
+            drawn = json.loads(marker.read_text("utf-8"))
+            origin = f"drawn sample ({drawn['images']} pictures, seed {drawn['seed']})"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{marker}: expected what hfc sample writes there, found {error!r}") from error
     return Regions(
         root=_image_root(root, images),
         origin=origin,
@@ -187,18 +189,25 @@ def _labels(file: Path, numbers: list[str], names: list[str], first_row: int) ->
     return labels
 
 
-def _boxes(file: Path, rows: Rows, first_row: int) -> NDArray[np.float32]:
+def _row_of(file: Path, image: str) -> int:
+    """The line of a file that names an image, for messages: rows may stand in another order than the images."""
+    return next(number for number, line in enumerate(_read_lines(file), 1) if line.split(maxsplit=1)[:1] == [image])
+
+
+def _boxes(rows: Rows, where: Callable[[int], str]) -> NDArray[np.float32]:
+    """(N, 4) corners; `where` names file and row of the i-th box."""
     try:
         flat = [float(cell) for row in rows for cell in row]
+        if all(map(is_coordinate, flat)):
+            return np.array(flat, dtype=np.float32).reshape(-1, 4)
     except ValueError:
-        number, bad = next((n, row) for n, row in enumerate(rows, first_row) if not all(map(_is_number, row)))
-        raise DatasetError(f"{file}: row {number}: expected x1 y1 x2 y2 in pixels, found {' '.join(bad)!r}") from None
-    return np.array(flat, dtype=np.float32).reshape(-1, 4)
+        pass
+    i = next(i for i, row in enumerate(rows) if not all(map(_is_coordinate_text, row)))
+    raise DatasetError(f"{where(i)}: expected x1 y1 x2 y2 in pixels, found {' '.join(rows[i])!r}")
 
 
-def _is_number(text: str) -> bool:
+def _is_coordinate_text(text: str) -> bool:
     try:
-        float(text)
+        return is_coordinate(float(text))
     except ValueError:
         return False
-    return True

@@ -45,6 +45,9 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
                 if splits
                 else _draw_split(len(images), label_folder.name, seed, val_fraction, test_fraction)
             )
+    for path in paths:
+        if not _is_utf8(path):
+            raise DatasetError(f"{root}: the name {path!r} is not UTF-8, which the cache is kept in; rename it")
     if not paths:
         raise DatasetError(f"{root}: expected images under label/ or split/label/, found none")
     return Regions(
@@ -58,8 +61,18 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     )
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
@@ -70,8 +83,10 @@ def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fra
     least = 1 if count >= 3 else 0
     val = max(round(count * val_fraction), least if val_fraction else 0)
     test = max(round(count * test_fraction), least if test_fraction else 0)
+    while val + test > count - least:
+        val, test = (val - 1, test) if val > test else (val, test - 1)
     split = np.array(["train"] * count, dtype=object)
-    order = np.random.default_rng([seed, zlib.crc32(label.encode())]).permutation(count)
+    order = np.random.default_rng([seed, zlib.crc32(label.encode("utf-8", "surrogateescape"))]).permutation(count)
     split[order[:test]] = "test"
     split[order[test : test + val]] = "val"
     return list(split)

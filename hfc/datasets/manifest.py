@@ -9,7 +9,7 @@ import numpy as np
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.regions import Regions, strings
+from hfc.regions import Regions, is_coordinate, strings
 
 REQUIRED = ("path", "label", "split")
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -79,7 +79,7 @@ def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:
         return WHOLE_IMAGE
     try:
         box = tuple(float(cell) for cell in cells)
-        if all(map(math.isfinite, box)):
+        if all(map(is_coordinate, box)):
             return box
     except ValueError:
         pass

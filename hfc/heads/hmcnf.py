@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise
+from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -67,26 +67,15 @@ class HMCNF(nn.Module):
         sizes = (ancestors.max(dim=0).values + 1).tolist()
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
-        inputs = [reduced] + [width + reduced] * (len(sizes) - 1)
-        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
-        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
-        self.local_out = nn.ModuleList(Output(width, size) for size in sizes)
+        self.flows = Flows(reduced, sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width + reduced * global_input_skip, len(ancestors))
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
         x = self.reduce(self.standardise(features))
-        state: Tensor | None = None
-        branch: Tensor | None = None
-        local = []
-        for global_block, local_block, out in zip(self.global_flow, self.local_flow, self.local_out, strict=True):
-            inputs = x if state is None else torch.cat([state, x], dim=1)
-            state = global_block(inputs, state if self.residual else None)
-            branch = local_block(state, branch if self.residual else None)
-            local.append(out(branch))
-        assert state is not None  # a hierarchy has at least one level
+        local, state = self.flows(x)
         last = torch.cat([state, x], dim=1) if self.global_input_skip else state
-        return Logits(tuple(local), self.global_out(last))
+        return Logits(local, self.global_out(last))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """L_L = Σ_h ε(P_L^h, Y^h) and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).

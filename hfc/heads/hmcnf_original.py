@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise
+from hfc.heads.layers import Flows, Output, Prediction, Standardise
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -56,16 +56,13 @@ class OriginalHMCNF(nn.Module):
             beta: β of the P_F that the violation loss looks at.
         """
         super().__init__()
-        self.residual, self.violation_weight, self.beta = residual, violation_weight, beta
+        self.violation_weight, self.beta = violation_weight, beta
         self.sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("parents", self._parents(ancestors + starts), persistent=False)
         self.standardise = Standardise(dim)
-        inputs = [dim] + [width + dim] * (len(self.sizes) - 1)
-        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in inputs)
-        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in self.sizes)
-        self.local_out = nn.ModuleList(Output(width, size) for size in self.sizes)
+        self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width, sum(self.sizes))
 
     def _parents(self, nodes: Tensor) -> Tensor:
@@ -76,16 +73,8 @@ class OriginalHMCNF(nn.Module):
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
-        x = self.standardise(features)
-        state: Tensor | None = None
-        branch: Tensor | None = None
-        local = []
-        for global_block, local_block, out in zip(self.global_flow, self.local_flow, self.local_out, strict=True):
-            inputs = x if state is None else torch.cat([state, x], dim=1)
-            state = global_block(inputs, state if self.residual else None)
-            branch = local_block(state, branch if self.residual else None)
-            local.append(out(branch))
-        return Logits(tuple(local), self.global_out(state))
+        local, state = self.flows(self.standardise(features))
+        return Logits(local, self.global_out(state))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """L_L, L_G over all nodes (the true path is the target) and the weighted violation.

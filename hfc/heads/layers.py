@@ -4,6 +4,7 @@ Dimensions: B batch, D features.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,41 @@ class Block(nn.Module):
             hidden = hidden + residual
         out: Tensor = self.dropout(hidden)
         return out
+
+
+class Flows(nn.Module):
+    """The global flow and the local flow that leaves it on every level (Cho et al. 2019, section 3.2.1).
+
+    A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  A_L^h = block(A_G^h);  local logits of level h = W A_L^h + b.
+    """
+
+    def __init__(self, inputs: int, sizes: Sequence[int], *, width: int, dropout: float, residual: bool) -> None:
+        """Build both flows.
+
+        Args:
+            inputs: width of x.
+            sizes: C^h of each level, coarse to fine.
+            width: width of every hidden state.
+            dropout: after every hidden layer.
+            residual: add the previous hidden state of the same flow.
+        """
+        super().__init__()
+        self.residual = residual
+        widths = [inputs] + [width + inputs] * (len(sizes) - 1)
+        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in widths)
+        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
+        self.local_out = nn.ModuleList(Output(width, size) for size in sizes)
+
+    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, inputs) to the local logits, H tensors (B, C^h), and the last global state A_G^H, (B, width)."""
+        state = self.global_flow[0](x)
+        branch = self.local_flow[0](state)
+        local = [self.local_out[0](branch)]
+        for h in range(1, len(self.local_out)):
+            state = self.global_flow[h](torch.cat([state, x], dim=1), state if self.residual else None)
+            branch = self.local_flow[h](state, branch if self.residual else None)
+            local.append(self.local_out[h](branch))
+        return tuple(local), state
 
 
 class Output(nn.Linear):

@@ -13,7 +13,7 @@ from hfc.report.tables import Row
 
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-DASHES = ("-", "--", ":", "-.")
+TASKS = {"-": "local", "--": "global", ":": "violation"}
 
 
 def training(rows: Sequence[Row], file: Path) -> None:
@@ -34,8 +34,9 @@ def training(rows: Sequence[Row], file: Path) -> None:
         accuracy.set(ylabel="validation, selected metric, %", xlabel="epoch")
         for axes in (losses, weights, accuracy):
             axes.grid(alpha=0.3)
-        for dash, task in zip(DASHES, ("local", "global", "violation"), strict=False):
-            losses.plot([], [], dash, color="gray", label=task)
+        for dash, task in TASKS.items():
+            if any(task in row.runs[0].epochs[0]["weights"] for row in rows):
+                losses.plot([], [], dash, color="gray", label=task)
         losses.legend(title="line: task", fontsize="small")
         figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2)
         partial = file.with_name(f".{file.stem}.part.png")
@@ -48,7 +49,7 @@ def training(rows: Sequence[Row], file: Path) -> None:
 def _draw(row: Row, colour: str, losses: Axes, weights: Axes, accuracy: Axes) -> None:
     run = row.runs[0]
     epochs = [line["epoch"] for line in run.epochs]
-    for dash, task in zip(DASHES, ("local", "global", "violation"), strict=False):
+    for dash, task in TASKS.items():
         if task in run.epochs[0]["weights"]:
             losses.plot(epochs, [line["loss"][task] for line in run.epochs], dash, color=colour)
             weights.plot(epochs, [line["weights"][task] for line in run.epochs], dash, color=colour)

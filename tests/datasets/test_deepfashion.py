@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hfc.datasets import read_regions
+from hfc.datasets.deepfashion import MARKER, recognise
 from hfc.errors import DatasetError
 from hfc.regions import Regions
 from tests.deepfashion_tree import ITEMS, categories, write_images, write_table, write_tree
@@ -89,7 +90,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "category": (edit(IMG, "    26", "    51"), r"row 5: unknown category, expected 1 to 50, found '51'"),
     "46 categories": (shifted, r"list_category_cloth.txt: expected the benchmark's 50 categories, found 46"),
-    "split": (edit("Eval/list_eval_partition.txt", " val", " dev"), r"expected train, val or test, found 'dev'"),
+    "split": (
+        edit("Eval/list_eval_partition.txt", " val", " dev"),
+        r"list_eval_partition.txt: row 4: expected train, val or test, found 'dev'",
+    ),
     "image twice": (edit(IMG, TEE, ITEMS[0][0]), rf"list_category_img.txt: {ITEMS[0][0]} is listed twice"),
     "two boxes": (edit(BOX, TEE, ITEMS[0][0]), r"list_bbox.txt: row 6: .* was listed before, with other values"),
     "no box": (edit(BOX, TEE, "img/else.jpg"), rf"list_bbox.txt: has no row for {TEE}"),
@@ -109,10 +113,46 @@ def test_broken_annotations_are_refused_with_file_and_row(case: str, tmp_path: P
         read(tmp_path)
 
 
+def test_rows_are_counted_in_the_file_that_is_wrong(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    file = tmp_path / "Anno" / "list_bbox.txt"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:2], lines[5].replace("059", "x59"), *lines[2:5]]))
+    with pytest.raises(DatasetError, match=r"list_bbox.txt: row 3: expected x1 y1 x2 y2 .* '001 001 x59 040'"):
+        read(tmp_path)
+
+
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
     with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("corner", ["nan", "inf", "1e39"])
+def test_deepfashion_boxes_that_are_not_finite_are_refused_with_file_and_row(corner: str, tmp_path: Path) -> None:
+    edit(BOX, "005 002 055 078", f"{corner} 002 055 078")(write_tree(tmp_path))
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path)
+    file = tmp_path / BOX
+    assert str(caught.value) == f"{file}: row 3: expected x1 y1 x2 y2 in pixels, found '{corner} 002 055 078'"
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_sample_marker_is_a_dataset_error_that_names_it(content: str, tmp_path: Path) -> None:
+    (write_tree(tmp_path) / MARKER).write_text(content)
+    with pytest.raises(DatasetError, match=MARKER):
+        read(tmp_path)
+
+
+def test_a_sample_marker_names_the_origin(tmp_path: Path) -> None:
+    (write_tree(tmp_path) / MARKER).write_text('{"images": 4, "seed": 7}')
+    assert read(tmp_path).origin == "drawn sample (4 pictures, seed 7)"
+
+
+def test_the_fine_folder_is_recognised_from_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Anno_fine").mkdir()
+    monkeypatch.chdir(tmp_path / "Anno_fine")
+    assert recognise(Path())
 
 
 @pytest.mark.slow

@@ -60,3 +60,39 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
 def test_other_trees_are_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=message):
         read(touch(tmp_path, *names))
+
+
+@pytest.mark.parametrize(("count", "val", "test"), [(3, 0.5, 0.45), (4, 0.45, 0.45), (5, 0.1, 0.85), (3, 0.1, 0.2)])
+def test_a_label_of_three_images_is_in_every_split(count: int, val: float, test: float, tmp_path: Path) -> None:
+    (tmp_path / "Tee").mkdir()
+    for i in range(count):
+        (tmp_path / "Tee" / f"{i}.jpg").touch()
+    regions = read_regions(tmp_path, split_seed=0, val_fraction=val, test_fraction=test)
+    assert set(regions.split) == {"train", "val", "test"}
+
+
+def test_fractions_that_leave_no_training_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "Tee").mkdir()
+    (tmp_path / "Tee" / "a.jpg").touch()
+    with pytest.raises(DatasetError) as caught:
+        read_regions(tmp_path, split_seed=0, val_fraction=0.4, test_fraction=0.6)
+    assert str(caught.value) == "val and test fractions 0.4 + 0.6 leave nothing to train on"
+
+
+def test_a_folder_named_like_an_image_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "Tee" / "dir.jpg").mkdir(parents=True)
+    (tmp_path / "Tee" / "a.jpg").touch()
+    assert read(tmp_path).path.tolist() == ["Tee/a.jpg"]
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "K\udce4der/a.jpg")
+    with pytest.raises(DatasetError, match="is not UTF-8, which the cache is kept in; rename it"):
+        read(tmp_path)
+
+
+def test_a_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path / "none")
+    expected = "no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
+    assert str(caught.value) == f"{tmp_path / 'none'}: {expected}"

@@ -51,6 +51,7 @@ BROKEN = {
     "no path": (f"{HEAD}\n,b,train\n", r"row 2: expected a path, found nothing"),
     "part of a box": (f"{BOXED}\na,b,train,1,,3,4\n", r"row 2: expected four corners .* found '1,,3,4'"),
     "NaN": (f"{BOXED}\na,b,train,1,nan,3,4\n", r"row 2: expected four corners"),
+    "too large": (f"{BOXED}\na,b,train,1,1,1e39,2\n", r"row 2: expected four corners"),
     "word": (f"{BOXED}\na,b,train,1,x,3,4\n", r"row 2: expected four corners"),
     "twice": (f"{HEAD}\na,b,train\na,b,train\n", r"row 3: path a was listed before, in row 2; list each region once"),
     "other box": (
@@ -83,3 +84,17 @@ def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...],
     regions = read(file)
     assert regions.label.tolist() == labels
     np.testing.assert_array_equal(regions.box, np.float32([box] * len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "row 1: expected the columns path,label,split"),
+        (b'path,label,split\n"a,b,train\n', "cannot read the manifest: unexpected end of data"),
+        (b"path,label,split\n\xe4,b,train\n", "cannot read the manifest: 'utf-8' codec"),
+    ],
+)
+def test_a_manifest_that_is_no_csv_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path / "m.csv")

@@ -72,9 +72,11 @@ class Naive:
         branches: list[Floats] = []
         for h in range(levels):
             inputs = np.concatenate([states[-1], x]) if states else x
-            states.append(self.block(f"global_flow.{h}", inputs, states[-1] if states and residual else None))
-            branches.append(self.block(f"local_flow.{h}", states[-1], branches[-1] if branches and residual else None))
-            local.append(self.linear(f"local_out.{h}", branches[-1]))
+            states.append(self.block(f"flows.global_flow.{h}", inputs, states[-1] if states and residual else None))
+            branches.append(
+                self.block(f"flows.local_flow.{h}", states[-1], branches[-1] if branches and residual else None)
+            )
+            local.append(self.linear(f"flows.local_out.{h}", branches[-1]))
         return local, states[-1]
 
 
