@@ -94,7 +94,7 @@ class TrainConfig:
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
 
     epochs: int = setting(40, "passes over the training split", low=1)
-    batch_size: int = setting(256, "rows in one step", low=2)
+    batch_size: int = setting(128, "rows in one step", low=2)
     learning_rate: float = setting(3e-3, "Adam's learning rate at its highest", low=0)
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)

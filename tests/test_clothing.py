@@ -42,13 +42,18 @@ def train(cache: Path, hierarchy: Path, seeds: str, out: Path) -> list[dict[str,
     return [json.loads(path.read_text()) for path in sorted(out.rglob("result.json"))]
 
 
-def test_every_method_reaches_90_percent_in_top_3(cache: Path, tmp_path: Path) -> None:
-    runs = train(cache, CLOTHING / "hierarchy.csv", "0-2", tmp_path / "runs")
+def assert_90_percent(runs: list[dict[str, object]]) -> None:
+    """Mean test top-3 over three seeds, for each method."""
     assert len(runs) == 9
     for method in METHODS:
         scores = [run["test"]["top3"] for run in runs if run["method"] == method]  # type: ignore[index]
         assert len(scores) == 3
         assert sum(scores) / 3 >= 0.90, (method, scores)
+
+
+def test_every_method_reaches_90_percent_in_top_3(cache: Path, tmp_path: Path) -> None:
+    runs = train(cache, CLOTHING / "hierarchy.csv", "0-2", tmp_path / "runs")
+    assert_90_percent(runs)
     assert all(run["rows"]["test"] == 814 for run in runs)  # type: ignore[index]
     table = hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
     assert all(f"{method} (hierarchy)" in table for method in METHODS)
@@ -59,9 +64,9 @@ def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Pa
         rows = list(csv.DictReader(file))
     lines = ["category,group,kind", *(f"{row['category']},{row['group']},{KINDS[row['group']]}" for row in rows)]
     (tmp_path / "three.csv").write_text("\n".join(lines))
-    runs = train(cache, tmp_path / "three.csv", "0", tmp_path / "runs")
+    runs = train(cache, tmp_path / "three.csv", "0-2", tmp_path / "runs")
+    assert_90_percent(runs)
     for run in runs:
         assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
         assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
-        assert run["test"]["top3"] >= 0.90, run["method"]  # type: ignore[index]
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
