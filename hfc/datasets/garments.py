@@ -19,6 +19,7 @@ CROTCH = 1.62
 ANKLE = 3.4
 ARM = 1.45  # shoulder to wrist
 SEAM = 0.014
+GAP = 0.02  # from the middle to a wide leg's hem, without which culottes would be skirts
 BARE = 0.12  # sleeves shorter than this are none
 
 
@@ -321,7 +322,7 @@ def _leg(cut: Cut, side: int, end: float, cuff: float) -> Array:
     y = np.linspace(CROTCH - 0.2, end, 9)
     hip = float(cut.half(CROTCH)) / 2
     foot = hip + (0.2 + float(cut.stance[side]) - hip) * (end - CROTCH) / (ANKLE - CROTCH)
-    middle = (2 * side - 1) * np.interp(y, (CROTCH, end), (hip, max(foot, cuff * 0.96)))
+    middle = (2 * side - 1) * np.interp(y, (CROTCH, end), (hip, max(foot, cuff + GAP + cut.stance[side] / 4)))
     half = np.interp(y, (CROTCH, end), (hip - 0.005, cuff))
     return np.concatenate([np.stack([middle + half, y], axis=1), np.stack([middle - half, y], axis=1)[::-1]])
 

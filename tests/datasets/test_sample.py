@@ -90,10 +90,55 @@ def test_the_box_is_tight() -> None:
     assert inside.any(axis=1)[[1, -2]].all()
 
 
-def test_a_folder_in_use_is_left_alone(root: Path, tmp_path: Path) -> None:
+def test_a_category_of_four_images_is_in_every_split(root: Path) -> None:
+    rows = [line.split() for line in (root / "Eval" / "list_eval_partition.txt").read_text().splitlines()[2:]]
+    splits: dict[str, list[str]] = {}
+    for name, split in rows:
+        splits.setdefault(name.split("/")[1].partition("_")[2], []).append(split)
+    large = [found for found in splits.values() if len(found) >= 4]
+    assert large
+    assert all(set(found) == {"train", "val", "test"} for found in large)
+
+
+def test_two_legs_leave_a_gap_and_a_skirt_none() -> None:
+    def parted(category: str) -> float:
+        """The share of pictures with background between two parts of the garment, near its hem."""
+        gaps = []
+        for seed in range(20):
+            picture = draw_picture(category, "Plain", np.random.default_rng(seed))
+            inside = np.asarray(picture.cover.crop(picture.box)) > 127
+            rows = inside[int(0.85 * len(inside)) : int(0.95 * len(inside))]
+            gaps.append(any(np.count_nonzero(np.diff(row.astype(int)) == 1) + row[0] > 1 for row in rows))
+        return float(np.mean(gaps))
+
+    assert parted("Skirt") < 0.2
+    assert parted("Culottes") > 0.7
+    assert parted("Shorts") > 0.7
+
+
+def test_a_folder_in_use_is_left_alone(root: Path) -> None:
     before = files(root)
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="exists and is not an empty folder; name a new folder for the sample"):
         draw_sample(root, images=40, seed=0)
     assert files(root) == before
-    with pytest.raises(DatasetError, match="40"):
+
+
+def test_too_few_images_a_bad_seed_and_a_place_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="a sample needs at least 40 images to fill its splits, found 39"):
         draw_sample(tmp_path / "few", images=39, seed=0)
+    with pytest.raises(DatasetError, match="a sample's seed must be 0 or more, found -1"):
+        draw_sample(tmp_path / "seed", images=40, seed=-1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="cannot write the sample"):
+        draw_sample(tmp_path / "file" / "sample", images=40, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_drawing_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_sample(tmp_path / "sample", images=40, seed=0, progress=stop)
+    assert not list(tmp_path.iterdir())
