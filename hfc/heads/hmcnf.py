@@ -58,12 +58,7 @@ class HMCNF(nn.Module):
             blend: probability or logit: what β blends.
         """
         super().__init__()
-        self.residual, self.global_input_skip, self.loss, self.blend = (
-            residual,
-            global_input_skip,
-            loss,
-            blend,
-        )
+        self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
         sizes = (ancestors.max(dim=0).values + 1).tolist()
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
