@@ -5,7 +5,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +20,7 @@ from hfc import store
 from hfc.errors import IncompleteStoreError, StaleStoreError, StoreError
 from hfc.provenance import digest
 from hfc.regions import Regions, strings
+from hfc.store.cache import _change_header
 
 KEY = {"schema": 1, "backbone": "b", "image_size": 224}
 
@@ -72,14 +77,20 @@ def test_the_file_has_the_schema_of_version_1(n: int, dtype: str, tmp_path: Path
         assert (features.chunks, features.fletcher32) == ((min(n, 256), 1, 8), True)
         for name in ("id", "path", "label", "split"):
             assert file[name].shape == (n,)
-            assert h5py.check_string_dtype(file[name].dtype) == ("utf-8", None)
+            assert h5py.check_string_dtype(file[name].dtype).encoding == "utf-8"
+            assert file[name].fletcher32
         assert (file["box"].dtype, file["box"].shape) == (np.float32, (n, 4))
         assert (file["ok"].dtype, file["ok"].shape) == (np.bool_, (n,))
         assert file["failures"].dtype.names == ("row", "reason")
         assert file["failures"][:].tolist() == [(1, b"bad")]
         # The digests by hand: the bytes of the features, and the settings as sorted JSON without blanks.
         key = '{"backbone":"b","image_size":224,"schema":1}'
-        attributes = dict(file.attrs)
+        attributes = {n: v.decode() if isinstance(v, bytes) else v for n, v in file.attrs.items()}
+        stored = attributes.pop("header_sha256")
+        names = ("feature_key", "key_fields", "config", "provenance", "features_sha256", "table_sha256")
+        header = [{name: attributes[name] for name in names}, [n, 1, 8], np.dtype(dtype).str]
+        canonical = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert stored == hashlib.sha256(canonical.encode()).hexdigest()
         assert len(attributes.pop("table_sha256")) == 64
         assert {name: attributes.pop(name) for name in ("schema", "complete")} == {"schema": 1, "complete": True}
         assert attributes.pop("features_sha256") == hashlib.sha256(written.tobytes()).hexdigest()
@@ -108,35 +119,25 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def flip_in_label(path: Path) -> None:
-    """One bit of one stored label, which HDF5 itself does not notice."""
-    with h5py.File(path, "r+") as file:
-        file["label"][5] = "unlikely label"
-        file.attrs["table_sha256"] = store.Table(labelled(5, "unlikely label"), file["ok"][:], [(1, "bad")]).digest()
-    with store.FeatureStore(path) as cache:
-        cache.verify()
-    content = path.read_bytes()
-    assert content.count(b"unlikely label") == 1
-    path.write_bytes(content.replace(b"unlikely label", b"unlikely labem"))
-
-
-def labelled(row: int, label: str) -> Regions:
-    changed = regions(600)
-    changed.label[row] = label
-    return changed
-
-
 def nan_with_its_checksum(path: Path) -> None:
     """NaN that was written as such: the checksum agrees."""
     with h5py.File(path, "r+") as file:
         file["features"][5, 0, 3] = np.nan
-        file.attrs["features_sha256"] = hashlib.sha256(file["features"][:].tobytes()).hexdigest()
+        _change_header(file, features_sha256=hashlib.sha256(file["features"][:].tobytes()).hexdigest())
 
 
 def other_hdf5(path: Path) -> None:
     """An HDF5 file of somebody else's."""
     with h5py.File(path, "w") as file:
         file["images"] = np.zeros(3)
+
+
+def swap_bytes(path: Path) -> None:
+    """The same bytes under a type of the other byte order: other numbers with the same checksum."""
+    with h5py.File(path, "r+") as file:
+        stored = file["features"][:]
+        del file["features"]
+        file["features"] = stored.view(stored.dtype.newbyteorder(">"))
 
 
 def cut(path: Path) -> None:
@@ -157,12 +158,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], type[StoreError], str]] = {
     "other HDF5": (other_hdf5, StoreError, "expected a feature cache of schema 1, found none"),
     "schema": (change(lambda f: f.attrs.update(schema=2)), StoreError, "expected a feature cache of schema 1, found 2"),
     "incomplete": (change(lambda f: f.attrs.update(complete=False)), IncompleteStoreError, "extraction did not finish"),
-    "flipped bit": (flip, StoreError, "damaged feature cache, rows 0 to 600"),
+    "flipped bit": (flip, StoreError, "damaged feature cache, rows 0 to 256"),
     "feature": (change(set_value("features", 5, 1)), StoreError, "its features do not match their checksum"),
     "label": (change(set_value("label", 5, "Tie")), StoreError, "its rows do not match their checksum"),
-    "flipped bit in a label": (flip_in_label, StoreError, "its rows do not match their checksum"),
     "box": (change(set_value("box", 0, 9)), StoreError, "its rows do not match their checksum"),
-    "key": (change(lambda f: f.attrs.update(feature_key="0")), StoreError, "its key does not match its key fields"),
+    "key": (change(lambda f: f.attrs.update(feature_key="0")), StoreError, "its header does not match its checksum"),
+    "config": (
+        change(lambda f: f.attrs.update(config='{"a": 2}')),
+        StoreError,
+        "its header does not match its checksum",
+    ),
+    "byte order": (swap_bytes, StoreError, "its header does not match its checksum"),
     "NaN": (change(set_value("features", 5, np.nan)), StoreError, r"row 5 \(röw 5\) holds NaN or infinite features"),
     "NaN with its checksum": (nan_with_its_checksum, StoreError, r"row 5 \(röw 5\) holds NaN or infinite features"),
     "infinite": (change(set_value("features", 5, np.inf)), StoreError, "holds NaN or infinite features"),
@@ -178,6 +184,160 @@ def test_damage_is_noticed(case: str, tmp_path: Path) -> None:
     with pytest.raises(kind, match=message), store.FeatureStore(path) as cache:
         cache.table()
         cache.features()
+
+
+Content = tuple[bytes, list[object], object]
+
+
+def content(path: Path) -> Content:
+    """Everything that a cache can tell, checked as stage 2 checks it."""
+    with store.FeatureStore(path) as cache:
+        table = cache.table()
+        columns = [getattr(table.regions, name).tolist() for name in ("id", "path", "label", "split")]
+        rows = [*columns, table.regions.box.tobytes(), table.ok.tolist(), table.failures]
+        header = [cache.key, cache.key_fields, cache.config, cache.provenance, cache.features_sha256, cache.shape]
+        features = cache.features()
+        return features.tobytes(), rows, [header, features.dtype.str, table.regions.root, table.regions.origin]
+
+
+def flipped(path: Path, places: Iterable[int], mask: int) -> Counter[str]:
+    """Flip bits of one byte at a time; count what was noticed and what changed nothing."""
+    want, whole = content(path), path.read_bytes()
+    outcome: Counter[str] = Counter()
+    victim = path.with_name("victim.h5")
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= mask
+        victim.write_bytes(damaged)
+        try:
+            got = content(victim)
+        except StoreError:
+            outcome["noticed"] += 1
+        else:
+            assert got == want, f"byte {place} of {len(whole)}, mask {mask:#04x}: read as another number"
+            outcome["harmless"] += 1
+    return outcome
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
+    write(tmp_path / "c.h5", 40)
+    size = (tmp_path / "c.h5").stat().st_size
+    places = np.random.default_rng(0).choice(size, 1500, replace=False)
+    outcome = flipped(tmp_path / "c.h5", [int(place) for place in places], 1)
+    assert outcome["noticed"] > 500  # the rest is space that nothing refers to
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", [0x01, 0x10, 0x80, 0xFF])
+def test_any_flipped_byte_is_noticed_or_harmless(mask: int, tmp_path: Path) -> None:
+    write(tmp_path / "c.h5", 40)
+    size = (tmp_path / "c.h5").stat().st_size
+    assert sum(flipped(tmp_path / "c.h5", range(size), mask).values()) == size
+
+
+def test_every_damage_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "c.h5"
+    write(path, 600)
+    assert list(store.problems(path)) == []
+    with h5py.File(path) as file:
+        places = [file["features"].id.get_chunk_info(i).byte_offset + 20 for i in (0, 2)]
+    damaged = bytearray(path.read_bytes())
+    for place in places:
+        damaged[place] ^= 1
+    path.write_bytes(damaged)
+    change(set_value("label", 5, "Tie"))(path)
+    found = list(store.problems(path))
+    assert [line.split(": ")[1] for line in found] == [
+        "damaged feature cache",
+        "damaged feature cache, rows 0 to 256",
+        "damaged feature cache, rows 512 to 600",
+    ]
+
+
+def test_damaged_shards_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "c.h5.shards"
+    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    for start in (0, 3):
+        store.write_shard(folder / f"{start:09d}-{start + 3:09d}.h5", replace(shard, start=start), KEY)
+    cut(folder / "000000003-000000006.h5")
+    first, second = store.problems(tmp_path / "c.h5")
+    assert "000000003-000000006.h5: damaged shard: " in first
+    assert second.endswith("c.h5: extraction did not finish; run the same hfc extract again")
+
+
+def test_rows_of_another_cache_take_the_place_of_some(tmp_path: Path) -> None:
+    before = write(tmp_path / "c.h5", 600)
+    shard = store.Shard(0, np.full((2, 1, 8), 7, np.float16), np.array([True, False]), [(1, "worse")])
+    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    store.assemble(
+        tmp_path / "o.h5", [tmp_path / "0.h5"], regions(2), key_fields=KEY, config={}, provenance={"dataset": {}}
+    )
+    store.merge(tmp_path / "c.h5", np.array([1, 599]), tmp_path / "o.h5", {"merged": True})
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        cache.verify()
+        assert (cache.key, cache.provenance) == (digest(KEY), {"merged": True})
+        got, table = cache.features(), cache.table()
+    before[1], before[599] = 7, 7
+    np.testing.assert_array_equal(got, before)
+    assert np.flatnonzero(~table.ok).tolist() == [599]
+    assert table.failures == [(599, "worse")]
+    with pytest.raises(StoreError, match="expected 1 rows like those of"):
+        store.merge(tmp_path / "c.h5", np.array([1]), tmp_path / "o.h5", {})
+
+
+def test_a_survey_counts_what_is_there(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
+    features[0], features[:, 0, 2] = 0, 5
+    features[4] = features[2]
+    ok = np.arange(6) != 0
+    features[~ok] = 0
+    store.write_shard(tmp_path / "0.h5", store.Shard(0, features, ok, [(0, "bad")]), KEY)
+    table = regions(6)
+    table.label[3:] = "Tie"
+    table.split[5] = ""
+    store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], table, key_fields=KEY, config={}, provenance={})
+    found = store.survey(tmp_path / "c.h5")
+    norms = np.sqrt((features[1:, 0].astype(float) ** 2).sum(axis=1))
+    assert (found.shape, found.dtype, found.key) == ((6, 1, 4), "float32", digest(KEY))
+    assert (found.labels, found.splits) == ({"Tee": 3, "Tie": 3}, {"train": 5, "": 1})
+    assert found.failures == [("röw 0", "bad")]
+    assert found.norms == pytest.approx(
+        {"least": norms.min(), "median": np.median(norms), "mean": norms.mean(), "greatest": norms.max()}
+    )
+    assert (found.dead, found.duplicates) == ([2], [["röw 2", "röw 4"]])
+    assert found.mean == pytest.approx(features[1:].mean(), rel=1e-5)
+    assert found.zeros == 0
+
+
+HOLD = (
+    "import sys, time\nfrom pathlib import Path\nfrom hfc import store\n"
+    "with store.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+)
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "c.h5"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(StoreError, match=rf"c\.h5: process {holder.pid} on .* is writing to it; wait for it"),
+            store.locked(path),
+        ):
+            pass
+        holder.kill()
+        holder.wait()
+    assert (tmp_path / "c.h5.lock").exists()
+    with store.locked(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("c.h5", "c.h5.12.part", "c[1].h5.3.part", "cc.h5.12.part"):
+        (tmp_path / name).touch()
+    store.remove_leftovers(tmp_path / "c.h5", tmp_path / "c[1].h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.h5", "cc.h5.12.part"]
 
 
 def test_shards_alone_are_an_incomplete_cache(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The feature cache: schema v1 in HDF5. The only importer of h5py.
+
+A file under its final name is always whole: it is written under a temporary name, closed, read back and compared,
+synced to disk, and renamed. Every byte that can become a number is under a checksum: HDF5's own over its metadata
+(`files.LIBVER`), fletcher32 over every chunk, SHA-256 over the features, the rows and the header.
+"""
+
+from hfc.store.cache import SCHEMA, FeatureStore, Table, assemble, merge, problems, relabel
+from hfc.store.files import Failures, Features, is_hdf5, locked, remove_leftovers
+from hfc.store.predictions import Predictions, read_predictions, write_predictions
+from hfc.store.shards import Shard, read_shard, refuse_other_key, shard_files, shard_folder, write_shard
+from hfc.store.survey import Survey, survey
+
+__all__ = [
+    "SCHEMA",
+    "Failures",
+    "FeatureStore",
+    "Features",
+    "Predictions",
+    "Shard",
+    "Survey",
+    "Table",
+    "assemble",
+    "is_hdf5",
+    "locked",
+    "merge",
+    "problems",
+    "read_predictions",
+    "read_shard",
+    "refuse_other_key",
+    "relabel",
+    "remove_leftovers",
+    "shard_files",
+    "shard_folder",
+    "survey",
+    "write_predictions",
+    "write_shard",
+]

@@ -1,0 +1,178 @@
+"""HDF5 files that are whole or not there, the text in them, and the lock on an output."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import StoreError
+from hfc.regions import Strings, strings
+
+# HDF5 1.10's format puts a checksum on all metadata: a flipped byte in a header is an error, not another number.
+LIBVER = ("v110", "v110")
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CHUNK_BYTES = 2**20
+TEXT_ROWS = 4096  # a block of text rows: one overlong name widens its own block in memory, not a column
+# What h5py raises on damaged files.
+READ_ERRORS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+
+Features = NDArray[np.float16] | NDArray[np.float32]
+Failures = list[tuple[int, str]]
+
+
+def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
+    """Write strings as fixed-length UTF-8, compressed and with checksums, which HDF5's variable-length ones lack."""
+    encoded = [text.encode("utf-8") for text in texts]
+    if any(text.endswith(b"\0") for text in encoded):
+        raise StoreError(f"/{name}: a text that ends in a NUL character cannot be stored")
+    width = max(map(len, encoded), default=0) or 1
+    dataset = file.create_dataset(
+        name,
+        shape=(len(encoded),),
+        dtype=h5py.string_dtype("utf-8", width),
+        chunks=(min(TEXT_ROWS, max(len(encoded), 1)),),
+        compression="gzip",
+        compression_opts=1,
+        fletcher32=True,
+    )
+    for start in range(0, len(encoded), TEXT_ROWS):
+        block = np.array(encoded[start : start + TEXT_ROWS], dtype=dataset.dtype)
+        dataset[start : start + len(block)] = block
+
+
+def get_text(file: h5py.File, name: str) -> Strings:
+    """The strings of `put_text`."""
+    dataset = file[name]
+    blocks = (dataset[start : start + TEXT_ROWS].tolist() for start in range(0, len(dataset), TEXT_ROWS))
+    return strings([text.decode("utf-8") for block in blocks for text in block])
+
+
+def put_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:
+    """Write an array of at least one row with checksums, in chunks of about a mebibyte."""
+    rows = max(CHUNK_BYTES // max(array[:1].nbytes, 1), 1)
+    chunks = (min(rows, len(array)), *array.shape[1:])
+    file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
+
+
+def put_failures(file: h5py.File, failures: Failures) -> None:
+    """Write row and reason of every failure."""
+    encoded = [reason.encode("utf-8", "replace").rstrip(b"\0") for _, reason in failures]
+    width = max(map(len, encoded), default=0) or 1
+    dtype = np.dtype([("row", "<i8"), ("reason", h5py.string_dtype("utf-8", width))])
+    rows = [(row, reason) for (row, _), reason in zip(failures, encoded, strict=True)]
+    array = np.array(rows, dtype=dtype)
+    file.create_dataset("failures", data=array, chunks=(max(len(rows), 1),), maxshape=(None,), fletcher32=True)
+
+
+def get_failures(file: h5py.File) -> Failures:
+    """The failures of `put_failures`."""
+    return [(int(row), reason.decode("utf-8")) for row, reason in file["failures"][:].tolist()]
+
+
+def put_attribute(file: h5py.File, name: str, text: str) -> None:
+    """Write a string attribute inside the object header, which carries a checksum."""
+    encoded = text.encode("utf-8")
+    file.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(len(encoded), 1)))
+
+
+def get_attribute(file: h5py.File, name: str) -> str:
+    """The string of `put_attribute`."""
+    value = file.attrs[name]
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def create(path: Path) -> h5py.File:
+    """A new HDF5 file of the store's format."""
+    return h5py.File(path, "w", libver=LIBVER, locking=False)
+
+
+def edit(path: Path) -> h5py.File:
+    """An HDF5 file of the store's format, open for changes."""
+    return h5py.File(path, "r+", libver=LIBVER, locking=False)
+
+
+def view(path: Path) -> h5py.File:
+    """An HDF5 file, open for reading; files under final names never change, so HDF5's own locks are not needed."""
+    return h5py.File(path, "r", locking=False)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5, perhaps truncated: something that --overwrite may replace."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when the block ends well and is removed when it does not.
+
+    Raises:
+        StoreError: the operating system refuses.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where a file cannot be flushed on closing
+        raise StoreError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def remove_leftovers(*paths: Path) -> None:
+    """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
+    for path in paths:
+        for partial in path.parent.glob(f"{_literal(path.name)}.*.part"):
+            partial.unlink(missing_ok=True)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other process from writing to `path`; the lock dies with the process that holds it.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    file = path.with_name(f"{path.name}.lock")
+    lock = filelock.FileLock(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        holder = _read(file) or "another process"
+        raise StoreError(f"{path}: {holder} is writing to it; wait for it, or give another --out") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    try:
+        file.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,52 @@
+"""What a run predicted for its test rows, as a file. Dimensions: N rows, C^h nodes on level h, C leaves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import StoreError
+from hfc.regions import Strings
+from hfc.store.files import READ_ERRORS, atomically, create, get_text, put_array, put_text, view
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run predicted for its test rows."""
+
+    id: Strings
+    """(N,) ids of the rows."""
+    target: NDArray[np.int64]
+    """(N,) true leaves."""
+    levels: tuple[NDArray[np.float32], ...]
+    """H arrays (N, C^h): probabilities of each level's own output, coarse to fine."""
+    final: NDArray[np.float32]
+    """(N, C): P_final over the leaves."""
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write a run's predictions, atomically. Raises StoreError if they cannot be written."""
+    with atomically(path) as partial, create(partial) as file:
+        file.attrs["schema"] = SCHEMA
+        put_text(file, "id", predictions.id)
+        put_array(file, "target", predictions.target)
+        for h, probabilities in enumerate(predictions.levels):
+            put_array(file, f"level/{h}", probabilities)
+        put_array(file, "final", predictions.final)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """A run's predictions. Raises StoreError if they cannot be read."""
+    try:
+        with view(path) as file:
+            return Predictions(
+                id=get_text(file, "id"),
+                target=file["target"][:],
+                levels=tuple(file[f"level/{h}"][:] for h in range(len(file.get("level", ())))),
+                final=file["final"][:],
+            )
+    except READ_ERRORS as error:
+        raise StoreError(f"{path}: cannot read predictions: {error}") from error

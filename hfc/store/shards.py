@@ -1,0 +1,116 @@
+"""Shards: finished ranges of rows, an immutable file each. Dimensions: n rows of a shard, V views, D features."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import StaleStoreError, StoreError
+from hfc.provenance import digest, digest_chunks
+from hfc.store.files import (
+    READ_ERRORS,
+    Failures,
+    Features,
+    atomically,
+    create,
+    get_attribute,
+    get_failures,
+    put_array,
+    put_attribute,
+    put_failures,
+    view,
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished range of rows."""
+
+    start: int
+    features: Features
+    """(n, V, D)."""
+    ok: NDArray[np.bool_]
+    failures: Failures
+    """Row, counted over the whole table, and reason."""
+
+    def digest(self) -> str:
+        """SHA-256 over everything in it."""
+        features = digest_chunks([np.ascontiguousarray(self.features).data.cast("B")])
+        shape = [str(self.features.dtype), *self.features.shape]
+        return digest([self.start, shape, features, self.ok.tolist(), [list(f) for f in self.failures]])
+
+
+def shard_folder(path: Path) -> Path:
+    """Where the shards of a cache wait until all are there."""
+    return path.with_name(path.name + ".shards")
+
+
+def shard_files(path: Path) -> list[Path]:
+    """The shards of a cache that is not finished, in order."""
+    return sorted(shard_folder(path).glob("?????????*-?????????*.h5"))
+
+
+def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None:
+    """Write one shard, atomically.
+
+    Raises:
+        StoreError: it cannot be written, or does not read back as it was.
+    """
+    with atomically(path) as partial:
+        with create(partial) as file:
+            put_array(file, "features", shard.features)
+            put_array(file, "ok", shard.ok)
+            put_failures(file, shard.failures)
+            file.attrs["start"] = shard.start
+            put_attribute(file, "key_fields", json.dumps(key_fields))
+            put_attribute(file, "sha256", shard.digest())
+        try:
+            read_shard(partial, key_fields)
+        except StoreError as error:
+            raise StoreError(f"{path}: the disk does not give back what was written; nothing was kept") from error
+
+
+def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard:
+    """One shard, checked against its checksum.
+
+    Args:
+        path: its file.
+        key_fields: what it must have been made under; None: anything.
+
+    Raises:
+        StaleStoreError: it was made under other settings.
+        StoreError: it is damaged.
+    """
+    try:
+        with view(path) as file:
+            theirs = json.loads(get_attribute(file, "key_fields"))
+            if key_fields is not None:
+                refuse_other_key(path, theirs, key_fields)
+            shard = Shard(int(file.attrs["start"]), file["features"][:], file["ok"][:], get_failures(file))
+            stored = get_attribute(file, "sha256")
+    except READ_ERRORS as error:
+        raise StoreError(f"{path}: damaged shard: {error}") from error
+    if shard.digest() != stored:
+        raise StoreError(f"{path}: damaged shard: it does not match its checksum")
+    return shard
+
+
+def refuse_other_key(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise a StaleStoreError that names the first setting in which a cache on disk differs from the one asked for."""
+    for name in ours:
+        if theirs.get(name) != ours[name]:
+            raise StaleStoreError(
+                f"{path}: made with {name} = {_short(theirs.get(name))}, asked for {name} = {_short(ours[name])}; "
+                "give another --out, or --overwrite to replace it"
+            )
+    if dict(theirs) != dict(ours):
+        raise StaleStoreError(f"{path}: made by another version of hfc; give another --out, or --overwrite")
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] + "…" if len(text) == 64 else text

@@ -1,0 +1,105 @@
+"""A look at a cache: what is in it, where it came from, and whether its features look alive.
+
+Dimensions: N regions, V views, D features.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hfc.store.cache import FeatureStore
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a cache holds."""
+
+    path: Path
+    bytes: int
+    shape: tuple[int, int, int]
+    dtype: str
+    key: str
+    key_fields: dict[str, Any]
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    features_sha256: str
+    splits: dict[str, int]
+    """Rows of each split, "" where unknown, with features or without."""
+    labels: dict[str, int]
+    """Rows of each label, the most frequent first; "" where unknown."""
+    failures: list[tuple[str, str]]
+    """Id and reason of each row without features."""
+    norms: dict[str, float]
+    """Euclidean norm of a row's first view: least, median, mean, greatest. Empty if no row has features."""
+    mean: float
+    """Mean of all features of the rows that have them."""
+    zeros: float
+    """Share of them that is exactly zero."""
+    dead: list[int]
+    """Dimensions that are the same number in every row."""
+    duplicates: list[list[str]]
+    """Ids of rows with bit-equal features, a list for each set, the largest first."""
+
+
+def survey(path: Path) -> Survey:
+    """Look at a cache once, a block at a time.
+
+    Raises:
+        StoreError: it is missing, unfinished or damaged.
+    """
+    with FeatureStore(path) as store:
+        store.verify()
+        table = store.table()
+        low = np.full(store.shape[2], np.inf)
+        high = np.full(store.shape[2], -np.inf)
+        total, zeros, count = 0.0, 0, 0
+        norms: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+        same: defaultdict[bytes, list[int]] = defaultdict(list)
+        for start, block in store.blocks():
+            rows = np.flatnonzero(table.ok[start : start + len(block)])
+            if len(rows) == 0:
+                continue
+            found = block[rows].astype(np.float64)
+            low = np.minimum(low, found.min(axis=(0, 1)))
+            high = np.maximum(high, found.max(axis=(0, 1)))
+            total, zeros, count = total + found.sum(), zeros + int((found == 0).sum()), count + found.size
+            norms.append(np.linalg.norm(found[:, 0], axis=1))
+            for row in rows:
+                same[hashlib.blake2b(block[row].tobytes(), digest_size=16).digest()].append(start + int(row))
+        every = np.concatenate(norms) if norms else np.empty(0)
+        ids = table.regions.id
+        groups = sorted((rows for rows in same.values() if len(rows) > 1), key=len, reverse=True)
+        return Survey(
+            path=path,
+            bytes=path.stat().st_size,
+            shape=store.shape,
+            dtype=str(store.dtype),
+            key=store.key,
+            key_fields=store.key_fields,
+            config=store.config,
+            provenance=store.provenance,
+            features_sha256=store.features_sha256,
+            splits=dict(Counter(table.regions.split.tolist())),
+            labels=dict(Counter(table.regions.label.tolist()).most_common()),
+            failures=[(str(ids[row]), reason) for row, reason in table.failures],
+            norms=_summary(every),
+            mean=total / count if count else 0.0,
+            zeros=zeros / count if count else 0.0,
+            dead=np.flatnonzero(low == high).tolist(),
+            duplicates=[[str(ids[row]) for row in rows] for rows in groups],
+        )
+
+
+def _summary(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    if len(values) == 0:
+        return {}
+    return {
+        "least": float(values.min()),
+        "median": float(np.median(values)),
+        "mean": float(values.mean()),
+        "greatest": float(values.max()),
+    }
