@@ -1,5 +1,7 @@
 """`hfc extract`: stage 1, images to feature cache."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,17 +32,20 @@ SHOWN_FAILURES = 20
         "image_size",
         "resize",
         "pool",
+        "views",
         "roi_margin",
         "precision",
         "store",
+        "compile",
         "batch_size",
         "workers",
     ),
-    *("device", "shard_size", "limit", "split_seed", "val_fraction", "test_fraction"),
+    *("device", "engine", "shard_size", "max_failures", "limit", "split_seed", "val_fraction", "test_fraction"),
 )
 @configuration
 @click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")
+@click.option("--retry-failures", is_flag=True, help="Try again what failed in an earlier call, and nothing else.")
 @click.pass_context
 def extract(
     context: click.Context,
@@ -51,6 +56,7 @@ def extract(
     assignments: tuple[str, ...],
     dry_run: bool,
     overwrite: bool,
+    retry_failures: bool,
     **flags: Any,
 ) -> None:
     """Stage 1: send every region of SOURCE through a frozen backbone once, and store its features.
@@ -59,21 +65,57 @@ def extract(
     (split/label/*.jpg or label/*.jpg). Stopped half way, the same command goes on where it was.
     """
     config = build(ExtractConfig, config_file, assignments, flags)
-    summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite)
-    if summary.failures:
+    summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite, retry_failures=retry_failures)
+    if summary and summary.failures:
         context.exit(SOME_FAILED)
 
 
 def run(
-    source: Path, out: Path, config: ExtractConfig, *, dry_run: bool = False, overwrite: bool = False
-) -> "ExtractSummary":
-    """Extract with a progress bar, and echo the summary."""
+    source: Path,
+    out: Path,
+    config: ExtractConfig,
+    *,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    retry_failures: bool = False,
+) -> "ExtractSummary | None":
+    """Extract with a progress bar, and echo the summary; None in a process that only helped another."""
     from hfc.extract import extract as stage
 
-    with progress_bar() as report:
-        summary = stage(source, out, config, dry_run=dry_run, overwrite=overwrite, report=report)
-    _echo(summary, dry_run)
+    with stop_signals() as stop, progress_bar() as report:
+        summary = stage(
+            source,
+            out,
+            config,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            retry_failures=retry_failures,
+            report=report,
+            stop=stop,
+        )
+    if summary:
+        _echo(summary, dry_run)
     return summary
+
+
+@contextmanager
+def stop_signals() -> Iterator["Callable[[], bool]"]:
+    """Whether SIGINT or SIGTERM asked to stop; asked a second time, the program stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        # Not through sys.stderr, which the interrupted code may be writing to.
+        os.write(2, b"\nstopping when the shard in hand is finished; ask again to stop at once\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -109,7 +151,8 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
         headline = f"{summary.path}: already complete, {summary.rows} regions"
     else:
         rate = progress.done / summary.seconds
-        headline = f"{summary.path}: {summary.rows} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
+        tried = f"{progress.total} of " if progress.total < summary.rows else ""
+        headline = f"{summary.path}: {tried}{summary.rows} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
     click.echo(headline)
     click.echo(f"  source     {summary.origin}")
     random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""

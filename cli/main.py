@@ -11,7 +11,7 @@ from cli.report import report
 from cli.sample import sample
 from cli.train import train
 from hfc import __version__
-from hfc.errors import HfcError
+from hfc.errors import HfcError, StoppedError
 
 INTERRUPTED = 130
 
@@ -23,6 +23,9 @@ class Program(click.Group):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
+        except StoppedError as error:
+            click.echo(str(error), err=True)
+            sys.exit(INTERRUPTED)
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except KeyboardInterrupt:

@@ -18,9 +18,9 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for spec in reversed([f for f in fields(kind) if f.name in names]):
-            choices = spec.metadata["choices"]
+            choices, flag = spec.metadata["choices"], f"--{spec.name.replace('_', '-')}"
             command = click.option(
-                f"--{spec.name.replace('_', '-')}",
+                f"{flag}/--no-{flag[2:]}" if isinstance(spec.default, bool) else flag,
                 spec.name,
                 type=click.Choice(choices) if choices else type(spec.default),
                 default=None,

@@ -53,15 +53,25 @@ class ExtractConfig:
     image_size: int = setting(224, "side of the square input in pixels", low=1, high=4096)
     resize: str = setting("squash", "how a crop becomes square", choices=("squash", "pad", "center-crop"))
     pool: str = setting("mean", "how the feature map becomes one vector", choices=("mean", "max"))
+    views: str = setting(
+        "identity", "flip: store a mirrored view of every crop as well, at twice the time", choices=("identity", "flip")
+    )
     roi_margin: float = setting(0.0, "context added around each box, in fractions of its sides", low=0, high=10)
     precision: str = setting(
         "auto", "arithmetic of the backbone; auto: by the device", choices=("auto", "fp32", "bf16", "fp16")
     )
     store: str = setting("float16", "type of the stored features", choices=("float16", "float32"))
+    compile: bool = setting(False, "compile the backbone for this device first: a minute, then faster")
     batch_size: int = setting(AUTO, "crops in one forward pass; 0: by the device", low=0)
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     shard_size: int = setting(4096, "regions in one shard, the unit of work and of resume", low=1)
+    engine: str = setting(
+        "auto",
+        "who makes the shards; auto: torchrun where torchrun started the process, else this process alone",
+        choices=("auto", "local", "torchrun", "ray"),
+    )
+    max_failures: str = setting("", "stop when more images than this cannot be read: a number, or a share like 5%")
     limit: int = setting(0, "take only this many regions, spread evenly over the data set; 0: all", low=0)
     split_seed: int = setting(0, "seed of the split drawn for a folder tree without one", low=0)
     val_fraction: float = setting(0.1, "share of validation images in a split drawn for a folder tree", low=0)

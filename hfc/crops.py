@@ -19,7 +19,10 @@ from hfc.errors import ImageError
 from hfc.regions import Regions
 
 Bytes = NDArray[np.uint8]
-AHEAD = 3  # batches decoded ahead of the backbone: enough to hide a slow image, few enough to bound memory
+PIXELS = 1  # version of what becomes of the pixels: part of the feature key, counted up when crops change
+# A JPEG is decoded at a half, quarter or eighth of its size while the crop stays this many times larger than the input.
+REDUCING_GAP = 2.0
+ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def stream_crops(
     *,
     batch_size: int,
     workers: int,
+    ahead: int,
 ) -> Iterator[Batch]:
     """Decode the regions of some shards in threads, a bounded number of batches ahead.
 
@@ -71,6 +75,7 @@ def stream_crops(
         settings: how a region becomes a crop.
         batch_size: crops a batch at most.
         workers: decoding threads; Pillow releases the interpreter while it decodes and resizes.
+        ahead: batches decoded while the caller is busy with one; 0: decoding and the caller take turns.
 
     Yields:
         The batches of the shards, in order.
@@ -86,7 +91,7 @@ def stream_crops(
             for shard, rows, last in pieces:
                 futures = [pool.submit(_decode, regions, row, settings) for row in rows]
                 queue.append((Batch(shard, last=last), rows, futures))
-                if len(queue) > AHEAD:
+                if len(queue) > ahead:
                     yield _collect(*queue.popleft(), settings.size)
             while queue:
                 yield _collect(*queue.popleft(), settings.size)
@@ -152,11 +157,35 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            corners = _clip(box, _upright_size(opened), settings.margin)
+            scale = _reduction(opened, corners, settings)
+            if scale > 1:
+                opened.draft(None, (opened.width // scale, opened.height // scale))
             opened.load()
             image = _to_rgb(ImageOps.exif_transpose(opened))
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(_reason(content, error)) from error
-    return _to_square(image, _clip(box, image.size, settings.margin), settings)
+    left, top, right, bottom = (corner / scale for corner in corners)
+    return _to_square(image, (left, top, right, bottom), settings)
+
+
+def _upright_size(opened: Image.Image) -> tuple[int, int]:
+    """Width and height once the EXIF orientation is applied."""
+    width, height = opened.size
+    return (height, width) if opened.getexif().get(ORIENTATION) in TRANSPOSED else (width, height)
+
+
+def _reduction(opened: Image.Image, box: tuple[float, float, float, float], settings: CropSettings) -> int:
+    """By how much the JPEG decoder may shrink the image: 1, 2, 4 or 8.
+
+    Exact for sides that it divides; others would shift a mirrored image by a fraction of a pixel.
+    """
+    if opened.format != "JPEG":
+        return 1
+    sides = box[2] - box[0], box[3] - box[1]
+    ratio = (max(sides) if settings.resize == "pad" else min(sides)) / settings.size
+    fits = (s for s in (8, 4, 2) if ratio >= s * REDUCING_GAP and opened.width % s == 0 and opened.height % s == 0)
+    return next(fits, 1)
 
 
 def _reason(content: bytes, error: Exception) -> str:

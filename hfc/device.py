@@ -1,5 +1,6 @@
 """The device that a stage runs on. Torch is loaded when it is asked for, not before."""
 
+import os
 from typing import TYPE_CHECKING
 
 from hfc.errors import ConfigError
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(device: str) -> "torch.device":
-    """The device by its name; `auto` takes a GPU where there is one.
+    """The device by its name; `auto` takes a GPU where there is one, and under torchrun the one of the local rank.
 
     Raises:
         ConfigError: no such device on this machine.
@@ -17,7 +18,10 @@ def choose_device(device: str) -> "torch.device":
     import torch
 
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)

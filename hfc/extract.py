@@ -4,29 +4,33 @@ Regions are cut into shards; each finished shard is an immutable file; when all 
 Whatever stops the work, the next call does the shards that are missing.
 """
 
+import contextlib
 import logging
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hfc import provenance, store
+from hfc import crops, provenance, store
 from hfc.config import ExtractConfig, plain
-from hfc.crops import CropSettings, stream_crops
+from hfc.crops import CropSettings
 from hfc.datasets import read_regions
-from hfc.encoder import Encoder, load_encoder
-from hfc.engines import ENGINES
-from hfc.errors import EncoderError, StaleStoreError, StoreError
+from hfc.encoder import Encoder
+from hfc.engines import Engine, open_engine
+from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
+from hfc.jobs import Job, Work, Worker, decoding_threads, open_encoder
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)
 
-VIEWS = ("identity",)
-MAX_FLOAT16 = float(np.finfo(np.float16).max)
+VIEWS = {"identity": ("identity",), "flip": ("identity", "flip")}
+RETRY = ".retry"  # the cache of the rows that are tried again, beside the one they belong to
 
 
 @dataclass
@@ -35,10 +39,11 @@ class Progress:
 
     total: int
     done: int = 0
-    """Rows finished in this call."""
+    """Rows finished in this call, by all processes."""
     resumed: int = 0
     """Rows that an earlier call had finished."""
     failed: int = 0
+    """Rows without features, resumed ones among them."""
     read_s: float = 0.0
     decode_s: float = 0.0
     encode_s: float = 0.0
@@ -67,26 +72,27 @@ class ExtractSummary:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """Everything needed to make any shard."""
+class _Stage:
+    """One call of `extract`."""
 
-    regions: Regions
+    job: Job
     encoder: Encoder
-    crop: CropSettings
-    config: ExtractConfig
-    out: Path
-    key_fields: dict[str, object]
-
-    def rows(self, shard: int) -> range:
-        start = shard * self.config.shard_size
-        return range(start, min(start + self.config.shard_size, len(self.regions)))
+    engine: Engine
+    source: Path
+    stop: Callable[[], bool]
+    report: Callable[[Progress], None]
+    started: float
 
     @property
-    def count(self) -> int:
-        return -(-len(self.regions) // self.config.shard_size)
-
-    def file(self, shard: int) -> Path:
-        return store.shard_folder(self.out) / f"{self.rows(shard).start:09d}-{self.rows(shard).stop:09d}.h5"
+    def config(self) -> ExtractConfig:
+        """The settings as they were resolved here."""
+        encoder = self.encoder
+        return replace(
+            self.job.config,
+            device=str(encoder.device),
+            batch_size=encoder.batch_size,
+            workers=self.job.config.workers or decoding_threads(),
+        )
 
 
 def extract(
@@ -96,8 +102,10 @@ def extract(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
+    retry_failures: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> ExtractSummary:
+    stop: Callable[[], bool] = lambda: False,
+) -> ExtractSummary | None:
     """Turn a data set's images into a feature cache.
 
     Args:
@@ -106,12 +114,19 @@ def extract(
         config: the settings; those left to the machine are resolved here.
         overwrite: drop a cache or shards made under other settings.
         dry_run: do everything but encode and write.
+        retry_failures: try the rows again that failed in an earlier call, and no others.
         report: called after every batch.
+        stop: asked before every shard; once it says so, shards in hand are finished and the call ends.
+
+    Returns:
+        What was done; None in a process that only helped another (torchrun's ranks but the first).
 
     Raises:
+        StoppedError: `stop` said so before all was done.
         HfcError: the source, weights, settings or disk do not allow it; nothing is left half written.
     """
     started = time.perf_counter()
+    engine = open_engine(config.engine)
     regions = read_regions(
         source,
         split_seed=config.split_seed,
@@ -120,58 +135,40 @@ def extract(
     )
     if config.limit:
         regions = regions.spread(config.limit)
-    _check_writable(out, overwrite)
-    job = _prepare(regions, out, config)
-    progress = Progress(total=len(regions))
-    if out.exists() and not overwrite:
-        progress.resumed = len(regions)
-        failures = _reuse(job, dry_run)
-        return _summary(job, progress, started, failures, written=False)
+    _most_failures(config, len(regions))
+    if engine.leads:
+        _check_writable(out, overwrite)
+    job, encoder = _prepare(regions, out, config)
+    stage = _Stage(job, encoder, engine, source, stop, report, started)
     if dry_run:
-        return _summary(job, progress, started, [], written=False)
-    job = _resume(job, overwrite)
-    todo = [shard for shard in range(job.count) if not job.file(shard).exists()]
-    progress.resumed = len(regions) - sum(len(job.rows(shard)) for shard in todo)
-    report(progress)
-    ENGINES["local"](todo, lambda shards: _work(job, shards, progress, report))
-    failures = _assemble(job, progress, source, started)
-    return _summary(job, progress, started, failures, written=True)
+        failures = _reuse(job, relabel=False) if out.exists() and not overwrite else []
+        resumed = len(regions) if out.exists() and not overwrite else 0
+        return _summary(stage, Progress(len(regions), resumed=resumed), failures, written=False)
+    with store.locked(out) if engine.leads else contextlib.nullcontext():
+        stage, progress, written = _run(stage, overwrite)
+        if retry_failures and progress.resumed and progress.failed:
+            progress, written = _retry(stage), True
+        if not engine.leads:
+            return None
+        with store.FeatureStore(out) as cache:
+            failures = cache.table().failures
+        return _summary(stage, progress, failures, written=written)
 
 
-def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> _Job:
-    encoder = load_encoder(
-        config.backbone,
-        weights=config.weights,
-        image_size=config.image_size,
-        pool=config.pool,
-        precision=config.precision,
-        device=config.device,
-    )
+def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:
+    encoder = open_encoder(config)
     r, g, b = (round(255 * channel) for channel in encoder.mean)
     crop = CropSettings(config.image_size, config.resize, config.roi_margin, fill=(r, g, b))
-    config = replace(
-        config,
-        precision=encoder.precision,
-        device=str(encoder.device),
-        batch_size=config.batch_size or _auto_batch_size(encoder),
-        workers=config.workers or _auto_workers(),
-    )
-    return _Job(regions, encoder, crop, config, out, _key_fields(regions, encoder, config))
-
-
-def _auto_batch_size(encoder: Encoder) -> int:
-    # On a CPU a small batch stays in the caches and runs up to twice as fast; a GPU wants a large one to fill it.
-    return 256 if encoder.device.type == "cuda" else 16
-
-
-def _auto_workers() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
+    # `auto` is resolved here once: it shapes the features, so every process must take the same.
+    config = replace(config, precision=encoder.precision)
+    return Job(regions, crop, config, out, _key_fields(regions, encoder, config)), encoder
 
 
 def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> dict[str, object]:
-    """Exactly what changes the features. Batch size, workers, device, labels and splits do not."""
+    """Exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
     return {
         "schema": store.SCHEMA,
+        "pixels": crops.PIXELS,
         "backbone": config.backbone.split(".")[0],
         "weights": encoder.weights_digest,
         "image_size": config.image_size,
@@ -180,8 +177,9 @@ def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> di
         "mean": list(encoder.mean),
         "std": list(encoder.std),
         "pool": config.pool,
-        "views": list(VIEWS),
+        "views": list(VIEWS[config.views]),
         "precision": config.precision,
+        "compile": config.compile,
         "store": config.store,
         "rows": len(regions),
         "regions": regions.digest,
@@ -203,26 +201,81 @@ def _check_writable(out: Path, overwrite: bool) -> None:
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def _reuse(job: _Job, dry_run: bool) -> store.Failures:
+def _most_failures(config: ExtractConfig, rows: int) -> int:
+    """How many failures `max_failures` lets pass among some rows."""
+    if not config.max_failures:
+        return rows
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", config.max_failures.strip())
+    if not match:
+        raise ConfigError(f"max_failures: expected a number like 100 or a share like 5%, found {config.max_failures!r}")
+    return int(match[1]) if match[1] else int(rows * float(match[2]) / 100)
+
+
+def _run(stage: _Stage, overwrite: bool) -> tuple[_Stage, Progress, bool]:
+    """Make what is missing of a cache.
+
+    Returns:
+        The stage, with the shard size of the interrupted call it took up; the progress; whether the cache was written.
+    """
+    plan: dict[str, Any] = stage.engine.share(lambda: _plan(stage, overwrite))
+    rows = len(stage.job.regions)
+    progress = Progress(rows, resumed=plan["resumed"], failed=plan["failed"])
+    if plan["complete"]:
+        return stage, progress, False
+    job = replace(stage.job, config=replace(stage.job.config, shard_size=plan["shard_size"]))
+    stage = replace(stage, job=job)
+    _work(stage, plan["todo"], progress)
+    if stage.engine.leads:
+        if missing := job.missing():
+            todo = sum(len(job.rows(shard)) for shard in missing)
+            raise StoppedError(
+                f"{job.out}: interrupted; {rows - todo} of {rows} regions are done and kept; "
+                "run the same command again to go on"
+            )
+        _assemble(stage, progress)
+    elif stage.stop():
+        raise StoppedError(f"{job.out}: interrupted")
+    return stage, progress, True
+
+
+def _plan(stage: _Stage, overwrite: bool) -> dict[str, Any]:
+    """What an earlier call left, and what is still to do."""
+    job = stage.job
+    rows = len(job.regions)
+    if job.out.exists() and not overwrite:
+        failures = _reuse(job, relabel=True)
+        return {"complete": True, "resumed": rows, "failed": len(failures)}
+    shard_size, failed = _resume(job, overwrite)
+    job = replace(job, config=replace(job.config, shard_size=shard_size))
+    todo = job.missing()
+    resumed = rows - sum(len(job.rows(shard)) for shard in todo)
+    _warn_of_little_space(job, stage.encoder, resumed)
+    return {"complete": False, "resumed": resumed, "failed": failed, "shard_size": shard_size, "todo": todo}
+
+
+def _reuse(job: Job, *, relabel: bool) -> store.Failures:
     """The failures of a finished cache made under the same settings; new labels and splits are written into it."""
     with store.FeatureStore(job.out) as cache:
         store.refuse_other_key(job.out, cache.key_fields, job.key_fields)
         table = cache.table()
     changed = any((getattr(table.regions, name) != getattr(job.regions, name)).any() for name in ("label", "split"))
-    if changed and not dry_run:
+    if changed and relabel:
         logger.warning("%s: the features are there; only labels or splits changed, and were rewritten", job.out)
         store.relabel(job.out, job.regions)
     return table.failures
 
 
-def _resume(job: _Job, overwrite: bool) -> _Job:
-    """Check what an interrupted call left, and take over its shard size. A damaged shard is done again."""
-    folder = store.shard_folder(job.out)
-    left = []
-    for file in sorted(folder.glob("?????????-?????????.h5")):
+def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
+    """Check what an interrupted call left. Returns its shard size, which is kept, and how many rows failed in it.
+
+    A damaged shard is done again, and so is everything if the shards do not fit each other.
+    """
+    store.remove_leftovers(job.out)
+    left: dict[Path, int] = {}
+    for file in store.shard_files(job.out):
+        store.remove_leftovers(file)
         try:
-            store.read_shard(file, job.key_fields)
-            left.append(file)
+            left[file] = len(store.read_shard(file, job.key_fields).failures)
         except StaleStoreError:
             if not overwrite:
                 raise
@@ -230,76 +283,60 @@ def _resume(job: _Job, overwrite: bool) -> _Job:
         except StoreError as error:
             logger.warning("%s", error)
             file.unlink()
-    if left:
-        size = max(int(file.stem[10:]) - int(file.stem[:9]) for file in left)
-        if size != job.config.shard_size and all(int(file.stem[:9]) % size == 0 for file in left):
-            logger.warning("resuming with the shard size of the interrupted call, %d", size)
-            job = replace(job, config=replace(job.config, shard_size=size))
-    return job
+    if not left:
+        return job.config.shard_size, 0
+    size = max(int(file.stem[10:]) - int(file.stem[:9]) for file in left)
+    if size != job.config.shard_size and all(int(file.stem[:9]) % size == 0 for file in left):
+        logger.warning("resuming with the shard size of the interrupted call, %d", size)
+        return size, sum(left.values())
+    return job.config.shard_size, sum(left.values())
 
 
-def _work(job: _Job, shards: Iterable[int], progress: Progress, report: Callable[[Progress], None]) -> None:
-    """Decode, encode and write some shards."""
-    features: store.Features = np.empty(0, dtype=np.float32)
-    ok = np.empty(0, dtype=np.bool_)
-    failures: list[tuple[int, str]] = []
-    batches = stream_crops(
-        job.regions,
-        ((shard, job.rows(shard)) for shard in shards),
-        job.crop,
-        batch_size=job.config.batch_size,
-        workers=job.config.workers,
-    )
-    for batch in batches:
-        rows = job.rows(batch.shard)
-        if len(ok) == 0:
-            features = np.zeros((len(rows), len(VIEWS), job.encoder.dim), dtype=job.config.store)
-            ok, failures = np.zeros(len(rows), dtype=np.bool_), []
-        started = time.perf_counter()
-        encoded = job.encoder.encode(batch.crops)
-        progress.encode_s += time.perf_counter() - started
-        places = np.array(batch.rows, dtype=np.int64) - rows.start
-        features[places] = _checked(job, encoded, batch.rows)
-        ok[places] = True
-        failures += batch.failures
-        progress.read_s += batch.read_s
-        progress.decode_s += batch.decode_s
-        progress.done += len(batch.rows) + len(batch.failures)
-        progress.failed += len(batch.failures)
-        if batch.last:
-            started = time.perf_counter()
-            store.write_shard(job.file(batch.shard), store.Shard(rows.start, features, ok, failures), job.key_fields)
-            progress.write_s += time.perf_counter() - started
-            ok = np.empty(0, dtype=np.bool_)
-        report(progress)
+def _warn_of_little_space(job: Job, encoder: Encoder, resumed: int) -> None:
+    """Shards and the cache stand side by side until the cache is whole."""
+    row = encoder.dim * len(VIEWS[job.config.views]) * np.dtype(job.config.store).itemsize
+    needed = row * (2 * len(job.regions) - resumed)
+    free = shutil.disk_usage(job.out.parent).free
+    if free < needed:
+        logger.warning("%s: needs about %.1f GB, %.1f GB are free", job.out, needed / 1e9, free / 1e9)
 
 
-def _checked(job: _Job, features: store.Features, rows: list[int]) -> store.Features:
-    """The features, if they can be stored as they are."""
-    finite = np.isfinite(features).all(axis=(1, 2))
-    if not finite.all():
-        name = job.regions.id[rows[int(np.argmin(finite))]]
-        raise EncoderError(
-            f"{name}: the backbone gives NaN or infinite features in {job.config.precision}; try --precision fp32"
-        )
-    if job.config.store == "float16" and features.size and np.abs(features).max() > MAX_FLOAT16:
-        raise EncoderError(f"features beyond float16's {MAX_FLOAT16:g}; give --store float32")
-    return features
+def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
+    """Make shards, count, and stop when too much fails."""
+    job, engine = stage.job, stage.engine
+    most, before = _most_failures(job.config, len(job.regions)), progress.failed
+    first: tuple[int, str] | None = None
+    stage.report(progress)
+    for work in engine.run(todo, Worker(job, stage.encoder), stage.stop):
+        work = work or Work()
+        progress.done, failed = engine.tally(work.rows, len(work.failures))
+        progress.failed = before + failed
+        for name in ("read_s", "decode_s", "encode_s", "write_s"):
+            setattr(progress, name, getattr(progress, name) + getattr(work, name))
+        stage.report(progress)
+        first = first or next(iter(work.failures), None)
+        if progress.failed > most:
+            example = f"; the first: {job.regions.id[first[0]]}: {first[1]}" if first else ""
+            raise DatasetError(
+                f"{job.out}: stopped: {progress.failed} images failed, more than --max-failures "
+                f"{job.config.max_failures}{example}. Finished shards are kept: mend the images and run again, "
+                "with --retry-failures"
+            )
 
 
-def _assemble(job: _Job, progress: Progress, source: Path, started: float) -> list[tuple[int, str]]:
+def _assemble(stage: _Stage, progress: Progress) -> None:
     begun = time.perf_counter()
-    encoder, config = job.encoder, job.config
+    job, encoder, config = stage.job, stage.encoder, stage.config
     store.assemble(
         job.out,
-        [job.file(shard) for shard in range(job.count)],
+        [job.file(shard) for shard in range(job.shards)],
         job.regions,
         key_fields=job.key_fields,
         config=plain(config),
         provenance={
             "created": provenance.now(),
             "dataset": {
-                "source": str(source),
+                "source": str(stage.source),
                 "root": str(job.regions.root.resolve()),
                 "origin": job.regions.origin,
                 "rows": len(job.regions),
@@ -311,31 +348,55 @@ def _assemble(job: _Job, progress: Progress, source: Path, started: float) -> li
             },
             "feature_map": list(encoder.feature_map),
             "device": str(encoder.device),
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(time.perf_counter() - stage.started, 3),
             "code": provenance.code(),
             "versions": provenance.versions(),
         },
     )
     shutil.rmtree(store.shard_folder(job.out), ignore_errors=True)
     progress.write_s += time.perf_counter() - begun
-    with store.FeatureStore(job.out) as cache:
-        return cache.table().failures
 
 
-def _summary(
-    job: _Job, progress: Progress, started: float, failures: list[tuple[int, str]], *, written: bool
-) -> ExtractSummary:
+def _retry(stage: _Stage) -> Progress:
+    """Extract the rows that failed into a cache of their own, resumable like any other, and merge it."""
+    job, engine = stage.job, stage.engine
+    rows: list[int] = engine.share(lambda: _failed_rows(job.out))
+    places = np.array(rows, dtype=np.int64)
+    regions = job.regions.take(places)
+    beside = job.out.with_name(job.out.name + RETRY)
+    keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
+    part = replace(job, regions=regions, out=beside, key_fields=keys)
+    # Whatever lies there of other rows is of no use: the rows that fail have changed since.
+    _, progress, _ = _run(replace(stage, job=part), overwrite=True)
+    if engine.leads:
+        with store.FeatureStore(job.out) as cache, store.FeatureStore(beside) as retried:
+            left = len(retried.table().failures)
+            change = {"created": provenance.now(), "rows": len(rows), "failed_again": left}
+            history = [*cache.provenance.get("retries", []), change]
+            origin = cache.provenance | {"retries": history}
+        store.merge(job.out, places, beside, origin)
+        beside.unlink()
+    return progress
+
+
+def _failed_rows(path: Path) -> list[int]:
+    with store.FeatureStore(path) as cache:
+        return [row for row, _ in cache.table().failures]
+
+
+def _summary(stage: _Stage, progress: Progress, failures: store.Failures, *, written: bool) -> ExtractSummary:
+    job = stage.job
     return ExtractSummary(
         path=job.out,
         key=provenance.digest(job.key_fields),
         rows=len(job.regions),
-        dim=job.encoder.dim,
+        dim=stage.encoder.dim,
         failures=[(str(job.regions.id[row]), reason) for row, reason in failures],
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - stage.started,
         progress=progress,
-        shards=job.count,
-        config=job.config,
+        shards=job.shards,
+        config=stage.config,
         origin=job.regions.origin,
-        feature_map=job.encoder.feature_map,
+        feature_map=stage.encoder.feature_map,
         written=written,
     )

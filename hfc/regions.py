@@ -45,7 +45,10 @@ class Regions:
 
     def spread(self, count: int) -> "Regions":
         """At most `count` rows, evenly spaced, in their order."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return self.take(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))
+
+    def take(self, rows: NDArray[np.int64]) -> "Regions":
+        """Some rows, in the order given."""
         names = ("id", "path", "box", "label", "split")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 

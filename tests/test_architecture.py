@@ -14,7 +14,7 @@ ROWS = (
     ("provenance", "device"),
     ("hierarchy", "regions"),
     ("datasets", "crops", "encoder", "store", "engines"),
-    ("losses", "metrics"),
+    ("losses", "metrics", "jobs"),
     ("heads", "runs", "extract"),
     ("train", "report"),
 )

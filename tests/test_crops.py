@@ -117,7 +117,9 @@ def test_what_cannot_become_a_crop_says_why(case: str) -> None:
         crop_image(content, corners, settings())
 
 
-def stream(folder: Path, workers: int) -> tuple[list[tuple[int, list[int], bool]], Pixels, list[tuple[int, str]]]:
+def stream(
+    folder: Path, workers: int, ahead: int
+) -> tuple[list[tuple[int, list[int], bool]], Pixels, list[tuple[int, str]]]:
     names = [f"{i}.png" for i in range(11)]
     for i, name in enumerate(names):
         if i != 6:
@@ -126,14 +128,15 @@ def stream(folder: Path, workers: int) -> tuple[list[tuple[int, list[int], bool]
     boxes = np.full((11, 4), np.nan, dtype=np.float32)
     regions = Regions(folder, "test", texts, texts, boxes, texts, texts)
     shards = [(0, range(0, 5)), (1, range(5, 10)), (2, range(10, 11))]
-    batches = list(stream_crops(regions, shards, settings(size=4), batch_size=3, workers=workers))
+    batches = list(stream_crops(regions, shards, settings(size=4), batch_size=3, workers=workers, ahead=ahead))
     failures = [failure for batch in batches for failure in batch.failures]
     return [(b.shard, b.rows, b.last) for b in batches], np.concatenate([b.crops for b in batches]), failures
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_batches_stay_in_order_and_inside_their_shard(workers: int, tmp_path: Path) -> None:
-    batches, crops, failures = stream(tmp_path, workers)
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_batches_stay_in_order_and_inside_their_shard(ahead: int, workers: int, tmp_path: Path) -> None:
+    batches, crops, failures = stream(tmp_path, workers, ahead)
     assert batches == [
         (0, [0, 1, 2], False),
         (0, [3, 4], True),

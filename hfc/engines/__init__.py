@@ -1,9 +1,18 @@
-"""Who runs which shard, and nothing else. An engine knows callables only. To add one: a module here, a line below."""
+"""Who makes which shard, and nothing else. An engine knows callables only. To add one: a module here, a line below."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 
-from hfc.engines import local
+from hfc.engines.base import Engine
+from hfc.engines.local import Local
+from hfc.engines.ray import Ray
+from hfc.engines.torchrun import Torchrun
 
-Engine = Callable[[Sequence[int], Callable[[Iterable[int]], None]], None]
+ENGINES: Mapping[str, Callable[[], Engine]] = {"local": Local, "torchrun": Torchrun, "ray": Ray}
 
-ENGINES: Mapping[str, Engine] = {"local": local.run}
+
+def open_engine(name: str) -> Engine:
+    """An engine by its name; `auto` is torchrun in a process that torchrun started, else local."""
+    if name == "auto":
+        name = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "local"
+    return ENGINES[name]()

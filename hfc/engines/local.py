@@ -1,13 +1,29 @@
 """This process alone, one shard after the other."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hfc.engines.base import Worker, until
 
 
-def run(todo: Sequence[int], work: Callable[[Iterable[int]], None]) -> None:
-    """Work off the shards in order.
+class Local:
+    """This process alone."""
 
-    Args:
-        todo: numbers of the shards still to do.
-        work: encodes and writes the shards it is given, decoding the next while it encodes the last.
-    """
-    work(todo)
+    leads = True
+
+    def __init__(self) -> None:
+        self._rows, self._failed = 0, 0
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns."""
+        return make()
+
+    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+        """Make the shards in order."""
+        self._rows, self._failed = 0, 0
+        yield from worker(until(stop, todo))
+
+    def tally(self, rows: int, failed: int) -> tuple[int, int]:
+        """The sums so far."""
+        self._rows, self._failed = self._rows + rows, self._failed + failed
+        return self._rows, self._failed

@@ -1,6 +1,7 @@
 """HDF5 files that are whole or not there, the text in them, and the lock on an output."""
 
 import contextlib
+import io
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -88,14 +89,56 @@ def get_attribute(file: h5py.File, name: str) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def create(path: Path) -> h5py.File:
-    """A new HDF5 file of the store's format."""
-    return h5py.File(path, "w", libver=LIBVER, locking=False)
+class _Patient(io.FileIO):
+    """A file whose first failed write is remembered instead of raised: HDF5 can crash when it hears of one."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or remember why not."""
+        content = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(content):
+                done += super().write(content[done:])
+        except OSError as error:
+            self.error = error
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what was never written because a write failed is zeros."""
+        content = memoryview(buffer).cast("B")
+        done = super().readinto(content) or 0
+        content[done:] = bytes(len(content) - done)
+        return len(content)
 
 
-def edit(path: Path) -> h5py.File:
-    """An HDF5 file of the store's format, open for changes."""
-    return h5py.File(path, "r+", libver=LIBVER, locking=False)
+@contextlib.contextmanager
+def create(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file of the store's format. Raises OSError, at the end, if anything could not be written."""
+    with _Patient(path, "w+") as raw:
+        with h5py.File(raw, "w", libver=LIBVER) as file:
+            yield file
+        if raw.error:
+            raise raw.error
+
+
+@contextlib.contextmanager
+def edit(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file of the store's format, open for changes. Raises as `create` does."""
+    with _Patient(path, "r+") as raw:
+        with h5py.File(raw, "r+", libver=LIBVER) as file:
+            yield file
+        if raw.error:
+            raise raw.error
 
 
 def view(path: Path) -> h5py.File:
@@ -131,8 +174,8 @@ def atomically(path: Path) -> Iterator[Path]:
                 os.close(folder)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where a file cannot be flushed on closing
-        raise StoreError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def remove_leftovers(*paths: Path) -> None:

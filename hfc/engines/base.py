@@ -1,0 +1,45 @@
+"""What every engine does."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+Worker = Callable[[Iterable[int]], Iterator[Any]]
+"""Makes the shards it is given, taken up one by one, and reports as it goes."""
+
+
+class Engine(Protocol):
+    """Spreads shards over processes."""
+
+    leads: bool
+    """Whether this process plans, assembles and speaks for all."""
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns in the process that leads, in every process. It must be of JSON's types.
+
+        Raises:
+            HfcError: `make` failed in the process that leads.
+        """
+
+    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+        """Make shards, until none is left or `stop` says so; a shard that was begun is finished.
+
+        Args:
+            todo: numbers of the shards to make, the same in every process.
+            worker: makes shards; an engine that spreads it over machines pickles it.
+            stop: asked before each shard.
+
+        Yields:
+            The reports of this process, and None where time passes without one. In the process that leads, the end
+            means that every process has ended, or that `stop` said so.
+        """
+
+    def tally(self, rows: int, failed: int) -> tuple[int, int]:
+        """Add rows done and rows failed to the sums over all processes since `run` began, and return the sums."""
+
+
+def until(stop: Callable[[], bool], todo: Iterable[int]) -> Iterator[int]:
+    """The shards to make, until told to stop."""
+    for shard in todo:
+        if stop():
+            return
+        yield shard

@@ -1,0 +1,252 @@
+"""Stage 1 under fire: kills, signals, full disks, second processes, bad images. Every call here is a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc import store
+from tests.deepfashion_tree import write_images
+
+ROOT = Path(__file__).parent.parent
+ROWS, SHARD = 24, 4
+WORDS = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--precision", "fp32")
+CUT = ("--shard-size", str(SHARD), "--batch-size", "1")
+
+# Runs hfc with one function replaced, so that the process dies, or the disk is full, at an exact instant.
+RIGGED = """
+import os, resource, signal, sys
+from pathlib import Path
+
+kind, count, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+calls = 0
+
+def die_at(function, before):
+    def rigged(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == count and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **kwargs)
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return rigged
+
+if kind == "fsync":
+    os.fsync = die_at(os.fsync, True)
+elif kind == "before rename":
+    Path.replace = die_at(Path.replace, True)
+elif kind == "after rename":
+    Path.replace = die_at(Path.replace, False)
+elif kind == "write":
+    from hfc.store import files
+    files._Patient.write = die_at(files._Patient.write, True)
+elif kind == "quota":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+from cli.main import main
+main(words)
+"""
+
+
+def start(*words: object, rigged: tuple[str, int] | None = None) -> subprocess.Popen[str]:
+    program = ["-c", RIGGED, rigged[0], str(rigged[1])] if rigged else ["-m", "cli"]
+    command = [sys.executable, *program, "extract", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def hfc(*words: object, rigged: tuple[str, int] | None = None) -> tuple[int, str]:
+    """Exit code and everything printed."""
+    process = start(*words, rigged=rigged)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out + err
+
+
+def checksum(path: Path) -> str:
+    with store.FeatureStore(path) as cache:
+        cache.verify()
+        return cache.features_sha256
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of whole images."""
+    folder = tmp_path_factory.mktemp("images")
+    names = [f"{i}.jpg" for i in range(ROWS)]
+    write_images(folder, names)
+    manifest = folder / "m.csv"
+    manifest.write_text("\n".join(["path,label,split", *(f"{name},L,train" for name in names)]))
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checksum of one call from beginning to end."""
+    path = tmp_path_factory.mktemp("whole") / "c.h5"
+    code, said = hfc(images, "--out", path, *WORDS, *CUT)
+    assert code == 0, said
+    return checksum(path)
+
+
+def only_the_cache(folder: Path) -> bool:
+    return [path.name for path in folder.iterdir()] == ["c.h5"]
+
+
+# Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once.
+INSTANTS = [("write", 50), ("after rename", 3), ("before rename", 7)]
+MORE = [("fsync", 1), ("before rename", 3), ("fsync", 8), ("fsync", 13), ("after rename", 7)]
+MARKED = [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.slow) for instant in MORE)]
+
+
+@pytest.mark.parametrize("instant", MARKED, ids=str)
+def test_a_kill_at_any_instant_costs_the_shard_in_hand(
+    instant: tuple[str, int], images: Path, undisturbed: str, tmp_path: Path
+) -> None:
+    words = (images, "--out", tmp_path / "c.h5", *WORDS, *CUT)
+    code, _ = hfc(*words, rigged=instant)
+    assert code == -signal.SIGKILL
+    shards = {path: path.stat().st_mtime_ns for path in store.shard_files(tmp_path / "c.h5")}
+    code, said = hfc(*words)
+    assert code == 0, said
+    assert checksum(tmp_path / "c.h5") == undisturbed
+    if instant != ("after rename", 7):  # by then the cache was there, and nothing was left to do
+        assert only_the_cache(tmp_path)
+        resumed = SHARD * len(shards)
+        assert (f"resumed    {resumed} regions" in said) == (resumed > 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_finishes_the_shard_and_says_how_to_go_on(
+    number: signal.Signals, images: Path, undisturbed: str, tmp_path: Path
+) -> None:
+    words = (images, "--out", tmp_path / "c.h5", *WORDS, "--batch-size", "1", "--shard-size", "1")
+    process = start(*words)
+    while not store.shard_files(tmp_path / "c.h5"):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    done = len(store.shard_files(tmp_path / "c.h5"))
+    assert 0 < done < ROWS
+    assert "stopping when the shard in hand is finished" in err
+    assert f"interrupted; {done} of {ROWS} regions are done and kept; run the same command again to go on" in err
+    assert not list(tmp_path.rglob("*.part"))
+    assert hfc(*words)[0] == 0
+    assert checksum(tmp_path / "c.h5") == undisturbed
+
+
+# A shard takes about 6 KB, the cache 30 KB: the first limit stops the first shard, the second the assembly.
+@pytest.mark.parametrize("limit", [3000, 20000])
+def test_a_full_quota_is_said_and_leaves_what_can_be_resumed(
+    limit: int, images: Path, undisturbed: str, tmp_path: Path
+) -> None:
+    words = (images, "--out", tmp_path / "c.h5", *WORDS, *CUT)
+    code, said = hfc(*words, rigged=("quota", limit))
+    assert code == 1
+    assert "cannot be written: " in said
+    assert "File too large" in said
+    assert not (tmp_path / "c.h5").exists()
+    assert not list(tmp_path.rglob("*.part"))
+    shards = store.shard_files(tmp_path / "c.h5")
+    assert (len(shards) == 6) == (limit == 20000)
+    assert hfc(*words)[0] == 0
+    assert checksum(tmp_path / "c.h5") == undisturbed
+
+
+def test_a_second_process_is_refused(images: Path, tmp_path: Path) -> None:
+    with store.locked(tmp_path / "c.h5"):
+        code, said = hfc(images, "--out", tmp_path / "c.h5", *WORDS)
+    assert code == 1
+    assert f"c.h5: process {os.getpid()} on " in said
+    assert "is writing to it; wait for it, or give another --out" in said
+
+
+def torchrun(*words: object) -> tuple[int, str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "cli", "extract", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_two_processes_of_torchrun_share_the_shards(images: Path, tmp_path: Path) -> None:
+    # Twice the shards in parallel, and a checksum to be the same as one process's with as many threads.
+    env, words = os.environ | {"OMP_NUM_THREADS": "1"}, (*WORDS, *CUT)
+    single = [sys.executable, "-m", "cli", "extract", str(images), "--out", str(tmp_path / "one.h5"), *words]
+    subprocess.run(single, check=True, capture_output=True, cwd=ROOT, env=env)
+    code, said = torchrun(images, "--out", tmp_path / "c.h5", *words)
+    assert code == 0, said
+    assert checksum(tmp_path / "c.h5") == checksum(tmp_path / "one.h5")
+    assert said.count(f"{ROWS} regions in") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.h5", "one.h5"]
+    code, said = torchrun(images, "--out", tmp_path / "c.h5", *words)
+    assert (code, said.count("already complete")) == (0, 1)
+
+
+def test_under_torchrun_the_error_of_the_leading_process_ends_all(images: Path, tmp_path: Path) -> None:
+    assert hfc(images, "--out", tmp_path / "c.h5", *WORDS, *CUT)[0] == 0
+    code, said = torchrun(images, "--out", tmp_path / "c.h5", *WORDS, *CUT, "--pool", "max")
+    assert code == 1
+    assert "made with pool = mean, asked for pool = max" in said
+    assert "rank 0 stopped: " in said
+
+
+RAY_KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from hfc.config import ExtractConfig, resolve
+from hfc.extract import extract
+
+out = Path(sys.argv[2])
+settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32",
+            "shard_size": 4, "batch_size": 1, "engine": "ray"}
+
+def kill_an_actor():
+    import psutil
+    while True:
+        for process in psutil.process_iter():
+            try:
+                if process.name().startswith("ray::_Actor") or "ray::_Actor" in " ".join(process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
+                    print("killed", flush=True)
+                    return
+            except psutil.Error:
+                pass
+        time.sleep(0.01)
+
+threading.Thread(target=kill_an_actor, daemon=True).start()
+summary = extract(Path(sys.argv[1]), out, resolve(ExtractConfig, settings))
+print(summary.rows, len(summary.failures))
+"""
+
+
+@pytest.mark.slow
+def test_ray_makes_the_shards_of_a_killed_process_again(images: Path, tmp_path: Path) -> None:
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    single = [sys.executable, "-m", "cli", "extract", str(images), "--out", str(tmp_path / "one.h5"), *WORDS, *CUT]
+    subprocess.run(single, check=True, capture_output=True, cwd=ROOT, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_KILLED, str(images), str(tmp_path / "c.h5")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed" in done.stdout
+    assert f"{ROWS} 0" in done.stdout
+    with store.FeatureStore(tmp_path / "c.h5") as mine, store.FeatureStore(tmp_path / "one.h5") as other:
+        mine.verify()
+        # One thread each, so that not even the order of sums differs.
+        np.testing.assert_array_equal(mine.features(), other.features())
