@@ -7,6 +7,7 @@ import click
 
 from cli.demo import demo
 from cli.extract import extract
+from cli.inspect import inspect, verify
 from cli.report import report
 from cli.sample import sample
 from cli.train import train
@@ -43,6 +44,7 @@ def main(verbose: bool) -> None:
     hfc extract   images -> feature cache   (once, on the GPU)
     hfc train     feature cache -> runs     (seconds a run)
     hfc report    runs -> results tables
+    hfc inspect, hfc verify   what is in a cache, and whether it is whole
 
     Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
     """
@@ -53,5 +55,5 @@ def main(verbose: bool) -> None:
     )
 
 
-for command in (sample, extract, train, report, demo):
+for command in (sample, extract, inspect, verify, train, report, demo):
     main.add_command(command)

@@ -1,0 +1,84 @@
+"""`hfc inspect` and `hfc verify` on caches that are whole, damaged and unfinished."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from hfc import store
+from hfc.config import ExtractConfig, resolve
+from hfc.errors import DatasetError
+from hfc.extract import extract
+from tests.deepfashion_tree import write_images
+
+TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}
+
+
+def hfc(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Ten images, the third and the fifth the same, the last one missing."""
+    names = [f"{i}.jpg" for i in range(9)]
+    write_images(tmp_path, names)
+    (tmp_path / "4.jpg").write_bytes((tmp_path / "2.jpg").read_bytes())
+    rows = [f"{i}.jpg,L{i % 2},{split}" for i, split in enumerate(["train"] * 8 + ["val", "test"])]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *rows]))
+    extract(tmp_path / "m.csv", tmp_path / "c.h5", resolve(ExtractConfig, TINY))
+    return tmp_path / "c.h5"
+
+
+def test_inspect_says_what_is_there(cache: Path) -> None:
+    result = hfc("inspect", cache)
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    for line in (
+        "backbone test_efficientnet RANDOM WEIGHTS: for benchmarks only",
+        "splits test 1, train 8, val 1",
+        "labels 2: L0 5, L1 5",
+        "crops image_size 32, resize squash, roi_margin 0.0, pool mean, views identity",
+        "duplicates 2 rows in 1 sets of equal features",
+        "2.jpg = 4.jpg",
+        "failures 1",
+        "9.jpg: cannot read the file: No such file or directory",
+    ):
+        assert line in lines
+    with store.FeatureStore(cache) as opened:
+        assert f"key {opened.key}" in lines
+        features = opened.features()[:9, 0].astype(np.float64)
+    found = json.loads(hfc("inspect", cache, "--json").output)
+    assert found["norms"]["greatest"] == pytest.approx(np.linalg.norm(features, axis=1).max())
+    assert (found["shape"], found["duplicates"]) == ([10, 1, 256], [["2.jpg", "4.jpg"]])
+
+
+def test_verify_lists_every_damage(cache: Path) -> None:
+    result = hfc("verify", cache)
+    assert (result.exit_code, result.output) == (0, f"{cache}: every checksum is right\n")
+    with h5py.File(cache, "r+") as file:
+        place = file["features"].id.get_chunk_info(0).byte_offset + 20
+        file["label"][0] = "L1"
+    content = bytearray(cache.read_bytes())
+    content[place] ^= 1
+    cache.write_bytes(content)
+    result = hfc("verify", cache)
+    assert result.exit_code == 1
+    assert "its rows do not match their checksum" in result.output
+    assert "damaged feature cache, rows 0 to 10: " in result.output
+    assert "(2 problems in all)" in result.output
+    assert hfc("inspect", cache).exit_code == 1
+
+
+def test_verify_says_when_extraction_did_not_finish(cache: Path) -> None:
+    out = cache.with_name("d.h5")
+    (cache.parent / "1.jpg").unlink()
+    with pytest.raises(DatasetError, match="stopped"):
+        extract(cache.with_name("m.csv"), out, resolve(ExtractConfig, TINY | {"max_failures": "1", "batch_size": 1}))
+    result = hfc("verify", out)
+    assert (result.exit_code, "extraction did not finish" in result.output) == (1, True)
+    assert hfc("verify", cache.with_name("none.h5")).exit_code == 1
