@@ -40,7 +40,17 @@ SHOWN_FAILURES = 20
         "batch_size",
         "workers",
     ),
-    *("device", "engine", "shard_size", "max_failures", "limit", "split_seed", "val_fraction", "test_fraction"),
+    *(
+        "device",
+        "engine",
+        "shard_size",
+        "max_failures",
+        "outside_root",
+        "limit",
+        "split_seed",
+        "val_fraction",
+        "test_fraction",
+    ),
 )
 @configuration
 @click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")

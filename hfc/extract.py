@@ -129,6 +129,7 @@ def extract(
     engine = open_engine(config.engine)
     regions = read_regions(
         source,
+        outside_root=config.outside_root,
         split_seed=config.split_seed,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,

@@ -2,25 +2,18 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from tests.clothing import CLOTHING, needs_clothing
 
-CLOTHING = Path(__file__).parent.parent.parent / "shared" / "data" / "clothing"
 METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
 KINDS = {"top": "upper", "outerwear": "upper", "bottom": "lower", "full-body": "whole", "accessory": "worn beside"}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not CLOTHING.is_dir() and "CI" not in os.environ,  # CI must have them
-        reason="the clothing photographs are not beside the checkout (../shared/data/clothing)",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_clothing]
 
 
 def hfc(*words: object) -> str:

@@ -7,18 +7,21 @@ from hfc.errors import DatasetError
 from hfc.regions import Regions
 
 
-def read_regions(source: Path, *, split_seed: int, val_fraction: float, test_fraction: float) -> Regions:
+def read_regions(
+    source: Path, *, outside_root: bool, split_seed: int, val_fraction: float, test_fraction: float
+) -> Regions:
     """The regions of a data set, whose kind is recognised from what lies at `source`.
 
     Args:
         source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree.
+        outside_root: accept a manifest's image paths that leave its folder.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
     Raises:
         DatasetError: nothing readable there; the message names file and row.
     """
     if source.is_file():
-        return manifest.read(source)
+        return manifest.read(source, outside_root=outside_root)
     if not source.is_dir():
         raise DatasetError(
             f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ CORNERS = ("x1", "y1", "x2", "y2")
 WHOLE_IMAGE = (math.nan,) * 4
 
 
-def read(file: Path) -> Regions:
+def read(file: Path, *, outside_root: bool = False) -> Regions:
     """The regions a manifest lists.
 
-    Paths are relative to the manifest. Label and split may be blank: unknown. Four blank corners, or no corner columns:
-    the whole image. Without an `id` column the path is the id, so each image may stand there once.
+    Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
+    and split may be blank: unknown. Four blank corners, or no corner columns: the whole image. Without an `id` column
+    the path is the id, so each image may stand there once.
 
     Raises:
         DatasetError: the message names file and row.
@@ -49,6 +51,11 @@ def read(file: Path) -> Regions:
     for number, path in zip(numbers, cells["path"], strict=True):
         if not path:
             raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
+        if not outside_root and _leaves_root(path):
+            raise DatasetError(
+                f"{file}: row {number}: expected a path inside the manifest's folder, found {path!r}; "
+                "give --outside-root to accept it"
+            )
     _check_splits(file, numbers, cells["split"])
     _check_ids(file, numbers, cells)
     return Regions(
@@ -72,6 +79,11 @@ def _columns(file: Path, header: list[str]) -> dict[str, int]:
             f"found {','.join(names)!r}"
         )
     return {name: i for i, name in enumerate(names)}
+
+
+def _leaves_root(path: str) -> bool:
+    normal = Path(os.path.normpath(path))
+    return normal.is_absolute() or normal.parts[0] == os.pardir
 
 
 def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:

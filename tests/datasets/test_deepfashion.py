@@ -13,7 +13,7 @@ from tests.deepfashion_tree import ITEMS, categories, write_images, write_table,
 
 
 def read(source: Path) -> Regions:
-    return read_regions(source, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    return read_regions(source, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
 
 
 def rows(regions: Regions) -> list[tuple[object, ...]]:

@@ -18,7 +18,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def read(root: Path, seed: int = 0) -> Regions:
-    return read_regions(root, split_seed=seed, val_fraction=0.1, test_fraction=0.2)
+    return read_regions(root, outside_root=False, split_seed=seed, val_fraction=0.1, test_fraction=0.2)
 
 
 def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_label_of_three_images_is_in_every_split(count: int, val: float, test:
     (tmp_path / "Tee").mkdir()
     for i in range(count):
         (tmp_path / "Tee" / f"{i}.jpg").touch()
-    regions = read_regions(tmp_path, split_seed=0, val_fraction=val, test_fraction=test)
+    regions = read_regions(tmp_path, outside_root=False, split_seed=0, val_fraction=val, test_fraction=test)
     assert set(regions.split) == {"train", "val", "test"}
 
 
@@ -75,7 +75,7 @@ def test_fractions_that_leave_no_training_images_are_refused(tmp_path: Path) -> 
     (tmp_path / "Tee").mkdir()
     (tmp_path / "Tee" / "a.jpg").touch()
     with pytest.raises(DatasetError) as caught:
-        read_regions(tmp_path, split_seed=0, val_fraction=0.4, test_fraction=0.6)
+        read_regions(tmp_path, outside_root=False, split_seed=0, val_fraction=0.4, test_fraction=0.6)
     assert str(caught.value) == "val and test fractions 0.4 + 0.6 leave nothing to train on"
 
 
