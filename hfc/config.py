@@ -94,6 +94,11 @@ class TrainConfig:
         "how task losses are combined; uncertainty: Kendall et al. 2018",
         choices=("sum", "uncertainty"),
     )
+    views: str = setting(
+        "all",
+        "views of a crop to use; all: one drawn at random in training, probabilities averaged in evaluation",
+        choices=("all", "first"),
+    )
     standardise: bool = setting(True, "standardise features with the training split's mean and deviation")
     reduced: int = setting(512, "width of the reduced vector x", low=1)
     width: int = setting(512, "width of the hidden layers", low=1)

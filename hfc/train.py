@@ -1,6 +1,6 @@
 """Stage 2: train a head on cached features, pick its epoch on validation, test it once.
 
-Dimensions: N rows, D features, H levels, B batch, C^h nodes on level h, C leaves.
+Dimensions: N rows, V views, D features, H levels, B batch, C^h nodes on level h, C leaves.
 """
 
 import logging
@@ -254,7 +254,7 @@ def _fit(
         torch.manual_seed(config.seed)
         head = build_head(config, task.hierarchy, cache.features.shape[2]).to(device)
         if config.standardise:
-            head.standardise.set(*statistics(cache.features, task.rows["train"]))
+            head.standardise.set(*statistics(_used_views(cache.features, config), task.rows["train"]))
         weighting = WEIGHTINGS[config.weighting](head.tasks).to(device)
         optimiser = torch.optim.Adam(_parameter_groups(head, weighting, config), lr=config.learning_rate)
         order = torch.Generator().manual_seed(config.seed)
@@ -306,15 +306,29 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
 
 
 def statistics(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(D,) mean and standard deviation over some rows, in float64 and a block at a time."""
+    """(D,) mean and standard deviation over every view of some rows, in float64 and a block at a time."""
     total = torch.zeros(features.shape[2], dtype=torch.float64, device=features.device)
     squares = torch.zeros_like(total)
+    count = len(rows) * features.shape[1]
     for block in rows.split(EVALUATION_ROWS):
-        total += features[block, 0].double().sum(dim=0)
-    mean = total / len(rows)
+        total += features[block].double().sum(dim=(0, 1))
+    mean = total / count
     for block in rows.split(EVALUATION_ROWS):
-        squares += (features[block, 0].double() - mean).square().sum(dim=0)
-    return mean.float(), (squares / len(rows)).sqrt().float()
+        squares += (features[block].double() - mean).square().sum(dim=(0, 1))
+    return mean.float(), (squares / count).sqrt().float()
+
+
+def _used_views(features: Tensor, config: TrainConfig) -> Tensor:
+    """(N, V, D), V = 1 if only the first view is wanted."""
+    return features if config.views == "all" else features[:, :1]
+
+
+def _drawn_views(features: Tensor, batch: Tensor, config: TrainConfig, order: torch.Generator) -> Tensor:
+    """(B, D): one view of each row, drawn at random if there are several."""
+    views = _used_views(features, config).shape[1]
+    if views == 1:
+        return features[batch, 0]
+    return features[batch, torch.randint(views, (len(batch),), generator=order).to(batch.device)]
 
 
 def _parameter_groups(head: Head, weighting: Sum | Uncertainty, config: TrainConfig) -> list[dict[str, Any]]:
@@ -346,7 +360,7 @@ def _epoch(
     for batch in rows.split(config.batch_size):
         if len(batch) < 2:  # batch normalisation needs two; the row has its turn in other epochs
             continue
-        features = cache.features[batch, 0].float()
+        features = _drawn_views(cache.features, batch, config, order).float()
         with _autocast(config, device):
             logits = head(features)
         losses = head.losses(logits, task.target[batch])
@@ -364,9 +378,22 @@ def _epoch(
 def _predict(head: Head, features: Tensor, rows: Tensor, config: TrainConfig) -> Prediction:
     """Probabilities of some rows, on the CPU, in full precision so that batch size cannot matter to a rank."""
     head.eval()
-    parts = [head.predict(head(features[block, 0].float()), config.beta) for block in rows.split(EVALUATION_ROWS)]
+    views = _used_views(features, config).shape[1]
+    parts = [
+        _mean([head.predict(head(features[block, view].float()), config.beta) for view in range(views)])
+        for block in rows.split(EVALUATION_ROWS)
+    ]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
     return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+
+
+def _mean(views: list[Prediction]) -> Prediction:
+    """The mean of the probabilities of several views."""
+    if len(views) == 1:
+        return views[0]
+    levels = zip(*(view.levels for view in views), strict=True)
+    final = torch.stack([view.final for view in views]).mean(dim=0)
+    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
 def _evaluate(

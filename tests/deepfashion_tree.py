@@ -48,3 +48,16 @@ def write_images(root: Path, names: Sequence[str], size: tuple[int, int] = (60, 
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 10, size[0] // 10, 3)).astype(np.uint8)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(root / name, quality=90)
+
+
+def write_large_tree(root: Path, rows: int) -> None:
+    """Annotations of many rows, and one picture: enough for reading them."""
+    names = [f"img/Item_{i // 40}/img_{i:08d}.jpg" for i in range(rows)]
+    write_tree(root, ITEMS)
+    anno = root / "Anno"
+    labels = [f"{name:70} {i % 50 + 1}" for i, name in enumerate(names)]
+    write_table(anno / "list_category_img.txt", "image_name  category_label", labels)
+    write_table(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", [f"{n:70} 001 002 030 040" for n in names])
+    splits = [f"{name:70} train" for name in names]
+    write_table(root / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", splits)
+    write_images(root / "Img", names[:1])

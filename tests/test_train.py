@@ -3,6 +3,7 @@
 import json
 import resource
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -290,3 +291,40 @@ def _grow(path: Path, labels: list[str], splits: list[str]) -> None:
         file["box"], file["ok"] = box, np.ones(n, dtype=np.bool_)
         file.attrs["features_sha256"] = sha.hexdigest()
         file.attrs["table_sha256"] = Table(regions, np.ones(n, dtype=np.bool_), []).digest()
+
+
+def two_views(cache: Cache, second: torch.Tensor) -> Cache:
+    return replace(cache, features=torch.cat([cache.features, second], dim=1))
+
+
+def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cache: Cache, tmp_path: Path) -> None:
+    one, _ = train(cache, quick(place), tmp_path / "one")
+    # A second view of noise: nothing changes as long as only the first is used, and much when all are.
+    noise = torch.randn(cache.features.shape, generator=torch.Generator().manual_seed(0)).to(cache.features.dtype) * 9
+    both = two_views(cache, noise)
+    first, _ = train(both, quick(place, views="first"), tmp_path / "first")
+    every, _ = train(both, quick(place), tmp_path / "every")
+    assert first.result["test"] == one.result["test"]
+    assert every.result["test"]["top1"] < one.result["test"]["top1"] - 0.1
+    # What is stored is the mean of what the stored head says of each view.
+    from safetensors.torch import load_file
+
+    task = prepare(cache, str(place / "tree.csv"))
+    head = build_head(quick(place), task.hierarchy, 16)
+    head.load_state_dict(load_file(every.folder / "head.safetensors"))
+    head.eval()
+    with torch.inference_mode():
+        views = [head.predict(head(both.features[task.rows["test"], v].float()), 0.7) for v in (0, 1)]
+    stored = read_predictions(every.folder / "predictions.h5")
+    np.testing.assert_allclose(stored.final, (views[0].final + views[1].final) / 2, rtol=1e-5)
+    for level, a, b in zip(stored.levels, views[0].levels, views[1].levels, strict=True):
+        np.testing.assert_allclose(level, (a + b) / 2, rtol=1e-5)
+
+
+def test_statistics_are_over_every_view(cache: Cache) -> None:
+    both = two_views(cache, cache.features * 3 + 1)
+    rows = torch.arange(50)
+    mean, std = statistics(both.features, rows)
+    flat = both.features[:50].double().reshape(100, -1).numpy()
+    np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)

@@ -9,7 +9,7 @@ from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
 from hfc.errors import DatasetError
 from hfc.regions import Regions
-from tests.deepfashion_tree import ITEMS, categories, write_images, write_table, write_tree
+from tests.deepfashion_tree import ITEMS, categories, write_images, write_large_tree, write_table, write_tree
 
 
 def read(source: Path) -> Regions:
@@ -159,15 +159,7 @@ def test_the_fine_folder_is_recognised_from_inside_it(tmp_path: Path, monkeypatc
 def test_annotations_of_full_size_are_read_in_seconds(tmp_path: Path) -> None:
     import time
 
-    items = [(f"img/Item_{i // 40}/img_{i:08d}.jpg", i % 50 + 1, (1, 2, 30, 40), "train") for i in range(289_222)]
-    write_tree(tmp_path, ITEMS)
-    anno = tmp_path / "Anno"
-    write_table(anno / "list_category_img.txt", "image_name  category_label", [f"{i[0]:70} {i[1]}" for i in items])
-    boxes = [f"{i[0]:70} 001 002 030 040" for i in items]
-    write_table(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", boxes)
-    splits = [f"{i[0]:70} train" for i in items]
-    write_table(tmp_path / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", splits)
-    write_images(tmp_path / "Img", [items[0][0]])
+    write_large_tree(tmp_path, 289_222)
     started = time.process_time()
     regions = read(tmp_path)
     assert len(regions) == 289_222

@@ -1,0 +1,280 @@
+"""Stage 1 against its limits: the forward pass alone, the disk alone, and the recipe people use instead."""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import timm
+import timm.data
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+
+from hfc import store
+from hfc.config import ExtractConfig, resolve
+from hfc.crops import CropSettings, crop_image
+from hfc.datasets import read_regions
+from hfc.datasets.sample import draw_sample
+from hfc.encoder import Encoder
+from hfc.extract import extract
+from hfc.jobs import Job, Worker, open_encoder
+from hfc.regions import Regions, strings
+
+SIDE = (200, 300)  # of DeepFashion's images, whose longer side is 300 pixels
+DEEPFASHION = 289_222
+
+
+def say(**fields: object) -> None:
+    """One line of JSON."""
+    print(json.dumps(fields), flush=True)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def write_dataset(folder: Path, count: int) -> Path:
+    """A manifest of JPEGs of DeepFashion's size, each with a box around most of it."""
+    draw_sample(folder / "drawn", images=40, seed=0)
+    drawn = [Image.open(path).convert("RGB").resize(SIDE) for path in sorted((folder / "drawn").rglob("*.jpg"))]
+    rows = ["id,path,label,split,x1,y1,x2,y2"]
+    for i in range(count):
+        if i < len(drawn):
+            # Noise gives the file the size of a photograph's: about 15 KB.
+            noise = np.random.default_rng(i).normal(0, 9, (SIDE[1], SIDE[0], 3))
+            pixels = (np.asarray(drawn[i]) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.jpg", quality=80)
+        else:
+            (folder / f"{i}.jpg").hardlink_to(folder / f"{i % len(drawn)}.jpg")
+        rows.append(f"{i},{i}.jpg,L,train,{10 + i % 20},{15 + i % 20},{170 + i % 20},{265 + i % 20}")
+    (folder / "m.csv").write_text("\n".join(rows))
+    return folder / "m.csv"
+
+
+def main(words: list[str]) -> None:
+    """Forward pass alone, end to end, timm's stock recipe, and memory at N and at 4N."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench extract")
+    parser.add_argument("--backbone", default="tf_efficientnet_b5")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    settings = {"backbone": options.backbone, "weights": "random", "compile": options.compile}
+    config = resolve(ExtractConfig, settings)
+    if options.memory_of:
+        extract(options.memory_of, options.memory_of.with_suffix(".h5"), config, overwrite=True)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        manifest = write_dataset(Path(scratch), options.images)
+        encoder = open_encoder(config)
+        regions = read_regions(manifest, outside_root=False, split_seed=0, val_fraction=0, test_fraction=0)
+        size = encoder.batch_size * (1 if encoder.device.type == "cuda" else 4)
+        resident = [crops(regions, range(i, min(i + size, len(regions)))) for i in range(0, len(regions), size)]
+        job = Job(regions, CROP, config, Path(scratch) / "bench.h5", {})
+        turns: dict[str, list[float]] = {"forward": [], "end_to_end": [], "stock": []}
+        forward(encoder, resident[:1])  # warm
+        for _ in range(options.turns):
+            turns["forward"].append(seconds(lambda: forward(encoder, resident)))
+            turns["end_to_end"].append(seconds(lambda: list(Worker(job, encoder)(range(job.shards)))))
+        few = min(options.images, 64)  # enough for a rate; the recipe is slow
+        turns["stock"] = [seconds(lambda: stock(options.backbone, Path(scratch), few)) for _ in range(options.turns)]
+        rate = {name: options.images / statistics.median(times) for name, times in turns.items()}
+        rate["stock"] = few / statistics.median(turns["stock"])
+        small, large = (memory(words, Path(scratch) / str(n), n) for n in (options.images, 4 * options.images))
+    say(
+        benchmark="extract",
+        backbone=options.backbone,
+        device=torch.cuda.get_device_name() if encoder.device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        precision=encoder.precision,
+        compiled=options.compile,
+        images=options.images,
+        turns=options.turns,
+        images_per_s={name: round(value, 1) for name, value in rate.items()},
+        end_to_end_of_forward=round(rate["end_to_end"] / rate["forward"], 3),
+        end_to_end_of_stock=round(rate["end_to_end"] / rate["stock"], 2),
+        memory_mb={"N": round(small / 1e6), "4N": round(large / 1e6)},
+        memory_4N_of_N=round(large / small, 3),
+    )
+
+
+CROP = CropSettings(224, "squash", 0.0, (124, 116, 104))
+
+
+def crops(regions: Regions, rows: range) -> NDArray[np.uint8]:
+    """Decoded crops, in memory."""
+    return np.stack([crop_image((regions.root / regions.path[i]).read_bytes(), regions.box[i], CROP) for i in rows])
+
+
+def forward(encoder: Encoder, resident: list[NDArray[np.uint8]]) -> None:
+    """The network alone, on crops that are in memory."""
+    waiting = [encoder.submit(batch) for batch in resident]
+    for wait in waiting:
+        wait()
+
+
+@torch.inference_mode()
+def stock(backbone: str, folder: Path, count: int) -> None:
+    """timm's own recipe: ImageDataset, create_loader, NCHW, float32; boxes are beyond it."""
+    with tempfile.TemporaryDirectory() as few:
+        (Path(few) / "L").mkdir()
+        for i in range(count):
+            (Path(few) / "L" / f"{i}.jpg").hardlink_to(folder / f"{i}.jpg")
+        model = timm.create_model(backbone, num_classes=0).eval()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        loader = timm.data.create_loader(
+            timm.data.ImageDataset(few),
+            (3, 224, 224),
+            batch_size=16 if device.type == "cpu" else 256,
+            use_prefetcher=device.type == "cuda",
+            num_workers=2,
+            crop_pct=1.0,
+            device=device,
+        )
+        model = model.to(device)
+        for images, _ in loader:
+            model(images).cpu()
+
+
+def memory(words: list[str], folder: Path, count: int) -> int:
+    """Peak bytes of a process that extracts so many images."""
+    folder.mkdir()
+    manifest = write_dataset(folder, count)
+    command = [sys.executable, "-m", "tests.bench", "extract", *words, "--memory-of", str(manifest)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def decode(words: list[str]) -> None:
+    """Pillow against torchvision's codec, threads against processes, on files of DeepFashion's size."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench decode")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_dataset(Path(scratch), options.images)
+        files = [(Path(scratch) / f"{i}.jpg").read_bytes() for i in range(options.images)]
+    cores = len(os.sched_getaffinity(0))
+    pools: dict[str, Executor] = {"threads": ThreadPoolExecutor(cores), "processes": ProcessPoolExecutor(cores)}
+    for pool in pools.values():
+        list(pool.map(with_pillow, files[:50]))  # warm
+    ways: dict[str, Callable[[], object]] = {
+        "pillow_one_thread": lambda: [with_pillow(content) for content in files],
+        "torchvision_one_thread": lambda: [with_torchvision(content) for content in files],
+        "pillow_threads": lambda: list(pools["threads"].map(with_pillow, files)),
+        "torchvision_threads": lambda: list(pools["threads"].map(with_torchvision, files)),
+        "pillow_processes": lambda: list(pools["processes"].map(with_pillow, files, chunksize=16)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.turns):
+        for name, way in ways.items():
+            times[name].append(seconds(way))
+    for pool in pools.values():
+        pool.shutdown()
+    rates = {name: round(options.images / statistics.median(found)) for name, found in times.items()}
+    say(
+        benchmark="decode",
+        cores=cores,
+        images=options.images,
+        turns=options.turns,
+        mean_kb=round(sum(map(len, files)) / len(files) / 1e3, 1),
+        crops_per_s=rates,
+        same_pixels=bool((with_pillow(files[0]) == with_torchvision(files[0])).all()),
+    )
+
+
+BOX = np.array([10, 15, 170, 265], dtype=np.float32)
+
+
+def with_pillow(content: bytes) -> NDArray[np.uint8]:
+    """A crop, as stage 1 makes it."""
+    return crop_image(content, BOX, CROP)
+
+
+def with_torchvision(content: bytes) -> NDArray[np.uint8]:
+    """The same crop, decoded by torchvision and resized by Pillow."""
+    pixels = torchvision.io.decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).crop(tuple(map(int, BOX)))
+    return np.array(image.resize((224, 224), Image.Resampling.BICUBIC))
+
+
+def assemble(words: list[str]) -> None:
+    """Shards into one cache, against writing, syncing and reading back as many bytes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench assemble")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--dim", type=int, default=2048)
+    options = parser.parse_args(words)
+    rng = np.random.default_rng(0)
+    size = 4096
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        folder = Path(scratch)
+        shards = []
+        block = rng.normal(size=(size, 1, options.dim)).astype(np.float16)
+        for start in range(0, options.rows, size):
+            part = np.roll(block[: options.rows - start], start // size, axis=2)
+            shards.append(folder / f"{start:09d}.h5")
+            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), {})
+        names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
+        box = np.full((options.rows, 4), np.nan, dtype=np.float32)
+        regions = Regions(folder, "made up", names, names, box, names, names)
+        gib = options.rows * options.dim * 2 / 2**30
+        plain = seconds(lambda: copy(shards, folder / "plain"))
+        os.remove(folder / "plain")
+        took = seconds(
+            lambda: store.assemble(folder / "c.h5", shards, regions, key_fields={}, config={}, provenance={})
+        )
+        reading = seconds(lambda: store.FeatureStore(folder / "c.h5").features())
+    say(
+        benchmark="assemble",
+        rows=options.rows,
+        gib=round(gib, 2),
+        seconds={"read_write_sync_read": round(plain, 1), "assemble": round(took, 1), "load": round(reading, 1)},
+        assemble_of_plain=round(took / plain, 2),
+        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    )
+
+
+def copy(shards: list[Path], out: Path) -> None:
+    """The least that assembling must do: read every byte, write it, sync it, read it back."""
+    with out.open("wb") as file:
+        for shard in shards:
+            with shard.open("rb") as source:
+                shutil.copyfileobj(source, file, 2**20)
+        file.flush()
+        os.fsync(file.fileno())
+    with out.open("rb") as file:
+        while file.read(2**20):
+            pass
+
+
+def read(words: list[str]) -> None:
+    """DeepFashion's annotations at full size."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench read")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    options = parser.parse_args(words)
+    from tests.deepfashion_tree import write_large_tree
+
+    with tempfile.TemporaryDirectory() as scratch:
+        write_large_tree(Path(scratch), options.rows)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        took = seconds(
+            lambda: read_regions(Path(scratch), outside_root=False, split_seed=0, val_fraction=0, test_fraction=0)
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    say(benchmark="read", rows=options.rows, seconds=round(took, 2), more_mb=round((peak - before) / 1024))
