@@ -31,6 +31,7 @@ from hfc.encoder import Encoder
 from hfc.extract import extract
 from hfc.jobs import Job, Worker, open_encoder
 from hfc.regions import Regions, strings
+from tests.deepfashion_tree import write_large_tree
 
 SIDE = (200, 300)  # of DeepFashion's images, whose longer side is 300 pixels
 DEEPFASHION = 289_222
@@ -235,7 +236,7 @@ def assemble(words: list[str]) -> None:
         regions = Regions(folder, "made up", names, names, box, names, names)
         gib = options.rows * options.dim * 2 / 2**30
         plain = seconds(lambda: copy(shards, folder / "plain"))
-        os.remove(folder / "plain")
+        (folder / "plain").unlink()
         took = seconds(
             lambda: store.assemble(folder / "c.h5", shards, regions, key_fields={}, config={}, provenance={})
         )
@@ -267,14 +268,15 @@ def read(words: list[str]) -> None:
     """DeepFashion's annotations at full size."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench read")
     parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--tree", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    from tests.deepfashion_tree import write_large_tree
-
+    if options.tree:
+        how = {"outside_root": False, "split_seed": 0, "val_fraction": 0.1, "test_fraction": 0.2}
+        took = seconds(lambda: read_regions(options.tree, **how))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say(benchmark="read", rows=options.rows, seconds=round(took, 2), peak_mb_of_the_process=round(peak))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         write_large_tree(Path(scratch), options.rows)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        took = seconds(
-            lambda: read_regions(Path(scratch), outside_root=False, split_seed=0, val_fraction=0, test_fraction=0)
-        )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    say(benchmark="read", rows=options.rows, seconds=round(took, 2), more_mb=round((peak - before) / 1024))
+        command = [sys.executable, "-m", "tests.bench", "read", "--rows", str(options.rows), "--tree", scratch]
+        subprocess.run(command, check=True)
