@@ -23,6 +23,7 @@ from hfc.store.files import (
     READ_ERRORS,
     Failures,
     Features,
+    ahead,
     atomically,
     create,
     edit,
@@ -165,8 +166,7 @@ class FeatureStore:
             self.table()
         except StoreError as error:
             yield str(error)
-        block = self._block()
-        yield from self._feature_problems(lambda start, stop: block[: stop - start])
+        yield from self._feature_problems(lambda start, stop: self._block(stop - start))
 
     def blocks(self) -> Iterator[tuple[int, Features]]:
         """First row and features of one block of rows after the other, unchecked, each valid until the next.
@@ -174,28 +174,34 @@ class FeatureStore:
         Raises:
             StoreError: HDF5 finds a block damaged.
         """
-        block = self._block()
         for start in range(0, self.shape[0], CHUNK_ROWS):
-            part = block[: self.shape[0] - start]
-            self._read(start, part)
-            yield start, part
+            block = self._block(min(CHUNK_ROWS, self.shape[0] - start))
+            self._read(start, block)
+            yield start, block
 
-    def _block(self) -> Features:
-        block: Features = np.empty((min(CHUNK_ROWS, self.shape[0]), *self.shape[1:]), dtype=self.dtype)
+    def _block(self, rows: int) -> Features:
+        block: Features = np.empty((rows, *self.shape[1:]), dtype=self.dtype)
         return block
 
     def _feature_problems(self, place: Callable[[int, int], Features]) -> Iterator[str]:
         """Read every block into the place it is given, and say which of them are damaged."""
+
+        def reads() -> Iterator[tuple[int, Features, str]]:
+            for start in range(0, self.shape[0], CHUNK_ROWS):
+                block = place(start, min(start + CHUNK_ROWS, self.shape[0]))
+                try:
+                    self._read(start, block)
+                    yield start, block, ""
+                except StoreError as error:
+                    yield start, block, str(error)
+
         state = hashlib.sha256()
         readable = True
-        for start in range(0, self.shape[0], CHUNK_ROWS):
-            block = place(start, min(start + CHUNK_ROWS, self.shape[0]))
-            try:
-                self._read(start, block)
-                self._refuse_non_finite(start, block)
-            except StoreError as error:
+        for start, block, problem in ahead(reads()):
+            problem = problem or self._non_finite(start, block)
+            if problem:
                 readable = False
-                yield str(error)
+                yield problem
             state.update(block.data.cast("B"))
         if readable and state.hexdigest() != self.features_sha256:
             yield f"{self.path}: damaged feature cache: its features do not match their checksum"
@@ -207,13 +213,18 @@ class FeatureStore:
         except READ_ERRORS as error:
             raise StoreError(f"{self.path}: damaged feature cache, rows {start} to {stop}: {error}") from error
 
-    def _refuse_non_finite(self, start: int, block: Features) -> None:
-        if not (finite := np.isfinite(block)).all():
-            row = start + int(np.argmin(finite.all(axis=(1, 2))))
-            raise StoreError(
-                f"{self.path}: row {row} ({self._name(row)}) holds NaN or infinite features; "
-                "extract again, with --precision fp32 or --store float32"
-            )
+    def _non_finite(self, start: int, block: Features) -> str:
+        """What is wrong with a block that holds NaN or infinite numbers; "" where all are finite."""
+        # By their bits, twice as fast as isfinite: all exponent bits set.
+        half = block.dtype == np.float16
+        bits, exponent = (block.view(np.uint16), 0x7C00) if half else (block.view(np.uint32), 0x7F800000)
+        if int((bits & (0x7FFF if half else 0x7FFFFFFF)).max()) < exponent:
+            return ""
+        row = start + int(np.argmin(np.isfinite(block).all(axis=(1, 2))))
+        return (
+            f"{self.path}: row {row} ({self._name(row)}) holds NaN or infinite features; "
+            "extract again, with --precision fp32 or --store float32"
+        )
 
     def _name(self, row: int) -> str:
         try:
@@ -269,8 +280,7 @@ def assemble(
 
             def stream() -> Iterator[memoryview]:
                 start = 0
-                for shard_path in shards:
-                    shard = read_shard(shard_path, key_fields)
+                for shard_path, shard in ahead((path, read_shard(path, key_fields)) for path in shards):
                     if "features" not in file:
                         shape = (len(regions), *shard.features.shape[1:])
                         _create_features(file, shape, shard.features.dtype)

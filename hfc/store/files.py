@@ -4,9 +4,10 @@ import contextlib
 import io
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import h5py
@@ -26,6 +27,7 @@ READ_ERRORS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, Value
 
 Features = NDArray[np.float16] | NDArray[np.float32]
 Failures = list[tuple[int, str]]
+Item = TypeVar("Item")
 
 
 def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
@@ -142,8 +144,19 @@ def edit(path: Path) -> Iterator[h5py.File]:
 
 
 def view(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading; files under final names never change, so HDF5's own locks are not needed."""
-    return h5py.File(path, "r", locking=False)
+    """An HDF5 file, open for reading."""
+    return h5py.File(path, "r")
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each made in a thread while the one before it is in use: reading beside hashing and writing."""
+    end = object()
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        future: Future[Any] = pool.submit(next, iterator, end)
+        while (item := future.result()) is not end:
+            future = pool.submit(next, iterator, end)
+            yield item
 
 
 def is_hdf5(path: Path) -> bool:

@@ -1,15 +1,12 @@
 """Stage 1 against its limits: the forward pass alone, the disk alone, and the recipe people use instead."""
 
 import argparse
-import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +19,6 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
@@ -30,23 +26,10 @@ from hfc.datasets.sample import draw_sample
 from hfc.encoder import Encoder
 from hfc.extract import extract
 from hfc.jobs import Job, Worker, open_encoder
-from hfc.regions import Regions, strings
-from tests.deepfashion_tree import write_large_tree
+from hfc.regions import Regions
+from tests.bench import say, seconds
 
 SIDE = (200, 300)  # of DeepFashion's images, whose longer side is 300 pixels
-DEEPFASHION = 289_222
-
-
-def say(**fields: object) -> None:
-    """One line of JSON."""
-    print(json.dumps(fields), flush=True)
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """How long an action takes."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 def write_dataset(folder: Path, count: int) -> Path:
@@ -213,70 +196,3 @@ def with_torchvision(content: bytes) -> NDArray[np.uint8]:
     pixels = torchvision.io.decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).crop(tuple(map(int, BOX)))
     return np.array(image.resize((224, 224), Image.Resampling.BICUBIC))
-
-
-def assemble(words: list[str]) -> None:
-    """Shards into one cache, against writing, syncing and reading back as many bytes."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench assemble")
-    parser.add_argument("--rows", type=int, default=DEEPFASHION)
-    parser.add_argument("--dim", type=int, default=2048)
-    options = parser.parse_args(words)
-    rng = np.random.default_rng(0)
-    size = 4096
-    with tempfile.TemporaryDirectory(dir=".") as scratch:
-        folder = Path(scratch)
-        shards = []
-        block = rng.normal(size=(size, 1, options.dim)).astype(np.float16)
-        for start in range(0, options.rows, size):
-            part = np.roll(block[: options.rows - start], start // size, axis=2)
-            shards.append(folder / f"{start:09d}.h5")
-            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), {})
-        names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
-        box = np.full((options.rows, 4), np.nan, dtype=np.float32)
-        regions = Regions(folder, "made up", names, names, box, names, names)
-        gib = options.rows * options.dim * 2 / 2**30
-        plain = seconds(lambda: copy(shards, folder / "plain"))
-        (folder / "plain").unlink()
-        took = seconds(
-            lambda: store.assemble(folder / "c.h5", shards, regions, key_fields={}, config={}, provenance={})
-        )
-        reading = seconds(lambda: store.FeatureStore(folder / "c.h5").features())
-    say(
-        benchmark="assemble",
-        rows=options.rows,
-        gib=round(gib, 2),
-        seconds={"read_write_sync_read": round(plain, 1), "assemble": round(took, 1), "load": round(reading, 1)},
-        assemble_of_plain=round(took / plain, 2),
-        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    )
-
-
-def copy(shards: list[Path], out: Path) -> None:
-    """The least that assembling must do: read every byte, write it, sync it, read it back."""
-    with out.open("wb") as file:
-        for shard in shards:
-            with shard.open("rb") as source:
-                shutil.copyfileobj(source, file, 2**20)
-        file.flush()
-        os.fsync(file.fileno())
-    with out.open("rb") as file:
-        while file.read(2**20):
-            pass
-
-
-def read(words: list[str]) -> None:
-    """DeepFashion's annotations at full size."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench read")
-    parser.add_argument("--rows", type=int, default=DEEPFASHION)
-    parser.add_argument("--tree", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
-    if options.tree:
-        how = {"outside_root": False, "split_seed": 0, "val_fraction": 0.1, "test_fraction": 0.2}
-        took = seconds(lambda: read_regions(options.tree, **how))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        say(benchmark="read", rows=options.rows, seconds=round(took, 2), peak_mb_of_the_process=round(peak))
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        write_large_tree(Path(scratch), options.rows)
-        command = [sys.executable, "-m", "tests.bench", "read", "--rows", str(options.rows), "--tree", scratch]
-        subprocess.run(command, check=True)

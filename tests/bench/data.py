@@ -1,0 +1,87 @@
+"""Reading annotations and assembling a cache at full size, without torch in memory."""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from hfc import store
+from hfc.datasets import read_regions
+from hfc.regions import Regions, strings
+from tests.bench import say, seconds
+from tests.deepfashion_tree import write_large_tree
+
+DEEPFASHION = 289_222
+
+
+def assemble(words: list[str]) -> None:
+    """Shards into one cache, against writing, syncing and reading back as many bytes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench assemble")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--dim", type=int, default=2048)
+    options = parser.parse_args(words)
+    rng = np.random.default_rng(0)
+    size = 4096
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        folder = Path(scratch)
+        shards = []
+        block = rng.normal(size=(size, 1, options.dim)).astype(np.float16)
+        for start in range(0, options.rows, size):
+            part = np.roll(block[: options.rows - start], start // size, axis=2)
+            shards.append(folder / f"{start:09d}.h5")
+            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), {})
+        names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
+        box = np.full((options.rows, 4), np.nan, dtype=np.float32)
+        regions = Regions(folder, "made up", names, names, box, names, names)
+        gib = options.rows * options.dim * 2 / 2**30
+        plain = seconds(lambda: copy(shards, folder / "plain"))
+        (folder / "plain").unlink()
+        took = seconds(
+            lambda: store.assemble(folder / "c.h5", shards, regions, key_fields={}, config={}, provenance={})
+        )
+        reading = seconds(lambda: store.FeatureStore(folder / "c.h5").features())
+    say(
+        benchmark="assemble",
+        rows=options.rows,
+        gib=round(gib, 2),
+        seconds={"read_write_sync_read": round(plain, 1), "assemble": round(took, 1), "load": round(reading, 1)},
+        assemble_of_plain=round(took / plain, 2),
+        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    )
+
+
+def copy(shards: list[Path], out: Path) -> None:
+    """The least that assembling must do: read every byte, write it, sync it, read it back."""
+    with out.open("wb") as file:
+        for shard in shards:
+            with shard.open("rb") as source:
+                shutil.copyfileobj(source, file, 2**20)
+        file.flush()
+        os.fsync(file.fileno())
+    with out.open("rb") as file:
+        while file.read(2**20):
+            pass
+
+
+def read(words: list[str]) -> None:
+    """DeepFashion's annotations at full size."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench read")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--tree", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    if options.tree:
+        how = {"outside_root": False, "split_seed": 0, "val_fraction": 0.1, "test_fraction": 0.2}
+        took = seconds(lambda: read_regions(options.tree, **how))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say(benchmark="read", rows=options.rows, seconds=round(took, 2), peak_mb_of_the_process=round(peak))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        write_large_tree(Path(scratch), options.rows)
+        command = [sys.executable, "-m", "tests.bench", "read", "--rows", str(options.rows), "--tree", scratch]
+        subprocess.run(command, check=True)
