@@ -36,6 +36,11 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     multiple=True,
     help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
 )
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="A CSV (id,label and optionally split) whose labels take the place of the cache's own.",
+)
 @click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
@@ -44,6 +49,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 def train(
     cache: Path,
     hierarchies: tuple[str, ...],
+    labels: Path | None,
     methods: tuple[str, ...],
     seeds: list[int],
     out: Path,
@@ -64,16 +70,18 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    run(cache, configs, out, overwrite=overwrite)
+    run(cache, configs, out, labels=labels, overwrite=overwrite)
 
 
-def run(path: Path, configs: Sequence[TrainConfig], out: Path, *, overwrite: bool = False) -> None:
+def run(
+    path: Path, configs: Sequence[TrainConfig], out: Path, *, labels: Path | None = None, overwrite: bool = False
+) -> None:
     """Train some runs on one cache, read once, and echo a line each."""
     from tqdm import tqdm
 
     from hfc import train as stage
 
-    cache = stage.load_cache(path, device=configs[0].device)
+    cache = stage.load_cache(path, device=configs[0].device, labels=labels)
     # Everything that can be wrong is found before the first run, not after an hour of them.
     for config in configs:
         stage.check(cache, config)

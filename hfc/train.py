@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hfc.errors import ConfigError, HierarchyError, RunError
 from hfc.heads import HEADS, Head
 from hfc.heads.layers import Prediction
 from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.labels import join_labels
 from hfc.losses import WEIGHTINGS, Sum, Uncertainty
 from hfc.store import FeatureStore, Predictions, Table
 
@@ -57,16 +58,24 @@ class Task:
     """How many rows are left out, by reason."""
 
 
-def load_cache(path: Path, *, device: str = "auto") -> Cache:
+def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) -> Cache:
     """Read and check a feature cache; its features go to the device once and stay there.
 
+    Args:
+        path: the cache.
+        device: auto, cpu, cuda or cuda:N.
+        labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
+
     Raises:
+        DatasetError: the labels cannot be read or joined.
         StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
         ConfigError: no such device.
     """
     target = choose_device(device)
     with FeatureStore(path) as store:
         table = store.table()
+        if labels:
+            table = replace(table, regions=join_labels(table.regions, labels))
         features = torch.from_numpy(store.features()).to(target)
         weights = store.provenance.get("weights", {})
         meta = {
@@ -81,6 +90,7 @@ def load_cache(path: Path, *, device: str = "auto") -> Cache:
             "weights": weights.get("source", "unknown"),
             "weights_digest": weights.get("digest", ""),
             "random_weights": bool(weights.get("random", False)),
+            "labels": str(labels or path),
             "extracted_by": store.provenance.get("code", {}),
         }
     return Cache(path, features, table, meta)

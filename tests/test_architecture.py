@@ -13,6 +13,7 @@ ROWS = (
     ("errors", "config"),
     ("provenance", "device"),
     ("hierarchy", "regions", "weights"),
+    ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
     ("losses", "metrics", "jobs"),
     ("heads", "runs", "extract"),

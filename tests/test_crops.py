@@ -1,7 +1,12 @@
 """Crops against Pillow's and timm's own, and every kind of image."""
 
+import errno
 import io
 import math
+import os
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import hypothesis
@@ -73,12 +78,44 @@ def test_padding_has_the_fill_colour() -> None:
     assert (got[24:] == (10, 20, 30)).all()
 
 
-def test_boxes_refer_to_the_upright_image() -> None:
+# EXIF orientation -> how the stored picture is turned to stand upright.
+UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_boxes_refer_to_the_upright_image(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it upright
-    upright = picture().transpose(Image.Transpose.ROTATE_270)
-    got = crop_image(encode(picture(), "PNG", exif=exif), box(0, 0, 30, 40), settings())
+    exif[0x0112] = orientation
+    content = encode(picture(), kind, exif=exif)
+    stored = Image.open(io.BytesIO(encode(picture(), kind)))
+    turn = UPRIGHT[orientation]
+    upright = stored if turn is None else stored.transpose(turn)
+    got = crop_image(content, box(0, 0, 30, 40), settings())
     np.testing.assert_array_equal(got, expected(upright, (0, 0, 30, 40)))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_jpeg_decoded_at_reduced_size_is_upright_and_boxed_too(orientation: int) -> None:
+    # The box is 600 pixels wide: half the size is enough, as that is more than 8 times the input of 32 pixels.
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = picture(1200, 800)
+    turn = UPRIGHT[orientation]
+    upright = large if turn is None else large.transpose(turn)
+    got = crop_image(encode(large, "JPEG", exif=exif, quality=95), box(100, 50, 700, 750), settings())
+    want = expected(upright, (100, 50, 700, 750))
+    assert np.abs(got.astype(int) - want).mean() < 1.5
+    assert np.abs(got.astype(int) - want[:, ::-1]).mean() > 10
 
 
 def test_every_mode_becomes_rgb() -> None:
@@ -95,6 +132,114 @@ def test_every_mode_becomes_rgb() -> None:
         np.testing.assert_array_equal(crop_image(content, NO_BOX, settings()), want)
     cmyk = crop_image(encode(picture().convert("CMYK"), "JPEG", quality=95), NO_BOX, settings())
     assert np.abs(cmyk.astype(int) - expected(picture(), (0, 0, 90, 60))).mean() < 6
+
+
+def frames(kind: str) -> bytes:
+    first, second = picture(), Image.new("RGB", (90, 60), "red")
+    return encode(first, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {}))
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    for kind in ("GIF", "WEBP"):
+        first = Image.open(io.BytesIO(frames(kind))).convert("RGB")
+        np.testing.assert_array_equal(crop_image(frames(kind), NO_BOX, settings()), expected(first, (0, 0, 90, 60)))
+        assert np.abs(np.asarray(first).astype(int) - (255, 0, 0)).mean() > 20
+
+
+def test_transparent_palettes_are_put_on_white() -> None:
+    palette = Image.new("P", (20, 20), 0)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.paste(1, (0, 0, 20, 10))
+    got = crop_image(encode(palette, "PNG", transparency=0), NO_BOX, settings(size=20))
+    assert (got[:8] == (0, 0, 255)).all()
+    assert (got[12:] == 255).all()
+
+
+def test_deep_gray_keeps_its_high_byte() -> None:
+    deep = np.arange(400, dtype=np.uint16).reshape(20, 20) * 160
+    for kind in ("PNG", "TIFF"):
+        got = crop_image(encode(Image.fromarray(deep), kind), NO_BOX, settings(size=20))
+        np.testing.assert_array_equal(got[:, :, 0], (deep >> 8).astype(np.uint8))
+
+
+def test_other_ways_to_write_the_same_picture_give_the_same_crop() -> None:
+    plain = crop_image(encode(picture(), "JPEG"), NO_BOX, settings())
+    np.testing.assert_array_equal(crop_image(encode(picture(), "JPEG", progressive=True), NO_BOX, settings()), plain)
+    broken_profile = encode(picture(), "JPEG", icc_profile=b"no profile at all")
+    np.testing.assert_array_equal(crop_image(broken_profile, NO_BOX, settings()), plain)
+
+
+def test_the_smallest_and_the_widest_images() -> None:
+    dot = crop_image(encode(Image.new("RGB", (1, 1), (9, 8, 7))), NO_BOX, settings())
+    assert (dot == (9, 8, 7)).all()
+    wide = Image.new("RGB", (20_000, 30), (1, 2, 3))
+    wide.paste((200, 100, 50), (15_000, 0, 20_000, 30))
+    for resize in ("squash", "center-crop"):
+        got = crop_image(encode(wide), box(15_500, 0, 16_500, 30), settings(resize))
+        assert (got == (200, 100, 50)).all()
+    padded = crop_image(encode(wide), NO_BOX, settings("pad"))
+    assert (padded[0] == (10, 20, 30)).all()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims a size."""
+    content = bytearray(encode(Image.new("L", (1, 1))))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])  # between Pillow's warning and its error, and beyond
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
+    content = claiming(side, side)
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=r"more than 89478485.* perhaps a decompression bomb"):
+        crop_image(content, NO_BOX, settings())
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def outcome(folder: Path, name: str) -> str:
+    """The reason why a path gives no crop; "" if it gives one."""
+    names = strings([name])
+    regions = Regions(folder, "test", names, names, NO_BOX[None], names, names)
+    (batch,) = stream_crops(regions, [(0, range(1))], settings(), batch_size=1, workers=1, ahead=0)
+    return batch.failures[0][1] if batch.failures else ""
+
+
+def test_any_file_name_is_read_and_no_odd_file_stops_the_work(tmp_path: Path) -> None:
+    for name in ("with blanks .jpg", "Kleid-größe-服.jpg", "two\nlines.jpg", "#%?*.jpg"):
+        (tmp_path / name).write_bytes(JPEG)
+        assert outcome(tmp_path, name) == ""
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert outcome(tmp_path, "folder.jpg") == "not a file"
+    assert outcome(tmp_path, "pipe.jpg") == "not a file"
+    assert outcome(tmp_path, "loop.jpg") == "cannot read the file: Too many levels of symbolic links"
+    assert outcome(tmp_path, "nul\0.jpg") == "cannot read the file: embedded null byte"
+    assert outcome(tmp_path, "x" * 300) == "cannot read the file: File name too long"
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "with blanks .jpg")
+    assert outcome(tmp_path, "link.jpg") == ""
+
+
+def test_a_file_that_may_not_be_read_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+
+    def refuse(self: Path) -> bytes:  # root may read everything, so permissions alone do not test it
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert outcome(tmp_path, "a.jpg") == "cannot read the file: Permission denied"
+
+
+def test_boxes_may_be_fractions_and_reach_beyond_the_image() -> None:
+    whole = crop_image(encode(picture()), box(-20, -5, 400, 300), settings())
+    np.testing.assert_array_equal(whole, expected(picture(), (0, 0, 90, 60)))
+    got = crop_image(encode(picture()), box(10.25, 5.5, 70.75, 45), settings())
+    cut = picture().crop((10, 5, 71, 45))
+    want = cut.resize((32, 32), Image.Resampling.BICUBIC, box=(0.25, 0.5, 60.75, 40))
+    np.testing.assert_array_equal(got, np.asarray(want))
 
 
 JPEG = encode(picture(), "JPEG")

@@ -1,15 +1,14 @@
 """A CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`; several regions an image are allowed."""
 
 import csv
-import difflib
 import math
 import os
 from pathlib import Path
 
 import numpy as np
 
-from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.labels import check_splits
 from hfc.regions import Regions, is_coordinate, strings
 
 REQUIRED = ("path", "label", "split")
@@ -56,7 +55,7 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
                 f"{file}: row {number}: expected a path inside the manifest's folder, found {path!r}; "
                 "give --outside-root to accept it"
             )
-    _check_splits(file, numbers, cells["split"])
+    check_splits(file, numbers, cells["split"])
     _check_ids(file, numbers, cells)
     return Regions(
         root=file.parent,
@@ -98,16 +97,6 @@ def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:
     raise DatasetError(
         f"{file}: row {number}: expected four corners x1,y1,x2,y2 in pixels or none, found {','.join(cells)!r}"
     )
-
-
-def _check_splits(file: Path, numbers: list[int], splits: list[str]) -> None:
-    for number, split in zip(numbers, splits, strict=True):
-        if split and split not in SPLITS:
-            near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise DatasetError(
-                f"{file}: row {number}: expected the split train, val or test (or blank), found {split!r}{hint}"
-            )
 
 
 def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:

@@ -1,9 +1,13 @@
 """DeepFashion's layouts, and what is wrong with them in the wild."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
@@ -164,3 +168,78 @@ def test_annotations_of_full_size_are_read_in_seconds(tmp_path: Path) -> None:
     regions = read(tmp_path)
     assert len(regions) == 289_222
     assert time.process_time() - started < 30  # seconds, not minutes
+
+
+Row = tuple[str, str, tuple[float, ...], str]
+NAME = st.text(st.characters(categories=["Lu", "Ll", "Nd", "Lo"], include_characters="_-,"), min_size=1, max_size=8)
+EDGE = st.integers(0, 300)
+ROW = st.tuples(st.integers(1, 50), st.tuples(EDGE, EDGE, EDGE, EDGE), st.sampled_from(["train", "val", "test"]))
+TABLES = ("Anno/list_category_img.txt", "Anno/list_bbox.txt", "Eval/list_eval_partition.txt")
+
+
+def naive(root: Path) -> list[Row]:
+    """The same table, read line by line and joined by name: no checks."""
+    columns: list[dict[str, list[str]]] = []
+    for table in TABLES:
+        lines = (root / table).read_text("utf-8").rstrip().splitlines()[2:]
+        width = 4 if "bbox" in table else 1
+        columns.append({line.rsplit(maxsplit=width)[0]: line.rsplit(maxsplit=width)[1:] for line in lines})
+    names = [name for name, _ in categories()]
+    return [
+        (image, names[int(label) - 1], tuple(float(edge) for edge in columns[1][image]), columns[2][image][0])
+        for image, (label,) in columns[0].items()
+    ]
+
+
+def table_of(regions: Regions) -> list[Row]:
+    boxes = [tuple(box) for box in regions.box.tolist()]
+    return list(zip(regions.id.tolist(), regions.label.tolist(), boxes, regions.split.tolist(), strict=True))
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(names=st.lists(NAME, min_size=1, max_size=6, unique=True), rows=st.lists(ROW, min_size=6, max_size=6))
+def test_what_the_format_allows_is_read_as_it_stands(names: list[str], rows: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        items = [(f"img/a b/{name}.jpg", *row) for name, row in zip(names, rows, strict=False)]
+        write_tree(Path(folder), items)
+        want = [(i[0], categories()[i[1] - 1][0], tuple(map(float, i[2])), i[3]) for i in items]
+        assert table_of(read(Path(folder))) == want == naive(Path(folder))
+
+
+DAMAGES = ["drop a line", "double a line", "drop a cell", "add a cell", "text for a cell", "cut", "byte"]
+
+
+@hypothesis.settings(deadline=None, max_examples=250)
+@hypothesis.given(table=st.sampled_from(TABLES), damage=st.sampled_from(DAMAGES), data=st.data())
+def test_a_damaged_line_is_refused_or_read_as_it_stands(table: str, damage: str, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_tree(Path(folder))
+        file = root / table
+        lines = file.read_text().splitlines()
+        at = data.draw(st.integers(0, len(lines) - 1))
+        cells = lines[at].split()
+        if damage == "drop a line":
+            del lines[at]
+        elif damage == "double a line":
+            lines.insert(at, lines[at])
+        elif damage == "drop a cell":
+            lines[at] = " ".join(cells[:-1])
+        elif damage == "add a cell":
+            lines[at] += " 7"
+        elif damage == "text for a cell":
+            lines[at] = " ".join([*cells[:-1], data.draw(NAME)])
+        content = ("\n".join(lines) + "\n").encode()
+        if damage == "cut":
+            content = content[: data.draw(st.integers(0, len(content)))]
+        elif damage == "byte":
+            place = data.draw(st.integers(0, len(content) - 1))
+            content = content[:place] + bytes([data.draw(st.integers(0, 255))]) + content[place + 1 :]
+        file.write_bytes(content)
+        message = ""
+        try:
+            got = table_of(read(root))
+        except DatasetError as error:
+            message = str(error)
+        # Named is the file that breaks its format, or the one that lacks what the damaged one now says.
+        named = any(Path(name).name in message for name in TABLES) or "lies under none of" in message
+        assert named if message else got == naive(root)

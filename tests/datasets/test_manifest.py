@@ -1,7 +1,9 @@
 """CSV manifests."""
 
 import csv
+import io
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hfc.datasets import read_regions
 from hfc.datasets.manifest import read
 from hfc.errors import DatasetError
 
@@ -98,3 +101,59 @@ def test_a_manifest_that_is_no_csv_is_refused(content: bytes, message: str, tmp_
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(DatasetError, match=message):
         read(tmp_path / "m.csv")
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10).map(str.strip).filter(bool)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    names=st.lists(CELL, min_size=1, max_size=5, unique=True),
+    at=st.integers(0, 10_000),
+    byte=st.integers(0, 255),
+    damage=st.sampled_from(["byte", "cut", "line"]),
+)
+def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at: int, byte: int, damage: str) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["id", *BOXED.split(",")])
+    writer.writerows([[name, f"images/{i}.jpg", "L", "train", 1, 2, 30 + i, 40] for i, name in enumerate(names)])
+    content = bytearray(stream.getvalue().encode())
+    at %= len(content)
+    if damage == "byte":
+        content[at] = byte
+    elif damage == "cut":
+        del content[at:]
+    else:
+        del content[at : content.find(b"\n", at) + 1]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "m.csv"
+        file.write_bytes(content)
+        message = ""
+        try:
+            regions = read(file)
+        except DatasetError as error:
+            message = str(error)
+        if message:
+            assert "m.csv" in message
+            return
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = [{k.strip(): v.strip() for k, v in row.items()} for row in csv.DictReader(opened)]
+        assert regions.id.tolist() == [row.get("id", row["path"]) for row in rows]  # the id column is optional
+        assert regions.path.tolist() == [row["path"] for row in rows]
+        assert regions.label.tolist() == [row["label"] for row in rows]
+        assert regions.split.tolist() == [row["split"] for row in rows]
+        corners = [[float(row[c] or "nan") for c in ("x1", "y1", "x2", "y2")] for row in rows]
+        np.testing.assert_array_equal(regions.box, np.float32(corners))
+
+
+@pytest.mark.parametrize("path", ["../a.jpg", "b/../../a.jpg", "/etc/a.jpg"])
+def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tmp_path: Path) -> None:
+    file = manifest(tmp_path, f"{HEAD}\nok.jpg,b,train\n{path},b,train\n")
+    with pytest.raises(
+        DatasetError, match=r"m.csv: row 3: expected a path inside the manifest's folder, found '.*a.jpg'"
+    ):
+        read(file)
+    regions = read_regions(file, outside_root=True, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    assert regions.path.tolist() == ["ok.jpg", path]
+    assert read(manifest(tmp_path, f"{HEAD}\nb/../a.jpg,b,train\n")).path.tolist() == ["b/../a.jpg"]

@@ -1,0 +1,87 @@
+"""Labels joined onto a cache's rows, against a join by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from hfc.errors import DatasetError
+from hfc.labels import join_labels
+from hfc.regions import Regions, strings
+from tests.made_up import small_cache, write_tree_csv
+
+NAMES = ["a.jpg", "b c.jpg", "d,e.jpg", "f"]
+
+
+def regions() -> Regions:
+    names = strings(NAMES)
+    box = np.full((4, 4), np.nan, dtype=np.float32)
+    return Regions(
+        Path("/r"), "o", names, names, box, strings(["A", "B", "C", ""]), strings(["train", "val", "", "test"])
+    )
+
+
+def joined(folder: Path, text: str) -> tuple[list[str], list[str]]:
+    (folder / "l.csv").write_text(text)
+    got = join_labels(regions(), folder / "l.csv")
+    assert (got.id.tolist(), got.root) == (NAMES, Path("/r"))
+    return got.label.tolist(), got.split.tolist()
+
+
+def test_labels_are_joined_by_id_and_splits_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = 'label,note,id\nX,1,"d,e.jpg"\nY,,a.jpg\nZ,,b c.jpg\nW,,f\n'
+    assert joined(tmp_path, text) == (["Y", "Z", "X", "W"], ["train", "val", "", "test"])
+    assert not caplog.text
+
+
+def test_splits_are_taken_where_the_file_has_them(tmp_path: Path) -> None:
+    text = 'path,label,split,x1\na.jpg,Y,test,\n"d,e.jpg",X,train,\nf,,,\nb c.jpg,Z,val,\n'
+    assert joined(tmp_path, text) == (["Y", "Z", "X", ""], ["test", "val", "train", ""])
+
+
+def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert joined(tmp_path, "id,label\nf,Y\nnew,Z\nnewer,Z\n") == (["", "", "", "Y"], ["train", "val", "", "test"])
+    assert "3 rows of the cache are not in it and have no label; 2 of its rows are not in the cache" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label\nx,Y\n", r"l.csv: none of its 1 ids is among the 4 of the cache, such as 'a.jpg'"),
+        ("id,label\nf,Y\nf,Z\n", "l.csv: row 3: id f was listed before"),
+        ("id,label,split\nf,Y,trian\n", "l.csv: row 2: expected the split .* found 'trian'; did you mean train"),
+        ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split, found 'id,name'"),
+        ("id,label\nf\n", "l.csv: row 2: expected 2 cells, found 1"),
+        ('id,label\n"f,Y\n', "l.csv: cannot read the labels"),
+        ("", "l.csv: row 1: expected the columns"),
+    ],
+)
+def test_labels_that_cannot_be_joined_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        joined(tmp_path, text)
+
+
+def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) -> None:
+    small_cache(tmp_path / "c.h5")
+    before = (tmp_path / "c.h5").read_bytes()
+    write_tree_csv(tmp_path / "tree.csv")
+    (tmp_path / "two.csv").write_text("leaf,group\nUp,all\nDown,all\n")
+    # The six leaves of the cache, in turn, become two.
+    rows = [f"{i:05d}.jpg,{'Up' if i % 6 < 3 else 'Down'}" for i in range(360)]
+    (tmp_path / "l.csv").write_text("\n".join(["id,label", *rows]))
+    words = ["train", tmp_path / "c.h5", "--method", "flat", "--out", tmp_path / "runs", "--set", "topk=1"]
+    quick = ["--set", "epochs=8", "--set", "batch_size=32", "--set", "reduced=32"]
+    plain = CliRunner().invoke(main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv")])
+    assert plain.exit_code == 1  # the cache's own labels are not in this tree
+    other = CliRunner().invoke(
+        main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv"), "--labels", str(tmp_path / "l.csv")]
+    )
+    assert other.exit_code == 0, other.output
+    (result,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json"))
+    assert result["hierarchy"]["sizes"] == [1, 2]
+    assert result["cache"]["labels"] == str(tmp_path / "l.csv")
+    assert result["test"]["top1"] > 0.8
+    assert (tmp_path / "c.h5").read_bytes() == before
