@@ -142,6 +142,8 @@ def extract(
     job, encoder = _prepare(regions, out, config)
     stage = _Stage(job, encoder, engine, source, stop, report, started)
     if dry_run:
+        if not engine.leads:
+            return None
         failures = _reuse(job, relabel=False) if out.exists() and not overwrite else []
         resumed = len(regions) if out.exists() and not overwrite else 0
         return _summary(stage, Progress(len(regions), resumed=resumed), failures, written=False)

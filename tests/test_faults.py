@@ -260,3 +260,9 @@ def test_ray_makes_the_shards_of_a_killed_process_again(images: Path, tmp_path: 
         mine.verify()
         # One thread each, so that not even the order of sums differs.
         np.testing.assert_array_equal(mine.features(), other.features())
+        features = mine.features()
+    # With as many threads as there are cores, one unit in the last place of float16 at most.
+    single[single.index(str(tmp_path / "one.h5"))] = str(tmp_path / "many.h5")
+    subprocess.run(single, check=True, capture_output=True, cwd=ROOT)
+    with store.FeatureStore(tmp_path / "many.h5") as cache:
+        assert (np.abs(cache.features() - features) <= np.spacing(np.abs(features))).all()

@@ -129,7 +129,7 @@ def test_an_unreadable_image_is_listed_and_ends_with_3(place: Path, tmp_path: Pa
     bad.write_text("no picture")
     lines = [f"{path},Tee,train" for path in (*images, bad)]
     (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *lines]))
-    result = hfc("extract", tmp_path / "m.csv", *LITE, "--out", tmp_path / "m.h5")
+    result = hfc("extract", tmp_path / "m.csv", *LITE, "--outside-root", "--out", tmp_path / "m.h5")
     assert result.exit_code == 3
     assert "failures   1" in result.output
     assert f"{bad}: not an image in a known format" in result.output

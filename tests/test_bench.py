@@ -1,0 +1,33 @@
+"""The benchmarks run, and print what the README quotes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUNS = {
+    "extract": (["--backbone", "test_efficientnet", "--images", "32", "--turns", "1"], "end_to_end_of_forward"),
+    "decode": (["--images", "60", "--turns", "1"], "crops_per_s"),
+    "assemble": (["--rows", "5000", "--dim", "64"], "assemble_of_plain"),
+    "read": (["--rows", "500"], "peak_mb_of_the_process"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_benchmark_prints_one_json_object(name: str) -> None:
+    words, key = RUNS[name]
+    command = [sys.executable, "-m", "tests.bench", name, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["benchmark"] == name
+    assert json.loads(line)[key]
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "usage: python -m tests.bench {extract,decode,assemble,read}" in done.stderr
