@@ -87,13 +87,32 @@ class TrainConfig:
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
-    head: str = setting("hmcn-f", "the model on top of the features", choices=("flat", "hmcn-f", "hmcn-f-original"))
-    loss: str = setting("bce", "level loss: binary cross-entropy or softmax cross-entropy", choices=("bce", "softmax"))
+    head: str = setting(
+        "hmcn-f",
+        "the model on top of the features",
+        choices=("flat", "hmcn-f", "hmcn-f-original", "levels", "conditional"),
+    )
+    loss: str = setting(
+        "bce",
+        "level loss, binary or softmax cross-entropy; for the flat head also the two of Bertinetto et al. 2020, "
+        "hierarchical cross-entropy and soft labels",
+        choices=("bce", "softmax", "hxe", "soft-labels"),
+    )
+    hxe_alpha: float = setting(0.2, "α of hxe: how much less the choices near the root count", low=0, high=20)
+    soft_label_beta: float = setting(10.0, "β of soft-labels: how sharply the labels fall off", low=0, high=1000)
     weighting: str = setting(
         "sum",
         "how task losses are combined; uncertainty: Kendall et al. 2018",
-        choices=("sum", "uncertainty"),
+        choices=("sum", "uncertainty", "positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l"),
     )
+    tasks: str = setting(
+        "flows",
+        "what is weighted: local and global flow, as in the paper, or every level by itself",
+        choices=("flows", "levels"),
+    )
+    temperature: float = setting(2.0, "T of the weightings uw-so and dwa", low=1e-6)
+    gradnorm_alpha: float = setting(1.5, "α of the weighting gradnorm: how strongly slow tasks are pulled", low=0)
+    gradnorm_rate: float = setting(0.025, "length of gradnorm's steps", low=0)
     views: str = setting(
         "all",
         "views of a crop to use; all: one drawn at random in training, probabilities averaged in evaluation",
@@ -107,6 +126,11 @@ class TrainConfig:
     global_input_skip: bool = setting(False, "concatenate x to the last global state before the global output")
     beta: float = setting(0.7, "share of the local output in the final prediction", low=0, high=1)
     blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
+    decode: str = setting(
+        "leaf",
+        "how probabilities become an answer; product, consistent: by whole paths; least-cost: by expected LCA height",
+        choices=("leaf", "product", "consistent", "least-cost"),
+    )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
 
     epochs: int = setting(40, "passes over the training split", low=1)
@@ -128,6 +152,14 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     # the paper, without and with its multi-task loss
     "hmcn-f": {"head": "hmcn-f", "loss": "bce", "weighting": "sum"},
     "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
+    # the same with a weight for every level, not for every flow
+    "hmcn-f+mtl-levels": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty", "tasks": "levels"},
+    # a classifier a level on one trunk, and a softmax among siblings
+    "levels": {"head": "levels", "loss": "softmax", "weighting": "sum"},
+    "conditional": {"head": "conditional", "loss": "softmax", "weighting": "sum"},
+    # Bertinetto et al. 2020: the flat head with losses that know the tree
+    "flat+hxe": {"head": "flat", "loss": "hxe", "weighting": "sum"},
+    "flat+soft-labels": {"head": "flat", "loss": "soft-labels", "weighting": "sum"},
     # Wehrmann et al. 2018
     "hmcn-f-original": {
         "head": "hmcn-f-original",

@@ -1,16 +1,15 @@
-"""Level losses and task weightings.
+"""Level losses, which compare one level's logits with its classes, and losses that know the tree.
 
-A level loss compares one level's logits with its classes. A task weighting turns the named task losses of a head into
-the one number that is minimised. To add a weighting: a module here and a line in WEIGHTINGS.
-
-Dimensions: B batch, C classes of a level.
+Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), C^h nodes on level h.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 LevelLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,42 +54,52 @@ def hierarchical_violation(children: Tensor, parents: Tensor) -> Tensor:
     return (children - parents).clamp(min=0).square().sum(dim=1).mean()
 
 
-class Sum(nn.Module):
-    """L = Σ L_t (Cho et al. 2019, section 3.2.2, without multi-task learning)."""
+def node_log_probabilities(log_leaves: Tensor, ancestors: Tensor) -> list[Tensor]:
+    """H tensors (B, C^h), coarse to fine: the logarithm of the sum of the probabilities of each node's leaves.
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        super().__init__()
-        self.tasks = tuple(tasks)
-
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the named task losses."""
-        return torch.stack([losses[task] for task in self.tasks]).sum()
-
-    def weights(self) -> dict[str, float]:
-        """The factor of each task loss."""
-        return dict.fromkeys(self.tasks, 1.0)
-
-
-class Uncertainty(nn.Module):
-    """L = Σ L_t/σ_t² + log σ_t, σ_t learned (Kendall et al. 2018; Cho et al. 2019, "balanced loss").
-
-    Learned is s = log σ², which starts at 0: L_t·exp(−s) + s/2 can neither divide by zero nor take the logarithm of a
-    negative number. For fixed losses the minimum is σ_t² = 2 L_t. The total may be negative and is never clipped.
+    Args:
+        log_leaves: (B, C) log-probabilities of the leaves.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
     """
-
-    def __init__(self, tasks: Sequence[str]) -> None:
-        super().__init__()
-        self.tasks = tuple(tasks)
-        self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
-
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of the named task losses and its regulariser."""
-        stacked = torch.stack([losses[task] for task in self.tasks])
-        return (stacked * torch.exp(-self.log_variance) + self.log_variance / 2).sum()
-
-    def weights(self) -> dict[str, float]:
-        """The factor 1/σ_t² of each task loss."""
-        return dict(zip(self.tasks, torch.exp(-self.log_variance).tolist(), strict=True))
+    nodes = []
+    for column in ancestors.unbind(dim=1)[:-1]:
+        members = F.one_hot(column).T.bool()  # (C^h, C)
+        inside = log_leaves.unsqueeze(1).masked_fill(~members, -torch.inf)
+        nodes.append(inside.logsumexp(dim=2))
+    return [*nodes, log_leaves]
 
 
-WEIGHTINGS: Mapping[str, type[Sum] | type[Uncertainty]] = {"sum": Sum, "uncertainty": Uncertainty}
+def hierarchical_cross_entropy(logits: Tensor, target: Tensor, ancestors: Tensor, alpha: float) -> Tensor:
+    """−Σ_h exp(−α·height(h)) log P(y^h | y^{h−1}) of a softmax over leaves, mean over the batch.
+
+    Bertinetto et al. 2020, equation 3; leaves have height 0. With α = 0 it is the softmax cross-entropy.
+
+    Args:
+        logits: (B, C) of the leaves.
+        target: (B, H) index of the true node on each level.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+        alpha: α, how much less the choices near the root count.
+    """
+    nodes = node_log_probabilities(logits.log_softmax(dim=1), ancestors)
+    true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
+    steps = [true[0], *(below - above for above, below in pairwise(true))]
+    weights = [math.exp(-alpha * height) for height in reversed(range(len(steps)))]
+    total = torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
+    return -total.mean()
+
+
+def soft_label_cross_entropy(logits: Tensor, target: Tensor, ancestors: Tensor, beta: float) -> Tensor:
+    """Cross-entropy against labels spread over the tree, mean over the batch.
+
+    y(c) ∝ exp(−β d(c, y)/H), d the LCA height (Bertinetto et al. 2020, equation 5). For large β it is the softmax
+    cross-entropy.
+
+    Args:
+        logits: (B, C) of the leaves.
+        target: (B, H) index of the true node on each level; the last column is the leaf.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+        beta: β, how sharply the labels fall off.
+    """
+    distance = (ancestors[target[:, -1]].unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
+    labels = torch.softmax(-beta * distance.to(logits.dtype) / ancestors.shape[1], dim=1)
+    return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()

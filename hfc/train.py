@@ -19,14 +19,15 @@ from torch import Tensor
 
 from hfc import metrics, provenance, runs
 from hfc.config import METHODS, SPLITS, TrainConfig, plain, to_toml
+from hfc.decoding import DECODINGS
 from hfc.device import choose_device
 from hfc.errors import ConfigError, HierarchyError, RunError
 from hfc.heads import HEADS, Head
 from hfc.heads.layers import Prediction
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.labels import join_labels
-from hfc.losses import WEIGHTINGS, Sum, Uncertainty
 from hfc.store import FeatureStore, Predictions, Table
+from hfc.weightings import WEIGHTINGS, Sum, grouped
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def train(
         writer.config(to_toml(config))
         head, weighting, chosen = _fit(cache, task, config, writer, report)
         trained = time.perf_counter()
-        prediction = _predict(head, cache.features, task.rows["test"], config)
+        prediction = _predict(head, cache, task, "test", config)
         leaf = task.target[task.rows["test"], -1].cpu().numpy()
         test = _evaluate(prediction, leaf, task.hierarchy, config)
         rows = task.rows["test"].cpu().numpy()
@@ -248,6 +249,8 @@ def check(cache: Cache, config: TrainConfig) -> Task:
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
+    if config.loss in ("hxe", "soft-labels") and config.head != "flat":
+        raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes bce or softmax")
     return task
 
 
@@ -257,7 +260,7 @@ def _fit(
     config: TrainConfig,
     writer: runs.RunWriter,
     report: Callable[[dict[str, Any]], None],
-) -> tuple[Head, Sum | Uncertainty, dict[str, Any]]:
+) -> tuple[Head, Sum, dict[str, Any]]:
     """Train, and return the head and weighting of the epoch that did best on validation (the first of equals)."""
     device = cache.features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -265,7 +268,7 @@ def _fit(
         head = build_head(config, task.hierarchy, cache.features.shape[2]).to(device)
         if config.standardise:
             head.standardise.set(*statistics(_used_views(cache.features, config), task.rows["train"]))
-        weighting = WEIGHTINGS[config.weighting](head.tasks).to(device)
+        weighting = build_weighting(config, head).to(device)
         optimiser = torch.optim.Adam(_parameter_groups(head, weighting, config), lr=config.learning_rate)
         order = torch.Generator().manual_seed(config.seed)
         leaf = task.target[task.rows["val"], -1].cpu().numpy()
@@ -282,7 +285,8 @@ def _fit(
                     f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {epoch}; "
                     "try a smaller --set learning_rate or --set precision=fp32"
                 )
-            val = _evaluate(_predict(head, cache.features, task.rows["val"], config), leaf, task.hierarchy, config)
+            weighting.end_epoch(losses)
+            val = _evaluate(_predict(head, cache, task, "val", config), leaf, task.hierarchy, config)
             line = {
                 "epoch": epoch,
                 "learning_rate": rate,
@@ -306,6 +310,13 @@ def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
     kind = HEADS[config.head]
     settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
     return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+
+
+def build_weighting(config: TrainConfig, head: Head) -> Sum:
+    """The weighting of a head's tasks, before the first step."""
+    kind = WEIGHTINGS[config.weighting]
+    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    return kind(list(grouped(dict.fromkeys(head.tasks, torch.zeros(())), config.tasks)), **settings)
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
@@ -341,7 +352,7 @@ def _drawn_views(features: Tensor, batch: Tensor, config: TrainConfig, order: to
     return features[batch, torch.randint(views, (len(batch),), generator=order).to(batch.device)]
 
 
-def _parameter_groups(head: Head, weighting: Sum | Uncertainty, config: TrainConfig) -> list[dict[str, Any]]:
+def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[dict[str, Any]]:
     """Weight decay, decoupled, is for weight matrices alone: not for biases, norms or learned loss weights."""
     matrices = [p for p in head.parameters() if p.ndim > 1]
     others = [p for p in head.parameters() if p.ndim <= 1] + list(weighting.parameters())
@@ -356,7 +367,7 @@ def _epoch(
     task: Task,
     config: TrainConfig,
     head: Head,
-    weighting: Sum | Uncertainty,
+    weighting: Sum,
     optimiser: torch.optim.Optimizer,
     order: torch.Generator,
 ) -> dict[str, float]:
@@ -373,7 +384,8 @@ def _epoch(
         features = _drawn_views(cache.features, batch, config, order).float()
         with _autocast(config, device):
             logits = head(features)
-        losses = head.losses(logits, task.target[batch])
+        losses = grouped(head.losses(logits, task.target[batch]), config.tasks)
+        weighting.balance(losses, head.shared)
         total = weighting(losses)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -385,16 +397,18 @@ def _epoch(
 
 
 @torch.inference_mode()
-def _predict(head: Head, features: Tensor, rows: Tensor, config: TrainConfig) -> Prediction:
-    """Probabilities of some rows, on the CPU, in full precision so that batch size cannot matter to a rank."""
+def _predict(head: Head, cache: Cache, task: Task, split: str, config: TrainConfig) -> Prediction:
+    """Decoded probabilities of a split, on the CPU, in full precision so that batch size cannot matter to a rank."""
     head.eval()
+    features, rows = cache.features, task.rows[split]
     views = _used_views(features, config).shape[1]
     parts = [
         _mean([head.predict(head(features[block, view].float()), config.beta) for view in range(views)])
         for block in rows.split(EVALUATION_ROWS)
     ]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
-    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+    whole = Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+    return DECODINGS[config.decode](whole, torch.from_numpy(task.hierarchy.ancestors))
 
 
 def _mean(views: list[Prediction]) -> Prediction:

@@ -15,8 +15,9 @@ ROWS = (
     ("hierarchy", "regions", "weights"),
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
-    ("losses", "metrics", "jobs"),
+    ("losses", "weightings", "metrics", "jobs"),
     ("heads", "runs", "extract"),
+    ("decoding",),
     ("train", "report"),
 )
 HEIGHT = {name: height for height, row in enumerate(ROWS) for name in row}

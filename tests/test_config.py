@@ -88,7 +88,7 @@ def test_a_setting_that_does_not_parse_is_refused(text: str, message: str) -> No
     ("layer", "message"),
     [
         ({"method": "hmcn"}, "unknown method 'hmcn'; did you mean hmcn-f?"),
-        ({"loss": "mse"}, "unknown loss 'mse'; known: bce, softmax"),
+        ({"loss": "mse"}, "unknown loss 'mse'; known: bce, hxe, soft-labels, softmax"),
         ({"epochs": 0}, "epochs: expected at least 1, found 0"),
         ({"epochs": True}, "epochs: expected an integer, found True"),
         ({"beta": "x"}, "beta: expected a number, found 'x'"),

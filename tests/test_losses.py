@@ -1,4 +1,4 @@
-"""Losses against naive loops, the weighting against its analytic optimum."""
+"""Losses against naive loops."""
 
 import math
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hfc.losses import (
-    Sum,
-    Uncertainty,
     binary_cross_entropy,
+    hierarchical_cross_entropy,
     hierarchical_violation,
     probabilities,
+    soft_label_cross_entropy,
     softmax_cross_entropy,
 )
 
@@ -55,37 +55,56 @@ def test_violation_counts_children_above_their_parents_only() -> None:
     assert hierarchical_violation(children, parents).item() == pytest.approx((0.5**2 + 0.3**2) / 2)
 
 
-def test_sum_adds_its_tasks() -> None:
-    losses = {"local": torch.tensor(2.0), "global": torch.tensor(0.5)}
-    assert Sum(["local", "global"])(losses).item() == 2.5
-    assert Sum(["local", "global"]).weights() == {"local": 1.0, "global": 1.0}
+# Five leaves on three levels: {0, 1} and {2} under the first kind, {3, 4} under the second.
+ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
 
 
-def test_uncertainty_starts_as_the_plain_sum() -> None:
-    losses = {"local": torch.tensor(2.0), "global": torch.tensor(0.5)}
-    assert Uncertainty(["local", "global"])(losses).item() == 2.5
+def naive_softmax(z: list[float]) -> list[float]:
+    powers = [math.exp(value) for value in z]
+    return [power / sum(powers) for power in powers]
 
 
-def test_uncertainty_equals_the_papers_formula() -> None:
-    weighting = Uncertainty(["local", "global"])
-    with torch.no_grad():
-        weighting.log_variance.copy_(torch.tensor([0.7, -1.3]))
-    sigma1, sigma2 = math.exp(0.35), math.exp(-0.65)
-    expected = 2.0 / sigma1**2 + 0.5 / sigma2**2 + math.log(sigma1) + math.log(sigma2)
-    losses = {"local": torch.tensor(2.0), "global": torch.tensor(0.5)}
-    assert weighting(losses).item() == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 3.0])
+def test_hierarchical_cross_entropy_weighs_each_choice_by_its_height(
+    alpha: float, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    logits, leaf = batch
+    total = 0.0
+    for z, y in zip(logits.tolist(), leaf.tolist(), strict=True):
+        p = naive_softmax(z)
+        path = ANCESTORS[y].tolist()
+        before = 1.0
+        for h in range(3):
+            below = sum(p[c] for c in range(5) if ANCESTORS[c, h] == path[h])
+            total -= math.exp(-alpha * (2 - h)) * math.log(below / before)
+            before = below
+    got = hierarchical_cross_entropy(logits, ANCESTORS[leaf], ANCESTORS, alpha).item()
+    assert got == pytest.approx(total / 7, rel=1e-10)
+    if alpha == 0:
+        assert got == pytest.approx(softmax_cross_entropy(logits, leaf).item(), rel=1e-10)
 
 
-def test_uncertainty_finds_the_analytic_optimum_on_fixed_losses() -> None:
-    # d/ds (L e^-s + s/2) = 0 at e^s = 2 L, so the weights become 1/(2 L); the total there may be negative.
-    weighting = Uncertainty(["local", "global"])
-    losses = {"local": torch.tensor(0.03), "global": torch.tensor(0.2)}
-    optimiser = torch.optim.Adam(weighting.parameters(), lr=0.05)
-    for _ in range(600):
-        optimiser.zero_grad()
-        weighting(losses).backward()
-        optimiser.step()
-    assert weighting.weights() == pytest.approx({"local": 1 / 0.06, "global": 1 / 0.4}, rel=1e-3)
-    minimum = sum(0.5 + 0.5 * math.log(2 * loss) for loss in (0.03, 0.2))
-    assert minimum < 0
-    assert weighting(losses).item() == pytest.approx(minimum, rel=1e-4)
+@pytest.mark.parametrize("beta", [0.5, 4.0, 500.0])
+def test_soft_labels_fall_off_with_the_distance_in_the_tree(
+    beta: float, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    logits, leaf = batch
+    total = 0.0
+    for z, y in zip(logits.tolist(), leaf.tolist(), strict=True):
+        p = naive_softmax(z)
+        heights = [sum(ANCESTORS[c, h] != ANCESTORS[y, h] for h in range(3)) for c in range(5)]
+        labels = naive_softmax([-beta * float(height) / 3 for height in heights])
+        total -= sum(label * math.log(q) for label, q in zip(labels, p, strict=True))
+    got = soft_label_cross_entropy(logits, ANCESTORS[leaf], ANCESTORS, beta).item()
+    assert got == pytest.approx(total / 7, rel=1e-10)
+    if beta == 500:
+        assert got == pytest.approx(softmax_cross_entropy(logits, leaf).item(), rel=1e-10)
+
+
+def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> None:
+    logits = torch.tensor([[200.0, 0, 0, 0, -200]], requires_grad=True)
+    for loss in (hierarchical_cross_entropy, soft_label_cross_entropy):
+        value = loss(logits, ANCESTORS[[4]], ANCESTORS, 1.0)
+        (grad,) = torch.autograd.grad(value, logits)
+        assert value.isfinite()
+        assert grad.isfinite().all()

@@ -25,6 +25,7 @@ from hfc.train import (
     statistics,
     train,
 )
+from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_cache, write_tree_csv
 
 QUICK = {"epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
@@ -140,6 +141,7 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
 def test_every_decided_option_is_reachable() -> None:
     for text in (
         *("global_input_skip=true", "blend=logit", "loss=softmax", "beta=0.5", "width=384", "residual=false"),
+        *("tasks=levels", "temperature=1", "decode=consistent", "views=first", "hxe_alpha=0.1", "soft_label_beta=4"),
         *("standardise=false", "violation_weight=0.2", "weighting=uncertainty", "schedule=constant", "dropout=0"),
     ):
         key = text.partition("=")[0]
@@ -153,6 +155,43 @@ def test_options_change_the_result(option: str, place: Path, cache: Cache, tmp_p
     changed, _ = train(cache, quick(place, **parse_setting(TrainConfig, option)), tmp_path)
     assert changed.result["test"]["ece"] != plain.result["test"]["ece"]
     assert changed.result["changed"].keys() > {option.partition("=")[0]}
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("tasks", ["flows", "levels"])
+def test_every_weighting_trains(weighting: str, tasks: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, quick(place, weighting=weighting, tasks=tasks), tmp_path)
+    assert run.result["test"]["top1"] > 0.7
+    names = {"local", "global"} if tasks == "flows" else {"local/1", "local/2", "local/3", "global"}
+    assert set(run.result["loss_weights"]) == names
+    assert set(run.epochs[0]["loss"]) == names | {"total"}
+    plain = sum(value for name, value in run.epochs[-1]["loss"].items() if name != "total")
+    assert (run.epochs[-1]["loss"]["total"] == pytest.approx(plain)) == (weighting == "sum")
+
+
+@pytest.mark.parametrize("decode", ["product", "consistent", "least-cost"])
+def test_a_decoding_is_applied_to_what_is_measured_and_stored(
+    decode: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    run, _ = train(cache, quick(place, decode=decode, epochs=2), tmp_path)
+    tree = prepare(cache, str(place / "tree.csv")).hierarchy
+    stored = read_predictions(run.folder / "predictions.h5")
+    again = metrics.evaluate(
+        stored.levels, stored.final, stored.target, names=tree.levels, ancestors=tree.ancestors, topk=(1, 3, 5)
+    )
+    assert again == run.result["test"]
+    if decode == "consistent":
+        assert run.result["test"]["inconsistency"] == 0
+
+
+def test_conditional_is_consistent_in_its_probabilities(place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, quick(place, method="conditional"), tmp_path)
+    stored = read_predictions(run.folder / "predictions.h5")
+    ancestors = prepare(cache, str(place / "tree.csv")).hierarchy.ancestors
+    for h, level in enumerate(stored.levels):
+        for node in range(level.shape[1]):
+            below = stored.final[:, ancestors[:, h] == node].sum(axis=1)
+            np.testing.assert_allclose(level[:, node], below, rtol=1e-5)
 
 
 def test_the_learning_rate_follows_half_a_cosine() -> None:
@@ -189,6 +228,7 @@ def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path)
             "hierarchy lacking does not fit .*cache.h5: it has no leaf for Chinos, Jeans, Shorts",
         ),
         ({"topk": [1, 7]}, ConfigError, "top-7 of 6 classes does not exist; give --set topk=1"),
+        ({"loss": "hxe"}, ConfigError, "loss hxe is for the flat head; hmcn-f takes bce or softmax"),
         ({"select": "top2"}, ConfigError, "select: expected one of top1, top3, top5, .* found 'top2'"),
     ]
     for changes, kind, message in cases:

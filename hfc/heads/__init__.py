@@ -1,23 +1,28 @@
 """Models on top of the features. To add one: a module here and a line in HEADS.
 
 A head takes raw features (B, D) and gives logits of its own kind. Beside `forward` it has
-    tasks       names of its task losses
+    tasks       names of its task losses; those of one flow are alike before a slash: local/1, local/2, global
     settings    names of the training settings its constructor takes, after `dim` and `ancestors`
     standardise the layer that holds the training split's statistics
+    shared      a weight tensor that every task passes through
     losses(logits, target (B, H)) -> the unweighted loss of each task
     predict(logits, beta) -> Prediction
 """
 
 from collections.abc import Mapping
 
+from hfc.heads.conditional import Conditional
 from hfc.heads.flat import Flat
 from hfc.heads.hmcnf import HMCNF
 from hfc.heads.hmcnf_original import OriginalHMCNF
+from hfc.heads.levels import Levels
 
-Head = Flat | HMCNF | OriginalHMCNF
+Head = Flat | HMCNF | OriginalHMCNF | Levels | Conditional
 
-HEADS: Mapping[str, type[Flat] | type[HMCNF] | type[OriginalHMCNF]] = {
+HEADS: Mapping[str, type[Head]] = {
     "flat": Flat,
     "hmcn-f": HMCNF,
     "hmcn-f-original": OriginalHMCNF,
+    "levels": Levels,
+    "conditional": Conditional,
 }

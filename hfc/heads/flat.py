@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfc.heads.layers import Block, Output, Prediction, Standardise
-from hfc.losses import LEVEL_LOSSES, probabilities
+from hfc.losses import LEVEL_LOSSES, hierarchical_cross_entropy, probabilities, soft_label_cross_entropy
 
 
 class Logits(NamedTuple):
@@ -26,10 +26,20 @@ class Flat(nn.Module):
     """
 
     tasks = ("global",)
-    settings = ("reduced", "dropout", "loss")
+    settings = ("reduced", "dropout", "loss", "hxe_alpha", "soft_label_beta")
     ancestors: Tensor
 
-    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
+    def __init__(
+        self,
+        dim: int,
+        ancestors: Tensor,
+        *,
+        reduced: int,
+        dropout: float,
+        loss: str,
+        hxe_alpha: float,
+        soft_label_beta: float,
+    ) -> None:
         """Build the head.
 
         Args:
@@ -37,14 +47,21 @@ class Flat(nn.Module):
             ancestors: (C, H) index of each leaf's ancestor on each level.
             reduced: width of x.
             dropout: after x.
-            loss: bce or softmax.
+            loss: bce, softmax, or one that knows the tree: hxe or soft-labels.
+            hxe_alpha: α of the hierarchical cross-entropy.
+            soft_label_beta: β of the soft labels.
         """
         super().__init__()
-        self.loss = loss
+        self.loss, self.hxe_alpha, self.soft_label_beta = loss, hxe_alpha, soft_label_beta
         self.register_buffer("ancestors", ancestors, persistent=False)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.leaf = Output(reduced, len(ancestors))
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
@@ -52,7 +69,12 @@ class Flat(nn.Module):
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """The unweighted loss of the one task; `target` (B, H) holds the class on each level."""
-        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1])}
+        leaf = logits.leaf.float()
+        if self.loss == "hxe":
+            return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.hxe_alpha)}
+        if self.loss == "soft-labels":
+            return {"global": soft_label_cross_entropy(leaf, target, self.ancestors, self.soft_label_beta)}
+        return {"global": LEVEL_LOSSES[self.loss](leaf, target[:, -1])}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities. There is no local output to blend with, so `beta` plays no part."""

@@ -28,7 +28,6 @@ class HMCNF(nn.Module):
     A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G.
     """
 
-    tasks = ("local", "global")
     settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "blend")
 
     def __init__(
@@ -60,10 +59,16 @@ class HMCNF(nn.Module):
         super().__init__()
         self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
         sizes = (ancestors.max(dim=0).values + 1).tolist()
+        self.tasks = (*(f"local/{h}" for h in range(1, len(sizes) + 1)), "global")
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.flows = Flows(reduced, sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width + reduced * global_input_skip, len(ancestors))
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
@@ -73,15 +78,16 @@ class HMCNF(nn.Module):
         return Logits(local, self.global_out(last))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """L_L = Σ_h ε(P_L^h, Y^h) and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
+        """ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
 
         Args:
             logits: outputs of `forward`.
             target: (B, H) index of the true node on each level.
         """
         epsilon = LEVEL_LOSSES[self.loss]
-        local = [epsilon(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
-        return {"local": torch.stack(local).sum(), "global": epsilon(logits.leaf.float(), target[:, -1])}
+        pairs = zip(logits.local, target.unbind(dim=1), strict=True)
+        local = {f"local/{h}": epsilon(z.float(), y) for h, (z, y) in enumerate(pairs, 1)}
+        return local | {"global": epsilon(logits.leaf.float(), target[:, -1])}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """P_L^h of every level, and P_final over the leaves."""

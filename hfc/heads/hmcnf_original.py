@@ -27,7 +27,6 @@ class OriginalHMCNF(nn.Module):
     x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F.
     """
 
-    tasks = ("local", "global", "violation")
     settings = ("width", "dropout", "residual", "violation_weight", "beta")
     ancestors: Tensor
     parents: Tensor
@@ -61,6 +60,7 @@ class OriginalHMCNF(nn.Module):
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("parents", self._parents(ancestors + starts), persistent=False)
+        self.tasks = (*(f"local/{h}" for h in range(1, len(self.sizes) + 1)), "global", "violation")
         self.standardise = Standardise(dim)
         self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width, sum(self.sizes))
@@ -71,24 +71,29 @@ class OriginalHMCNF(nn.Module):
         parent[nodes[:, 1:]] = nodes[:, :-1]
         return parent[self.sizes[0] :]
 
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.flows.first.linear.weight
+
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
         local, state = self.flows(self.standardise(features))
         return Logits(local, self.global_out(state))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """L_L, L_G over all nodes (the true path is the target) and the weighted violation.
+        """L_L by level, L_G over all nodes (the true path is the target) and the weighted violation.
 
         Args:
             logits: outputs of `forward`.
             target: (B, H) index of the true node on each level.
         """
-        local = [binary_cross_entropy(z.float(), y) for z, y in zip(logits.local, target.unbind(dim=1), strict=True)]
+        pairs = zip(logits.local, target.unbind(dim=1), strict=True)
+        local = {f"local/{h}": binary_cross_entropy(z.float(), y) for h, (z, y) in enumerate(pairs, 1)}
         nodes = logits.nodes.float()
         path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
         blended = self._blend(logits, self.beta)
-        return {
-            "local": torch.stack(local).sum(),
+        return local | {
             "global": nn.functional.binary_cross_entropy_with_logits(nodes, path),
             "violation": self.violation_weight
             * hierarchical_violation(blended[:, self.sizes[0] :], blended[:, self.parents]),

@@ -86,6 +86,13 @@ class Flows(nn.Module):
         self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
         self.local_out = nn.ModuleList(Output(width, size) for size in sizes)
 
+    @property
+    def first(self) -> Block:
+        """The block of A_G^1, which everything passes through."""
+        block = self.global_flow[0]
+        assert isinstance(block, Block)
+        return block
+
     def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """(B, inputs) to the local logits, H tensors (B, C^h), and the last global state A_G^H, (B, width)."""
         state = self.global_flow[0](x)

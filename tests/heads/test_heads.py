@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.heads import HEADS, Head
+from hfc.heads.conditional import log_softmax_among_siblings
 from hfc.heads.layers import Block, Output, Standardise
 
 Floats = NDArray[np.float64]
@@ -116,8 +117,9 @@ def test_hmcnf_losses_equal_the_equations() -> None:
     logits = head(features())
     losses = head.losses(logits, TARGET)
     one_hot = [np.eye(size)[TARGET[:, h]] for h, size in enumerate((2, 3, 5))]
-    local = sum(bce(sigmoid(z.detach().numpy()), y) for z, y in zip(logits.local, one_hot, strict=True))
-    assert losses["local"].item() == pytest.approx(local, rel=1e-5)
+    for h in range(3):
+        local = bce(sigmoid(logits.local[h].detach().numpy()), one_hot[h])
+        assert losses[f"local/{h + 1}"].item() == pytest.approx(local, rel=1e-5)
     assert losses["global"].item() == pytest.approx(bce(sigmoid(logits.leaf.detach().numpy()), one_hot[2]), rel=1e-5)
 
 
@@ -144,8 +146,8 @@ def test_original_hmcnf_equals_the_equations() -> None:
     assert losses["global"].item() == pytest.approx(bce(sigmoid(nodes), truth), rel=1e-5)
     levels = [local[:, :2], local[:, 2:5], local[:, 5:]]
     starts = [truth[:, :2], truth[:, 2:5], truth[:, 5:]]
-    expected = sum(bce(sigmoid(z), y) for z, y in zip(levels, starts, strict=True))
-    assert losses["local"].item() == pytest.approx(expected, rel=1e-5)
+    for h in range(3):
+        assert losses[f"local/{h + 1}"].item() == pytest.approx(bce(sigmoid(levels[h]), starts[h]), rel=1e-5)
 
 
 def test_flat_sums_leaves_into_their_ancestors() -> None:
@@ -159,6 +161,60 @@ def test_flat_sums_leaves_into_their_ancestors() -> None:
     middle = np.stack([p[:, :2].sum(axis=1), p[:, 2], p[:, 3:].sum(axis=1)], axis=1)
     np.testing.assert_allclose(prediction.levels[0].detach().numpy(), groups, rtol=1e-5)
     np.testing.assert_allclose(prediction.levels[1].detach().numpy(), middle, rtol=1e-5)
+
+
+def reduced(naive: Naive) -> list[Floats]:
+    return [naive.block("reduce", naive.standardise(row), None) for row in features().numpy()]
+
+
+@pytest.mark.parametrize("loss", ["bce", "softmax"])
+def test_levels_have_a_classifier_each_on_one_trunk(loss: str) -> None:
+    head = build("levels", loss=loss)
+    naive = Naive(head)
+    act = sigmoid if loss == "bce" else softmax
+    logits = head(features())
+    prediction = head.predict(logits, 0.7)
+    losses = head.losses(logits, TARGET)
+    for h in range(3):
+        z = np.array([naive.linear(f"outputs.{h}", x) for x in reduced(naive)])
+        np.testing.assert_allclose(prediction.levels[h].detach().numpy(), act(z), rtol=1e-5)
+        truth = np.eye(z.shape[1])[TARGET[:, h]]
+        want = bce(sigmoid(z), truth) if loss == "bce" else -np.log((softmax(z) * truth).sum(axis=1)).mean()
+        assert losses[f"local/{h + 1}"].item() == pytest.approx(want, rel=1e-5)
+    assert prediction.final is prediction.levels[-1]
+
+
+def test_conditional_multiplies_choices_among_siblings() -> None:
+    head = build("conditional")
+    naive = Naive(head)
+    logits = head(features())
+    prediction = head.predict(logits, 0.7)
+    losses = head.losses(logits, TARGET)
+    # Families by hand: the root has kinds 0 1; kind 0 has groups 0 1, kind 1 group 2; leaves 0 1 | 2 | 3 4.
+    families = [[[0, 1]], [[0, 1], [2]], [[0, 1], [2], [3, 4]]]
+    parents = [[], [0, 0, 1], [0, 0, 1, 2, 2]]
+    for row, x in enumerate(reduced(naive)):
+        above = np.ones(1)
+        for h in range(3):
+            z = naive.linear(f"outputs.{h}", x)
+            given = np.empty(len(z))
+            for family in families[h]:
+                given[family] = np.exp(z[family]) / np.exp(z[family]).sum()
+            above = given if h == 0 else given * above[parents[h]]
+            np.testing.assert_allclose(prediction.levels[h][row].detach().numpy(), above, rtol=1e-5)
+            assert above.sum() == pytest.approx(1)
+        np.testing.assert_allclose(prediction.final[row].detach().numpy(), above, rtol=1e-5)
+    # The losses of the levels add up to that of the leaf.
+    leaves = prediction.final.gather(1, TARGET[:, 2:]).log().mean()
+    assert sum(loss.item() for loss in losses.values()) == pytest.approx(-leaves.item(), rel=1e-6)
+
+
+def test_a_softmax_among_siblings_does_not_overflow() -> None:
+    logits = torch.tensor([[1000.0, 0.0, -1000.0, 5.0, 5.0]], requires_grad=True)
+    found = log_softmax_among_siblings(logits, torch.tensor([0, 0, 1, 2, 2]))
+    torch.testing.assert_close(found, torch.tensor([[0.0, -1000.0, 0.0, -np.log(2), -np.log(2)]], dtype=torch.float32))
+    (grad,) = torch.autograd.grad(found[0, 1], logits)
+    torch.testing.assert_close(grad, torch.tensor([[-1.0, 1.0, 0.0, 0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,95 @@
+"""A softmax among siblings: the probability of a leaf is the product of the choices on its path.
+
+Dimensions: B batch, D features, H levels, C^h nodes on level h.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hfc.heads.layers import Block, Output, Prediction, Standardise
+
+
+class Logits(NamedTuple):
+    """Outputs of the head."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine: log P(node | its parent)."""
+
+
+class Conditional(nn.Module):
+    """x = block(I_pool); P(node | parent) = softmax of W x + b among siblings; P(node) = product along its path.
+
+    Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
+    """
+
+    settings = ("reduced", "dropout")
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            dropout: after x.
+        """
+        super().__init__()
+        sizes: Sequence[int] = (ancestors.max(dim=0).values + 1).tolist()
+        self.tasks = tuple(f"local/{h}" for h in range(1, len(sizes) + 1))
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
+        for h, size in enumerate(sizes):
+            parent = torch.zeros(size, dtype=torch.int64)
+            if h:
+                parent[ancestors[:, h]] = ancestors[:, h - 1]
+            self.register_buffer(f"parent{h}", parent, persistent=False)
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to log-probabilities given the parent."""
+        x = self.reduce(self.standardise(features))
+        return Logits(
+            tuple(
+                log_softmax_among_siblings(output(x).float(), self.get_buffer(f"parent{h}"))
+                for h, output in enumerate(self.outputs)
+            )
+        )
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """−log P(y^h | y^{h−1}) of each level, mean over the batch; their sum is −log P(leaf). `target` is (B, H)."""
+        pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+        return {task: -z.gather(1, y.unsqueeze(1)).mean() for task, z, y in pairs}
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
+        above = logits.levels[0]
+        levels = [above]
+        for h, given_parent in enumerate(logits.levels[1:], 1):
+            above = given_parent + above[:, self.get_buffer(f"parent{h}")]
+            levels.append(above)
+        found = tuple(level.exp() for level in levels)
+        return Prediction(found, found[-1])
+
+
+def log_softmax_among_siblings(logits: Tensor, parent: Tensor) -> Tensor:
+    """(B, C) logits to log-probabilities that sum to one among the nodes of each parent.
+
+    Args:
+        logits: (B, C).
+        parent: (C,) index of each node's parent.
+    """
+    index = parent.expand_as(logits)
+    parents = int(parent.max()) + 1
+    # The greatest of each family is taken off first, so that nothing overflows.
+    top = logits.new_full((len(logits), parents), -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
+    shifted = logits - top.gather(1, index)
+    total = logits.new_zeros(len(logits), parents).scatter_add(1, index, shifted.exp())
+    return shifted - total.log().gather(1, index)

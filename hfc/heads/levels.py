@@ -1,0 +1,63 @@
+"""A classifier for each level on one shared trunk: the plainest way to use a hierarchy.
+
+Dimensions: B batch, D features, H levels, C^h nodes on level h.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from hfc.heads.layers import Block, Output, Prediction, Standardise
+from hfc.losses import LEVEL_LOSSES, probabilities
+
+
+class Logits(NamedTuple):
+    """Outputs of the head."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine."""
+
+
+class Levels(nn.Module):
+    """x = block(I_pool); logits of level h = W^h x + b^h."""
+
+    settings = ("reduced", "dropout", "loss")
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            dropout: after x.
+            loss: bce or softmax.
+        """
+        super().__init__()
+        self.loss = loss
+        sizes = (ancestors.max(dim=0).values + 1).tolist()
+        self.tasks = tuple(f"local/{h}" for h in range(1, len(sizes) + 1))
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        x = self.reduce(self.standardise(features))
+        return Logits(tuple(output(x) for output in self.outputs))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """The unweighted loss of each level; `target` (B, H) holds the class on each level."""
+        epsilon = LEVEL_LOSSES[self.loss]
+        pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+        return {task: epsilon(z.float(), y) for task, z, y in pairs}
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """Probabilities of each level. There is no global output to blend with, so `beta` plays no part."""
+        levels = tuple(probabilities(z.float(), self.loss) for z in logits.levels)
+        return Prediction(levels, levels[-1])
