@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc import store
+from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions, strings
 
 FIELDS = {"schema": 1, "backbone": "made-up", "weights": "0" * 64}
@@ -70,3 +71,22 @@ def small_cache(path: Path, **changes: object) -> Path:
     labels = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"] * 60
     splits = [("train", "train", "train", "val", "test")[i // 6 % 5] for i in range(360)]
     return write_cache(path, labels, splits, **changes)  # type: ignore[arg-type]
+
+
+def deepfashion_sized(path: Path) -> None:
+    """A cache of DeepFashion's size and categories: 289,222 rows of 2048 features that mean nothing."""
+    leaves = load_hierarchy("deepfashion-5").leaves
+    rows, size = 289_222, 4096
+    names = strings([f"{i}.jpg" for i in range(rows)])
+    splits = strings(["train"] * 209_222 + ["val"] * 40_000 + ["test"] * 40_000)
+    box = np.full((rows, 4), np.nan, dtype=np.float32)
+    regions = Regions(path.parent, "made-up", names, names, box, strings([leaves[i % 50] for i in range(rows)]), splits)
+    block = np.random.default_rng(0).random((size, 1, 2048), dtype=np.float32).astype(np.float16)
+    shards = []
+    for start in range(0, rows, size):
+        part = block[: rows - start]
+        shards.append(path.with_name(f"{start}.h5"))
+        store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), FIELDS)
+    store.assemble(path, shards, regions, key_fields=FIELDS, config={}, provenance={})
+    for shard in shards:
+        shard.unlink()
