@@ -10,6 +10,7 @@ from cli.extract import extract
 from cli.inspect import inspect, verify
 from cli.report import report
 from cli.sample import sample
+from cli.sweep import sweep
 from cli.train import train
 from hfc import __version__
 from hfc.errors import HfcError, StoppedError
@@ -44,6 +45,7 @@ def main(verbose: bool) -> None:
     hfc extract   images -> feature cache   (once, on the GPU)
     hfc train     feature cache -> runs     (seconds a run)
     hfc report    runs -> results tables
+    hfc sweep     settings found on validation
     hfc inspect, hfc verify   what is in a cache, and whether it is whole
 
     Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
@@ -55,5 +57,5 @@ def main(verbose: bool) -> None:
     )
 
 
-for command in (sample, extract, inspect, verify, train, report, demo):
+for command in (sample, extract, inspect, verify, sweep, train, report, demo):
     main.add_command(command)

@@ -80,8 +80,9 @@ def run(
     from tqdm import tqdm
 
     from hfc import train as stage
+    from hfc.tasks import load_cache
 
-    cache = stage.load_cache(path, device=configs[0].device, labels=labels)
+    cache = load_cache(path, device=configs[0].device, labels=labels)
     # Everything that can be wrong is found before the first run, not after an hour of them.
     for config in configs:
         stage.check(cache, config)

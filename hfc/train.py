@@ -7,8 +7,8 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,120 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hfc import metrics, provenance, runs
-from hfc.config import METHODS, SPLITS, TrainConfig, plain, to_toml
+from hfc.config import METHODS, TrainConfig, plain, to_toml
 from hfc.decoding import DECODINGS
-from hfc.device import choose_device
-from hfc.errors import ConfigError, HierarchyError, RunError
+from hfc.errors import ConfigError, RunError
 from hfc.heads import HEADS, Head
 from hfc.heads.layers import Prediction
-from hfc.hierarchy import Hierarchy, load_hierarchy
-from hfc.labels import join_labels
-from hfc.store import FeatureStore, Predictions, Table
+from hfc.hierarchy import Hierarchy
+from hfc.store import Predictions
+from hfc.tasks import Cache, Task, prepare
 from hfc.weightings import WEIGHTINGS, Sum, grouped
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A feature cache in memory: its features once, shared by every run."""
-
-    path: Path
-    features: Tensor
-    """(N, V, D), as stored."""
-    table: Table
-    meta: dict[str, Any]
-    """What a run records of where its features came from."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A cache seen through a hierarchy: the rows of each split, and what is to be predicted."""
-
-    hierarchy: Hierarchy
-    rows: Mapping[str, Tensor]
-    """(N_split,) rows of each split that have features and a label."""
-    target: Tensor
-    """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
-    unused: dict[str, int]
-    """How many rows are left out, by reason."""
-
-
-def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) -> Cache:
-    """Read and check a feature cache; its features go to the device once and stay there.
-
-    Args:
-        path: the cache.
-        device: auto, cpu, cuda or cuda:N.
-        labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
-
-    Raises:
-        DatasetError: the labels cannot be read or joined.
-        StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
-        ConfigError: no such device.
-    """
-    target = choose_device(device)
-    with FeatureStore(path) as store:
-        table = store.table()
-        if labels:
-            table = replace(table, regions=join_labels(table.regions, labels))
-        features = torch.from_numpy(store.features()).to(target)
-        weights = store.provenance.get("weights", {})
-        meta = {
-            "path": str(path),
-            "feature_key": store.key,
-            "features_sha256": store.features_sha256,
-            "rows": store.shape[0],
-            "dim": store.shape[2],
-            "origin": store.provenance.get("dataset", {}).get("origin", "unknown"),
-            "backbone": store.config.get("backbone", "unknown"),
-            "image_size": store.config.get("image_size"),
-            "weights": weights.get("source", "unknown"),
-            "weights_digest": weights.get("digest", ""),
-            "random_weights": bool(weights.get("random", False)),
-            "labels": str(labels or path),
-            "extracted_by": store.provenance.get("code", {}),
-        }
-    return Cache(path, features, table, meta)
-
-
-def prepare(cache: Cache, hierarchy_name: str) -> Task:
-    """Look at a cache through a hierarchy.
-
-    Raises:
-        HierarchyError: no such hierarchy, or it lacks a leaf that the cache's labels name.
-        RunError: a split has no usable rows.
-    """
-    if not hierarchy_name:
-        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
-    hierarchy = load_hierarchy(hierarchy_name)
-    regions, ok = cache.table.regions, cache.table.ok
-    labelled = regions.label != ""
-    in_split = np.isin(regions.split, SPLITS)
-    usable = ok & labelled & in_split
-    leaf = np.zeros(len(regions), dtype=np.int64)
-    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.path))
-    rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
-    for split, found in rows.items():
-        if len(found) == 0:
-            raise RunError(
-                f"{cache.path}: the {split} split is empty; train, val (to select the epoch) and test rows are needed"
-            )
-    if len(rows["train"]) < 2:
-        raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")
-    device = cache.features.device
-    return Task(
-        hierarchy=hierarchy,
-        rows={split: torch.from_numpy(found).to(device) for split, found in rows.items()},
-        target=torch.from_numpy(hierarchy.ancestors[leaf]).to(device),
-        unused={
-            "without features": int((~ok).sum()),
-            "without label": int((ok & ~labelled).sum()),
-            "without split": int((ok & labelled & ~in_split).sum()),
-        },
-    )
 
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
@@ -191,7 +90,13 @@ def train(
         return runs.read(folder), False
     with runs.writing(folder) as writer:
         writer.config(to_toml(config))
-        head, weighting, chosen = _fit(cache, task, config, writer, report)
+
+        def both(line: dict[str, Any]) -> None:
+            writer.epoch(line)
+            report(line)
+
+        fitted = fit(cache, task, config, both)
+        head = fitted.head
         trained = time.perf_counter()
         prediction = _predict(head, cache, task, "test", config)
         leaf = task.target[task.rows["test"], -1].cpu().numpy()
@@ -217,8 +122,8 @@ def train(
                     "sizes": list(task.hierarchy.sizes),
                 },
                 "rows": {split: len(found) for split, found in task.rows.items()} | {"unused": task.unused},
-                "selected": chosen,
-                "loss_weights": weighting.weights(),
+                "selected": fitted.best,
+                "loss_weights": fitted.weighting.weights(),
                 "test": test,
                 "seconds": {
                     "train": round(trained - started, 3),
@@ -254,14 +159,30 @@ def check(cache: Cache, config: TrainConfig) -> Task:
     return task
 
 
-def _fit(
-    cache: Cache,
-    task: Task,
-    config: TrainConfig,
-    writer: runs.RunWriter,
-    report: Callable[[dict[str, Any]], None],
-) -> tuple[Head, Sum, dict[str, Any]]:
-    """Train, and return the head and weighting of the epoch that did best on validation (the first of equals)."""
+@dataclass(frozen=True)
+class Fitted:
+    """A trained head, as it was after the epoch that did best on validation."""
+
+    head: Head
+    weighting: Sum
+    best: dict[str, Any]
+    """That epoch: its number, the metric that picked it, and every validation metric."""
+
+
+def fit(
+    cache: Cache, task: Task, config: TrainConfig, report: Callable[[dict[str, Any]], None] = lambda line: None
+) -> Fitted:
+    """Train on the training split and pick the epoch on validation (the first of equals); the test split is untouched.
+
+    Args:
+        cache: the features.
+        task: what is to be predicted; see `check`.
+        config: the settings.
+        report: called with every epoch's line.
+
+    Raises:
+        RunError: training diverged.
+    """
     device = cache.features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
@@ -295,14 +216,13 @@ def _fit(
                 "val": val,
                 "seconds": round(time.perf_counter() - started, 4),
             }
-            writer.epoch(line)
             report(line)
             if not best or val[config.select] > best["val"][config.select]:
                 best = {"epoch": epoch, "metric": config.select, "val": val}
                 modules = {"head": head, "weighting": weighting}
                 state = {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
     torch.nn.ModuleDict({"head": head, "weighting": weighting}).load_state_dict(state)
-    return head, weighting, best
+    return Fitted(head, weighting, best)
 
 
 def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:

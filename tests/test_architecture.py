@@ -16,9 +16,10 @@ ROWS = (
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
     ("losses", "weightings", "metrics", "jobs"),
-    ("heads", "runs", "extract"),
+    ("heads", "runs", "extract", "tasks"),
     ("decoding",),
     ("train", "report"),
+    ("sweep",),
 )
 HEIGHT = {name: height for height, row in enumerate(ROWS) for name in row}
 SOURCES = sorted((ROOT / "hfc").rglob("*.py")) + sorted((ROOT / "cli").rglob("*.py"))

@@ -17,16 +17,8 @@ from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
 from hfc.store import read_predictions
-from hfc.train import (
-    Cache,
-    build_head,
-    changed_settings,
-    learning_rate,
-    load_cache,
-    prepare,
-    statistics,
-    train,
-)
+from hfc.tasks import Cache, load_cache, prepare
+from hfc.train import build_head, changed_settings, learning_rate, statistics, train
 from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_cache, write_tree_csv
 

@@ -1,0 +1,197 @@
+"""Search for settings: grid (as the paper did) or random, on validation alone. The test split is never looked at."""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import tomli_w
+
+from hfc import tasks, train
+from hfc.config import TrainConfig, read_toml, resolve
+from hfc.errors import ConfigError, RunError
+
+TRIALS = "trials.jsonl"
+BEST = "best.toml"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to try, as a TOML file says it.
+
+    Top level: `seeds` (a list), `trials` (how many points of a random search), and any setting that stays fixed.
+    [grid]: a list of values for each setting; every combination is tried.
+    [random]: for a setting a list to choose from, or { low, high, log }; `trials` points are drawn.
+    """
+
+    fixed: Mapping[str, object]
+    points: tuple[Mapping[str, object], ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search, over all its seeds."""
+
+    settings: dict[str, Any]
+    """The settings that were searched."""
+    score: float
+    """Mean over seeds of the selection metric on validation."""
+    spread: float
+    """Sample standard deviation over seeds; 0 for one seed."""
+
+
+def read_sweep(file: Path) -> Sweep:
+    """What to try.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not say what to try.
+    """
+    content = read_toml(file)
+    seeds, count = content.pop("seeds", [0]), content.pop("trials", 0)
+    grid, random = content.pop("grid", {}), content.pop("random", {})
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"{file}: seeds: expected a list of integers, found {seeds!r}")
+    if not isinstance(grid, dict) or not isinstance(random, dict) or not (grid or random):
+        raise ConfigError(f"{file}: expected a table [grid] or [random] of the settings to search")
+    known = {f.name for f in fields(TrainConfig)} - {"seed"}
+    if unknown := next((key for key in (*content, *grid, *random) if key not in known), None):
+        raise ConfigError(f"{file}: {unknown} is no setting that can be searched or fixed; see hfc train --help")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*_axes(file, grid))]
+    if random:
+        if type(count) is not int or count < 1:
+            raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
+        points = [point | drawn for point in points for drawn in _draws(file, random, count)]
+    return Sweep(content, tuple(points), tuple(seeds))
+
+
+def _axes(file: Path, grid: Mapping[str, object]) -> Iterator[list[object]]:
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{file}: [grid] {name}: expected a list of values, found {values!r}")
+        yield values
+
+
+def _draws(file: Path, random: Mapping[str, object], count: int) -> Iterator[dict[str, object]]:
+    """Points of a random search; the same file gives the same ones."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        yield {name: _draw(file, name, spec, rng) for name, spec in random.items()}
+
+
+def _draw(file: Path, name: str, spec: object, rng: np.random.Generator) -> object:
+    match spec:
+        case [_, *_]:
+            return spec[int(rng.integers(len(spec)))]
+        case {"low": int() | float() as low, "high": int() | float() as high, **more} if low < high:
+            log = more.get("log", False)
+            if not log or low > 0:
+                value = math.exp(rng.uniform(math.log(low), math.log(high))) if log else rng.uniform(low, high)
+                return round(value) if type(low) is int and type(high) is int else float(f"{value:.4g}")
+    raise ConfigError(f"{file}: [random] {name}: expected a list, or low < high and optionally log, found {spec!r}")
+
+
+def sweep(
+    cache: Path,
+    plan: Sweep,
+    out: Path,
+    *,
+    labels: Path | None = None,
+    jobs: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trial]:
+    """Try every point with every seed, and write what was found.
+
+    `out` gets `trials.jsonl`, a line for each point and seed, from which an interrupted sweep goes on, and `best.toml`,
+    which `hfc train --config` takes.
+
+    Args:
+        cache: a feature cache.
+        plan: what to try.
+        out: a folder.
+        labels: other labels for the cache, joined by id.
+        jobs: processes, each with the features in its memory; joblib's own backends (such as Ray's) may be set around.
+        report: called with how many trainings are done, of how many.
+
+    Returns:
+        The points, the best first.
+
+    Raises:
+        HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
+    """
+    configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
+    opened = _open(cache, labels, configs[0].device)
+    keys = [train.run_key(opened, train.check(opened, config), config) for config in configs]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lines = _read_trials(out / TRIALS)
+        todo = {key: config for key, config in zip(keys, configs, strict=True) if key not in lines}
+        report(len(keys) - len(todo), len(keys))
+        calls = (joblib.delayed(_score)(cache, labels, config, key) for key, config in todo.items())
+        _end_last_line(out / TRIALS)
+        with (out / TRIALS).open("a", encoding="utf-8") as file:
+            for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+                lines[line["key"]] = line
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                report(sum(key in lines for key in keys), len(keys))
+        found = _trials(plan, [lines[key]["score"] for key in keys])
+        (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **found[0].settings}), "utf-8")
+    except OSError as error:
+        raise RunError(f"{out}: the sweep cannot be written: {error}") from error
+    finally:
+        _open.cache_clear()
+    return found
+
+
+def _trials(plan: Sweep, scores: Sequence[float]) -> list[Trial]:
+    """The points with their scores over seeds, the best first; of equals the one listed first."""
+    rows = np.reshape(np.array(scores), (len(plan.points), len(plan.seeds)))
+    spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
+    order = np.argsort(-rows.mean(axis=1), kind="stable")
+    return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i])) for i in order]
+
+
+def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
+    """The finished trainings by key; a line cut short by a kill is left out."""
+    lines: dict[str, dict[str, Any]] = {}
+    if file.exists():
+        for text in file.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+                lines[line["key"]] = line
+            except (ValueError, KeyError, TypeError):
+                continue
+    return lines
+
+
+def _end_last_line(file: Path) -> None:
+    """A kill can leave half a line; what is written next must not be joined to it."""
+    if file.exists() and (text := file.read_bytes()) and not text.endswith(b"\n"):
+        file.write_bytes(text + b"\n")
+
+
+@functools.lru_cache(maxsize=1)
+def _open(cache: Path, labels: Path | None, device: str) -> tasks.Cache:
+    """The cache of this process, read once."""
+    return tasks.load_cache(cache, device=device, labels=labels)
+
+
+def _score(cache: Path, labels: Path | None, config: TrainConfig, key: str) -> dict[str, Any]:
+    """Train once, and say how it did on validation."""
+    opened = _open(cache, labels, config.device)
+    fitted = train.fit(opened, train.check(opened, config), config)
+    return {
+        "key": key,
+        "score": fitted.best["val"][config.select],
+        "epoch": fitted.best["epoch"],
+        "seed": config.seed,
+        "val": fitted.best["val"],
+        "changed": train.changed_settings(config),
+    }

@@ -1,0 +1,120 @@
+"""A cache in memory, and the same seen through a hierarchy: what a head is trained on.
+
+Dimensions: N rows, V views, D features, H levels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfc.config import SPLITS
+from hfc.device import choose_device
+from hfc.errors import HierarchyError, RunError
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.labels import join_labels
+from hfc.store import FeatureStore, Table
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A feature cache in memory: its features once, shared by every run."""
+
+    path: Path
+    features: Tensor
+    """(N, V, D), as stored."""
+    table: Table
+    meta: dict[str, Any]
+    """What a run records of where its features came from."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cache seen through a hierarchy: the rows of each split, and what is to be predicted."""
+
+    hierarchy: Hierarchy
+    rows: Mapping[str, Tensor]
+    """(N_split,) rows of each split that have features and a label."""
+    target: Tensor
+    """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
+    unused: dict[str, int]
+    """How many rows are left out, by reason."""
+
+
+def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) -> Cache:
+    """Read and check a feature cache; its features go to the device once and stay there.
+
+    Args:
+        path: the cache.
+        device: auto, cpu, cuda or cuda:N.
+        labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
+
+    Raises:
+        DatasetError: the labels cannot be read or joined.
+        StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
+        ConfigError: no such device.
+    """
+    target = choose_device(device)
+    with FeatureStore(path) as store:
+        table = store.table()
+        if labels:
+            table = replace(table, regions=join_labels(table.regions, labels))
+        features = torch.from_numpy(store.features()).to(target)
+        weights = store.provenance.get("weights", {})
+        meta = {
+            "path": str(path),
+            "feature_key": store.key,
+            "features_sha256": store.features_sha256,
+            "rows": store.shape[0],
+            "dim": store.shape[2],
+            "origin": store.provenance.get("dataset", {}).get("origin", "unknown"),
+            "backbone": store.config.get("backbone", "unknown"),
+            "image_size": store.config.get("image_size"),
+            "weights": weights.get("source", "unknown"),
+            "weights_digest": weights.get("digest", ""),
+            "random_weights": bool(weights.get("random", False)),
+            "labels": str(labels or path),
+            "extracted_by": store.provenance.get("code", {}),
+        }
+    return Cache(path, features, table, meta)
+
+
+def prepare(cache: Cache, hierarchy_name: str) -> Task:
+    """Look at a cache through a hierarchy.
+
+    Raises:
+        HierarchyError: no such hierarchy, or it lacks a leaf that the cache's labels name.
+        RunError: a split has no usable rows.
+    """
+    if not hierarchy_name:
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
+    hierarchy = load_hierarchy(hierarchy_name)
+    regions, ok = cache.table.regions, cache.table.ok
+    labelled = regions.label != ""
+    in_split = np.isin(regions.split, SPLITS)
+    usable = ok & labelled & in_split
+    leaf = np.zeros(len(regions), dtype=np.int64)
+    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.path))
+    rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
+    for split, found in rows.items():
+        if len(found) == 0:
+            raise RunError(
+                f"{cache.path}: the {split} split is empty; train, val (to select the epoch) and test rows are needed"
+            )
+    if len(rows["train"]) < 2:
+        raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")
+    device = cache.features.device
+    return Task(
+        hierarchy=hierarchy,
+        rows={split: torch.from_numpy(found).to(device) for split, found in rows.items()},
+        target=torch.from_numpy(hierarchy.ancestors[leaf]).to(device),
+        unused={
+            "without features": int((~ok).sum()),
+            "without label": int((ok & ~labelled).sum()),
+            "without split": int((ok & labelled & ~in_split).sum()),
+        },
+    )

@@ -1,0 +1,146 @@
+"""Searches for settings, on made-up features."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from hfc import metrics, tasks, train
+from hfc.config import TrainConfig, read_toml, resolve
+from hfc.errors import ConfigError
+from hfc.sweep import read_sweep, sweep
+from tests.made_up import small_cache, write_tree_csv
+
+QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
+GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    small_cache(folder / "c.h5")
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+def write(folder: Path, place: Path, text: str) -> Path:
+    (folder / "grid.toml").write_text(QUICK.format(tree=place / "tree.csv") + text)
+    return folder / "grid.toml"
+
+
+def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path, tmp_path: Path) -> None:
+    plan = read_sweep(write(tmp_path, place, GRID))
+    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    # By hand: train each with `fit`, and average over seeds.
+    cache = tasks.load_cache(place / "c.h5")
+    scores = {}
+    for rate in (1e-6, 0.01):
+        for dropout in (0.0, 0.5):
+            values = []
+            for seed in (0, 1):
+                point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
+                config = resolve(TrainConfig, plan.fixed, point)
+                fitted = train.fit(cache, train.check(cache, config), config)
+                values.append(fitted.best["val"]["top1"])
+            scores[rate, dropout] = float(np.mean(values))
+    assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)
+    assert found[0].score == max(scores.values()) > found[-1].score
+    best = resolve(TrainConfig, read_toml(tmp_path / "out" / "best.toml"))
+    assert (best.learning_rate, best.dropout) == tuple(found[0].settings.values())
+    assert (best.method, best.epochs) == ("flat", 3)
+
+
+def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tasks.load_cache(place / "c.h5")
+    sizes: list[int] = []
+    evaluate = metrics.evaluate
+
+    def watch(levels: object, final: np.ndarray, *rest: object, **more: object) -> object:
+        sizes.append(len(final))
+        return evaluate(levels, final, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(metrics, "evaluate", watch)
+    sweep(place / "c.h5", read_sweep(write(tmp_path, place, "[grid]\ndropout = [0.1]\n")), tmp_path / "out")
+    splits = cache.table.regions.split.tolist()
+    assert sizes == [splits.count("val")] * 3
+    (line,) = (json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines())
+    assert "test" not in json.dumps(line)
+
+
+def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
+    plan = read_sweep(write(tmp_path, place, GRID))
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(place / "c.h5", plan, tmp_path / "out", report=stop)
+    file = tmp_path / "out" / "trials.jsonl"
+    assert len(file.read_text().splitlines()) == 5
+    with file.open("a") as stream:
+        stream.write('{"key": "half a li')
+    seen: list[tuple[int, int]] = []
+    resumed = sweep(place / "c.h5", plan, tmp_path / "out", report=lambda done, total: seen.append((done, total)))
+    assert seen == [(5, 8), (6, 8), (7, 8), (8, 8)]
+    assert resumed == sweep(place / "c.h5", plan, tmp_path / "whole")
+    # What was written after the half line counts too: nothing is left to do.
+    seen.clear()
+    assert sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done)) == resumed
+    assert seen == [(8, 8)]
+
+
+def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path, tmp_path: Path) -> None:
+    text = (
+        "trials = 200\n[random]\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
+        "width = { low = 8, high = 64 }\nloss = ['bce', 'softmax']\ndropout = { low = 0.1, high = 0.9 }\n"
+    )
+    plan = read_sweep(write(tmp_path, place, text))
+    assert len(plan.points) == 200
+    rates = np.log10([float(str(point["learning_rate"])) for point in plan.points])
+    assert -4 <= rates.min() < -3.9
+    assert -1.1 < rates.max() <= -1
+    assert np.mean(rates) == pytest.approx(-2.5, abs=0.2)
+    assert {type(point["width"]) for point in plan.points} == {int}
+    assert {point["loss"] for point in plan.points} == {"bce", "softmax"}
+    assert read_sweep(tmp_path / "grid.toml") == plan
+
+
+BROKEN = [
+    ("", "expected a table [grid] or [random]"),
+    ("[grid]\ndropout = 0.5\n", "[grid] dropout: expected a list of values, found 0.5"),
+    ("[grid]\ndropuot = [0.5]\n", "dropuot is no setting that can be searched or fixed"),
+    ("[grid]\nseed = [1]\n", "seed is no setting"),
+    ("seeds = 3\n[grid]\ndropout = [0.5]\n", "seeds: expected a list of integers, found 3"),
+    ("[random]\ndropout = [0.5]\n", "trials: expected how many points to draw, found 0"),
+    ("trials = 2\n[random]\ndropout = { low = 1, high = 0 }\n", "[random] dropout: expected a list, or low < high"),
+    ("trials = 2\n[random]\nlearning_rate = { low = 0.0, high = 1.0, log = true }\n", "expected a list, or low <"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_file_that_does_not_say_what_to_try_is_refused(text: str, message: str, place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"grid.toml: .*{re.escape(message)}"):
+        read_sweep(write(tmp_path, place, text))
+
+
+def hfc(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_the_command_prints_the_best_and_what_comes_next(place: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, place, "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\n")
+    result = hfc("sweep", place / "c.h5", "--grid", file, "--out", tmp_path / "out", "--jobs", 2)
+    assert result.exit_code == 0, result.output
+    first, second, count, then = result.stdout.splitlines()
+    assert first.endswith("learning_rate=0.01")
+    assert second.endswith("learning_rate=1e-06")
+    assert count == "2 points, 2 seeds each, on validation alone"
+    assert then == f"next: hfc train {place / 'c.h5'} --config {tmp_path / 'out' / 'best.toml'}"
+    ran = hfc("train", place / "c.h5", "--config", tmp_path / "out" / "best.toml", "--out", tmp_path / "runs")
+    assert ran.exit_code == 0, ran.output
+    assert hfc("sweep", place / "c.h5", "--grid", tmp_path / "no.toml", "--out", tmp_path).exit_code == 1
