@@ -5,6 +5,8 @@ import io
 import math
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -197,6 +199,25 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
         crop_image(content, NO_BOX, settings())
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_a_decompression_bomb_gives_one_reason_and_no_warning(side: int, tmp_path: Path) -> None:
+    # In a process of its own: pytest turns warnings into errors, so that here Pillow's would refuse the image for us.
+    (tmp_path / "bomb.png").write_bytes(claiming(side, side))
+    code = (
+        "import pathlib, sys, numpy, hfc.crops as c\n"
+        "settings = c.CropSettings(32, 'squash', 0.0, (0, 0, 0))\n"
+        "try:\n"
+        "    c.crop_image(pathlib.Path(sys.argv[1]).read_bytes(), numpy.full(4, numpy.nan, 'f4'), settings)\n"
+        "except c.ImageError as error:\n"
+        "    print(error)"
+    )
+    words = [sys.executable, "-W", "default", "-c", code, str(tmp_path / "bomb.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    assert "more than 89478485" in done.stdout
+    assert "perhaps a decompression bomb" in done.stdout
+    assert done.stderr == ""
 
 
 def outcome(folder: Path, name: str) -> str:

@@ -54,12 +54,12 @@ def _read_benchmark(root: Path, annotations: Path) -> Regions:
     _refuse_repeats(category_file, images)
     labels = _labels(category_file, [row[1] for row in categories], names, first_row=3)
     box_file = annotations / "list_bbox.txt"
-    box = _boxes(_aligned(box_file, 5, images), lambda i: f"{box_file}: row {_row_of(box_file, images[i])}")
+    box = _boxes(_aligned(box_file, 5, images), lambda i: f"{box_file}: row {_row_of(box_file, 5, images[i])}")
     partition_file = root / "Eval" / "list_eval_partition.txt"
     splits = [row[0] for row in _aligned(partition_file, 2, images)]
     unknown = next((i for i, split in enumerate(splits) if split not in SPLITS), None)
     if unknown is not None:
-        row = _row_of(partition_file, images[unknown])
+        row = _row_of(partition_file, 2, images[unknown])
         raise DatasetError(f"{partition_file}: row {row}: expected train, val or test, found {splits[unknown]!r}")
     return _regions(root, images, box, labels, splits, "DeepFashion")
 
@@ -142,8 +142,11 @@ def _read_lines(file: Path) -> list[str]:
 def _read_table(file: Path, width: int) -> Rows:
     """The rows of a file that starts with their number and the column names. Line n of the file is row n."""
     lines = _read_lines(file)
-    if not lines or not lines[0].strip().isdecimal():
-        raise DatasetError(f"{file}: row 1: expected the number of rows, found {lines[0] if lines else 'nothing'!r}")
+    # Python refuses to parse thousands of digits
+    if not lines or not lines[0].strip().isdecimal() or len(lines[0]) > 100:
+        raise DatasetError(
+            f"{file}: row 1: expected the number of rows, found {lines[0][:100] if lines else 'nothing'!r}"
+        )
     table = [line.rsplit(maxsplit=width - 1) for line in lines[2:]]
     if len(table) != int(lines[0]):
         raise DatasetError(f"{file}: row 1 announces {int(lines[0])} rows, found {len(table)}; download it again")
@@ -189,9 +192,10 @@ def _labels(file: Path, numbers: list[str], names: list[str], first_row: int) ->
     return labels
 
 
-def _row_of(file: Path, image: str) -> int:
+def _row_of(file: Path, width: int, image: str) -> int:
     """The line of a file that names an image, for messages: rows may stand in another order than the images."""
-    return next(number for number, line in enumerate(_read_lines(file), 1) if line.split(maxsplit=1)[:1] == [image])
+    lines = _read_lines(file)[2:]
+    return next(number for number, line in enumerate(lines, 3) if line.rsplit(maxsplit=width - 1)[0] == image)
 
 
 def _boxes(rows: Rows, where: Callable[[int], str]) -> NDArray[np.float32]:

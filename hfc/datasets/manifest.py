@@ -82,7 +82,7 @@ def _columns(file: Path, header: list[str]) -> dict[str, int]:
 
 def _leaves_root(path: str) -> bool:
     normal = Path(os.path.normpath(path))
-    return normal.is_absolute() or normal.parts[0] == os.pardir
+    return normal.is_absolute() or normal.parts[:1] == (os.pardir,)  # no parts: the folder itself
 
 
 def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:

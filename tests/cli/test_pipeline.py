@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.store import FeatureStore
+from tests.deepfashion_tree import write_images
 
 
 def hfc(*words: object) -> Result:
@@ -135,3 +136,21 @@ def test_an_unreadable_image_is_listed_and_ends_with_3(place: Path, tmp_path: Pa
     assert f"{bad}: not an image in a known format" in result.output
     with FeatureStore(tmp_path / "m.h5") as store:
         assert store.table().failures == [(6, "not an image in a known format")]
+
+
+def test_paths_outside_the_manifests_folder_are_read_only_if_asked_for(tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.jpg"])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "m.csv").write_text("path,label,split\n../a.jpg,Tee,train\n")
+    (tmp_path / "c.toml").write_text("outside_root = true\n")
+    tiny = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--dry-run")
+    asked = ("extract", tmp_path / "in" / "m.csv", *tiny, "--out", tmp_path / "o.h5")
+    for words, code in (
+        ((), 1),
+        (("--outside-root",), 0),
+        (("--config", tmp_path / "c.toml"), 0),  # a flag that is not given leaves the file in charge
+        (("--config", tmp_path / "c.toml", "--no-outside-root"), 1),
+    ):
+        result = hfc(*asked, *words)
+        assert result.exit_code == code, result.output
+        assert ("give --outside-root to accept it" in result.output) == bool(code)

@@ -13,7 +13,7 @@ from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
 from hfc.errors import DatasetError
 from hfc.regions import Regions
-from tests.deepfashion_tree import ITEMS, categories, write_images, write_large_tree, write_table, write_tree
+from tests.deepfashion_tree import ITEMS, Item, categories, write_images, write_large_tree, write_table, write_tree
 
 
 def read(source: Path) -> Regions:
@@ -123,6 +123,32 @@ def test_rows_are_counted_in_the_file_that_is_wrong(tmp_path: Path) -> None:
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], lines[5].replace("059", "x59"), *lines[2:5]]))
     with pytest.raises(DatasetError, match=r"list_bbox.txt: row 3: expected x1 y1 x2 y2 .* '001 001 x59 040'"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        (BOX, "003 004", "003 four", "row 4: expected x1 y1 x2 y2 in pixels, found '003 four 030 040'"),
+        ("Eval/list_eval_partition.txt", " val", " dev", "row 4: expected train, val or test, found 'dev'"),
+    ],
+)
+def test_rows_are_named_where_image_names_hold_blanks(
+    name: str, old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    items: list[Item] = [
+        ("img/a.jpg b.jpg", 41, (1, 2, 30, 40), "train"),
+        ("img/a.jpg", 41, (3, 4, 30, 40), "val"),
+    ]
+    edit(name, old, new)(write_tree(tmp_path, items))
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == f"{tmp_path / name}: {message}"
+
+
+def test_a_count_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    edit(IMG, "4\n", "4" * 5000 + "\n")(write_tree(tmp_path))
+    with pytest.raises(DatasetError, match=r"list_category_img.txt: row 1: expected the number .* found '4{100}'$"):
         read(tmp_path)
 
 

@@ -157,3 +157,9 @@ def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tm
     regions = read_regions(file, outside_root=True, split_seed=0, val_fraction=0.1, test_fraction=0.2)
     assert regions.path.tolist() == ["ok.jpg", path]
     assert read(manifest(tmp_path, f"{HEAD}\nb/../a.jpg,b,train\n")).path.tolist() == ["b/../a.jpg"]
+
+
+@pytest.mark.parametrize("path", [".", "./", "a/.."])
+def test_a_path_of_the_folder_itself_does_not_leave_it(path: str, tmp_path: Path) -> None:
+    # It is no image, which is a failure of its row when it is read.
+    assert read(manifest(tmp_path, f"{HEAD}\n{path},b,train\n")).path.tolist() == [path]
