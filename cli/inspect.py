@@ -26,12 +26,8 @@ def inspect(cache: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found) | {"path": str(found.path)}, ensure_ascii=False))
         return
-    for name, text in _lines(found):
+    for name, text in [*_origin(found), *_content(found)]:
         click.echo(f"  {name:<12} {text}" if name else f"{'':15}{text}")
-
-
-def _lines(found: "Survey") -> list[tuple[str, str]]:
-    return [*_origin(found), *_content(found)]
 
 
 def _origin(found: "Survey") -> list[tuple[str, str]]:

@@ -144,9 +144,10 @@ def extract(
     if dry_run:
         if not engine.leads:
             return None
-        failures = _reuse(job, relabel=False) if out.exists() and not overwrite else []
-        resumed = len(regions) if out.exists() and not overwrite else 0
-        return _summary(stage, Progress(len(regions), resumed=resumed), failures, written=False)
+        if out.exists() and not overwrite:
+            failures = _reuse(job, relabel=False)
+            return _summary(stage, Progress(len(regions), resumed=len(regions)), failures, written=False)
+        return _summary(stage, Progress(len(regions)), [], written=False)
     with store.locked(out) if engine.leads else contextlib.nullcontext():
         stage, progress, written = _run(stage, overwrite)
         if retry_failures and progress.resumed and progress.failed:
@@ -274,11 +275,12 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
     A damaged shard is done again, and so is everything if the shards do not fit each other.
     """
     store.remove_leftovers(job.out)
-    left: dict[Path, int] = {}
+    starts: list[int] = []
+    size, failed = 0, 0
     for file in store.shard_files(job.out):
         store.remove_leftovers(file)
         try:
-            left[file] = len(store.read_shard(file, job.key_fields).failures)
+            shard = store.read_shard(file, job.key_fields)
         except StaleStoreError:
             if not overwrite:
                 raise
@@ -286,13 +288,13 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
         except StoreError as error:
             logger.warning("%s", error)
             file.unlink()
-    if not left:
-        return job.config.shard_size, 0
-    size = max(int(file.stem[10:]) - int(file.stem[:9]) for file in left)
-    if size != job.config.shard_size and all(int(file.stem[:9]) % size == 0 for file in left):
+        else:
+            starts.append(shard.start)
+            size, failed = max(size, len(shard.ok)), failed + len(shard.failures)
+    if starts and size != job.config.shard_size and all(start % size == 0 for start in starts):
         logger.warning("resuming with the shard size of the interrupted call, %d", size)
-        return size, sum(left.values())
-    return job.config.shard_size, sum(left.values())
+        return size, failed
+    return job.config.shard_size, failed
 
 
 def _warn_of_little_space(job: Job, encoder: Encoder, resumed: int) -> None:

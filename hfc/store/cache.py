@@ -151,8 +151,9 @@ class FeatureStore:
             StoreError: they do not match their checksum, or are NaN or infinite.
         """
         array: Features = np.empty(self.shape, dtype=self.dtype)
-        for problem in self._feature_problems(lambda start, stop: array[start:stop]):
-            raise StoreError(problem)
+        for _, _, problem in self._scan(lambda start, stop: array[start:stop]):
+            if problem:
+                raise StoreError(problem)
         return array
 
     def verify(self) -> None:
@@ -166,25 +167,28 @@ class FeatureStore:
             self.table()
         except StoreError as error:
             yield str(error)
-        yield from self._feature_problems(lambda start, stop: self._block(stop - start))
+        yield from (problem for _, _, problem in self._scan(self._block) if problem)
 
     def blocks(self) -> Iterator[tuple[int, Features]]:
-        """First row and features of one block of rows after the other, unchecked, each valid until the next.
+        """First row and features of one block of rows after the other, checked on the way.
 
         Raises:
-            StoreError: HDF5 finds a block damaged.
+            StoreError: a block is damaged; or, after the last one, all together do not match their checksum.
         """
-        for start in range(0, self.shape[0], CHUNK_ROWS):
-            block = self._block(min(CHUNK_ROWS, self.shape[0] - start))
-            self._read(start, block)
+        for start, block, problem in self._scan(self._block):
+            if problem:
+                raise StoreError(problem)
             yield start, block
 
-    def _block(self, rows: int) -> Features:
-        block: Features = np.empty((rows, *self.shape[1:]), dtype=self.dtype)
+    def _block(self, start: int, stop: int) -> Features:
+        block: Features = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         return block
 
-    def _feature_problems(self, place: Callable[[int, int], Features]) -> Iterator[str]:
-        """Read every block into the place it is given, and say which of them are damaged."""
+    def _scan(self, place: Callable[[int, int], Features]) -> Iterator[tuple[int, Features, str]]:
+        """First row, features and what is wrong ("" if nothing) of every block, read into the place it is given.
+
+        An empty block at the end says that the blocks are readable but do not match the checksum of the whole.
+        """
 
         def reads() -> Iterator[tuple[int, Features, str]]:
             for start in range(0, self.shape[0], CHUNK_ROWS):
@@ -197,14 +201,14 @@ class FeatureStore:
 
         state = hashlib.sha256()
         readable = True
-        for start, block, problem in ahead(reads()):
-            problem = problem or self._non_finite(start, block)
-            if problem:
-                readable = False
-                yield problem
+        for start, block, damage in ahead(reads()):
+            problem = damage or self._non_finite(start, block)
+            readable = readable and not problem
             state.update(block.data.cast("B"))
+            yield start, block, problem
         if readable and state.hexdigest() != self.features_sha256:
-            yield f"{self.path}: damaged feature cache: its features do not match their checksum"
+            mismatch = f"{self.path}: damaged feature cache: its features do not match their checksum"
+            yield self.shape[0], self._block(0, 0), mismatch
 
     def _read(self, start: int, block: Features) -> None:
         stop = start + len(block)
@@ -349,7 +353,6 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[
     """
     with FeatureStore(path) as store, FeatureStore(other) as new:
         old, change = store.table(), new.table()
-        new.verify()
         if (new.shape, new.dtype) != ((len(rows), *store.shape[1:]), store.dtype):
             raise StoreError(f"{other}: expected {len(rows)} rows like those of {path}, found {new.shape} {new.dtype}")
         with atomically(path) as partial:
@@ -359,7 +362,8 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[
                     file["features"][rows[start : start + len(block)]] = block
                 ok = old.ok.copy()
                 ok[rows] = change.ok
-                kept = [(row, reason) for row, reason in old.failures if row not in set(rows.tolist())]
+                replaced = set(rows.tolist())
+                kept = [(row, reason) for row, reason in old.failures if row not in replaced]
                 failures = sorted(kept + [(int(rows[row]), reason) for row, reason in change.failures])
                 del file["ok"], file["failures"]
                 put_array(file, "ok", ok)

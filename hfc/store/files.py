@@ -123,21 +123,21 @@ class _Patient(io.FileIO):
         return len(content)
 
 
-@contextlib.contextmanager
-def create(path: Path) -> Iterator[h5py.File]:
+def create(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
     """A new HDF5 file of the store's format. Raises OSError, at the end, if anything could not be written."""
-    with _Patient(path, "w+") as raw:
-        with h5py.File(raw, "w", libver=LIBVER) as file:
-            yield file
-        if raw.error:
-            raise raw.error
+    return _patiently(path, "w")
+
+
+def edit(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
+    """An HDF5 file of the store's format, open for changes. Raises as `create` does."""
+    return _patiently(path, "r+")
 
 
 @contextlib.contextmanager
-def edit(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file of the store's format, open for changes. Raises as `create` does."""
-    with _Patient(path, "r+") as raw:
-        with h5py.File(raw, "r+", libver=LIBVER) as file:
+def _patiently(path: Path, mode: str) -> Iterator[h5py.File]:
+    # HDF5 reads what it writes, so a new file is open for both.
+    with _Patient(path, "w+" if mode == "w" else mode) as raw:
+        with h5py.File(raw, mode, libver=LIBVER) as file:
             yield file
         if raw.error:
             raise raw.error

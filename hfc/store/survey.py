@@ -52,7 +52,6 @@ def survey(path: Path) -> Survey:
         StoreError: it is missing, unfinished or damaged.
     """
     with FeatureStore(path) as store:
-        store.verify()
         table = store.table()
         low = np.full(store.shape[2], np.inf)
         high = np.full(store.shape[2], -np.inf)
