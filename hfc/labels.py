@@ -1,15 +1,11 @@
 """Other labels for a cache's rows: a CSV joined by id. Features depend on no label, so nothing is extracted again."""
 
-import csv
-import difflib
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.regions import Regions, strings
+from hfc.regions import Regions, check_splits, read_csv, strings
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +42,7 @@ def join_labels(regions: Regions, file: Path) -> Regions:
 
 def _read(file: Path) -> dict[str, tuple[str, str | None]]:
     """Label and split by id; None where the file has no splits."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file}: cannot read the labels: {error}") from error
+    header, lines = read_csv(file, "labels")
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(
@@ -69,14 +59,3 @@ def _read(file: Path) -> dict[str, tuple[str, str | None]]:
     if "split" in header:
         check_splits(file, [number for number, _ in lines], (split or "" for _, split in rows.values()))
     return rows
-
-
-def check_splits(file: Path, numbers: Iterable[int], splits: Iterable[str]) -> None:
-    """Raise a DatasetError that names file and row unless every split is train, val, test or blank."""
-    for number, split in zip(numbers, splits, strict=True):
-        if split and split not in SPLITS:
-            near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise DatasetError(
-                f"{file}: row {number}: expected the split train, val or test (or blank), found {split!r}{hint}"
-            )

@@ -3,6 +3,9 @@
 Dimension: N regions.
 """
 
+import csv
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc.config import SPLITS
+from hfc.errors import DatasetError
 from hfc.provenance import digest
 
 Strings = NDArray[np.object_]
@@ -63,3 +68,33 @@ def strings(values: list[str]) -> Strings:
     array = np.empty(len(values), dtype=np.object_)
     array[:] = values
     return array
+
+
+def read_csv(file: Path, what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and rows of a CSV file that describes regions, cells stripped, each row with its line number.
+
+    Args:
+        file: the file.
+        what: what it is, for messages.
+
+    Raises:
+        DatasetError: it cannot be read or is no CSV; the message names the file.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            return header, [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file}: cannot read the {what}: {error}") from error
+
+
+def check_splits(file: Path, numbers: Iterable[int], splits: Iterable[str]) -> None:
+    """Raise a DatasetError that names file and row unless every split is train, val, test or blank."""
+    for number, split in zip(numbers, splits, strict=True):
+        if split and split not in SPLITS:
+            near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise DatasetError(
+                f"{file}: row {number}: expected the split train, val or test (or blank), found {split!r}{hint}"
+            )

@@ -114,40 +114,38 @@ class _Given(Sum):
         return self.now.detach()
 
 
-class SoftmaxUncertainty(_Given):
+class _Tempered(_Given):
+    """Factors that are a softmax at a temperature."""
+
+    settings = ("temperature",)
+
+    def __init__(self, tasks: Sequence[str], *, temperature: float) -> None:
+        """Build it; `temperature` is T."""
+        super().__init__(tasks)
+        self.temperature = temperature
+
+
+class SoftmaxUncertainty(_Tempered):
     """w = softmax(1/(L_k T)), the smoothed optimum of uncertainty weighting (UW-SO; Kirchdorfer et al. 2024).
 
     The losses inside the weights are constants. T is tuned: 1/L grows without bound as a loss falls.
     """
 
-    settings = ("temperature",)
-
-    def __init__(self, tasks: Sequence[str], *, temperature: float) -> None:
-        """Build it; `temperature` is T."""
-        super().__init__(tasks)
-        self.temperature = temperature
-
     def forward(self, losses: Losses) -> Tensor:
         """The weighted sum of the task losses."""
-        stacked = self.stacked(losses)
-        inverse = 1 / stacked.detach().clamp_min(torch.finfo(stacked.dtype).eps)
+        values = self.stacked(losses).detach()
+        inverse = 1 / values.clamp_min(torch.finfo(values.dtype).eps)
         self.now = torch.softmax(inverse / self.temperature, dim=0)
-        return (stacked * self.now).sum()
+        return super().forward(losses)
 
 
-class DynamicAverage(_Given):
+class DynamicAverage(_Tempered):
     """w_k = K·softmax(r_k/T), r_k = L_k(t−1)/L_k(t−2) over epochs (DWA; Liu et al. 2019, equation 7).
 
     A task whose loss falls slowly gets more weight. The first two epochs have r = 1.
     """
 
-    settings = ("temperature",)
-
-    def __init__(self, tasks: Sequence[str], *, temperature: float) -> None:
-        """Build it; `temperature` is T."""
-        super().__init__(tasks)
-        self.temperature = temperature
-        self._before: Tensor | None = None
+    _before: Tensor | None = None
 
     def end_epoch(self, means: Mapping[str, float]) -> None:
         """Take the rates for the next epoch."""

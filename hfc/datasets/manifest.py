@@ -1,6 +1,5 @@
 """A CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`; several regions an image are allowed."""
 
-import csv
 import math
 import os
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc.errors import DatasetError
-from hfc.labels import check_splits
-from hfc.regions import Regions, is_coordinate, strings
+from hfc.regions import Regions, check_splits, is_coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -26,13 +24,8 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
     Raises:
         DatasetError: the message names file and row.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            column = _columns(file, next(reader, []))
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file}: cannot read the manifest: {error}") from error
+    header, rows = read_csv(file, "manifest")
+    column = _columns(file, header)
     if not rows:
         raise DatasetError(f"{file}: expected a row for each region, found only the header")
     for number, row in rows:
@@ -41,7 +34,7 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
                 f"{file}: row {number}: expected {len(column)} cells, found {len(row)}: {','.join(row)!r}"
             )
     numbers = [number for number, _ in rows]
-    cells = {name: [row[i].strip() for _, row in rows] for name, i in column.items()}
+    cells = {name: [row[i] for _, row in rows] for name, i in column.items()}
     if "x1" in cells:
         corners = zip(numbers, zip(*(cells[name] for name in CORNERS), strict=True), strict=True)
         boxes = [_box(file, number, values) for number, values in corners]
@@ -68,8 +61,7 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
     )
 
 
-def _columns(file: Path, header: list[str]) -> dict[str, int]:
-    names = [name.strip() for name in header]
+def _columns(file: Path, names: list[str]) -> dict[str, int]:
     given = set(names)
     corners = given & set(CORNERS)
     if not given.issuperset(REQUIRED) or len(given) < len(names) or (corners and corners != set(CORNERS)):

@@ -3,13 +3,12 @@
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise
+from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes, level_tasks
 
 
 class Logits(NamedTuple):
@@ -37,8 +36,9 @@ class Conditional(nn.Module):
             dropout: after x.
         """
         super().__init__()
-        sizes: Sequence[int] = (ancestors.max(dim=0).values + 1).tolist()
-        self.tasks = tuple(f"local/{h}" for h in range(1, len(sizes) + 1))
+        sizes = level_sizes(ancestors)
+        self.tasks = level_tasks(len(sizes))
+        self.parents = [1, *sizes[:-1]]
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
@@ -58,7 +58,7 @@ class Conditional(nn.Module):
         x = self.reduce(self.standardise(features))
         return Logits(
             tuple(
-                log_softmax_among_siblings(output(x).float(), self.get_buffer(f"parent{h}"))
+                log_softmax_among_siblings(output(x).float(), self.get_buffer(f"parent{h}"), self.parents[h])
                 for h, output in enumerate(self.outputs)
             )
         )
@@ -79,15 +79,15 @@ class Conditional(nn.Module):
         return Prediction(found, found[-1])
 
 
-def log_softmax_among_siblings(logits: Tensor, parent: Tensor) -> Tensor:
+def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> Tensor:
     """(B, C) logits to log-probabilities that sum to one among the nodes of each parent.
 
     Args:
         logits: (B, C).
         parent: (C,) index of each node's parent.
+        parents: how many parents there are; read off the index, a GPU would be waited for in every step.
     """
     index = parent.expand_as(logits)
-    parents = int(parent.max()) + 1
     # The greatest of each family is taken off first, so that nothing overflows.
     top = logits.new_full((len(logits), parents), -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
     shifted = logits - top.gather(1, index)

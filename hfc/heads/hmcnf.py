@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise
+from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise, level_sizes, level_tasks
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -58,8 +58,8 @@ class HMCNF(nn.Module):
         """
         super().__init__()
         self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
-        sizes = (ancestors.max(dim=0).values + 1).tolist()
-        self.tasks = (*(f"local/{h}" for h in range(1, len(sizes) + 1)), "global")
+        sizes = level_sizes(ancestors)
+        self.tasks = (*level_tasks(len(sizes)), "global")
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.flows = Flows(reduced, sizes, width=width, dropout=dropout, residual=residual)
@@ -85,8 +85,8 @@ class HMCNF(nn.Module):
             target: (B, H) index of the true node on each level.
         """
         epsilon = LEVEL_LOSSES[self.loss]
-        pairs = zip(logits.local, target.unbind(dim=1), strict=True)
-        local = {f"local/{h}": epsilon(z.float(), y) for h, (z, y) in enumerate(pairs, 1)}
+        levels = zip(self.tasks[:-1], logits.local, target.unbind(dim=1), strict=True)
+        local = {task: epsilon(z.float(), y) for task, z, y in levels}
         return local | {"global": epsilon(logits.leaf.float(), target[:, -1])}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Flows, Output, Prediction, Standardise
+from hfc.heads.layers import Flows, Output, Prediction, Standardise, level_sizes, level_tasks
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -56,11 +56,11 @@ class OriginalHMCNF(nn.Module):
         """
         super().__init__()
         self.violation_weight, self.beta = violation_weight, beta
-        self.sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
+        self.sizes = level_sizes(ancestors)
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("parents", self._parents(ancestors + starts), persistent=False)
-        self.tasks = (*(f"local/{h}" for h in range(1, len(self.sizes) + 1)), "global", "violation")
+        self.tasks = (*level_tasks(len(self.sizes)), "global", "violation")
         self.standardise = Standardise(dim)
         self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width, sum(self.sizes))
@@ -88,8 +88,8 @@ class OriginalHMCNF(nn.Module):
             logits: outputs of `forward`.
             target: (B, H) index of the true node on each level.
         """
-        pairs = zip(logits.local, target.unbind(dim=1), strict=True)
-        local = {f"local/{h}": binary_cross_entropy(z.float(), y) for h, (z, y) in enumerate(pairs, 1)}
+        levels = zip(self.tasks[:-2], logits.local, target.unbind(dim=1), strict=True)
+        local = {task: binary_cross_entropy(z.float(), y) for task, z, y in levels}
         nodes = logits.nodes.float()
         path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
         blended = self._blend(logits, self.beta)

@@ -20,6 +20,17 @@ class Prediction(NamedTuple):
     """(B, C): P_final over the leaves."""
 
 
+def level_sizes(ancestors: Tensor) -> list[int]:
+    """C^h of each level, coarse to fine, from the (C, H) index of each leaf's ancestor on each level."""
+    sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
+    return sizes
+
+
+def level_tasks(levels: int) -> tuple[str, ...]:
+    """Names of the tasks of a flow that has a loss on every level: local/1 … local/H."""
+    return tuple(f"local/{h}" for h in range(1, levels + 1))
+
+
 class Standardise(nn.Module):
     """(x − mean)/std with statistics of the training split, kept inside the model so that it takes raw features."""
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise
+from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes, level_tasks
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -35,8 +35,8 @@ class Levels(nn.Module):
         """
         super().__init__()
         self.loss = loss
-        sizes = (ancestors.max(dim=0).values + 1).tolist()
-        self.tasks = tuple(f"local/{h}" for h in range(1, len(sizes) + 1))
+        sizes = level_sizes(ancestors)
+        self.tasks = level_tasks(len(sizes))
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)

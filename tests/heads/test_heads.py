@@ -211,7 +211,7 @@ def test_conditional_multiplies_choices_among_siblings() -> None:
 
 def test_a_softmax_among_siblings_does_not_overflow() -> None:
     logits = torch.tensor([[1000.0, 0.0, -1000.0, 5.0, 5.0]], requires_grad=True)
-    found = log_softmax_among_siblings(logits, torch.tensor([0, 0, 1, 2, 2]))
+    found = log_softmax_among_siblings(logits, torch.tensor([0, 0, 1, 2, 2]), 3)
     torch.testing.assert_close(found, torch.tensor([[0.0, -1000.0, 0.0, -np.log(2), -np.log(2)]], dtype=torch.float32))
     (grad,) = torch.autograd.grad(found[0, 1], logits)
     torch.testing.assert_close(grad, torch.tensor([[-1.0, 1.0, 0.0, 0.0, 0.0]]))
