@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,7 @@ from hfc.store.files import (
     put_text,
     view,
 )
-from hfc.store.shards import read_shard, shard_files, shard_folder
+from hfc.store.shards import check_shard, load_shard, read_shard, shard_files, shard_folder
 
 SCHEMA = 1
 CHUNK_ROWS = 256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
@@ -281,10 +282,17 @@ def assemble(
         with create(partial) as file:
             ok = np.zeros(len(regions), dtype=np.bool_)
             failures: Failures = []
-
-            def stream() -> Iterator[memoryview]:
-                start = 0
-                for shard_path, shard in ahead((path, read_shard(path, key_fields)) for path in shards):
+            sha = hashlib.sha256()
+            start = 0
+            # Two threads hash, one what each shard must be and one what the whole becomes, while this one reads and
+            # writes; HDF5 would not let two threads do that.
+            with ThreadPoolExecutor(1, "check") as checks, ThreadPoolExecutor(1, "hash") as hashes:
+                hashing: list[Future[None]] = []
+                for shard_path in shards:
+                    shard, checksum = load_shard(shard_path, key_fields)
+                    _wait_for(hashing)
+                    hashing.append(checks.submit(check_shard, shard_path, shard, checksum))
+                    hashing.append(hashes.submit(sha.update, shard.features.data.cast("B")))
                     if "features" not in file:
                         shape = (len(regions), *shard.features.shape[1:])
                         _create_features(file, shape, shard.features.dtype)
@@ -295,11 +303,9 @@ def assemble(
                     ok[start:stop] = shard.ok
                     failures.extend(shard.failures)
                     start = stop
-                    yield shard.features.data.cast("B")
-                if start != len(regions):
-                    raise StoreError(f"{path}: its shards hold {start} rows of {len(regions)}")
-
-            sha = digest_chunks(stream())
+                _wait_for(hashing)
+            if start != len(regions):
+                raise StoreError(f"{path}: its shards hold {start} rows of {len(regions)}")
             table = Table(regions, ok, failures)
             for name in COLUMNS:
                 put_text(file, name, getattr(regions, name))
@@ -311,13 +317,19 @@ def assemble(
                 "key_fields": json.dumps(key_fields),
                 "config": json.dumps(config),
                 "provenance": json.dumps(provenance),
-                "features_sha256": sha,
+                "features_sha256": sha.hexdigest(),
                 "table_sha256": table.digest(),
             }
             _put_header(file, header)
             file.attrs.update({"schema": SCHEMA, "complete": True})
         with FeatureStore(partial) as store:
             store.verify()
+
+
+def _wait_for(futures: list[Future[None]]) -> None:
+    """Take the futures out of the list, raising what they raised."""
+    while futures:
+        futures.pop(0).result()
 
 
 def relabel(path: Path, regions: Regions) -> None:

@@ -85,18 +85,28 @@ def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard
         StaleStoreError: it was made under other settings.
         StoreError: it is damaged.
     """
+    shard, checksum = load_shard(path, key_fields)
+    check_shard(path, shard, checksum)
+    return shard
+
+
+def load_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> tuple[Shard, str]:
+    """One shard and its stored checksum, which `check_shard` wants; otherwise as `read_shard`."""
     try:
         with view(path) as file:
             theirs = json.loads(get_attribute(file, "key_fields"))
             if key_fields is not None:
                 refuse_other_key(path, theirs, key_fields)
             shard = Shard(int(file.attrs["start"]), file["features"][:], file["ok"][:], get_failures(file))
-            stored = get_attribute(file, "sha256")
+            return shard, get_attribute(file, "sha256")
     except READ_ERRORS as error:
         raise StoreError(f"{path}: damaged shard: {error}") from error
-    if shard.digest() != stored:
+
+
+def check_shard(path: Path, shard: Shard, checksum: str) -> None:
+    """Raise a StoreError unless a shard matches its checksum."""
+    if shard.digest() != checksum:
         raise StoreError(f"{path}: damaged shard: it does not match its checksum")
-    return shard
 
 
 def refuse_other_key(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
