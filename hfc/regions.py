@@ -18,6 +18,7 @@ from hfc.errors import DatasetError
 from hfc.provenance import digest
 
 Strings = NDArray[np.object_]
+VERBATIM = ("path", "id")  # columns whose cells are names of files and rows, where a blank counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,11 @@ def strings(values: list[str]) -> Strings:
 
 
 def read_csv(file: Path, what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows of a CSV file that describes regions, cells stripped, each row with its line number.
+    """Header and rows of a CSV file that describes regions, each row with its line number.
+
+    Blanks after a comma are skipped, so `a.jpg, Tee, train` means what it seems to, and header and cells are stripped.
+    But of the columns `path` and `id`, which must find a file or a row under its very name, only unquoted blanks in
+    front are taken away: those at the end count, and so does what is quoted.
 
     Args:
         file: the file.
@@ -82,9 +87,14 @@ def read_csv(file: Path, what: str) -> tuple[list[str], list[tuple[int, list[str
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            reader = csv.reader(stream, strict=True, skipinitialspace=True)
             header = [name.strip() for name in next(reader, [])]
-            return header, [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+            kept = {i for i, name in enumerate(header) if name in VERBATIM}
+            return header, [
+                (reader.line_num, [cell if i in kept else cell.strip() for i, cell in enumerate(row)])
+                for row in reader
+                if row
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{file}: cannot read the {what}: {error}") from error
 

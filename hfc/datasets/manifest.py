@@ -19,7 +19,8 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
 
     Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
     and split may be blank: unknown. Four blank corners, or no corner columns: the whole image. Without an `id` column
-    the path is the id, so each image may stand there once.
+    the path is the id, so each image may stand there once. Blanks around a cell do not count, but those at the end of a
+    path or id do, and those in front of it where it is quoted.
 
     Raises:
         DatasetError: the message names file and row.
@@ -41,7 +42,7 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
     else:
         boxes = [WHOLE_IMAGE] * len(rows)
     for number, path in zip(numbers, cells["path"], strict=True):
-        if not path:
+        if not path.strip():
             raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
         if not outside_root and _leaves_root(path):
             raise DatasetError(
@@ -96,7 +97,7 @@ def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> N
     key = "id" if "id" in cells else "path"
     first: dict[str, int] = {}
     for row, value in enumerate(cells[key]):
-        if not value:
+        if not value.strip():
             raise DatasetError(f"{file}: row {numbers[row]}: expected an id, found nothing")
         before = first.setdefault(value, row)
         if before == row:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfc.datasets import read_regions
-from hfc.datasets.manifest import read
+from hfc.datasets.manifest import CORNERS, read
 from hfc.errors import DatasetError
 
 
@@ -52,6 +52,7 @@ BROKEN = {
     "cells": (f"{HEAD}\na,b,train\na,b\n", r"m.csv: row 3: expected 3 cells, found 2"),
     "split": (f"{HEAD}\na,b,Train\n", r"row 2: expected the split train, .* found 'Train'; did you mean train\?"),
     "no path": (f"{HEAD}\n,b,train\n", r"row 2: expected a path, found nothing"),
+    "path of blanks": (f'{HEAD}\n"  ",b,train\n', r"row 2: expected a path, found nothing"),
     "part of a box": (f"{BOXED}\na,b,train,1,,3,4\n", r"row 2: expected four corners .* found '1,,3,4'"),
     "NaN": (f"{BOXED}\na,b,train,1,nan,3,4\n", r"row 2: expected four corners"),
     "too large": (f"{BOXED}\na,b,train,1,1,1e39,2\n", r"row 2: expected four corners"),
@@ -63,6 +64,7 @@ BROKEN = {
     ),
     "id twice": (f"id,{HEAD}\n7,a,b,train\n7,c,b,train\n", r"row 3: id 7 was listed before, in row 2"),
     "no id": (f"id,{HEAD}\n,a,b,train\n", r"row 2: expected an id, found nothing"),
+    "id of blanks": (f'id,{HEAD}\n" ",a,b,train\n', r"row 2: expected an id, found nothing"),
 }
 
 
@@ -71,6 +73,16 @@ def test_broken_manifests_are_refused_with_file_and_row(case: str, tmp_path: Pat
     text, message = BROKEN[case]
     with pytest.raises(DatasetError, match=message):
         read(manifest(tmp_path, text))
+
+
+def test_blanks_count_in_names_of_files_and_rows_alone(tmp_path: Path) -> None:
+    first, second = "7 , a.jpg , Tee , train , 1, 2 ,3, 4", '" 7"," a.jpg", " x, y ",,,,,'
+    regions = read(manifest(tmp_path, f"id, path , label, split,{', '.join(CORNERS)}\n{first}\n{second}\n"))
+    assert regions.id.tolist() == ["7 ", " 7"]
+    assert regions.path.tolist() == ["a.jpg ", " a.jpg"]
+    assert regions.label.tolist() == ["Tee", "x, y"]
+    assert regions.split.tolist() == ["train", ""]
+    np.testing.assert_array_equal(regions.box, np.float32([[1, 2, 3, 4], [math.nan] * 4]))
 
 
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map(str.strip)
@@ -103,7 +115,7 @@ def test_a_manifest_that_is_no_csv_is_refused(content: bytes, message: str, tmp_
         read(tmp_path / "m.csv")
 
 
-CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10).map(str.strip).filter(bool)
+CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10).filter(str.strip)
 
 
 @settings(deadline=None, max_examples=300)
@@ -115,7 +127,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 )
 def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at: int, byte: int, damage: str) -> None:
     stream = io.StringIO()
-    writer = csv.writer(stream)
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
     writer.writerow(["id", *BOXED.split(",")])
     writer.writerows([[name, f"images/{i}.jpg", "L", "train", 1, 2, 30 + i, 40] for i, name in enumerate(names)])
     content = bytearray(stream.getvalue().encode())
@@ -138,7 +150,8 @@ def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at
             assert "m.csv" in message
             return
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = [{k.strip(): v.strip() for k, v in row.items()} for row in csv.DictReader(opened)]
+            reader = csv.DictReader(opened, skipinitialspace=True)
+            rows = [{k.strip(): v if k.strip() in ("id", "path") else v.strip() for k, v in r.items()} for r in reader]
         assert regions.id.tolist() == [row.get("id", row["path"]) for row in rows]  # the id column is optional
         assert regions.path.tolist() == [row["path"] for row in rows]
         assert regions.label.tolist() == [row["label"] for row in rows]
