@@ -5,23 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from hfc.errors import DatasetError
+from hfc.provenance import digest_chunks
 from hfc.regions import Regions, check_splits, read_csv, strings
 
 logger = logging.getLogger(__name__)
 
 
-def join_labels(regions: Regions, file: Path) -> Regions:
-    """The regions with the labels, and the splits where it has them, of a CSV file.
+def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
+    """The regions with the labels, and the splits where it has them, of a CSV file; and the file's SHA-256.
 
     The file has the columns `id,label` and optionally `split`; others are ignored, and without `id` the `path` is the
-    id, so that a manifest serves as well. A row that the file does not name has no label then. Ids that the regions
-    lack are ignored.
+    id, so that a manifest serves as well. A row that the file does not name has no label then, and neither has one
+    whose label is blank there. A blank split leaves the regions' own as it is. Ids that the regions lack are ignored.
 
     Raises:
-        DatasetError: the file cannot be read, names an id twice or an unknown split, or has no id in common with the
-            regions; the message names file and row.
+        DatasetError: the file cannot be read, has a blank id, names an id twice or an unknown split, or has no id in
+            common with the regions; the message names file and row.
     """
-    rows = _read(file)
+    try:
+        content = file.read_bytes()  # once: a pipe cannot be read again for its digest
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot read the labels: {error}") from error
+    rows = _read(file, content)
     known = set(regions.id.tolist())
     common = known & rows.keys()
     if not common:
@@ -35,27 +40,33 @@ def join_labels(regions: Regions, file: Path) -> Regions:
             len(known) - len(common),
             len(rows) - len(common),
         )
-    found = [rows.get(name, ("", None)) for name in regions.id.tolist()]
-    splits = [old if split is None else split for (_, split), old in zip(found, regions.split.tolist(), strict=True)]
-    return replace(regions, label=strings([label for label, _ in found]), split=strings(splits))
+    found = [rows.get(name, ("", "")) for name in regions.id.tolist()]
+    splits = [split or old for (_, split), old in zip(found, regions.split.tolist(), strict=True)]
+    joined = replace(regions, label=strings([label for label, _ in found]), split=strings(splits))
+    return joined, digest_chunks([content])
 
 
-def _read(file: Path) -> dict[str, tuple[str, str | None]]:
-    """Label and split by id; None where the file has no splits."""
-    header, lines = read_csv(file, "labels")
+def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
+    """Label and split by id; "" where the file has no split."""
+    header, lines = read_csv(file, "labels", content)
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(
             f"{file}: row 1: expected the columns id,label and optionally split, found {','.join(header)!r}"
         )
-    rows: dict[str, tuple[str, str | None]] = {}
+    rows: dict[str, tuple[str, str]] = {}
+    first: dict[str, int] = {}
     for number, cells in lines:
         if len(cells) != len(header):
             raise DatasetError(f"{file}: row {number}: expected {len(header)} cells, found {len(cells)}")
         row = dict(zip(header, cells, strict=True))
-        if row[key] in rows:
-            raise DatasetError(f"{file}: row {number}: {key} {row[key]} was listed before; list each once")
-        rows[row[key]] = row["label"], row.get("split")
-    if "split" in header:
-        check_splits(file, [number for number, _ in lines], (split or "" for _, split in rows.values()))
+        name = row[key]
+        if not name.strip():
+            raise DatasetError(f"{file}: row {number}: expected {'an id' if key == 'id' else 'a path'}, found nothing")
+        if name in first:
+            before = f"was listed before, in row {first[name]}"
+            raise DatasetError(f"{file}: row {number}: {key} {name} {before}; list each once")
+        first[name] = number
+        rows[name] = row["label"], row.get("split", "")
+    check_splits(file, first.values(), (split for _, split in rows.values()))
     return rows

@@ -5,6 +5,7 @@ Dimension: N regions.
 
 import csv
 import difflib
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -71,7 +72,7 @@ def strings(values: list[str]) -> Strings:
     return array
 
 
-def read_csv(file: Path, what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def read_csv(file: Path, what: str, content: bytes | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and rows of a CSV file that describes regions, each row with its line number.
 
     Blanks after a comma are skipped, so `a.jpg, Tee, train` means what it seems to, and header and cells are stripped.
@@ -81,13 +82,15 @@ def read_csv(file: Path, what: str) -> tuple[list[str], list[tuple[int, list[str
     Args:
         file: the file.
         what: what it is, for messages.
+        content: its bytes, where they have been read already.
 
     Raises:
         DatasetError: it cannot be read or is no CSV; the message names the file.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True, skipinitialspace=True)
+        with file.open("rb") if content is None else io.BytesIO(content) as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+            reader = csv.reader(text, strict=True, skipinitialspace=True)
             header = [name.strip() for name in next(reader, [])]
             kept = {i for i, name in enumerate(header) if name in VERBATIM}
             return header, [

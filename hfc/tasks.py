@@ -61,8 +61,10 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) 
     target = choose_device(device)
     with FeatureStore(path) as store:
         table = store.table()
+        labels_sha256 = ""
         if labels:
-            table = replace(table, regions=join_labels(table.regions, labels))
+            regions, labels_sha256 = join_labels(table.regions, labels)
+            table = replace(table, regions=regions)
         features = torch.from_numpy(store.features()).to(target)
         weights = store.provenance.get("weights", {})
         meta = {
@@ -78,6 +80,7 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) 
             "weights_digest": weights.get("digest", ""),
             "random_weights": bool(weights.get("random", False)),
             "labels": str(labels or path),
+            "labels_sha256": labels_sha256,  # of the CSV; "" = the cache's own labels, which its checksums cover
             "extracted_by": store.provenance.get("code", {}),
         }
     return Cache(path, features, table, meta)

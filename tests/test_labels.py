@@ -1,6 +1,9 @@
 """Labels joined onto a cache's rows, against a join by hand."""
 
+import hashlib
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from cli.main import main
 from hfc.errors import DatasetError
 from hfc.labels import join_labels
 from hfc.regions import Regions, strings
+from hfc.tasks import load_cache
 from tests.made_up import small_cache, write_tree_csv
 
 NAMES = ["a.jpg", "b c.jpg", "d,e.jpg", "f"]
@@ -25,8 +29,10 @@ def regions() -> Regions:
 
 
 def joined(folder: Path, text: str) -> tuple[list[str], list[str]]:
-    (folder / "l.csv").write_text(text)
-    got = join_labels(regions(), folder / "l.csv")
+    content = text.encode("utf-8", "surrogateescape")
+    (folder / "l.csv").write_bytes(content)
+    got, sha256 = join_labels(regions(), folder / "l.csv")
+    assert sha256 == hashlib.sha256(content).hexdigest()
     assert (got.id.tolist(), got.root) == (NAMES, Path("/r"))
     return got.label.tolist(), got.split.tolist()
 
@@ -38,8 +44,21 @@ def test_labels_are_joined_by_id_and_splits_stay(tmp_path: Path, caplog: pytest.
 
 
 def test_splits_are_taken_where_the_file_has_them(tmp_path: Path) -> None:
-    text = 'path,label,split,x1\na.jpg,Y,test,\n"d,e.jpg",X,train,\nf,,,\nb c.jpg,Z,val,\n'
-    assert joined(tmp_path, text) == (["Y", "Z", "X", ""], ["test", "val", "train", ""])
+    text = 'path,label,split,x1\na.jpg,Y,test,\n"d,e.jpg",X,train,\nf,,val,\nb c.jpg,Z,val,\n'
+    assert joined(tmp_path, text) == (["Y", "Z", "X", ""], ["test", "val", "train", "val"])
+
+
+def test_a_blank_split_leaves_the_caches_own(tmp_path: Path) -> None:
+    text = 'id,label,split\na.jpg,Y,\nb c.jpg,Z,test\n"d,e.jpg",X, \nf,W,\n'
+    assert joined(tmp_path, text) == (["Y", "Z", "X", "W"], ["train", "test", "", "test"])
+
+
+def test_labels_are_read_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "l.csv")
+    threading.Thread(target=(tmp_path / "l.csv").write_text, args=("id,label\nf,Y\n",)).start()
+    got, sha256 = join_labels(regions(), tmp_path / "l.csv")
+    assert got.label.tolist() == ["", "", "", "Y"]
+    assert sha256 == hashlib.sha256(b"id,label\nf,Y\n").hexdigest()
 
 
 def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -51,11 +70,14 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
     ("text", "message"),
     [
         ("id,label\nx,Y\n", r"l.csv: none of its 1 ids is among the 4 of the cache, such as 'a.jpg'"),
-        ("id,label\nf,Y\nf,Z\n", "l.csv: row 3: id f was listed before"),
+        ("id,label\nf,Y\nf,Z\n", "l.csv: row 3: id f was listed before, in row 2; list each once"),
+        ("id,label\n\nf,Y\n,X\n", "l.csv: row 4: expected an id, found nothing"),
+        ('path,label\nf,Y\n"  ",X\n', "l.csv: row 3: expected a path, found nothing"),
         ("id,label,split\nf,Y,trian\n", "l.csv: row 2: expected the split .* found 'trian'; did you mean train"),
         ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split, found 'id,name'"),
         ("id,label\nf\n", "l.csv: row 2: expected 2 cells, found 1"),
         ('id,label\n"f,Y\n', "l.csv: cannot read the labels"),
+        ("id,label\nf,\udce4\n", "l.csv: cannot read the labels: 'utf-8' codec"),
         ("", "l.csv: row 1: expected the columns"),
     ],
 )
@@ -83,5 +105,7 @@ def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) 
     (result,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json"))
     assert result["hierarchy"]["sizes"] == [1, 2]
     assert result["cache"]["labels"] == str(tmp_path / "l.csv")
+    assert result["cache"]["labels_sha256"] == hashlib.sha256((tmp_path / "l.csv").read_bytes()).hexdigest()
+    assert load_cache(tmp_path / "c.h5").meta["labels_sha256"] == ""
     assert result["test"]["top1"] > 0.8
     assert (tmp_path / "c.h5").read_bytes() == before
