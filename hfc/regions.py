@@ -19,6 +19,7 @@ from hfc.errors import DatasetError
 from hfc.provenance import digest
 
 Strings = NDArray[np.object_]
+MOST = float(np.finfo(np.float32).max)
 VERBATIM = ("path", "id")  # columns whose cells are names of files and rows, where a blank counts
 
 
@@ -60,9 +61,16 @@ class Regions:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
-def is_coordinate(value: float) -> bool:
-    """Whether a number can stand in a box: finite, also in float32."""
-    return abs(value) <= float(np.finfo(np.float32).max)
+def coordinate(text: str) -> float:
+    """The number that a corner of a box is written as.
+
+    Raises:
+        ValueError: it is none, is not finite in float32, or is written as in Python alone (1_0).
+    """
+    value = float(text)
+    if "_" in text or not abs(value) <= MOST:
+        raise ValueError(text)
+    return value
 
 
 def strings(values: list[str]) -> Strings:

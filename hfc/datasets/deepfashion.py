@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.regions import Regions, is_coordinate, strings
+from hfc.regions import Regions, coordinate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
@@ -201,17 +201,16 @@ def _row_of(file: Path, width: int, image: str) -> int:
 def _boxes(rows: Rows, where: Callable[[int], str]) -> NDArray[np.float32]:
     """(N, 4) corners; `where` names file and row of the i-th box."""
     try:
-        flat = [float(cell) for row in rows for cell in row]
-        if all(map(is_coordinate, flat)):
-            return np.array(flat, dtype=np.float32).reshape(-1, 4)
+        flat = [coordinate(cell) for row in rows for cell in row]
     except ValueError:
-        pass
-    i = next(i for i, row in enumerate(rows) if not all(map(_is_coordinate_text, row)))
-    raise DatasetError(f"{where(i)}: expected x1 y1 x2 y2 in pixels, found {' '.join(rows[i])!r}")
+        i = next(i for i, row in enumerate(rows) if not all(map(_is_coordinate, row)))
+        raise DatasetError(f"{where(i)}: expected x1 y1 x2 y2 in pixels, found {' '.join(rows[i])!r}") from None
+    return np.array(flat, dtype=np.float32).reshape(-1, 4)
 
 
-def _is_coordinate_text(text: str) -> bool:
+def _is_coordinate(text: str) -> bool:
     try:
-        return is_coordinate(float(text))
+        coordinate(text)
     except ValueError:
         return False
+    return True

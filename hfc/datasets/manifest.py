@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc.errors import DatasetError
-from hfc.regions import Regions, check_splits, is_coordinate, read_csv, strings
+from hfc.regions import Regions, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -82,14 +82,11 @@ def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:
     if not any(cells):
         return WHOLE_IMAGE
     try:
-        box = tuple(float(cell) for cell in cells)
-        if all(map(is_coordinate, box)):
-            return box
+        return tuple(map(coordinate, cells))
     except ValueError:
-        pass
-    raise DatasetError(
-        f"{file}: row {number}: expected four corners x1,y1,x2,y2 in pixels or none, found {','.join(cells)!r}"
-    )
+        raise DatasetError(
+            f"{file}: row {number}: expected four corners x1,y1,x2,y2 in pixels or none, found {','.join(cells)!r}"
+        ) from None
 
 
 def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:

@@ -158,8 +158,10 @@ def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("corner", ["nan", "inf", "1e39"])
-def test_deepfashion_boxes_that_are_not_finite_are_refused_with_file_and_row(corner: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("corner", ["nan", "inf", "1e39", "0_5"])  # Python reads 0_5 as 5
+def test_deepfashion_boxes_that_are_no_finite_numbers_are_refused_with_file_and_row(
+    corner: str, tmp_path: Path
+) -> None:
     edit(BOX, "005 002 055 078", f"{corner} 002 055 078")(write_tree(tmp_path))
     with pytest.raises(DatasetError) as caught:
         read(tmp_path)

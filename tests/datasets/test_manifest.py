@@ -56,6 +56,7 @@ BROKEN = {
     "part of a box": (f"{BOXED}\na,b,train,1,,3,4\n", r"row 2: expected four corners .* found '1,,3,4'"),
     "NaN": (f"{BOXED}\na,b,train,1,nan,3,4\n", r"row 2: expected four corners"),
     "too large": (f"{BOXED}\na,b,train,1,1,1e39,2\n", r"row 2: expected four corners"),
+    "a number of Python's": (f"{BOXED}\na,b,train,1_0,1,30,4\n", r"row 2: expected four corners .* '1_0,1,30,4'"),
     "word": (f"{BOXED}\na,b,train,1,x,3,4\n", r"row 2: expected four corners"),
     "twice": (f"{HEAD}\na,b,train\na,b,train\n", r"row 3: path a was listed before, in row 2; list each region once"),
     "other box": (
