@@ -14,7 +14,7 @@ def read_regions(
 
     Args:
         source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree.
-        outside_root: accept a manifest's image paths that leave its folder.
+        outside_root: accept image paths of a manifest or of annotations that leave its folder.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
     Raises:
@@ -27,5 +27,5 @@ def read_regions(
             f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
         )
     if deepfashion.recognise(source):
-        return deepfashion.read(source)
+        return deepfashion.read(source, outside_root=outside_root)
     return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)

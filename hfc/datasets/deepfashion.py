@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.regions import Regions, coordinate, strings
+from hfc.regions import Regions, check_inside, coordinate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
@@ -29,11 +29,12 @@ def recognise(source: Path) -> bool:
     )
 
 
-def read(source: Path) -> Regions:
+def read(source: Path, *, outside_root: bool = False) -> Regions:
     """The regions of a DeepFashion root.
 
     The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine
-    folder itself, the fine-grained split.
+    folder itself, the fine-grained split. Image names may leave the folder of the images (absolute, or by `..`) only
+    with `outside_root`.
 
     Raises:
         DatasetError: a file is missing or breaks its format; the message names file and row.
@@ -42,16 +43,18 @@ def read(source: Path) -> Regions:
     root = source.resolve().parent if fine else source
     coarse = next((root / name for name in ("Anno", "Anno_coarse") if (root / name).is_dir()), None)
     if fine or (coarse is None and (root / "Anno_fine").is_dir()):
-        return _read_fine(root, root / "Anno_fine")
-    return _read_benchmark(root, coarse or root / "Anno")
+        return _read_fine(root, root / "Anno_fine", outside_root)
+    return _read_benchmark(root, coarse or root / "Anno", outside_root)
 
 
-def _read_benchmark(root: Path, annotations: Path) -> Regions:
+def _read_benchmark(root: Path, annotations: Path, outside_root: bool) -> Regions:
     names = _read_categories(annotations)
     category_file = annotations / "list_category_img.txt"
     categories = _read_table(category_file, 2)
     images = [row[0] for row in categories]
     _refuse_repeats(category_file, images)
+    if not outside_root:
+        check_inside(category_file, range(3, 3 + len(images)), images)
     labels = _labels(category_file, [row[1] for row in categories], names, first_row=3)
     box_file = annotations / "list_bbox.txt"
     box = _boxes(_aligned(box_file, 5, images), lambda i: f"{box_file}: row {_row_of(box_file, 5, images[i])}")
@@ -64,7 +67,7 @@ def _read_benchmark(root: Path, annotations: Path) -> Regions:
     return _regions(root, images, box, labels, splits, "DeepFashion")
 
 
-def _read_fine(root: Path, annotations: Path) -> Regions:
+def _read_fine(root: Path, annotations: Path, outside_root: bool) -> Regions:
     names = _read_categories(annotations)
     images: list[str] = []
     labels: list[str] = []
@@ -77,7 +80,10 @@ def _read_fine(root: Path, annotations: Path) -> Regions:
             if len(table) != len(tables[0]):
                 raise DatasetError(f"{file}: expected {len(tables[0])} rows as in {files[0].name}, found {len(table)}")
             _check_width(file, table, width, first_row=1)
-        images += [row[0] for row in tables[0]]
+        listed = [row[0] for row in tables[0]]
+        if not outside_root:
+            check_inside(files[0], range(1, 1 + len(listed)), listed)
+        images += listed
         labels += _labels(files[1], [row[0] for row in tables[1]], names, first_row=1)
         boxes.append(_boxes(tables[2], lambda i, file=files[2]: f"{file}: row {i + 1}"))  # type: ignore[misc]
         splits += [split] * len(tables[0])

@@ -1,13 +1,12 @@
 """A CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`; several regions an image are allowed."""
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 
 from hfc.errors import DatasetError
-from hfc.regions import Regions, check_splits, coordinate, read_csv, strings
+from hfc.regions import Regions, check_inside, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -44,11 +43,8 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
     for number, path in zip(numbers, cells["path"], strict=True):
         if not path.strip():
             raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
-        if not outside_root and _leaves_root(path):
-            raise DatasetError(
-                f"{file}: row {number}: expected a path inside the manifest's folder, found {path!r}; "
-                "give --outside-root to accept it"
-            )
+    if not outside_root:
+        check_inside(file, numbers, cells["path"])
     check_splits(file, numbers, cells["split"])
     _check_ids(file, numbers, cells)
     return Regions(
@@ -71,11 +67,6 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
             f"found {','.join(names)!r}"
         )
     return {name: i for i, name in enumerate(names)}
-
-
-def _leaves_root(path: str) -> bool:
-    normal = Path(os.path.normpath(path))
-    return normal.is_absolute() or normal.parts[:1] == (os.pardir,)  # no parts: the folder itself
 
 
 def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """DeepFashion's layouts, and what is wrong with them in the wild."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from hfc.regions import Regions
 from tests.deepfashion_tree import ITEMS, Item, categories, write_images, write_large_tree, write_table, write_tree
 
 
-def read(source: Path) -> Regions:
-    return read_regions(source, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+def read(source: Path, *, outside_root: bool = False) -> Regions:
+    return read_regions(source, outside_root=outside_root, split_seed=0, val_fraction=0.1, test_fraction=0.2)
 
 
 def rows(regions: Regions) -> list[tuple[object, ...]]:
@@ -45,17 +45,22 @@ def test_rows_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
     assert rows(read(tmp_path)) == EXPECTED
 
 
-@pytest.mark.parametrize("from_root", [True, False])
-def test_the_fine_grained_split_is_read(from_root: bool, tmp_path: Path) -> None:
-    fine = tmp_path / "Anno_fine"
+def write_fine(root: Path, items: Sequence[Item]) -> Path:
+    fine = root / "Anno_fine"
     names = [f"{n:15}{t}" for n, t in categories()]
     write_table(fine / "list_category_cloth.txt", "category_name  category_type", names)
     for split in ("train", "val", "test"):
-        items = [item for item in ITEMS if item[3] == split]
-        (fine / f"{split}.txt").write_text("".join(f"{item[0]}\n" for item in items))
-        (fine / f"{split}_cate.txt").write_text("".join(f"{item[1]} \n" for item in items))
-        (fine / f"{split}_bbox.txt").write_text("".join(" ".join(map(str, item[2])) + "\n" for item in items))
-    write_images(tmp_path, [item[0] for item in ITEMS])
+        here = [item for item in items if item[3] == split]
+        (fine / f"{split}.txt").write_text("".join(f"{item[0]}\n" for item in here))
+        (fine / f"{split}_cate.txt").write_text("".join(f"{item[1]} \n" for item in here))
+        (fine / f"{split}_bbox.txt").write_text("".join(" ".join(map(str, item[2])) + "\n" for item in here))
+    write_images(root, [item[0] for item in items])
+    return fine
+
+
+@pytest.mark.parametrize("from_root", [True, False])
+def test_the_fine_grained_split_is_read(from_root: bool, tmp_path: Path) -> None:
+    fine = write_fine(tmp_path, ITEMS)
     regions = read(tmp_path if from_root else fine)
     assert rows(regions) == sorted(EXPECTED, key=lambda row: ("train", "val", "test").index(str(row[4])))
     assert regions.origin == "DeepFashion, fine-grained split"
@@ -150,6 +155,22 @@ def test_a_count_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
     edit(IMG, "4\n", "4" * 5000 + "\n")(write_tree(tmp_path))
     with pytest.raises(DatasetError, match=r"list_category_img.txt: row 1: expected the number .* found '4{100}'$"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../other.jpg", "img/../../other.jpg", "/{}/other.jpg"])
+@pytest.mark.parametrize("fine", [False, True])
+def test_a_name_that_leaves_the_folder_is_refused_unless_asked_for(fine: bool, name: str, tmp_path: Path) -> None:
+    name = name.format(tmp_path)
+    items = [*ITEMS[:2], (name, 18, (1, 1, 59, 40), "train")]
+    root = tmp_path / "df"
+    file, row = (write_fine(root, items) / "train.txt", 2) if fine else (write_tree(root, items) / IMG, 5)
+    with pytest.raises(DatasetError) as caught:
+        read(root)
+    expected = "expected a path inside the data set's folder, found"
+    assert str(caught.value) == f"{file}: row {row}: {expected} {name!r}; give --outside-root to accept it"
+    assert name in read(root, outside_root=True).path
+    inside = write_tree(tmp_path / "inside", [("img/b/../a..b.jpg", 18, (1, 1, 59, 40), "train")])
+    assert read(inside).path.tolist() == ["img/b/../a..b.jpg"]
 
 
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at
 def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tmp_path: Path) -> None:
     file = manifest(tmp_path, f"{HEAD}\nok.jpg,b,train\n{path},b,train\n")
     with pytest.raises(
-        DatasetError, match=r"m.csv: row 3: expected a path inside the manifest's folder, found '.*a.jpg'"
+        DatasetError, match=r"m.csv: row 3: expected a path inside the data set's folder, found '.*a.jpg'"
     ):
         read(file)
     regions = read_regions(file, outside_root=True, split_seed=0, val_fraction=0.1, test_fraction=0.2)
