@@ -4,6 +4,7 @@ Dimensions: H levels, C^h nodes on level h, C = C^H leaves.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,17 +87,17 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     """
     shipped = {Path(f.name).stem: f for f in (resources.files("hfc") / "hierarchies").iterdir()}
     if name_or_path in shipped:
-        return parse_hierarchy(name_or_path, name_or_path, shipped[name_or_path].read_text("utf-8").splitlines())
+        return parse_hierarchy(name_or_path, name_or_path, io.StringIO(shipped[name_or_path].read_text("utf-8")))
     path = Path(name_or_path)
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise HierarchyError(
             f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
-    return parse_hierarchy(path.stem, str(path), lines)
+    return parse_hierarchy(path.stem, str(path), io.StringIO(text))  # lines end at newlines, not at U+2028 and its like
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:

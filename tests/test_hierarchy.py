@@ -32,6 +32,13 @@ def test_a_csv_of_three_levels_reads_from_leaf_to_coarsest(tmp_path: Path) -> No
     assert tree.index(["Ring", "Tee"], "labels").tolist() == [2, 0]
 
 
+def test_lines_end_at_newlines_alone(tmp_path: Path) -> None:
+    names = [f"a{odd}b" for odd in "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "tree.csv").write_text(end.join(["leaf,group", *(f"{name},g" for name in names)]), newline="")
+        assert load_hierarchy(str(tmp_path / "tree.csv")).leaves == tuple(names)
+
+
 @given(seed=st.integers(0, 2**32 - 1), depth=st.integers(1, 5))
 def test_distance_equals_climbing_on_random_trees(seed: int, depth: int) -> None:
     rng = np.random.default_rng(seed)

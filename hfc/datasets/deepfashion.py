@@ -75,8 +75,12 @@ def _read_fine(root: Path, annotations: Path, outside_root: bool) -> Regions:
     boxes: list[NDArray[np.float32]] = []
     for split in SPLITS:
         files = [annotations / f"{split}{suffix}.txt" for suffix in ("", "_cate", "_bbox")]
-        tables = [[line.split() for line in _read_lines(file)] for file in files]
-        for file, table, width in zip(files, tables, (1, 1, 4), strict=True):
+        widths = (1, 1, 4)
+        tables = [
+            [line.lstrip(" \t").rsplit(maxsplit=width - 1) for line in _read_lines(file)]  # a name may hold blanks
+            for file, width in zip(files, widths, strict=True)
+        ]
+        for file, table, width in zip(files, tables, widths, strict=True):
             if len(table) != len(tables[0]):
                 raise DatasetError(f"{file}: expected {len(tables[0])} rows as in {files[0].name}, found {len(table)}")
             _check_width(file, table, width, first_row=1)
@@ -136,13 +140,18 @@ def _read_categories(annotations: Path) -> list[str]:
 
 
 def _read_lines(file: Path) -> list[str]:
-    """The lines of a file, without blank ones at the end."""
+    """The lines of a file, without blank ones at the end.
+
+    They end at newlines alone (a carriage return before one is a blank like others): names may hold whatever else
+    `str.splitlines` splits at.
+    """
     try:
-        return file.read_text("utf-8").rstrip().splitlines()
+        text = file.read_bytes().decode("utf-8").rstrip()
     except FileNotFoundError:
         raise DatasetError(f"{file}: annotation file is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: cannot read the annotations: {error}") from error
+    return text.split("\n") if text else []
 
 
 def _read_table(file: Path, width: int) -> Rows:
@@ -151,7 +160,7 @@ def _read_table(file: Path, width: int) -> Rows:
     # Python refuses to parse thousands of digits
     if not lines or not lines[0].strip().isdecimal() or len(lines[0]) > 100:
         raise DatasetError(
-            f"{file}: row 1: expected the number of rows, found {lines[0][:100] if lines else 'nothing'!r}"
+            f"{file}: row 1: expected the number of rows, found {lines[0].strip()[:100] if lines else 'nothing'!r}"
         )
     table = [line.rsplit(maxsplit=width - 1) for line in lines[2:]]
     if len(table) != int(lines[0]):

@@ -173,6 +173,19 @@ def test_a_name_that_leaves_the_folder_is_refused_unless_asked_for(fine: bool, n
     assert read(inside).path.tolist() == ["img/b/../a..b.jpg"]
 
 
+ODD = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # Python ends a line at these too, but a file system does not
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("fine", [False, True])
+def test_lines_end_at_newlines_alone(fine: bool, end: str, tmp_path: Path) -> None:
+    items: list[Item] = [(f"img/a b/{i}{odd}{i}.jpg", 18, (1, 1, 59, 40), "train") for i, odd in enumerate(ODD)]
+    (write_fine if fine else write_tree)(tmp_path, items)
+    for file in tmp_path.rglob("*.txt"):
+        file.write_bytes(file.read_bytes().replace(b"\n", end.encode()))
+    assert read(tmp_path).id.tolist() == [item[0] for item in items]
+
+
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
     with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
@@ -220,7 +233,9 @@ def test_annotations_of_full_size_are_read_in_seconds(tmp_path: Path) -> None:
 
 
 Row = tuple[str, str, tuple[float, ...], str]
-NAME = st.text(st.characters(categories=["Lu", "Ll", "Nd", "Lo"], include_characters="_-,"), min_size=1, max_size=8)
+NAME = st.text(
+    st.characters(categories=["Lu", "Ll", "Nd", "Lo"], include_characters=f"_-,{ODD}"), min_size=1, max_size=8
+)
 EDGE = st.integers(0, 300)
 ROW = st.tuples(st.integers(1, 50), st.tuples(EDGE, EDGE, EDGE, EDGE), st.sampled_from(["train", "val", "test"]))
 TABLES = ("Anno/list_category_img.txt", "Anno/list_bbox.txt", "Eval/list_eval_partition.txt")
@@ -230,9 +245,10 @@ def naive(root: Path) -> list[Row]:
     """The same table, read line by line and joined by name: no checks."""
     columns: list[dict[str, list[str]]] = []
     for table in TABLES:
-        lines = (root / table).read_text("utf-8").rstrip().splitlines()[2:]
+        lines = [line.decode() for line in (root / table).read_bytes().split(b"\n")]
         width = 4 if "bbox" in table else 1
-        columns.append({line.rsplit(maxsplit=width)[0]: line.rsplit(maxsplit=width)[1:] for line in lines})
+        rows = [line.rsplit(maxsplit=width) for line in lines[2:] if line.strip()]
+        columns.append({row[0]: row[1:] for row in rows})
     names = [name for name, _ in categories()]
     return [
         (image, names[int(label) - 1], tuple(float(edge) for edge in columns[1][image]), columns[2][image][0])
