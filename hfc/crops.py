@@ -4,6 +4,7 @@ Dimensions: B crops a batch, S side of a crop in pixels.
 """
 
 import io
+import logging
 import math
 import stat
 import time
@@ -26,7 +27,10 @@ PIXELS = 1  # version of what becomes of the pixels: part of the feature key, co
 # At 8 the features of EfficientNet-Lite0 keep a cosine similarity of 0.9999 to those of the full decode; at 2, 0.998.
 REDUCING_GAP = 8.0
 MAX_PIXELS = 89_478_485  # from where Pillow warns; one clear outcome instead of a warning
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# An image is read or a failure with its reason; what Pillow says beside that, such as of corrupt EXIF data, names no
+# file. The filter is set once, as filters belong to the process and decoding threads would undo each other's.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 

@@ -201,23 +201,43 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("side", [10_000, 30_000])
-def test_a_decompression_bomb_gives_one_reason_and_no_warning(side: int, tmp_path: Path) -> None:
-    # In a process of its own: pytest turns warnings into errors, so that here Pillow's would refuse the image for us.
-    (tmp_path / "bomb.png").write_bytes(claiming(side, side))
+def alone(folder: Path, content: bytes) -> tuple[str, str]:
+    """What a process of its own prints and what it warns of: pytest turns warnings into errors, which fail an image."""
+    (folder / "image").write_bytes(content)
     code = (
-        "import pathlib, sys, numpy, hfc.crops as c\n"
+        "import logging, pathlib, sys, numpy, hfc.crops as c\n"
+        "logging.basicConfig()\n"
         "settings = c.CropSettings(32, 'squash', 0.0, (0, 0, 0))\n"
         "try:\n"
-        "    c.crop_image(pathlib.Path(sys.argv[1]).read_bytes(), numpy.full(4, numpy.nan, 'f4'), settings)\n"
+        "    crop = c.crop_image(pathlib.Path(sys.argv[1]).read_bytes(), numpy.full(4, numpy.nan, 'f4'), settings)\n"
+        "    print(crop.shape)\n"
         "except c.ImageError as error:\n"
         "    print(error)"
     )
-    words = [sys.executable, "-W", "default", "-c", code, str(tmp_path / "bomb.png")]
+    words = [sys.executable, "-W", "default", "-c", code, str(folder / "image")]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
-    assert "more than 89478485" in done.stdout
-    assert "perhaps a decompression bomb" in done.stdout
-    assert done.stderr == ""
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_a_decompression_bomb_gives_one_reason_and_no_warning(side: int, tmp_path: Path) -> None:
+    out, err = alone(tmp_path, claiming(side, side))
+    assert "more than 89478485" in out
+    assert "perhaps a decompression bomb" in out
+    assert err == ""
+
+
+def test_corrupt_exif_data_is_passed_over_without_a_warning(tmp_path: Path) -> None:
+    exif = b"Exif\0\0" + b"II*\0" + struct.pack("<LH", 8, 5)  # five entries are announced, none follows
+    assert alone(tmp_path, encode(picture(), "JPEG", exif=exif)) == ("(32, 32, 3)\n", "")
+
+
+def test_what_pillow_logs_of_a_damaged_image_is_not_shown(tmp_path: Path) -> None:
+    samples = struct.pack("<HHLHH", 277, 3, 1, 1000, 0)  # samples per pixel: far too many
+    tags = struct.pack("<HHLHH", 256, 3, 1, 1, 0) + struct.pack("<HHLHH", 257, 3, 1, 1, 0) + samples
+    out, err = alone(tmp_path, b"II*\0" + struct.pack("<LH", 8, 3) + tags + bytes(4))
+    assert "not an image in a known format" in out
+    assert err == ""
 
 
 def outcome(folder: Path, name: str) -> str:
