@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hfc.errors import ImageError
+from hfc.errors import HfcError, ImageError
 from hfc.regions import Regions
 
 Bytes = NDArray[np.uint8]
@@ -88,6 +88,9 @@ def stream_crops(
 
     Yields:
         The batches of the shards, in order.
+
+    Raises:
+        HfcError: too little memory to read or decode an image; the message names it.
     """
     pieces = (
         (shard, rows[start : start + batch_size], start + batch_size >= len(rows))
@@ -119,13 +122,17 @@ class _Decoded:
 def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     started = time.perf_counter()
     opened = started
+    path = regions.root / str(regions.path[row])
     try:
-        path = regions.root / str(regions.path[row])
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
             raise ImageError("not a file")
         content = path.read_bytes()
         opened = time.perf_counter()
         crop, reason = crop_image(content, regions.box[row], settings), ""
+    except MemoryError as error:  # the machine's, not the image's: the same image may be read in another run
+        raise HfcError(
+            f"{path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
+        ) from error
     except OSError as error:
         crop, reason = None, f"cannot read the file: {error.strerror or error}"
     except ImageError as error:
@@ -166,6 +173,7 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
 
     Raises:
         ImageError: not an image, a damaged one, or a box without area inside it.
+        MemoryError: there is too little memory, of which nothing is said about the image.
     """
     scale = 1
     try:
@@ -177,7 +185,7 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
                     opened.draft(None, (opened.width // scale, opened.height // scale))
             opened.load()
             image = _to_rgb(ImageOps.exif_transpose(opened))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files, and one file must not end the work
         raise ImageError(_reason(content, error)) from error

@@ -17,10 +17,10 @@ import pytest
 import timm.data
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from hfc.crops import CropSettings, crop_image, stream_crops
-from hfc.errors import ImageError
+from hfc.errors import HfcError, ImageError
 from hfc.regions import Regions, strings
 
 NO_BOX = np.full(4, np.nan, dtype=np.float32)
@@ -272,6 +272,27 @@ def test_a_file_that_may_not_be_read_is_a_failure(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert outcome(tmp_path, "a.jpg") == "cannot read the file: Permission denied"
+
+
+def test_running_out_of_memory_is_an_error_not_a_damaged_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+
+    def run_out(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    def says() -> str:
+        with pytest.raises(HfcError) as caught:
+            outcome(tmp_path, "a.jpg")
+        assert type(caught.value) is HfcError
+        return str(caught.value)
+
+    expected = (
+        f"{tmp_path / 'a.jpg'}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
+    )
+    for thing, name in ((Path, "read_bytes"), (JpegImagePlugin.JpegImageFile, "load"), (Image.Image, "resize")):
+        with monkeypatch.context() as patch:
+            patch.setattr(thing, name, run_out)
+            assert says() == expected
 
 
 def test_boxes_may_be_fractions_and_reach_beyond_the_image() -> None:
