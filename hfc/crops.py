@@ -31,6 +31,7 @@ MAX_PIXELS = 89_478_485  # from where Pillow warns; one clear outcome instead of
 # file. The filter is set once, as filters belong to the process and decoding threads would undo each other's.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+LEAST_SIDE = 1e-3  # of a box, in pixels: the scale of one that vanishes would be beyond every number
 ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 
@@ -248,12 +249,12 @@ def _clip(box: NDArray[np.float32], size: tuple[int, int], margin: float) -> tup
     x1, y1, x2, y2 = (float(corner) for corner in box)
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} is not four finite numbers")
-    if x2 <= x1 or y2 <= y1:
+    if min(x2 - x1, y2 - y1) < LEAST_SIDE:
         raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} has no area; expected x1 < x2 and y1 < y2")
     dx, dy = margin * (x2 - x1), margin * (y2 - y1)
     left, top = max(x1 - dx, 0.0), max(y1 - dy, 0.0)
     right, bottom = min(x2 + dx, float(width)), min(y2 + dy, float(height))
-    if right <= left or bottom <= top:
+    if min(right - left, bottom - top) < LEAST_SIDE:
         raise ImageError(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies outside the image of {width} x {height} pixels")
     return left, top, right, bottom
 

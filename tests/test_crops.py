@@ -376,6 +376,15 @@ def test_damaged_bytes_give_a_crop_or_an_image_error(kind: str, keep: float, at:
 edge = st.floats(-50, 100, width=32)
 
 
+@pytest.mark.parametrize("resize", ["squash", "pad", "center-crop"])
+def test_a_box_that_vanishes_is_an_image_error_however_it_is_resized(resize: str) -> None:
+    thin = [(box(-1, -1, 0, 0), 1e-300, "lies outside"), (box(0, 0, 1e-38, 1e-38), 0.0, "has no area")]
+    for corners, margin, message in thin:
+        with pytest.raises(ImageError, match=message):
+            crop_image(CONTENT["BMP"], corners, settings(resize, margin=margin))
+    assert crop_image(CONTENT["BMP"], box(0, 0, 0.002, 40), settings(resize)).shape == (32, 32, 3)
+
+
 @hypothesis.settings(deadline=None, max_examples=300)
 @hypothesis.given(
     corners=st.tuples(edge, edge, edge, edge),
@@ -389,6 +398,6 @@ def test_any_finite_box_gives_a_crop_or_an_image_error(
         crop = crop_image(CONTENT["BMP"], np.float32(corners), settings(resize, size=4, margin=margin))
     except ImageError:
         x1, y1, x2, y2 = corners
-        assert x2 <= x1 or y2 <= y1 or x1 >= 60 - margin or x2 <= margin or y1 >= 40 - margin or y2 <= margin
+        assert min(x2 - x1, y2 - y1) < 0.001 or x1 > 59.99 or x2 < 0.01 or y1 > 39.99 or y2 < 0.01
         return
     assert (crop.shape, crop.dtype) == ((4, 4, 3), np.uint8)
