@@ -17,7 +17,7 @@ import pytest
 import timm.data
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, features
 
 from hfc.crops import CropSettings, crop_image, stream_crops
 from hfc.errors import HfcError, ImageError
@@ -134,6 +134,14 @@ def test_every_mode_becomes_rgb() -> None:
         np.testing.assert_array_equal(crop_image(content, NO_BOX, settings()), want)
     cmyk = crop_image(encode(picture().convert("CMYK"), "JPEG", quality=95), NO_BOX, settings())
     assert np.abs(cmyk.astype(int) - expected(picture(), (0, 0, 90, 60))).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "MPO", "AVIF"])
+def test_every_format_that_holds_pixels_is_read(kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    got = crop_image(encode(Image.new("RGB", (20, 20), (200, 100, 50)), kind), NO_BOX, settings())
+    assert np.abs(got.astype(int) - (200, 100, 50)).max() <= 4
 
 
 def frames(kind: str) -> bytes:
@@ -305,9 +313,12 @@ def test_boxes_may_be_fractions_and_reach_beyond_the_image() -> None:
 
 
 JPEG = encode(picture(), "JPEG")
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 BROKEN = {
     "empty": (b"", NO_BOX, "the file is empty"),
     "text": (b"no picture", NO_BOX, "not an image in a known format"),
+    "EPS": (EPS, NO_BOX, "^not an image in a known format: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000"),
+    "icon": (encode(picture(), "ICO"), NO_BOX, "^not an image in a known format: "),
     "truncated": (JPEG[: len(JPEG) // 2], NO_BOX, "damaged image: .*truncated"),
     "reversed": (JPEG, box(50, 0, 10, 9), "box 50 0 10 9 has no area; expected x1 < x2 and y1 < y2"),
     "no area": (JPEG, box(5, 5, 5, 9), "box 5 5 5 9 has no area"),
