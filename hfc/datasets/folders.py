@@ -15,6 +15,8 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif"
 def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
     """The regions of a folder tree, one whole image each; the id is the path.
 
+    Links to folders are followed, except those that lead back to a folder which holds them.
+
     Args:
         root: holds one folder a label, or the folders train, val and test with one folder a label each.
         seed, val_fraction, test_fraction: how labels without a split are split.
@@ -22,12 +24,12 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     Raises:
         DatasetError: no images, images outside the label folders, or only some of the folders are splits.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [folder for folder in _folders(root) if not folder.name.startswith(".")]
     splits = [folder.name for folder in folders if folder.name in SPLITS]
     if splits and len(splits) < len(folders):
         other = next(folder.name for folder in folders if folder.name not in SPLITS)
         raise DatasetError(f"{root}: expected only the folders train, val and test beside {splits[0]}, found {other}")
-    if not splits and any(_images(sub) for folder in folders for sub in folder.iterdir() if sub.is_dir()):
+    if not splits and any(_images(sub) for folder in folders for sub in _folders(folder)):
         raise DatasetError(
             f"{root}: expected label/*.jpg or split/label/*.jpg with the splits train, val and test, "
             f"found the folders {', '.join(folder.name for folder in folders[:5])}"
@@ -36,7 +38,7 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     labels: list[str] = []
     split: list[str] = []
     for folder in folders:
-        for label_folder in sorted(p for p in folder.iterdir() if p.is_dir()) if splits else [folder]:
+        for label_folder in _folders(folder) if splits else [folder]:
             images = [path.relative_to(root).as_posix() for path in _images(label_folder)]
             paths += images
             labels += [label_folder.name] * len(images)
@@ -67,6 +69,14 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, but for links to one that holds it: they lead to nothing new."""
+    here = folder.resolve()
+    return sorted(
+        p for p in folder.iterdir() if p.is_dir() and not (p.is_symlink() and here.is_relative_to(p.resolve()))
+    )
 
 
 def _images(folder: Path) -> list[Path]:

@@ -21,6 +21,10 @@ def read(root: Path, seed: int = 0) -> Regions:
     return read_regions(root, outside_root=False, split_seed=seed, val_fraction=0.1, test_fraction=0.2)
 
 
+def table(regions: Regions) -> list[tuple[str, str, str]]:
+    return list(zip(regions.path.tolist(), regions.label.tolist(), regions.split.tolist(), strict=True))
+
+
 def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     names = ("train/Tee/b.JPG", "train/Tee/a.png", "val/Coat/c.jpeg", "test/Tee/d.jpg", "test/Tee/notes.txt")
     regions = read(touch(tmp_path, *names))
@@ -83,6 +87,24 @@ def test_a_folder_named_like_an_image_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "Tee" / "dir.jpg").mkdir(parents=True)
     (tmp_path / "Tee" / "a.jpg").touch()
     assert read(tmp_path).path.tolist() == ["Tee/a.jpg"]
+
+
+@pytest.mark.parametrize("names", [("Tee/a.jpg", "Coat/b.jpg"), ("train/Tee/a.jpg", "test/Tee/b.jpg")])
+def test_links_that_lead_back_are_passed_over_and_others_followed(names: tuple[str, ...], tmp_path: Path) -> None:
+    root = touch(tmp_path / "tree", *names)
+    expected = table(read(root))
+    for folder in {root, *(parent for name in names for parent in (root / name).parents if root in parent.parents)}:
+        (folder / "itself").symlink_to(folder / "itself")
+        (folder / "here").symlink_to(folder)
+        (folder / "up").symlink_to("..")
+        (folder / "root").symlink_to(root)
+    assert table(read(root)) == expected
+    beside = touch(tmp_path / "beside", "c.jpg")
+    (root / names[0]).parent.with_name("Cape").symlink_to(beside)
+    assert {name for name, _, _ in table(read(root))} == {
+        *names,
+        str(Path(names[0]).parent.with_name("Cape") / "c.jpg"),
+    }
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
