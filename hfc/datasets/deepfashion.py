@@ -121,10 +121,17 @@ def _regions(
 def _image_root(root: Path, images: Sequence[str]) -> Path:
     """The folder that image names start from: downloads differ, so look for the first few images."""
     for candidate in IMAGE_ROOTS:
-        if any((root / candidate / image).is_file() for image in images[:10]):
+        if any(_is_file(root / candidate / image) for image in images[:10]):
             return root / candidate
     tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
     raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, or a folder that may not be entered
+        return False
 
 
 def _read_categories(annotations: Path) -> list[str]:

@@ -186,6 +186,12 @@ def test_lines_end_at_newlines_alone(fine: bool, end: str, tmp_path: Path) -> No
     assert read(tmp_path).id.tolist() == [item[0] for item in items]
 
 
+def test_a_name_too_long_for_the_file_system_is_a_missing_image(tmp_path: Path) -> None:
+    for file in (root := write_tree(tmp_path)).rglob("*.txt"):
+        file.write_text(file.read_text().replace(ITEMS[0][0], f"img/{'x' * 300}.jpg"))
+    assert read(root).path.tolist() == [f"img/{'x' * 300}.jpg", *(item[0] for item in ITEMS[1:])]
+
+
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
     with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
