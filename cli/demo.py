@@ -10,7 +10,6 @@ from hfc.config import (
     DEMO_EXTRACT,
     DEMO_HIERARCHIES,
     DEMO_METHODS,
-    DEMO_TRAIN,
     ExtractConfig,
     SampleConfig,
     TrainConfig,
@@ -39,7 +38,7 @@ def demo(out: Path) -> None:
     extract.run(out / "sample", out / "sample.h5", resolve(ExtractConfig, DEMO_EXTRACT), overwrite=True)
     click.echo("3/4 training")
     configs = [
-        resolve(TrainConfig, DEMO_TRAIN, {"method": method, "hierarchy": hierarchy})
+        resolve(TrainConfig, {"method": method, "hierarchy": hierarchy})
         for hierarchy in DEMO_HIERARCHIES
         for method in DEMO_METHODS
     ]

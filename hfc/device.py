@@ -28,3 +28,11 @@ def choose_device(device: str) -> "torch.device":
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
     return chosen
+
+
+def has_bf16_cpu() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
+    import torch
+
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(probe() for probe in probes if probe)

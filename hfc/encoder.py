@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hfc.config import AUTO
-from hfc.device import choose_device
+from hfc.device import choose_device, has_bf16_cpu
 from hfc.errors import EncoderError
 from hfc.provenance import canonical_json, digest_chunks
 from hfc.weights import load_weights
@@ -252,12 +252,6 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "fp16"
     return "bf16" if has_bf16_cpu() else "fp32"
-
-
-def has_bf16_cpu() -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(probe() for probe in probes if probe)
 
 
 def _create(backbone: str, pool: str) -> nn.Module:

@@ -4,36 +4,38 @@ Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LevelLoss = Callable[[Tensor, Tensor], Tensor]
+LevelLoss = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """ε of Cho et al. 2019, section 3.2.2: binary cross-entropy against the one-hot class, mean over batch and classes.
+def binary_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """(B,) ε of Cho et al. 2019, section 3.2.2: binary cross-entropy against the one-hot class, mean over classes.
 
     Args:
         logits: (B, C) before the sigmoid.
         target: (B,) index of the true class.
+        smoothing: label smoothing ε: the label becomes (1 − ε) of itself plus ε/C everywhere (Szegedy et al. 2016).
     """
-    # -log σ(z) = softplus(z) - z for the true class, softplus(z) for the others: no one-hot matrix is built.
-    hit = logits.gather(1, target.unsqueeze(1)).sum()
-    return (F.softplus(logits).sum() - hit) / logits.numel()
+    # -t log σ(z) - (1 - t) log(1 - σ(z)) = softplus(z) - t z: no one-hot matrix is built.
+    hit = (1 - smoothing) * logits.gather(1, target.unsqueeze(1)).squeeze(1) + smoothing * logits.mean(dim=1)
+    return (F.softplus(logits).sum(dim=1) - hit) / logits.shape[1]
 
 
-def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Softmax cross-entropy, mean over the batch: the option for labels that are one of C.
+def softmax_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """(B,) softmax cross-entropy: the option for labels that are one of C.
 
     Args:
         logits: (B, C) before the softmax.
         target: (B,) index of the true class.
+        smoothing: label smoothing, as for `binary_cross_entropy`.
     """
-    return F.cross_entropy(logits, target)
+    return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
 
 
 LEVEL_LOSSES: Mapping[str, LevelLoss] = {"bce": binary_cross_entropy, "softmax": softmax_cross_entropy}
@@ -45,32 +47,34 @@ def probabilities(logits: Tensor, loss: str) -> Tensor:
 
 
 def hierarchical_violation(children: Tensor, parents: Tensor) -> Tensor:
-    """Wehrmann et al. 2018: Σ max(0, P_child − P_parent)², summed over the tree's edges, mean over the batch.
+    """(B,) Wehrmann et al. 2018: Σ max(0, P_child − P_parent)², summed over the tree's edges.
 
     Args:
         children: (B, E) probability of the lower node of each of E edges.
         parents: (B, E) probability of the upper node.
     """
-    return (children - parents).clamp(min=0).square().sum(dim=1).mean()
+    return (children - parents).clamp(min=0).square().sum(dim=1)
 
 
-def node_log_probabilities(log_leaves: Tensor, ancestors: Tensor) -> list[Tensor]:
-    """H tensors (B, C^h), coarse to fine: the logarithm of the sum of the probabilities of each node's leaves.
+def logsumexp_by(logits: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(B, groups) the logarithm of the sum of exponentials in each group of columns.
 
     Args:
-        log_leaves: (B, C) log-probabilities of the leaves.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        logits: (B, C).
+        group: (C,) which group each column belongs to; none is empty.
+        groups: how many there are; read off the index, a GPU would be waited for in every step.
     """
-    nodes = []
-    for column in ancestors.unbind(dim=1)[:-1]:
-        members = F.one_hot(column).T.bool()  # (C^h, C)
-        inside = log_leaves.unsqueeze(1).masked_fill(~members, -torch.inf)
-        nodes.append(inside.logsumexp(dim=2))
-    return [*nodes, log_leaves]
+    index = group.expand_as(logits)
+    # The greatest of each group is taken off first, so that nothing overflows.
+    top = logits.new_full((len(logits), groups), -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
+    shifted = (logits - top.gather(1, index)).exp()
+    return top + logits.new_zeros(len(logits), groups).scatter_add(1, index, shifted).log()
 
 
-def hierarchical_cross_entropy(logits: Tensor, target: Tensor, ancestors: Tensor, alpha: float) -> Tensor:
-    """−Σ_h exp(−α·height(h)) log P(y^h | y^{h−1}) of a softmax over leaves, mean over the batch.
+def hierarchical_cross_entropy(
+    logits: Tensor, target: Tensor, ancestors: Tensor, sizes: Sequence[int], alpha: float
+) -> Tensor:
+    """(B,) −Σ_h exp(−α·height(h)) log P(y^h | y^{h−1}) of a softmax over leaves.
 
     Bertinetto et al. 2020, equation 3; leaves have height 0. With α = 0 it is the softmax cross-entropy.
 
@@ -78,28 +82,46 @@ def hierarchical_cross_entropy(logits: Tensor, target: Tensor, ancestors: Tensor
         logits: (B, C) of the leaves.
         target: (B, H) index of the true node on each level.
         ancestors: (C, H) index of each leaf's ancestor on each level.
+        sizes: C^h of each level.
         alpha: α, how much less the choices near the root count.
     """
-    nodes = node_log_probabilities(logits.log_softmax(dim=1), ancestors)
+    leaves = logits.log_softmax(dim=1)
+    above = zip(ancestors.unbind(dim=1)[:-1], sizes[:-1], strict=True)
+    nodes = [*(logsumexp_by(leaves, column, size) for column, size in above), leaves]
     true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
     steps = [true[0], *(below - above for above, below in pairwise(true))]
     weights = [math.exp(-alpha * height) for height in reversed(range(len(steps)))]
-    total = torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
-    return -total.mean()
+    return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
-def soft_label_cross_entropy(logits: Tensor, target: Tensor, ancestors: Tensor, beta: float) -> Tensor:
-    """Cross-entropy against labels spread over the tree, mean over the batch.
+def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
+    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/H), d the LCA height.
 
-    y(c) ∝ exp(−β d(c, y)/H), d the LCA height (Bertinetto et al. 2020, equation 5). For large β it is the softmax
-    cross-entropy.
+    Bertinetto et al. 2020, equation 5. For large β a label is one-hot.
 
     Args:
-        logits: (B, C) of the leaves.
-        target: (B, H) index of the true node on each level; the last column is the leaf.
         ancestors: (C, H) index of each leaf's ancestor on each level.
         beta: β, how sharply the labels fall off.
     """
-    distance = (ancestors[target[:, -1]].unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
-    labels = torch.softmax(-beta * distance.to(logits.dtype) / ancestors.shape[1], dim=1)
-    return -(labels * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    distance = (ancestors.unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
+    return torch.softmax(-beta * distance.float() / ancestors.shape[1], dim=1)
+
+
+def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions."""
+    return -(labels * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def class_weights(counts: Tensor, beta: float) -> Tensor:
+    """(C,) weight of each class's loss, ∝ (1 − β)/(1 − β^n), by the effective number of its n training rows.
+
+    Cui et al. 2019, "Class-balanced loss", equation 10; scaled so that the classes that occur have mean 1. A class
+    that never occurs has weight 0: no loss asks for it.
+
+    Args:
+        counts: (C,) training rows of each class.
+        beta: β in [0, 1); 0: all alike, towards 1: inverse to the count.
+    """
+    occurs = counts > 0
+    weights = torch.where(occurs, (1 - beta) / (1 - beta ** counts.clamp(min=1).double()), 0.0)
+    return (weights * occurs.sum() / weights.sum()).float()

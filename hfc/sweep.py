@@ -16,6 +16,7 @@ import tomli_w
 from hfc import tasks, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
+from hfc.fit import fit
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -127,7 +128,7 @@ def sweep(
     """
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
     opened = _open(cache, labels, configs[0].device)
-    keys = [train.run_key(opened, train.check(opened, config), config) for config in configs]
+    keys = [train.run_key(opened, *train.check(opened, config)) for config in configs]
     try:
         out.mkdir(parents=True, exist_ok=True)
         lines = _read_trials(out / TRIALS)
@@ -186,7 +187,7 @@ def _open(cache: Path, labels: Path | None, device: str) -> tasks.Cache:
 def _score(cache: Path, labels: Path | None, config: TrainConfig, key: str) -> dict[str, Any]:
     """Train once, and say how it did on validation."""
     opened = _open(cache, labels, config.device)
-    fitted = train.fit(opened, train.check(opened, config), config)
+    fitted = fit(opened, *train.check(opened, config))
     return {
         "key": key,
         "score": fitted.best["val"][config.select],

@@ -1,4 +1,4 @@
-"""A cache in memory, and the same seen through a hierarchy: what a head is trained on.
+"""An open cache, and the same seen through a hierarchy: what a head is trained on.
 
 Dimensions: N rows, V views, D features, H levels.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 from hfc.config import SPLITS
 from hfc.device import choose_device
 from hfc.errors import HierarchyError, RunError
+from hfc.features import Features, Resident, Streamed
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.labels import join_labels
 from hfc.store import FeatureStore, Table
@@ -22,11 +23,10 @@ from hfc.store import FeatureStore, Table
 
 @dataclass(frozen=True)
 class Cache:
-    """A feature cache in memory: its features once, shared by every run."""
+    """A feature cache: its features once in memory, or streamed, shared by every run."""
 
     path: Path
-    features: Tensor
-    """(N, V, D), as stored."""
+    features: Features
     table: Table
     meta: dict[str, Any]
     """What a run records of where its features came from."""
@@ -45,13 +45,14 @@ class Task:
     """How many rows are left out, by reason."""
 
 
-def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) -> Cache:
-    """Read and check a feature cache; its features go to the device once and stay there.
+def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, stream: bool = False) -> Cache:
+    """Read and check a feature cache; its features go to the device once and stay there, unless they are streamed.
 
     Args:
         path: the cache.
         device: auto, cpu, cuda or cuda:N.
         labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
+        stream: leave the features on the disk after checking them.
 
     Raises:
         DatasetError: the labels cannot be read or joined.
@@ -65,7 +66,12 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) 
         if labels:
             regions, labels_sha256 = join_labels(table.regions, labels)
             table = replace(table, regions=regions)
-        features = torch.from_numpy(store.features()).to(target)
+        features: Features
+        if stream:
+            store.verify()
+            features = Streamed(path, store.shape[1], store.shape[2], target)
+        else:
+            features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})
         meta = {
             "path": str(path),

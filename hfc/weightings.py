@@ -145,15 +145,20 @@ class DynamicAverage(_Tempered):
     A task whose loss falls slowly gets more weight. The first two epochs have r = 1.
     """
 
-    _before: Tensor | None = None
+    before: Tensor
+
+    def __init__(self, tasks: Sequence[str], *, temperature: float) -> None:
+        """Build it; `temperature` is T."""
+        super().__init__(tasks, temperature=temperature)
+        self.register_buffer("before", torch.zeros(len(self.tasks)))
 
     def end_epoch(self, means: Mapping[str, float]) -> None:
         """Take the rates for the next epoch."""
         last = torch.tensor([means[task] for task in self.tasks], device=self.now.device)
-        if self._before is not None:
-            rates = last / self._before.clamp_min(torch.finfo(last.dtype).eps)
+        if self.before.any():
+            rates = last / self.before.clamp_min(torch.finfo(last.dtype).eps)
             self.now = len(self.tasks) * torch.softmax(rates / self.temperature, dim=0)
-        self._before = last
+        self.before = last
 
 
 class RandomWeights(_Given):

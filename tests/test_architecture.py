@@ -16,8 +16,9 @@ ROWS = (
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
     ("losses", "weightings", "metrics", "jobs"),
-    ("heads", "runs", "extract", "tasks"),
-    ("decoding",),
+    ("heads", "runs", "extract", "features"),
+    ("decoding", "tasks"),
+    ("fit",),
     ("train", "report"),
     ("sweep",),
 )

@@ -12,6 +12,7 @@ from cli.main import main
 from hfc import metrics, tasks, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError
+from hfc.fit import fit
 from hfc.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
 
@@ -44,7 +45,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
             for seed in (0, 1):
                 point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
                 config = resolve(TrainConfig, plan.fixed, point)
-                fitted = train.fit(cache, train.check(cache, config), config)
+                fitted = fit(cache, *train.check(cache, config))
                 values.append(fitted.best["val"]["top1"])
             scores[rate, dropout] = float(np.mean(values))
     assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)

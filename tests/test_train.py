@@ -16,9 +16,11 @@ import torch
 from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
+from hfc.features import Resident, statistics
+from hfc.fit import Checkpoint, _Training, build_head, fit, fitting_batch_size, learning_rate
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
-from hfc.train import build_head, changed_settings, learning_rate, statistics, train
+from hfc.train import changed_settings, check, train
 from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_cache, write_tree_csv
 
@@ -68,7 +70,9 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
         "unused": {"without features": 2, "without label": 0, "without split": 0},
     }
     assert [line["epoch"] for line in run.epochs] == [1, 2, 3, 4, 5, 6]
-    assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == quick(place, method=method)
+    settled = check(cache, quick(place, method=method))[1]
+    assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == settled
+    assert settled.precision in ("fp32", "bf16")
 
 
 def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
@@ -97,7 +101,7 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     head = build_head(quick(place), task.hierarchy, 16)
     head.load_state_dict(load_file(run.folder / "head.safetensors"))
     with torch.inference_mode():
-        final = head.eval().predict(head(cache.features[task.rows["test"], 0].float()), 0.7).final
+        final = head.eval().predict(head(cache.features.tensor[task.rows["test"], 0].float()), 0.7).final
     np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
 
 
@@ -198,7 +202,7 @@ def test_the_learning_rate_follows_half_a_cosine() -> None:
 def test_statistics_are_those_of_the_training_rows() -> None:
     features = torch.randn(9000, 1, 3).half() * 50 + 7
     rows = torch.arange(0, 9000, 2)
-    mean, std = statistics(features, rows)
+    mean, std = statistics(Resident(features), rows)
     chosen = features[rows, 0].double().numpy()
     np.testing.assert_allclose(mean.numpy(), chosen.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(std.numpy(), chosen.std(axis=0), rtol=1e-6)
@@ -272,7 +276,7 @@ def test_features_are_not_copied_for_training(place: Path, tmp_path: Path) -> No
     train(cache, quick(place, method="flat", epochs=1, batch_size=256), tmp_path / "runs")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    size = cache.features.numel() * 2
+    size = cache.features.tensor.numel() * 2
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert peak < size / 2
     assert grown < 3 * size  # evaluation blocks are float32; all training rows as float32 would be 2 * size more
@@ -287,7 +291,7 @@ def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Pat
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=Path(__file__).parent.parent)
     cache = load_cache(path)
-    size = cache.features.numel() * 2
+    size = cache.features.tensor.numel() * 2
     assert size == 289_222 * 2048 * 2
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     config = resolve(TrainConfig, {"method": "hmcn-f+mtl", "hierarchy": "deepfashion-5", "epochs": 1})
@@ -298,13 +302,13 @@ def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Pat
 
 
 def two_views(cache: Cache, second: torch.Tensor) -> Cache:
-    return replace(cache, features=torch.cat([cache.features, second], dim=1))
+    return replace(cache, features=Resident(torch.cat([cache.features.tensor, second], dim=1)))
 
 
 def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cache: Cache, tmp_path: Path) -> None:
     one, _ = train(cache, quick(place), tmp_path / "one")
     # A second view of noise: nothing changes as long as only the first is used, and much when all are.
-    noise = torch.randn(cache.features.shape, generator=torch.Generator().manual_seed(0)).to(cache.features.dtype) * 9
+    noise = torch.randn(cache.features.tensor.shape, generator=torch.Generator().manual_seed(0)).half() * 9
     both = two_views(cache, noise)
     first, _ = train(both, quick(place, views="first"), tmp_path / "first")
     every, _ = train(both, quick(place), tmp_path / "every")
@@ -318,7 +322,7 @@ def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cac
     head.load_state_dict(load_file(every.folder / "head.safetensors"))
     head.eval()
     with torch.inference_mode():
-        views = [head.predict(head(both.features[task.rows["test"], v].float()), 0.7) for v in (0, 1)]
+        views = [head.predict(head(both.features.tensor[task.rows["test"], v].float()), 0.7) for v in (0, 1)]
     stored = read_predictions(every.folder / "predictions.h5")
     np.testing.assert_allclose(stored.final, (views[0].final + views[1].final) / 2, rtol=1e-5)
     for level, a, b in zip(stored.levels, views[0].levels, views[1].levels, strict=True):
@@ -326,9 +330,144 @@ def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cac
 
 
 def test_statistics_are_over_every_view(cache: Cache) -> None:
-    both = two_views(cache, cache.features * 3 + 1)
+    both = two_views(cache, cache.features.tensor * 3 + 1)
     rows = torch.arange(50)
     mean, std = statistics(both.features, rows)
-    flat = both.features[:50].double().reshape(100, -1).numpy()
+    flat = both.features.tensor[:50].double().reshape(100, -1).numpy()
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)
+
+
+REGULARISED = {"label_smoothing": 0.1, "mixup": 0.3, "class_balance": 0.9, "averaging": 0.9}
+
+
+@pytest.mark.parametrize("option", REGULARISED)
+def test_regularisation_changes_the_run_and_it_still_learns(
+    option: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    plain, _ = train(cache, quick(place, epochs=12), tmp_path)
+    changed, _ = train(cache, quick(place, epochs=12, **{option: REGULARISED[option]}), tmp_path)
+    assert changed.result["test"]["top1"] > 0.8
+    assert changed.result["test"]["ece"] != plain.result["test"]["ece"]
+
+
+def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Path, cache: Cache) -> None:
+    task, config = check(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
+    torch.manual_seed(0)
+    training = _Training.start(cache, task, config)
+    name = "leaf.weight"
+    average: torch.Tensor | None = None
+    step = training.optimiser.step
+
+    def spy() -> None:
+        nonlocal average
+        step()
+        weight = training.head.state_dict()[name].double()
+        average = weight if average is None else 0.75 * average + 0.25 * weight
+
+    training.optimiser.step = spy  # type: ignore[assignment, method-assign]
+    training.epoch(1, task.target[task.rows["val"], -1].numpy())
+    assert average is not None
+    np.testing.assert_allclose(training.evaluated.state_dict()[name], average, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(training.evaluated.state_dict()[name], training.head.state_dict()[name])
+
+
+def test_mixup_mixes_features_and_losses_alike(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, config = check(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
+    training = _Training.start(cache, task, config)
+    training.head.eval()
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.3))
+    features, target = cache.features.tensor[:5, 0].float(), task.target[:5]
+    torch.manual_seed(4)
+    found = training._losses(features, target)["global"].item()
+    torch.manual_seed(4)
+    partner = torch.randperm(5)
+    logits = training.head(0.3 * features + 0.7 * features[partner]).leaf
+    log = logits.log_softmax(dim=1)
+    want = [-0.3 * log[i, target[i, -1]] - 0.7 * log[i, target[partner[i], -1]] for i in range(5)]
+    assert found == pytest.approx(torch.stack(want).mean().item(), rel=1e-5)
+
+
+def test_a_class_without_training_rows_is_never_wrong_in_silence(place: Path, tmp_path: Path) -> None:
+    labels = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"] * 60
+    splits = [("train", "train", "train", "val", "test")[i // 6 % 5] for i in range(360)]
+    splits = ["test" if label == "Shorts" else split for label, split in zip(labels, splits, strict=True)]
+    cache = load_cache(write_cache(tmp_path / "c.h5", labels, splits))
+    for method in ("flat", "hmcn-f+mtl", "conditional"):
+        run, _ = train(cache, quick(place, method=method, class_balance=0.9 if method == "flat" else 0.0), tmp_path)
+        assert run.result["test"]["top1"] < 0.6  # 60 of its 108 test rows are Shorts
+        assert np.isfinite([value for value in run.result["test"].values() if isinstance(value, float)]).all()
+
+
+def test_a_batch_of_one_is_refused_and_a_left_over_row_waits(place: Path, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size: batch normalisation needs two rows at least, found 1"):
+        train(cache, quick(place, batch_size=1), tmp_path)
+    run, _ = train(cache, quick(place, batch_size=71, epochs=2), tmp_path)  # 214 training rows: 3 * 71 + 1
+    assert np.isfinite(run.epochs[-1]["loss"]["total"])
+
+
+def test_learned_weights_that_explode_end_the_run(place: Path, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"the loss is (nan|inf|-inf) in epoch"):
+        train(cache, quick(place, method="hmcn-f+mtl", learning_rate=1e4, epochs=30), tmp_path)
+
+
+def test_the_batch_size_follows_the_training_rows() -> None:
+    assert [fitting_batch_size(rows) for rows in (2, 800, 2830, 11018, 209_222)] == [64, 64, 128, 512, 1024]
+
+
+@pytest.mark.parametrize("method", ["hmcn-f+mtl", "flat"])
+@pytest.mark.parametrize("weighting", ["uncertainty", "dwa", "gradnorm", "random"])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
+    method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0, "averaging": 0.9}
+    config = quick(place, mixup=0.2, **changes)
+    whole, _ = train(cache, config, tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left
+
+    class Killed(BaseException):
+        pass
+
+    def kill(line: dict[str, object]) -> None:
+        if line["epoch"] == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(cache, config, tmp_path / "killed", report=kill)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [f".{whole.folder.name}.checkpoint"]
+    lines: list[int] = []
+    again, _ = train(cache, config, tmp_path / "killed", report=lambda line: lines.append(line["epoch"]))
+    assert lines == list(range(1, 8))
+    assert (again.folder / "head.safetensors").read_bytes() == (whole.folder / "head.safetensors").read_bytes()
+    assert again.result["test"] == whole.result["test"]
+    timeless = [
+        [{k: v for k, v in line.items() if not k.endswith("seconds")} for line in run.epochs] for run in (whole, again)
+    ]
+    assert timeless[0] == timeless[1]
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [again.folder.name]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    config = quick(place, method="flat", epochs=2)
+    whole, _ = train(cache, config, tmp_path / "whole")
+    spoiled = tmp_path / "spoiled"
+    spoiled.mkdir()
+    file = spoiled / f".{whole.folder.name}.checkpoint"
+    task, settled = check(cache, config)
+    fit(cache, task, settled, checkpoint=Checkpoint(file, "of another run", 0.0))
+    content = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": content}[damage])
+    again, _ = train(cache, config, spoiled)
+    assert again.result["test"] == whole.result["test"]
+
+
+def test_streaming_trains_as_well_as_memory(place: Path, cache: Cache, tmp_path: Path) -> None:
+    streamed = load_cache(place / "cache.h5", stream=True)
+    config = quick(place, method="flat", epochs=8)
+    resident, _ = train(cache, config, tmp_path / "resident")
+    run, _ = train(streamed, config, tmp_path / "streamed")
+    assert run.result["test"]["top1"] > 0.8
+    assert run.result["rows"] == resident.result["rows"]
+    # The cache is smaller than the buffer, so that only the order of rows can differ.
+    assert run.epochs[0]["loss"]["total"] == pytest.approx(resident.epochs[0]["loss"]["total"], rel=0.2)

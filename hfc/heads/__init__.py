@@ -5,7 +5,7 @@ A head takes raw features (B, D) and gives logits of its own kind. Beside `forwa
     settings    names of the training settings its constructor takes, after `dim` and `ancestors`
     standardise the layer that holds the training split's statistics
     shared      a weight tensor that every task passes through
-    losses(logits, target (B, H)) -> the unweighted loss of each task
+    losses(logits, target (B, H)) -> the unweighted loss of each task, (B,) a row each
     predict(logits, beta) -> Prediction
 """
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes, level_tasks
+from hfc.losses import logsumexp_by
 
 
 class Logits(NamedTuple):
@@ -24,9 +25,9 @@ class Conditional(nn.Module):
     Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
     """
 
-    settings = ("reduced", "dropout")
+    settings = ("reduced", "dropout", "label_smoothing")
 
-    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float) -> None:
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:
         """Build the head.
 
         Args:
@@ -34,8 +35,10 @@ class Conditional(nn.Module):
             ancestors: (C, H) index of each leaf's ancestor on each level.
             reduced: width of x.
             dropout: after x.
+            label_smoothing: share of a label that is spread over the node and its siblings.
         """
         super().__init__()
+        self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = level_tasks(len(sizes))
         self.parents = [1, *sizes[:-1]]
@@ -47,6 +50,8 @@ class Conditional(nn.Module):
             if h:
                 parent[ancestors[:, h]] = ancestors[:, h - 1]
             self.register_buffer(f"parent{h}", parent, persistent=False)
+            families = torch.nn.functional.one_hot(parent, self.parents[h]).T.float()  # (C^{h-1}, C^h)
+            self.register_buffer(f"spread{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
 
     @property
     def shared(self) -> Tensor:
@@ -64,9 +69,19 @@ class Conditional(nn.Module):
         )
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """−log P(y^h | y^{h−1}) of each level, mean over the batch; their sum is −log P(leaf). `target` is (B, H)."""
-        pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
-        return {task: -z.gather(1, y.unsqueeze(1)).mean() for task, z, y in pairs}
+        """(B,) −log P(y^h | y^{h−1}) of each level; their sum is −log P(leaf). `target` is (B, H).
+
+        Label smoothing gives ε to the node and its siblings alike.
+        """
+        found = {}
+        for h, (task, z) in enumerate(zip(self.tasks, logits.levels, strict=True)):
+            loss = -z.gather(1, target[:, h : h + 1]).squeeze(1)
+            if self.label_smoothing:
+                parent = target[:, h - 1] if h else torch.zeros_like(target[:, 0])
+                spread = self.get_buffer(f"spread{h}")[parent]
+                loss = (1 - self.label_smoothing) * loss - self.label_smoothing * (spread * z).sum(dim=1)
+            found[task] = loss
+        return found
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
@@ -85,11 +100,6 @@ def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> 
     Args:
         logits: (B, C).
         parent: (C,) index of each node's parent.
-        parents: how many parents there are; read off the index, a GPU would be waited for in every step.
+        parents: how many parents there are.
     """
-    index = parent.expand_as(logits)
-    # The greatest of each family is taken off first, so that nothing overflows.
-    top = logits.new_full((len(logits), parents), -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
-    shifted = logits - top.gather(1, index)
-    total = logits.new_zeros(len(logits), parents).scatter_add(1, index, shifted.exp())
-    return shifted - total.log().gather(1, index)
+    return logits - logsumexp_by(logits, parent, parents).gather(1, parent.expand_as(logits))

@@ -8,8 +8,14 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise
-from hfc.losses import LEVEL_LOSSES, hierarchical_cross_entropy, probabilities, soft_label_cross_entropy
+from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes
+from hfc.losses import (
+    LEVEL_LOSSES,
+    hierarchical_cross_entropy,
+    probabilities,
+    soft_label_cross_entropy,
+    soft_labels,
+)
 
 
 class Logits(NamedTuple):
@@ -26,8 +32,9 @@ class Flat(nn.Module):
     """
 
     tasks = ("global",)
-    settings = ("reduced", "dropout", "loss", "hxe_alpha", "soft_label_beta")
+    settings = ("reduced", "dropout", "loss", "label_smoothing", "hxe_alpha", "soft_label_beta")
     ancestors: Tensor
+    labels: Tensor
 
     def __init__(
         self,
@@ -37,6 +44,7 @@ class Flat(nn.Module):
         reduced: int,
         dropout: float,
         loss: str,
+        label_smoothing: float,
         hxe_alpha: float,
         soft_label_beta: float,
     ) -> None:
@@ -48,12 +56,15 @@ class Flat(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce, softmax, or one that knows the tree: hxe or soft-labels.
+            label_smoothing: share of a label that is spread over all leaves (bce and softmax).
             hxe_alpha: α of the hierarchical cross-entropy.
             soft_label_beta: β of the soft labels.
         """
         super().__init__()
-        self.loss, self.hxe_alpha, self.soft_label_beta = loss, hxe_alpha, soft_label_beta
+        self.loss, self.label_smoothing, self.hxe_alpha = loss, label_smoothing, hxe_alpha
+        self.sizes = level_sizes(ancestors)
         self.register_buffer("ancestors", ancestors, persistent=False)
+        self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.leaf = Output(reduced, len(ancestors))
@@ -68,13 +79,15 @@ class Flat(nn.Module):
         return Logits(self.leaf(self.reduce(self.standardise(features))))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
         leaf = logits.leaf.float()
         if self.loss == "hxe":
-            return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.hxe_alpha)}
-        if self.loss == "soft-labels":
-            return {"global": soft_label_cross_entropy(leaf, target, self.ancestors, self.soft_label_beta)}
-        return {"global": LEVEL_LOSSES[self.loss](leaf, target[:, -1])}
+            loss = hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)
+        elif self.loss == "soft-labels":
+            loss = soft_label_cross_entropy(leaf, self.labels[target[:, -1]])
+        else:
+            loss = LEVEL_LOSSES[self.loss](leaf, target[:, -1], self.label_smoothing)
+        return {"global": loss}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities. There is no local output to blend with, so `beta` plays no part."""

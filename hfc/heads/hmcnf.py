@@ -28,7 +28,7 @@ class HMCNF(nn.Module):
     A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G.
     """
 
-    settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "blend")
+    settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "label_smoothing", "blend")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class HMCNF(nn.Module):
         residual: bool,
         global_input_skip: bool,
         loss: str,
+        label_smoothing: float,
         blend: str,
     ) -> None:
         """Build the head.
@@ -54,10 +55,12 @@ class HMCNF(nn.Module):
             residual: add the previous hidden state of the same flow where widths agree.
             global_input_skip: concatenate x to A_G^H before the global output.
             loss: bce or softmax.
+            label_smoothing: share of a label that is spread over its level.
             blend: probability or logit: what β blends.
         """
         super().__init__()
         self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
+        self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = (*level_tasks(len(sizes)), "global")
         self.standardise = Standardise(dim)
@@ -78,7 +81,7 @@ class HMCNF(nn.Module):
         return Logits(local, self.global_out(last))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
+        """(B,) ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
 
         Args:
             logits: outputs of `forward`.
@@ -86,8 +89,8 @@ class HMCNF(nn.Module):
         """
         epsilon = LEVEL_LOSSES[self.loss]
         levels = zip(self.tasks[:-1], logits.local, target.unbind(dim=1), strict=True)
-        local = {task: epsilon(z.float(), y) for task, z, y in levels}
-        return local | {"global": epsilon(logits.leaf.float(), target[:, -1])}
+        local = {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in levels}
+        return local | {"global": epsilon(logits.leaf.float(), target[:, -1], self.label_smoothing)}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """P_L^h of every level, and P_final over the leaves."""

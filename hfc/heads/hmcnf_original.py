@@ -82,7 +82,7 @@ class OriginalHMCNF(nn.Module):
         return Logits(local, self.global_out(state))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """L_L by level, L_G over all nodes (the true path is the target) and the weighted violation.
+        """(B,) L_L by level, L_G over all nodes (the true path is the target) and the weighted violation.
 
         Args:
             logits: outputs of `forward`.
@@ -94,7 +94,7 @@ class OriginalHMCNF(nn.Module):
         path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
         blended = self._blend(logits, self.beta)
         return local | {
-            "global": nn.functional.binary_cross_entropy_with_logits(nodes, path),
+            "global": nn.functional.binary_cross_entropy_with_logits(nodes, path, reduction="none").mean(dim=1),
             "violation": self.violation_weight
             * hierarchical_violation(blended[:, self.sizes[0] :], blended[:, self.parents]),
         }

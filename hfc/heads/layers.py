@@ -49,7 +49,24 @@ class Standardise(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) to (B, D)."""
-        return (features - self.mean) / self.std
+        return torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # one pass over the batch
+
+
+class Dropout(nn.Dropout):
+    """Dropout that on a CPU draws 16 random bits a number, four numbers at a time.
+
+    PyTorch's own draws one number after the other there, which took a third of a training step. The probability is
+    that asked for to the nearest of 65,536, and what is kept is scaled by the exact one.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Zero each number with probability p and scale the others by 1/(1 − p); in evaluation the identity."""
+        if not self.training or self.p == 0 or inputs.device.type != "cpu":
+            return super().forward(inputs)
+        kept = min(max(round((1 - self.p) * 2**16), 1), 2**16 - 1)
+        words = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: inputs.numel()].view(inputs.shape)
+        return inputs * (bits < kept - 2**15).to(inputs.dtype).mul_(2**16 / kept)
 
 
 class Block(nn.Module):
@@ -63,7 +80,7 @@ class Block(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, width)
         self.norm = nn.BatchNorm1d(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
         """(B, inputs) to (B, width); `residual` is (B, anything), added if it is as wide as the output."""

@@ -21,9 +21,11 @@ class Logits(NamedTuple):
 class Levels(nn.Module):
     """x = block(I_pool); logits of level h = W^h x + b^h."""
 
-    settings = ("reduced", "dropout", "loss")
+    settings = ("reduced", "dropout", "loss", "label_smoothing")
 
-    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
+    def __init__(
+        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
+    ) -> None:
         """Build the head.
 
         Args:
@@ -32,9 +34,10 @@ class Levels(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce or softmax.
+            label_smoothing: share of a label that is spread over its level.
         """
         super().__init__()
-        self.loss = loss
+        self.loss, self.label_smoothing = loss, label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = level_tasks(len(sizes))
         self.standardise = Standardise(dim)
@@ -52,10 +55,10 @@ class Levels(nn.Module):
         return Logits(tuple(output(x) for output in self.outputs))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of each level; `target` (B, H) holds the class on each level."""
+        """(B,) the unweighted loss of each level; `target` (B, H) holds the class on each level."""
         epsilon = LEVEL_LOSSES[self.loss]
         pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
-        return {task: epsilon(z.float(), y) for task, z, y in pairs}
+        return {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in pairs}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities of each level. There is no global output to blend with, so `beta` plays no part."""

@@ -181,6 +181,16 @@ class FeatureStore:
                 raise StoreError(problem)
             yield start, block
 
+    def block(self, start: int) -> Features:
+        """(n, V, D) the features of one block of CHUNK_ROWS rows from `start`, a multiple of it; the last is shorter.
+
+        Raises:
+            StoreError: it does not match its own checksum; that of the whole is for `verify`.
+        """
+        block = self._block(start, min(start + CHUNK_ROWS, self.shape[0]))
+        self._read(start, block)
+        return block
+
     def _block(self, start: int, stop: int) -> Features:
         block: Features = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         return block

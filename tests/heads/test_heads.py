@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.heads import HEADS, Head
 from hfc.heads.conditional import log_softmax_among_siblings
-from hfc.heads.layers import Block, Output, Standardise
+from hfc.heads.layers import Block, Dropout, Output, Standardise
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def build(method: str, **changes: object) -> Head:
     torch.manual_seed(0)
     head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in kind.settings})
     generator = torch.Generator().manual_seed(1)
-    for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
+    for name, tensor in head.state_dict().items():
         if tensor.is_floating_point():  # no weight, bias or statistic may hide by being 0 or 1
             value = 0.3 * torch.randn(tensor.shape, generator=generator)
             tensor.data.copy_(value.abs() + 0.5 if "var" in name or "std" in name else value)
@@ -119,8 +119,10 @@ def test_hmcnf_losses_equal_the_equations() -> None:
     one_hot = [np.eye(size)[TARGET[:, h]] for h, size in enumerate((2, 3, 5))]
     for h in range(3):
         local = bce(sigmoid(logits.local[h].detach().numpy()), one_hot[h])
-        assert losses[f"local/{h + 1}"].item() == pytest.approx(local, rel=1e-5)
-    assert losses["global"].item() == pytest.approx(bce(sigmoid(logits.leaf.detach().numpy()), one_hot[2]), rel=1e-5)
+        assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(local, rel=1e-5)
+    assert losses["global"].mean().item() == pytest.approx(
+        bce(sigmoid(logits.leaf.detach().numpy()), one_hot[2]), rel=1e-5
+    )
 
 
 def test_original_hmcnf_equals_the_equations() -> None:
@@ -142,12 +144,12 @@ def test_original_hmcnf_equals_the_equations() -> None:
     parent = {2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 4}
     violation = sum(max(0.0, blended[r, c] - blended[r, p]) ** 2 for r in range(4) for c, p in parent.items()) / 4
     losses = head.losses(logits, TARGET)
-    assert losses["violation"].item() == pytest.approx(0.1 * violation, rel=1e-4)
-    assert losses["global"].item() == pytest.approx(bce(sigmoid(nodes), truth), rel=1e-5)
+    assert losses["violation"].mean().item() == pytest.approx(0.1 * violation, rel=1e-4)
+    assert losses["global"].mean().item() == pytest.approx(bce(sigmoid(nodes), truth), rel=1e-5)
     levels = [local[:, :2], local[:, 2:5], local[:, 5:]]
     starts = [truth[:, :2], truth[:, 2:5], truth[:, 5:]]
     for h in range(3):
-        assert losses[f"local/{h + 1}"].item() == pytest.approx(bce(sigmoid(levels[h]), starts[h]), rel=1e-5)
+        assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(bce(sigmoid(levels[h]), starts[h]), rel=1e-5)
 
 
 def test_flat_sums_leaves_into_their_ancestors() -> None:
@@ -180,7 +182,7 @@ def test_levels_have_a_classifier_each_on_one_trunk(loss: str) -> None:
         np.testing.assert_allclose(prediction.levels[h].detach().numpy(), act(z), rtol=1e-5)
         truth = np.eye(z.shape[1])[TARGET[:, h]]
         want = bce(sigmoid(z), truth) if loss == "bce" else -np.log((softmax(z) * truth).sum(axis=1)).mean()
-        assert losses[f"local/{h + 1}"].item() == pytest.approx(want, rel=1e-5)
+        assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(want, rel=1e-5)
     assert prediction.final is prediction.levels[-1]
 
 
@@ -206,7 +208,7 @@ def test_conditional_multiplies_choices_among_siblings() -> None:
         np.testing.assert_allclose(prediction.final[row].detach().numpy(), above, rtol=1e-5)
     # The losses of the levels add up to that of the leaf.
     leaves = prediction.final.gather(1, TARGET[:, 2:]).log().mean()
-    assert sum(loss.item() for loss in losses.values()) == pytest.approx(-leaves.item(), rel=1e-6)
+    assert sum(loss.mean().item() for loss in losses.values()) == pytest.approx(-leaves.item(), rel=1e-6)
 
 
 def test_a_softmax_among_siblings_does_not_overflow() -> None:
@@ -227,7 +229,7 @@ def test_gradients_reach_every_parameter(method: str) -> None:
             parameter.data.fill_(9.0)
     losses = head.losses(head(features()), TARGET)
     assert set(losses) == set(head.tasks)
-    sum(losses.values(), torch.zeros(())).backward()
+    sum(losses.values(), torch.zeros(())).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -262,3 +264,60 @@ def test_a_feature_that_never_varies_is_only_centred() -> None:
     layer = Standardise(2)
     layer.set(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 2.0]))
     torch.testing.assert_close(layer(torch.tensor([[1.0, 6.0]])), torch.tensor([[0.0, 2.0]]))
+
+
+SMOOTHED = [(method, loss) for method in ("flat", "levels", "hmcn-f") for loss in ("bce", "softmax")]
+
+
+@pytest.mark.parametrize(("method", "loss"), [*SMOOTHED, ("conditional", "softmax")])
+def test_label_smoothing_is_a_loss_against_smoothed_labels(method: str, loss: str) -> None:
+    head = build(method, loss=loss, label_smoothing=0.2)
+    logits = head(features())
+    found = head.losses(logits, TARGET)
+    sizes = (2, 3, 5)
+    outputs = {"flat": ["leaf"], "hmcn-f": ["local", "leaf"]}.get(method, ["levels"])
+    z: dict[str, Floats] = {}
+    for output in outputs:
+        value = getattr(logits, output)
+        for h, part in enumerate(value if isinstance(value, tuple) else [value]):
+            z["global" if output == "leaf" else f"local/{h + 1}"] = part.detach().numpy()
+    assert set(z) == set(found)
+    families = [
+        np.ones((1, 2)),
+        np.array([[1, 1, 0], [0, 0, 1]]),
+        np.array([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]]),
+    ]
+    for task, values in z.items():
+        h = 2 if task == "global" else int(task[-1]) - 1
+        for row in range(4):
+            label = 0.8 * np.eye(sizes[h])[TARGET[row, h]]
+            if method == "conditional":
+                family = families[h][TARGET[row, h - 1] if h else 0]
+                want = -((label + 0.2 * family / family.sum()) * values[row])[family > 0].sum()
+            elif loss == "softmax":
+                want = -((label + 0.2 / sizes[h]) * np.log(softmax(values[row : row + 1])[0])).sum()
+            else:
+                want = bce(sigmoid(values[row]), label + 0.2 / sizes[h])
+            assert found[task][row].item() == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.7, 0.1, 0.999, 1e-6])
+def test_dropout_zeroes_as_often_as_asked_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(p)
+    inputs = torch.ones(1000, 1001, requires_grad=True)
+    out = dropout(inputs)
+    kept = out != 0
+    count = kept.numel()
+    assert kept.sum().item() == pytest.approx(count * (1 - p), abs=5 * np.sqrt(count * p * (1 - p)) + count / 2**16)
+    assert out.unique().numel() <= 2
+    assert out.mean().item() == pytest.approx(1, abs=0.05)
+    # Neighbours in a row and in a column are independent of each other, also where they share a random word.
+    for other in (kept[:, 1:], kept[1:]):
+        mine = kept[: other.shape[0], : other.shape[1]]
+        both = (mine & other).float().mean().item()
+        assert both == pytest.approx((1 - p) ** 2, abs=0.003)
+    out.sum().backward()
+    assert inputs.grad is not None
+    torch.testing.assert_close(inputs.grad, out.detach())
+    assert dropout.eval()(inputs) is inputs

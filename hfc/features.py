@@ -1,0 +1,150 @@
+"""Where training gets its features: all of them on the device, or streamed from a cache larger than memory.
+
+Dimensions: N rows of a cache, V views, D features, n chosen rows, B rows of a batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hfc.store import CHUNK_ROWS, FeatureStore, ahead
+
+BLOCK_ROWS = 4096  # rows in float32 at a time where a whole split is read
+BUFFER_BYTES = 256 * 2**20  # of a shuffle buffer when streaming; two of them are in memory
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Features in memory, on the device, as they are stored."""
+
+    tensor: Tensor
+    """(N, V, D)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return self.tensor.device
+
+    @property
+    def views(self) -> int:
+        """V."""
+        return self.tensor.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.tensor.shape[2]
+
+    def first_view(self) -> "Resident":
+        """The same with V = 1."""
+        return Resident(self.tensor[:, :1])
+
+    def blocks(self, rows: Tensor) -> Iterator[Tensor]:
+        """(n, V, D) float32 features of the rows given, in their order, a block at a time."""
+        for block in rows.split(BLOCK_ROWS):
+            yield self.tensor[block].float()
+
+    def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows once each in random order, and (B, D) their features: of several views one drawn for each row."""
+        shuffled = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
+        flat = self.tensor.reshape(-1, self.dim)  # a view, but for a first view of several
+        for batch in shuffled.split(size):
+            yield batch, flat.index_select(0, batch * self.views + _drawn(self.views, len(batch), order, batch.device))
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Features of a cache that stays on the disk.
+
+    The blocks of the file are read in random order into a buffer, whose rows are shuffled: close to a shuffle of all
+    rows where the file's order means nothing, or the buffer is large against what it means.
+    """
+
+    path: Path
+    views: int
+    dim: int
+    device: torch.device
+    buffer_bytes: int = BUFFER_BYTES
+
+    def first_view(self) -> "Streamed":
+        """The same with V = 1."""
+        return replace(self, views=1)
+
+    def blocks(self, rows: Tensor) -> Iterator[Tensor]:
+        """(n, V, D) float32 features of the rows given, which ascend, a block at a time."""
+        for _, features in self._windows(rows, _chunks(rows), BLOCK_ROWS // CHUNK_ROWS):
+            yield features.to(self.device).float()
+
+    def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows, which ascend, once each in random order, and (B, D) their features, a drawn view for each."""
+        chunks = _chunks(rows)
+        chunks = chunks[torch.randperm(len(chunks), generator=order).numpy()]
+        many = max(self.buffer_bytes // (CHUNK_ROWS * self.views * self.dim * 2), 1)
+        batch, features = rows[:0].cpu(), torch.empty(0)
+        for held, window in ahead(self._windows(rows, chunks, many)):
+            shuffled = torch.randperm(len(held), generator=order)
+            places = shuffled * self.views + _drawn(self.views, len(held), order, held.device)
+            flat = window.reshape(-1, self.dim)
+            start = 0
+            while start < len(held):  # a batch may begin in one window and end in the next
+                stop = start + size - len(batch)
+                fresh = flat.index_select(0, places[start:stop])
+                batch, features = (
+                    torch.cat([batch, held[shuffled[start:stop]]]),
+                    torch.cat([features, fresh]) if len(batch) else fresh,
+                )
+                start = stop
+                if len(batch) == size:
+                    yield batch.to(self.device), features.to(self.device)
+                    batch = batch[:0]
+        if len(batch):
+            yield batch.to(self.device), features.to(self.device)
+
+    def _windows(self, rows: Tensor, chunks: NDArray[np.int64], many: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """So many chunks of the file at a time: those of the rows that lie in them, and their features as stored."""
+        wanted = rows.cpu().numpy()
+        with FeatureStore(self.path) as store:
+            for first in range(0, len(chunks), many):
+                found = []
+                for start in np.sort(chunks[first : first + many]) * CHUNK_ROWS:
+                    mine = wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))]
+                    found.append((mine, store.block(int(start))[mine - start, : self.views]))
+                held, features = (np.concatenate(part) for part in zip(*found, strict=True))
+                yield torch.from_numpy(held), torch.from_numpy(features)
+
+
+def _chunks(rows: Tensor) -> NDArray[np.int64]:
+    """The chunks of the file that hold some of the rows, in order."""
+    return np.unique(rows.cpu().numpy() // CHUNK_ROWS)
+
+
+Features = Resident | Streamed
+
+
+def _drawn(views: int, count: int, order: torch.Generator, device: torch.device) -> Tensor:
+    """(count,) a view for each row, drawn if there are several."""
+    if views == 1:
+        return torch.zeros(count, dtype=torch.int64, device=device)
+    return torch.randint(views, (count,), generator=order).to(device)
+
+
+def statistics(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(D,) mean and standard deviation over every view of some rows, in float64, in one pass a block at a time."""
+    count = len(rows) * features.views
+    mean = torch.zeros(features.dim, dtype=torch.float64, device=features.device)
+    squares = torch.zeros_like(mean)
+    seen = 0
+    for block in features.blocks(rows):
+        values = block.double().flatten(0, 1)
+        # Chan et al. 1979: means and sums of squares of two parts to those of the whole, without cancellation.
+        part = values.mean(dim=0)
+        whole = seen + len(values)
+        squares += (values - part).square().sum(dim=0) + (part - mean).square() * (seen * len(values) / whole)
+        mean += (part - mean) * (len(values) / whole)
+        seen = whole
+    return mean.float(), (squares / count).sqrt().float()

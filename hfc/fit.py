@@ -1,0 +1,378 @@
+"""Train a head and pick its epoch on validation. Nothing here knows of run folders, and the test split is not touched.
+
+Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hfc import metrics
+from hfc.config import TrainConfig
+from hfc.decoding import DECODINGS
+from hfc.device import has_bf16_cpu
+from hfc.errors import ConfigError, RunError
+from hfc.features import Features, statistics
+from hfc.heads import HEADS, Head
+from hfc.heads.layers import Prediction
+from hfc.hierarchy import Hierarchy
+from hfc.losses import class_weights
+from hfc.tasks import Cache, Task
+from hfc.weightings import WEIGHTINGS, Sum, grouped
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained head, as it was after the epoch that did best on validation."""
+
+    head: Head
+    weighting: Sum
+    best: dict[str, Any]
+    """That epoch: its number, the metric that picked it, and every validation metric."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training that may be killed keeps how far it got."""
+
+    path: Path
+    key: str
+    """Of the run: a checkpoint of another one is not taken up."""
+    seconds: float
+    """Time between two checkpoints at least."""
+
+
+def settle(config: TrainConfig, cache: Cache, task: Task) -> TrainConfig:
+    """The settings with those that are left to the machine and the data decided.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the hierarchy.
+    """
+    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
+    known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
+    if config.select not in known:
+        raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
+    if config.loss in ("hxe", "soft-labels") and config.head != "flat":
+        raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes bce or softmax")
+    if config.label_smoothing and (
+        config.loss not in ("bce", "softmax") or "label_smoothing" not in HEADS[config.head].settings
+    ):
+        raise ConfigError(f"label_smoothing: head {config.head} with loss {config.loss} does not take it; set it to 0")
+    if config.batch_size == 1:
+        raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
+    return replace(
+        config,
+        batch_size=config.batch_size or fitting_batch_size(len(task.rows["train"])),
+        precision=_precision(config.precision, cache.features.device),
+    )
+
+
+def fitting_batch_size(rows: int) -> int:
+    """The power of two that makes some 24 steps of an epoch, within 64 and 1024."""
+    return int(2 ** min(max(round(math.log2(max(rows, 1) / 24)), 6), 10))
+
+
+def _precision(precision: str, device: torch.device) -> str:
+    """fp32 or bf16; `auto` takes bfloat16 where the hardware multiplies it."""
+    if precision != "auto":
+        return precision
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16_cpu()
+    return "bf16" if fast else "fp32"
+
+
+def fit(
+    cache: Cache,
+    task: Task,
+    config: TrainConfig,
+    report: Report = lambda line: None,
+    checkpoint: Checkpoint | None = None,
+) -> Fitted:
+    """Train on the training split and pick the epoch on validation (the first of equals); the test split is untouched.
+
+    Args:
+        cache: the features.
+        task: what is to be predicted.
+        config: the settings; see `settle`.
+        report: called with every epoch's line.
+        checkpoint: where to keep how far it got; what is there of the same run is taken up, and ends in the same bits.
+
+    Raises:
+        ConfigError: the settings do not fit each other.
+        RunError: training diverged.
+    """
+    config = settle(config, cache, task)
+    device = cache.features.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        training = _Training.start(cache, task, config)
+        if checkpoint:
+            training.resume(checkpoint)
+            for line in training.lines:
+                report(line)
+        leaf = task.target[task.rows["val"], -1].cpu().numpy()
+        saved = time.perf_counter()
+        for epoch in range(len(training.lines) + 1, config.epochs + 1):
+            line = training.epoch(epoch, leaf)
+            report(line)
+            if checkpoint and time.perf_counter() - saved >= checkpoint.seconds:
+                training.save(checkpoint)
+                saved = time.perf_counter()
+    return training.finish()
+
+
+@dataclass
+class _Training:
+    """A training between two epochs."""
+
+    features: Features
+    task: Task
+    config: TrainConfig
+    head: Head
+    weighting: Sum
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    """The running average of the head's weights, where that is evaluated."""
+    order: torch.Generator
+    class_weight: Tensor | None
+    """(C,)."""
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, cache: Cache, task: Task, config: TrainConfig) -> "_Training":
+        features = cache.features if config.views == "all" else cache.features.first_view()
+        device = features.device
+        head = build_head(config, task.hierarchy, features.dim).to(device)
+        if config.standardise:
+            head.standardise.set(*statistics(features, task.rows["train"]))
+        weighting = build_weighting(config, head).to(device)
+        optimiser = torch.optim.Adam(
+            _parameter_groups(head, weighting, config), lr=config.learning_rate, fused=device.type in ("cpu", "cuda")
+        )
+        average = None
+        if config.averaging:
+            average = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+        weight = None
+        if config.class_balance:
+            leaves = task.target[task.rows["train"], -1]
+            weight = class_weights(leaves.bincount(minlength=len(task.hierarchy.leaves)), config.class_balance)
+        order = torch.Generator().manual_seed(config.seed)
+        return cls(features, task, config, head, weighting, optimiser, average, order, weight)
+
+    @property
+    def evaluated(self) -> Head:
+        """The head whose validation counts."""
+        return cast(Head, self.average.module) if self.average else self.head
+
+    def epoch(self, number: int, leaf: NDArray[np.int64]) -> dict[str, Any]:
+        """Train and validate once. Returns the epoch's line."""
+        started = time.perf_counter()
+        config = self.config
+        rate = learning_rate(config, number)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        losses = self._pass()
+        trained = time.perf_counter()
+        if not math.isfinite(losses["total"]):
+            raise RunError(
+                f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {number}; "
+                "try a smaller --set learning_rate or --set precision=fp32"
+            )
+        self.weighting.end_epoch(losses)
+        found = predict(self.evaluated, self.features, self.task.rows["val"], config.beta)
+        val = evaluate(decoded(found, self.task.hierarchy, config), leaf, self.task.hierarchy, config)
+        line = {
+            "epoch": number,
+            "learning_rate": rate,
+            "loss": losses,
+            "weights": self.weighting.weights(),
+            "val": val,
+            "seconds": round(time.perf_counter() - started, 4),
+            "train_seconds": round(trained - started, 4),
+        }
+        self.lines.append(line)
+        if not self.best or val[config.select] > self.best["val"][config.select]:
+            self.best = {"epoch": number, "metric": config.select, "val": val}
+            modules = {"head": self.evaluated, "weighting": self.weighting}
+            self.best_state = {
+                name: {key: value.clone() for key, value in module.state_dict().items()}
+                for name, module in modules.items()
+            }
+        return line
+
+    def _pass(self) -> dict[str, float]:
+        """One pass over the training rows in random order; the mean unweighted losses and their weighted total."""
+        config, device = self.config, self.features.device
+        self.head.train()
+        sums = torch.zeros((), device=device)
+        seen = 0
+        for rows, features in self.features.batches(self.task.rows["train"], config.batch_size, self.order):
+            if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
+                continue
+            losses = self._losses(features.float(), self.task.target[rows])
+            self.weighting.balance(losses, self.head.shared)
+            total = self.weighting(losses)
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            self.optimiser.step()
+            if self.average:
+                self.average.update_parameters(self.head)
+            sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
+            seen += len(rows)
+        return dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
+
+    def _losses(self, features: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The unweighted loss of each task, a mean over the batch, of (B, D) features and (B, H) target."""
+        config, device = self.config, features.device
+        share, partner = 1.0, None
+        if config.mixup:
+            share = float(np.float64(torch.distributions.Beta(config.mixup, config.mixup).sample()))
+            partner = torch.randperm(len(features)).to(device)
+            features = torch.lerp(features[partner], features, share)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = self.head(features)
+        losses = self._means(logits, target)
+        if partner is not None:
+            others = self._means(logits, target[partner])
+            losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
+        return grouped(losses, config.tasks)
+
+    def _means(self, logits: Any, target: Tensor) -> dict[str, Tensor]:
+        rows = self.head.losses(logits, target)
+        if self.class_weight is None:
+            return {task: loss.mean() for task, loss in rows.items()}
+        weight = self.class_weight[target[:, -1]]
+        return {task: (weight * loss).mean() for task, loss in rows.items()}
+
+    def finish(self) -> Fitted:
+        """The head and the weighting of the best epoch."""
+        head, weighting = self.evaluated, self.weighting
+        head.load_state_dict(self.best_state["head"])
+        weighting.load_state_dict(self.best_state["weighting"])
+        return Fitted(head, weighting, self.best)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write everything that the next epoch depends on, atomically."""
+        state = {
+            "key": checkpoint.key,
+            "lines": self.lines,
+            "best": self.best,
+            "best_state": self.best_state,
+            "modules": {name: module.state_dict() for name, module in self._stateful().items()},
+            "order": self.order.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.features.device.type == "cuda" else [],
+        }
+        partial = checkpoint.path.with_name(f"{checkpoint.path.name}.{os.getpid()}.part")
+        try:
+            torch.save(state, partial)
+            partial.replace(checkpoint.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go back to what `save` wrote, if it is there, whole and of this run."""
+        try:
+            state = torch.load(checkpoint.path, map_location=self.features.device, weights_only=True)
+            if state["key"] != checkpoint.key:
+                return
+        except Exception:  # whatever is wrong with it, the training begins anew
+            return
+        for name, module in self._stateful().items():
+            module.load_state_dict(state["modules"][name])
+        self.lines, self.best, self.best_state = state["lines"], state["best"], state["best_state"]
+        self.order.set_state(state["order"].cpu())
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all([each.cpu() for each in state["random_cuda"]])
+
+    def _stateful(self) -> dict[str, Any]:
+        found = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
+        return found | ({"average": self.average} if self.average else {})
+
+
+def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
+    """An untrained head for a hierarchy and a number of features."""
+    kind = HEADS[config.head]
+    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+
+
+def build_weighting(config: TrainConfig, head: Head) -> Sum:
+    """The weighting of a head's tasks, before the first step."""
+    kind = WEIGHTINGS[config.weighting]
+    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    return kind(list(grouped(dict.fromkeys(head.tasks, torch.zeros(())), config.tasks)), **settings)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 1: half a cosine from its highest towards 0, or constant."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
+
+
+def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weight decay, decoupled, is for weight matrices alone: not for biases, norms or learned loss weights."""
+    matrices = [p for p in head.parameters() if p.ndim > 1]
+    others = [p for p in head.parameters() if p.ndim <= 1] + list(weighting.parameters())
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "decoupled_weight_decay": True},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+@torch.inference_mode()
+def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
+    """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
+
+    In full precision, so that batch size cannot matter to a rank.
+    """
+    head.eval()
+    parts = [
+        _mean([head.predict(head(block[:, view]), beta) for view in range(block.shape[1])])
+        for block in features.blocks(rows)
+    ]
+    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
+    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+
+
+def _mean(views: list[Prediction]) -> Prediction:
+    """The mean of the probabilities of several views."""
+    if len(views) == 1:
+        return views[0]
+    levels = zip(*(view.levels for view in views), strict=True)
+    final = torch.stack([view.final for view in views]).mean(dim=0)
+    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
+
+
+def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
+    """A prediction as the settings say it is to be read."""
+    return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
+
+
+def evaluate(
+    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
+) -> dict[str, Any]:
+    """Every metric of a prediction against the true leaves, (n,)."""
+    return metrics.evaluate(
+        [level.numpy() for level in prediction.levels],
+        prediction.final.numpy(),
+        leaf,
+        names=hierarchy.levels,
+        ancestors=hierarchy.ancestors,
+        topk=config.topk,
+    )

@@ -1,0 +1,88 @@
+"""Resident and streamed features give the same rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hfc import store
+from hfc.features import Resident, Streamed, statistics
+from hfc.store import FeatureStore
+from hfc.tasks import load_cache
+from tests.made_up import FIELDS, write_cache
+
+ROWS, DIM = 1500, 8
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Row i holds i in its first column and its view in the second."""
+    folder = tmp_path_factory.mktemp("features")
+    labels = ["Tee", "Coat"] * (ROWS // 2)
+    one = write_cache(folder / "one.h5", labels, ["train"] * ROWS, dim=DIM)
+    with FeatureStore(one) as opened:
+        regions = opened.table().regions
+    features = np.zeros((ROWS, 2, DIM), dtype=np.float32)
+    features[:, :, 0] = np.arange(ROWS)[:, None]
+    features[:, :, 1] = [0, 1]
+    shard = folder / "s.h5"
+    store.write_shard(shard, store.Shard(0, features, np.ones(ROWS, np.bool_), []), FIELDS)
+    store.assemble(folder / "two.h5", [shard], regions, key_fields=FIELDS, config={}, provenance={})
+    return folder / "two.h5"
+
+
+@pytest.fixture(scope="module", params=["resident", "streamed"])
+def features(request: pytest.FixtureRequest, path: Path) -> Resident | Streamed:
+    loaded = load_cache(path, stream=request.param == "streamed").features
+    if isinstance(loaded, Streamed):  # three windows, the last of which holds fewer rows than a batch may lack
+        return Streamed(path, 2, DIM, loaded.device, buffer_bytes=2 * store.CHUNK_ROWS * 2 * DIM * 2)
+    return loaded
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 700, 5000])
+def test_an_epoch_holds_every_row_once_in_random_order(features: Resident | Streamed, size: int) -> None:
+    rows = torch.arange(3, ROWS, 3)
+    order = torch.Generator().manual_seed(0)
+    epochs = []
+    for _ in range(2):
+        batches = list(features.batches(rows, size, order))
+        assert [len(batch) for batch, _ in batches[:-1]] == [size] * (len(batches) - 1)
+        assert 0 < len(batches[-1][0]) <= size
+        seen = torch.cat([batch for batch, _ in batches])
+        values = torch.cat([found for _, found in batches])
+        assert values.shape == (len(rows), DIM)
+        assert torch.equal(values[:, 0], seen.float())  # the features are those of the row
+        assert 0.4 < values[:, 1].mean() < 0.6  # both views are drawn
+        assert torch.equal(seen.sort().values, rows)
+        epochs.append(seen)
+    assert not torch.equal(*epochs)
+    assert not torch.equal(epochs[0], rows)
+    again = torch.cat([batch for batch, _ in features.batches(rows, size, torch.Generator().manual_seed(0))])
+    assert torch.equal(again, epochs[0])
+
+
+def test_blocks_come_in_the_order_of_the_rows(features: Resident | Streamed) -> None:
+    rows = torch.tensor([0, 5, 255, 256, 1024, 1499])
+    found = torch.cat(list(features.blocks(rows)))
+    assert found.dtype == torch.float32
+    assert found.shape == (6, 2, DIM)
+    assert found[:, 0, 0].tolist() == rows.tolist()
+    assert found[:, 1, 1].tolist() == [1] * 6
+
+
+def test_the_first_view_alone(features: Resident | Streamed) -> None:
+    first = features.first_view()
+    rows = torch.arange(ROWS)
+    assert first.views == 1
+    assert torch.cat(list(first.blocks(rows))).shape == (ROWS, 1, DIM)
+    values = torch.cat([found for _, found in first.batches(rows, 64, torch.Generator())])
+    assert values[:, 1].abs().max() == 0
+
+
+def test_statistics_of_both_are_those_of_numpy(features: Resident | Streamed) -> None:
+    rows = torch.arange(1, ROWS, 2)
+    mean, std = statistics(features, rows)
+    values = np.repeat(np.arange(1, ROWS, 2), 2)
+    assert mean[:2].tolist() == pytest.approx([values.mean(), 0.5])
+    assert std[:2].tolist() == pytest.approx([values.std(), 0.5])
