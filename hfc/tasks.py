@@ -17,6 +17,7 @@ from hfc.device import choose_device
 from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.labels import join_labels
+from hfc.regions import Regions, strings
 from hfc.store import FeatureStore, Table
 
 
@@ -81,6 +82,14 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None) 
             "extracted_by": store.provenance.get("code", {}),
         }
     return Cache(path, features, table, meta)
+
+
+def cache_in_memory(features: Tensor) -> Cache:
+    """(N, V, D) features that come from no file; their rows have no names, labels or splits."""
+    blank = strings([""] * len(features))
+    box = np.full((len(features), 4), np.nan, dtype=np.float32)
+    regions = Regions(Path(), "memory", blank, blank, box, blank, blank)
+    return Cache(Path("memory"), features, Table(regions, np.ones(len(features), dtype=np.bool_), []), {})
 
 
 def prepare(cache: Cache, hierarchy_name: str) -> Task:

@@ -98,7 +98,7 @@ def train(
         fitted = fit(cache, task, config, both)
         head = fitted.head
         trained = time.perf_counter()
-        prediction = _predict(head, cache, task, "test", config)
+        prediction = predict(head, cache, task, "test", config)
         leaf = task.target[task.rows["test"], -1].cpu().numpy()
         test = _evaluate(prediction, leaf, task.hierarchy, config)
         rows = task.rows["test"].cpu().numpy()
@@ -150,18 +150,23 @@ def check(cache: Cache, config: TrainConfig) -> Task:
         HfcError: they do not; the message says how.
     """
     task = prepare(cache, config.hierarchy)
-    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
+    check_settings(config, task.hierarchy)
+    return task
+
+
+def check_settings(config: TrainConfig, hierarchy: Hierarchy) -> None:
+    """Raise a ConfigError unless the settings fit the hierarchy and each other."""
+    metrics.check_topk(config.topk, len(hierarchy.leaves))
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     if config.loss in ("hxe", "soft-labels") and config.head != "flat":
         raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes bce or softmax")
-    return task
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained head, as it was after the epoch that did best on validation."""
+    """A trained head, as it was after the epoch that did best on validation, or the last one without validation."""
 
     head: Head
     weighting: Sum
@@ -176,7 +181,7 @@ def fit(
 
     Args:
         cache: the features.
-        task: what is to be predicted; see `check`.
+        task: what is to be predicted; see `check`. Where its validation split is empty, the last epoch is taken.
         config: the settings.
         report: called with every epoch's line.
 
@@ -207,7 +212,9 @@ def fit(
                     "try a smaller --set learning_rate or --set precision=fp32"
                 )
             weighting.end_epoch(losses)
-            val = _evaluate(_predict(head, cache, task, "val", config), leaf, task.hierarchy, config)
+            val = (
+                _evaluate(predict(head, cache, task, "val", config), leaf, task.hierarchy, config) if len(leaf) else {}
+            )
             line = {
                 "epoch": epoch,
                 "learning_rate": rate,
@@ -217,7 +224,7 @@ def fit(
                 "seconds": round(time.perf_counter() - started, 4),
             }
             report(line)
-            if not best or val[config.select] > best["val"][config.select]:
+            if not best or not val or val[config.select] > best["val"][config.select]:
                 best = {"epoch": epoch, "metric": config.select, "val": val}
                 modules = {"head": head, "weighting": weighting}
                 state = {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
@@ -317,13 +324,16 @@ def _epoch(
 
 
 @torch.inference_mode()
-def _predict(head: Head, cache: Cache, task: Task, split: str, config: TrainConfig) -> Prediction:
-    """Decoded probabilities of a split, on the CPU, in full precision so that batch size cannot matter to a rank."""
+def predict(head: Head, cache: Cache, task: Task, split: str, config: TrainConfig) -> Prediction:
+    """Decoded probabilities of a split, on the CPU, in full precision so that batch size cannot matter to a rank.
+
+    A head in float64 computes and answers in it.
+    """
     head.eval()
     features, rows = cache.features, task.rows[split]
     views = _used_views(features, config).shape[1]
     parts = [
-        _mean([head.predict(head(features[block, view].float()), config.beta) for view in range(views)])
+        _mean([head.predict(head(features[block, view].to(head.shared.dtype)), config.beta) for view in range(views)])
         for block in rows.split(EVALUATION_ROWS)
     ]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
