@@ -126,9 +126,7 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
     return from_paths(name, where, header[::-1], paths)
 
 
-def from_paths(
-    name: str, where: str, levels: Sequence[str], paths: Iterable[tuple[int, tuple[str, ...]]]
-) -> Hierarchy:
+def from_paths(name: str, where: str, levels: Sequence[str], paths: Iterable[tuple[int, tuple[str, ...]]]) -> Hierarchy:
     """A hierarchy from paths; its nodes are in the order in which the paths name them.
 
     Args:

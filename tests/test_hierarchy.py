@@ -59,7 +59,10 @@ def test_the_digest_is_of_the_tree_not_of_its_name() -> None:
 BROKEN = {
     "few": ("leaf,group\na,x\n", r"bad.csv: expected a header and at least two leaves, found 2 rows"),
     "levels": ("leaf,leaf\na,x\nb,x\n", r"row 1: expected distinct level names, found leaf,leaf"),
-    "cells": ("leaf,group\na,x\nb\n", r"row 3: expected 2 names \(leaf,group\), found 'b'; all leaves lie at one depth"),
+    "cells": (
+        "leaf,group\na,x\nb\n",
+        r"row 3: expected 2 names \(leaf,group\), found 'b'; all leaves lie at one depth",
+    ),
     "many": ("leaf,group\na,x\nb,y,z\n", r"row 3: expected 2 names \(leaf,group\), found 'b,y,z'$"),
     "blank": (
         "leaf,group\na,x\nb,\n",
@@ -94,7 +97,7 @@ def test_a_ragged_tree_reads_once_it_is_padded_as_the_message_says(tmp_path: Pat
 def test_paths_may_repeat_and_nodes_keep_their_order() -> None:
     tree = from_paths("mine", "y", ["group", "leaf"], [(0, ("x", "b")), (1, ("y", "a")), (2, ("x", "b"))])
     assert (tree.nodes, tree.ancestors.tolist()) == ((("x", "y"), ("b", "a")), [[0, 0], [1, 1]])
-    with pytest.raises(HierarchyError, match="^y: row 7: leaf b stands under y here and under x in row 3; one node"):
+    with pytest.raises(HierarchyError, match=r"^y: row 7: leaf b stands under y here and under x in row 3; one node"):
         from_paths("mine", "y", ["group", "leaf"], [(3, ("x", "b")), (7, ("y", "b"))])
 
 
