@@ -47,7 +47,8 @@ Array = NDArray[Any]
         HierarchicalClassifier("conditional", settings=SMALL | {"decode": "least-cost"}),
     ]
 )
-def test_scikit_learns_own_checks(estimator, check) -> None:  # type: ignore[no-untyped-def]
+def test_scikit_learns_own_checks(estimator, check, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # or scikit-learn skips its check of other libraries' arrays
     check(estimator)
 
 
