@@ -27,7 +27,7 @@ from hfc.heads import HEADS, Head
 from hfc.heads.layers import Prediction
 from hfc.hierarchy import Hierarchy
 from hfc.losses import class_weights
-from hfc.tasks import Cache, Task
+from hfc.tasks import Task
 from hfc.weightings import WEIGHTINGS, Sum, grouped
 
 Report = Callable[[dict[str, Any]], None]
@@ -35,7 +35,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained head, as it was after the epoch that did best on validation."""
+    """A trained head, as it was after the epoch that did best on validation, or the last one without validation."""
 
     head: Head
     weighting: Sum
@@ -54,7 +54,7 @@ class Checkpoint:
     """Time between two checkpoints at least."""
 
 
-def settle(config: TrainConfig, cache: Cache, task: Task) -> TrainConfig:
+def settle(config: TrainConfig, task: Task) -> TrainConfig:
     """The settings with those that are left to the machine and the data decided.
 
     Raises:
@@ -75,7 +75,7 @@ def settle(config: TrainConfig, cache: Cache, task: Task) -> TrainConfig:
     return replace(
         config,
         batch_size=config.batch_size or fitting_batch_size(len(task.rows["train"])),
-        precision=_precision(config.precision, cache.features.device),
+        precision=_precision(config.precision, task.target.device),
     )
 
 
@@ -93,7 +93,7 @@ def _precision(precision: str, device: torch.device) -> str:
 
 
 def fit(
-    cache: Cache,
+    features: Features,
     task: Task,
     config: TrainConfig,
     report: Report = lambda line: None,
@@ -102,8 +102,8 @@ def fit(
     """Train on the training split and pick the epoch on validation (the first of equals); the test split is untouched.
 
     Args:
-        cache: the features.
-        task: what is to be predicted.
+        features: of every row.
+        task: what is to be predicted; where its validation split is empty, the last epoch is taken.
         config: the settings; see `settle`.
         report: called with every epoch's line.
         checkpoint: where to keep how far it got; what is there of the same run is taken up, and ends in the same bits.
@@ -112,11 +112,11 @@ def fit(
         ConfigError: the settings do not fit each other.
         RunError: training diverged.
     """
-    config = settle(config, cache, task)
-    device = cache.features.device
+    config = settle(config, task)
+    device = features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        training = _Training.start(cache, task, config)
+        training = _Training.start(features, task, config)
         if checkpoint:
             training.resume(checkpoint)
             for line in training.lines:
@@ -152,8 +152,8 @@ class _Training:
     best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, cache: Cache, task: Task, config: TrainConfig) -> "_Training":
-        features = cache.features if config.views == "all" else cache.features.first_view()
+    def start(cls, features: Features, task: Task, config: TrainConfig) -> "_Training":
+        features = used_views(features, config)
         device = features.device
         head = build_head(config, task.hierarchy, features.dim).to(device)
         if config.standardise:
@@ -192,8 +192,10 @@ class _Training:
                 "try a smaller --set learning_rate or --set precision=fp32"
             )
         self.weighting.end_epoch(losses)
-        found = predict(self.evaluated, self.features, self.task.rows["val"], config.beta)
-        val = evaluate(decoded(found, self.task.hierarchy, config), leaf, self.task.hierarchy, config)
+        val = {}
+        if len(leaf):
+            found = predict(self.evaluated, self.features, self.task.rows["val"], config.beta)
+            val = evaluate(decoded(found, self.task.hierarchy, config), leaf, self.task.hierarchy, config)
         line = {
             "epoch": number,
             "learning_rate": rate,
@@ -204,7 +206,7 @@ class _Training:
             "train_seconds": round(trained - started, 4),
         }
         self.lines.append(line)
-        if not self.best or val[config.select] > self.best["val"][config.select]:
+        if not self.best or not val or val[config.select] > self.best["val"][config.select]:
             self.best = {"epoch": number, "metric": config.select, "val": val}
             modules = {"head": self.evaluated, "weighting": self.weighting}
             self.best_state = {
@@ -335,15 +337,20 @@ def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[d
     ]
 
 
+def used_views(features: Features, config: TrainConfig) -> Features:
+    """The features with the views that the settings want."""
+    return features if config.views == "all" else features.first_view()
+
+
 @torch.inference_mode()
 def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
     """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
 
-    In full precision, so that batch size cannot matter to a rank.
+    In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
     """
     head.eval()
     parts = [
-        _mean([head.predict(head(block[:, view]), beta) for view in range(block.shape[1])])
+        _mean([head.predict(head(block[:, view].to(head.shared.dtype)), beta) for view in range(block.shape[1])])
         for block in features.blocks(rows)
     ]
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))

@@ -19,6 +19,8 @@ from hfc.provenance import digest
 
 Ints = NDArray[np.int64]
 
+PAD = "all leaves lie at one depth, so repeat the leaf's name in the blank levels"
+
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
@@ -115,38 +117,54 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
     paths = []
     for number, row in rows[1:]:
         if len(row) != len(header) or "" in row:
+            hint = f"; {PAD}" if len(row) <= len(header) else ""
             raise HierarchyError(
-                f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), found {','.join(row)!r}"
+                f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), "
+                f"found {','.join(row)!r}{hint}"
             )
         paths.append((number, tuple(reversed(row))))
-    _check_tree(where, header[::-1], paths)
-    return _build(name, header[::-1], [path for _, path in paths])
+    _check_leaves(where, paths)
+    return from_paths(name, where, header[::-1], paths)
 
 
-def _check_tree(where: str, levels: list[str], paths: list[tuple[int, tuple[str, ...]]]) -> None:
-    """Every leaf once; every node below one parent."""
+def from_paths(name: str, where: str, levels: Sequence[str], paths: Iterable[tuple[int, tuple[str, ...]]]) -> Hierarchy:
+    """A hierarchy from paths; its nodes are in the order in which the paths name them.
+
+    Args:
+        name: the hierarchy's own name.
+        where: what holds the paths, for the message.
+        levels: H level names, coarse to fine.
+        paths: of each row its number, for the message, and the H names from the coarsest node to the leaf; a path may
+            come several times.
+
+    Raises:
+        HierarchyError: a node stands under two parents.
+    """
+    above: dict[tuple[int, str], tuple[int, tuple[str, ...]]] = {}
+    for number, path in paths:
+        for h, node in enumerate(path):
+            row, other = above.setdefault((h, node), (number, path[:h]))
+            if other != path[:h]:
+                raise HierarchyError(
+                    f"{where}: row {number}: {levels[h]} {node} stands under {' > '.join(path[:h])} here and under "
+                    f"{' > '.join(other)} in row {row}; one node has one parent, so rename one of them"
+                )
+    leaves = [(*path, node) for (h, node), (_, path) in above.items() if h == len(levels) - 1]
+    nodes = tuple(tuple(node for level, node in above if level == h) for h in range(len(levels)))
+    position = [{node: i for i, node in enumerate(names)} for names in nodes]
+    ancestors = np.array([[position[h][node] for h, node in enumerate(path)] for path in leaves], dtype=np.int64)
+    return Hierarchy(name=name, levels=tuple(levels), nodes=nodes, ancestors=ancestors)
+
+
+def _check_leaves(where: str, paths: list[tuple[int, tuple[str, ...]]]) -> None:
+    """Every leaf once."""
     seen: dict[str, int] = {}
-    above: dict[tuple[int, str], tuple[str, ...]] = {}
     for number, path in paths:
         if path[-1] in seen:
             raise HierarchyError(
                 f"{where}: row {number}: leaf {path[-1]} was named before, in row {seen[path[-1]]}; name each leaf once"
             )
         seen[path[-1]] = number
-        for h in range(1, len(path)):
-            other = above.setdefault((h, path[h]), path[:h])
-            if other != path[:h]:
-                raise HierarchyError(
-                    f"{where}: row {number}: {levels[h]} {path[h]} stands under {' > '.join(path[:h])} here and under "
-                    f"{' > '.join(other)} above; one node has one parent, so rename one of them"
-                )
-
-
-def _build(name: str, levels: list[str], paths: list[tuple[str, ...]]) -> Hierarchy:
-    nodes = tuple(tuple(dict.fromkeys(path[h] for path in paths)) for h in range(len(levels)))
-    position = [{node: i for i, node in enumerate(names)} for names in nodes]
-    ancestors = np.array([[position[h][node] for h, node in enumerate(path)] for path in paths], dtype=np.int64)
-    return Hierarchy(name=name, levels=tuple(levels), nodes=nodes, ancestors=ancestors)
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -187,7 +187,7 @@ def _open(cache: Path, labels: Path | None, device: str) -> tasks.Cache:
 def _score(cache: Path, labels: Path | None, config: TrainConfig, key: str) -> dict[str, Any]:
     """Train once, and say how it did on validation."""
     opened = _open(cache, labels, config.device)
-    fitted = fit(opened, *train.check(opened, config))
+    fitted = fit(opened.features, *train.check(opened, config))
     return {
         "key": key,
         "score": fitted.best["val"][config.select],

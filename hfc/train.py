@@ -12,7 +12,7 @@ import torch
 from hfc import provenance, runs
 from hfc.config import METHODS, TrainConfig, plain, to_toml
 from hfc.errors import RunError
-from hfc.fit import Checkpoint, decoded, evaluate, fit, predict, settle
+from hfc.fit import Checkpoint, decoded, evaluate, fit, predict, settle, used_views
 from hfc.hierarchy import Hierarchy
 from hfc.store import Predictions
 from hfc.tasks import Cache, Task, prepare
@@ -85,14 +85,13 @@ def train(
             report(line)
 
         try:
-            fitted = fit(cache, task, settled, both, checkpoint)
+            fitted = fit(cache.features, task, settled, both, checkpoint)
         except RunError:  # it would diverge again
             checkpoint.path.unlink(missing_ok=True)
             raise
         trained = time.perf_counter()
         rows = task.rows["test"].cpu().numpy()
-        features = cache.features if config.views == "all" else cache.features.first_view()
-        prediction = predict(fitted.head, features, task.rows["test"], config.beta)
+        prediction = predict(fitted.head, used_views(cache.features, config), task.rows["test"], config.beta)
         prediction = decoded(prediction, task.hierarchy, config)
         leaf = task.target[task.rows["test"], -1].cpu().numpy()
         test = evaluate(prediction, leaf, task.hierarchy, config)
@@ -145,4 +144,4 @@ def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:
         HfcError: they do not; the message says how.
     """
     task = prepare(cache, config.hierarchy)
-    return task, settle(config, cache, task)
+    return task, settle(config, task)

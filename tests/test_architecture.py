@@ -20,7 +20,7 @@ ROWS = (
     ("decoding", "tasks"),
     ("fit",),
     ("train", "report"),
-    ("sweep",),
+    ("sweep", "estimator"),
 )
 HEIGHT = {name: height for height, row in enumerate(ROWS) for name in row}
 SOURCES = sorted((ROOT / "hfc").rglob("*.py")) + sorted((ROOT / "cli").rglob("*.py"))
@@ -90,7 +90,7 @@ def test_the_report_needs_no_torch() -> None:
 
 
 def test_training_needs_no_images_and_no_backbone() -> None:
-    used = "from cli.train import train; import hfc.train"
+    used = "from cli.train import train; import hfc.train, hfc.estimator"
     assert not loaded_by(used) & {"hfc.crops", "hfc.encoder", "hfc.weights", "hfc.datasets", "timm"}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy import load_hierarchy, parse_hierarchy
+from hfc.hierarchy import from_paths, load_hierarchy, parse_hierarchy
 from tests.deepfashion_tree import categories
 
 
@@ -66,10 +66,18 @@ def test_the_digest_is_of_the_tree_not_of_its_name() -> None:
 BROKEN = {
     "few": ("leaf,group\na,x\n", r"bad.csv: expected a header and at least two leaves, found 2 rows"),
     "levels": ("leaf,leaf\na,x\nb,x\n", r"row 1: expected distinct level names, found leaf,leaf"),
-    "cells": ("leaf,group\na,x\nb\n", r"row 3: expected 2 names \(leaf,group\), found 'b'"),
-    "blank": ("leaf,group\na,x\nb,\n", r"row 3: expected 2 names"),
+    "cells": (
+        "leaf,group\na,x\nb\n",
+        r"row 3: expected 2 names \(leaf,group\), found 'b'; all leaves lie at one depth",
+    ),
+    "many": ("leaf,group\na,x\nb,y,z\n", r"row 3: expected 2 names \(leaf,group\), found 'b,y,z'$"),
+    "blank": (
+        "leaf,group\na,x\nb,\n",
+        r"row 3: expected 2 names \(leaf,group\), found 'b,'; all leaves lie at one depth, "
+        r"so repeat the leaf's name in the blank levels$",
+    ),
     "twice": ("leaf,group\na,x\nb,y\na,y\n", r"row 4: leaf a was named before, in row 2; name each leaf once"),
-    "two parents": ("l,s,m\na,x,p\nb,x,q\n", r"row 3: s x stands under q here and under p above"),
+    "two parents": ("l,s,m\na,x,p\nb,x,q\n", r"row 3: s x stands under q here and under p in row 2; one node"),
 }
 
 
@@ -79,6 +87,25 @@ def test_what_is_no_tree_is_refused_with_file_and_row(case: str, tmp_path: Path)
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(HierarchyError, match=message):
         load_hierarchy(str(tmp_path / "bad.csv"))
+
+
+def test_a_ragged_tree_reads_once_it_is_padded_as_the_message_says(tmp_path: Path) -> None:
+    ragged = "leaf,sub,master\nTee,Tops,Apparel\nRing,,Jewelry\nGift,,\n"
+    path = tmp_path / "tree.csv"
+    path.write_text(ragged)
+    with pytest.raises(HierarchyError, match=r"row 3: .* found 'Ring,,Jewelry'; .*repeat the leaf's name"):
+        load_hierarchy(str(path))
+    path.write_text(ragged.replace("Ring,,", "Ring,Ring,").replace("Gift,,", "Gift,Gift,Gift"))
+    tree = load_hierarchy(str(path))
+    assert tree.nodes == (("Apparel", "Jewelry", "Gift"), ("Tops", "Ring", "Gift"), ("Tee", "Ring", "Gift"))
+    assert tree.ancestors.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+
+
+def test_paths_may_repeat_and_nodes_keep_their_order() -> None:
+    tree = from_paths("mine", "y", ["group", "leaf"], [(0, ("x", "b")), (1, ("y", "a")), (2, ("x", "b"))])
+    assert (tree.nodes, tree.ancestors.tolist()) == ((("x", "y"), ("b", "a")), [[0, 0], [1, 1]])
+    with pytest.raises(HierarchyError, match=r"^y: row 7: leaf b stands under y here and under x in row 3; one node"):
+        from_paths("mine", "y", ["group", "leaf"], [(3, ("x", "b")), (7, ("y", "b"))])
 
 
 def test_unknown_leaves_are_named() -> None:

@@ -1,35 +1,62 @@
-"""Metrics against naive loops and scikit-learn on random trees."""
+"""Every metric on random trees against naive loops, and against scikit-learn, torchmetrics and HiClass."""
 
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import hiclass.metrics
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hfc.errors import ConfigError
 from hfc.metrics import calibration_error, evaluate
 
 Ints = NDArray[np.int64]
+ROWS = 20
 
 
-def random_tree(rng: np.random.Generator, depth: int) -> Ints:
-    """(C, H) ancestors of a random tree in which every node has at least one leaf."""
-    paths = [(0,)] * int(rng.integers(1, 3))
-    paths = [(i,) for i in range(len(paths))]
+@st.composite
+def trees(draw: st.DrawFn) -> Ints:
+    """(C, H) ancestors of a tree of 1 to 6 levels and at least two leaves, which come in any order."""
+    depth = draw(st.integers(1, 6))
+    paths: list[tuple[int, ...]] = [(i,) for i in range(draw(st.integers(1, 4)))]
     for _ in range(depth - 1):
-        children = [(*path, None) for path in paths for _ in range(int(rng.integers(1, 4)))]
-        paths = [(*path[:-1], i) for i, path in enumerate(children)]  # type: ignore[misc]
-    while len(paths) < 2:
-        paths = [*paths, (*paths[0][:-1], len(paths))]
-    return np.array(paths, dtype=np.int64)
+        most = 3 if len(paths) < 12 else 1
+        counts = draw(st.lists(st.integers(1, most), min_size=len(paths), max_size=len(paths)))
+        parents = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
+        paths = [(*path, i) for i, path in enumerate(parents)]
+    assume(len(paths) > 1)
+    tree = np.array(draw(st.permutations(paths)), dtype=np.int64)
+    tree[:, -1] = np.arange(len(tree))
+    return tree
 
 
-def naive(levels: list[NDArray[np.float64]], final: NDArray[np.float64], target: Ints, tree: Ints) -> dict[str, float]:
-    n, depth = len(target), tree.shape[1]
-    k = min(3, final.shape[1])
-    hits = distance1 = distance_k = shared = full = broken = 0.0
-    mistakes: list[int] = []
+def level_names(tree: Ints) -> list[str]:
+    return [f"level {h}" for h in range(tree.shape[1])]
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def naive(
+    scores: list[list[list[int]]], target: list[int], tree: list[list[int]], topk: Sequence[int]
+) -> dict[str, Any]:
+    """Every metric in loops over rows, from the definitions in the docstring of `evaluate`.
+
+    Args:
+        scores: integers in proportion to the probabilities, by level, row and node; those of the leaves are P_final.
+        target: true leaf of each row.
+        tree: path of each leaf.
+        topk: the k.
+    """
+    depth, final = len(tree[0]), scores[-1]
 
     def climb(a: int, b: int) -> int:
         steps = 0
@@ -37,77 +64,106 @@ def naive(levels: list[NDArray[np.float64]], final: NDArray[np.float64], target:
             steps += 1
         return steps
 
-    for i in range(n):
-        order = sorted(range(final.shape[1]), key=lambda c: (-final[i, c], c))[:k]
-        hits += target[i] in order
-        distance1 += climb(order[0], target[i])
-        distance_k += sum(climb(c, target[i]) for c in order) / k
-        if order[0] != target[i]:
-            mistakes.append(climb(order[0], target[i]))
-        path = [(h, tree[order[0]][h]) for h in range(depth)]
-        truth = [(h, tree[target[i]][h]) for h in range(depth)]
-        shared += len(set(path) & set(truth))
-        own = [int(np.argmax(level[i])) for level in levels[:-1]] + [order[0]]
-        full += own == tree[target[i]].tolist()
-        broken += not any(own == leaf.tolist() for leaf in tree)
+    ranked = [sorted(range(len(row)), key=lambda leaf, row=row: (-row[leaf], leaf)) for row in final]  # type: ignore[misc]
+    best = [order[0] for order in ranked]
+    truth = [tree[leaf] for leaf in target]
+    own = [[level[i].index(max(level[i])) for level in scores] for i in range(len(target))]
+    found = {f"top{k}": mean([leaf in order[:k] for leaf, order in zip(target, ranked, strict=True)]) for k in topk}
+    for k in topk:
+        climbs = [climb(c, leaf) for leaf, order in zip(target, ranked, strict=True) for c in order[:k]]
+        found[f"distance@{k}"] = mean(climbs)
+    pairs = list(zip(best, target, strict=True))
+    by_class = [mean([b == leaf for b, leaf in pairs if leaf == c]) for c in sorted(set(target))]
+    predicted_nodes = [{(h, node) for h, node in enumerate(tree[b])} for b in best]
+    true_nodes = [{(h, node) for h, node in enumerate(path)} for path in truth]
+    shared = sum(len(a & b) for a, b in zip(predicted_nodes, true_nodes, strict=True))
+    precision, recall = shared / sum(map(len, predicted_nodes)), shared / sum(map(len, true_nodes))
     return {
-        "topk": hits / n,
-        "distance@1": distance1 / n,
-        "distance@k": distance_k / n,
-        "mistake_severity": sum(mistakes) / len(mistakes) if mistakes else 0.0,
-        "hF": shared / (n * depth),
-        "full_path_accuracy": full / n,
-        "inconsistency": broken / n,
+        **found,
+        "top1_macro": mean(by_class),
+        "level_accuracy": {
+            f"level {h}": mean([path[h] == true[h] for path, true in zip(own, truth, strict=True)])
+            for h in range(depth)
+        },
+        "hF": 2 * precision * recall / (precision + recall) if shared else 0.0,
+        "mistake_severity": mean([climb(b, leaf) for b, leaf in pairs if b != leaf]),
+        "full_path_accuracy": mean([path == true for path, true in zip(own, truth, strict=True)]),
+        "inconsistency": mean([path not in tree for path in own]),
+        "ece": naive_calibration_error(final, best, target),
     }
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**32 - 1), depth=st.integers(1, 6))
-def test_metrics_equal_naive_loops_on_random_trees(seed: int, depth: int) -> None:
+def naive_calibration_error(final: list[list[int]], best: list[int], target: list[int]) -> float:
+    """Σ over bins (b/15, (b+1)/15] of |hits − confidence|, over the rows; in fractions, so that edges are exact."""
+    gaps = [Fraction(0)] * 15
+    for row, predicted, leaf in zip(final, best, target, strict=True):
+        confidence = Fraction(max(row), sum(row) or 1)
+        inside = [b for b in range(15) if Fraction(b, 15) < confidence <= Fraction(b + 1, 15)]
+        gaps[inside[0] if inside else 0] += (predicted == leaf) - confidence
+    return float(sum(abs(gap) for gap in gaps) / len(target))
+
+
+@settings(deadline=None, max_examples=150)
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1), steps=st.sampled_from([1, 2, 8, 1024]))
+def test_every_metric_equals_naive_loops(tree: Ints, seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)
-    tree = random_tree(rng, depth)
-    sizes = tree.max(axis=0) + 1
-    target = rng.integers(0, len(tree), 20)
-    levels = [rng.integers(0, 9, (20, size)) / 9 for size in sizes]  # coarse values, so that there are ties
+    target = rng.integers(0, len(tree), ROWS)
+    # Few steps make ties; powers of two make the shares, and so the edges of the bins, exact.
+    scores = [rng.integers(0, steps, (ROWS, size), endpoint=True) for size in tree.max(axis=0) + 1]
+    if rng.random() < 0.5:  # half of the time most rows are right
+        likely = rng.random(ROWS) < 0.8
+        for h, level in enumerate(scores):
+            level[likely, tree[target[likely], h]] = steps
+    levels = [level / steps for level in scores]
+    topk = sorted({1, min(2, len(tree)), int(rng.integers(1, len(tree), endpoint=True)), len(tree)})
+    got = evaluate(levels, levels[-1], target, names=level_names(tree), ancestors=tree, topk=topk)
+    expected = naive([level.tolist() for level in scores], target.tolist(), tree.tolist(), topk)
+    assert got.pop("level_accuracy") == pytest.approx(expected.pop("level_accuracy"))
+    assert got == pytest.approx(expected)
+
+
+def distinct(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """(ROWS, size) scores no two of which are equal in a row: other packages break ties in other ways."""
+    return np.stack([rng.permutation(size) + rng.random(size) / 2 for _ in range(ROWS)]) / size
+
+
+@settings(deadline=None, max_examples=60)
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1))
+def test_what_other_packages_measure_agrees(tree: Ints, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    leaves = len(tree)
+    target = rng.integers(0, leaves, ROWS)
+    levels = [distinct(rng, size) for size in tree.max(axis=0) + 1]
     final = levels[-1]
-    k = min(3, len(tree))
-    got = evaluate(levels, final, target, names=[f"l{h}" for h in range(depth)], ancestors=tree, topk=(1, k))
-    expected = naive(levels, final, target, tree)
-    for name in ("distance@1", "mistake_severity", "hF", "full_path_accuracy", "inconsistency"):
-        assert got[name] == pytest.approx(expected[name]), name
-    assert got[f"top{k}"] == pytest.approx(expected["topk"])
-    assert got[f"distance@{k}"] == pytest.approx(expected["distance@k"])
-    for h in range(depth - 1):
-        own = levels[h].argmax(axis=1)
-        assert got["level_accuracy"][f"l{h}"] == pytest.approx(np.mean(own == tree[target, h]))
-    assert got["level_accuracy"][f"l{depth - 1}"] == got["top1"]
+    likely = rng.random(ROWS) < 0.5
+    final[likely, target[likely]] += 1
+    best, topk = final.argmax(axis=1), range(1, leaves)
+    got = evaluate(levels, final, target, names=level_names(tree), ancestors=tree, topk=topk)
+    # scikit-learn
+    for k in topk if leaves > 2 else ():  # of two classes it takes one column of scores
+        assert got[f"top{k}"] == pytest.approx(top_k_accuracy_score(target, final, k=k, labels=range(leaves))), k
+    assert got["top1"] == pytest.approx(accuracy_score(target, best))
+    present = np.unique(target)
+    assert got["top1_macro"] == pytest.approx(recall_score(target, best, labels=present, average="macro"))
+    for h, name in enumerate(level_names(tree)):
+        assert got["level_accuracy"][name] == pytest.approx(accuracy_score(tree[target, h], levels[h].argmax(axis=1)))
+    # HiClass; names hold the level, as it takes nodes for equal that have one name
+    named = np.array([[f"{h}/{node}" for h, node in enumerate(path)] for path in tree])
+    assert got["hF"] == pytest.approx(hiclass.metrics.f1(named[target], named[best], zero_division=0))
+    # torchmetrics
+    shares = torch.from_numpy(final / final.sum(axis=1, keepdims=True))
+    error = multiclass_calibration_error(shares, torch.from_numpy(target), num_classes=leaves, n_bins=15, norm="l1")
+    assert got["ece"] == pytest.approx(float(error), abs=1e-6)
 
 
-def test_top_k_equals_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    final, target = rng.random((500, 7)), rng.integers(0, 7, 500)
-    got = evaluate([final], final, target, names=["leaf"], ancestors=np.arange(7)[:, None], topk=(1, 3, 5))
-    for k in (1, 3, 5):
-        assert got[f"top{k}"] == pytest.approx(top_k_accuracy_score(target, final, k=k, labels=range(7)))
+def test_a_row_without_any_probability_counts_as_not_confident() -> None:
+    assert calibration_error(np.zeros((2, 3)), np.array([0, 1])) == 0.5
 
 
 def test_macro_accuracy_leaves_out_classes_without_samples() -> None:
     final = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.8, 0.2, 0.0]])
     got = evaluate([final], final, np.array([0, 0, 1]), names=["leaf"], ancestors=np.arange(3)[:, None], topk=(1,))
     assert got["top1_macro"] == 0.5
-
-
-def test_calibration_error_equals_a_loop_over_bins() -> None:
-    rng = np.random.default_rng(1)
-    final, target = rng.random((300, 4)), rng.integers(0, 4, 300)
-    shares = final / final.sum(axis=1, keepdims=True)
-    confidence, correct = shares.max(axis=1), shares.argmax(axis=1) == target
-    error = 0.0
-    for b in range(15):
-        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
-        if inside.any():
-            error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    assert calibration_error(final, target) == pytest.approx(error)
 
 
 def test_a_k_beyond_the_number_of_classes_is_refused() -> None:

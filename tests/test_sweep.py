@@ -45,7 +45,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
             for seed in (0, 1):
                 point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
                 config = resolve(TrainConfig, plan.fixed, point)
-                fitted = fit(cache, *train.check(cache, config))
+                fitted = fit(cache.features, *train.check(cache, config))
                 values.append(fitted.best["val"]["top1"])
             scores[rate, dropout] = float(np.mean(values))
     assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)

@@ -354,7 +354,7 @@ def test_regularisation_changes_the_run_and_it_still_learns(
 def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Path, cache: Cache) -> None:
     task, config = check(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
     torch.manual_seed(0)
-    training = _Training.start(cache, task, config)
+    training = _Training.start(cache.features, task, config)
     name = "leaf.weight"
     average: torch.Tensor | None = None
     step = training.optimiser.step
@@ -374,7 +374,7 @@ def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Pat
 
 def test_mixup_mixes_features_and_losses_alike(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     task, config = check(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
-    training = _Training.start(cache, task, config)
+    training = _Training.start(cache.features, task, config)
     training.head.eval()
     monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.3))
     features, target = cache.features.tensor[:5, 0].float(), task.target[:5]
@@ -455,7 +455,7 @@ def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, ca
     spoiled.mkdir()
     file = spoiled / f".{whole.folder.name}.checkpoint"
     task, settled = check(cache, config)
-    fit(cache, task, settled, checkpoint=Checkpoint(file, "of another run", 0.0))
+    fit(cache.features, task, settled, checkpoint=Checkpoint(file, "of another run", 0.0))
     content = file.read_bytes()
     file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": content}[damage])
     again, _ = train(cache, config, spoiled)

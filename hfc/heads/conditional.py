@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes, level_tasks
+from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
 from hfc.losses import logsumexp_by
 
 
@@ -63,7 +63,7 @@ class Conditional(nn.Module):
         x = self.reduce(self.standardise(features))
         return Logits(
             tuple(
-                log_softmax_among_siblings(output(x).float(), self.get_buffer(f"parent{h}"), self.parents[h])
+                log_softmax_among_siblings(full(output(x)), self.get_buffer(f"parent{h}"), self.parents[h])
                 for h, output in enumerate(self.outputs)
             )
         )

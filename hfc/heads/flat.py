@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes
+from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes
 from hfc.losses import (
     LEVEL_LOSSES,
     hierarchical_cross_entropy,
@@ -91,7 +91,7 @@ class Flat(nn.Module):
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities. There is no local output to blend with, so `beta` plays no part."""
-        final = probabilities(logits.leaf.float(), self.loss)
+        final = probabilities(full(logits.leaf), self.loss)
         # Sigmoids of different leaves do not add up to a probability: normalise before summing over a node's leaves.
         shares = F.normalize(final, p=1.0, dim=1)
         above = [shares @ F.one_hot(column).to(shares.dtype) for column in self.ancestors.unbind(dim=1)[:-1]]

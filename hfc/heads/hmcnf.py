@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise, level_sizes, level_tasks
+from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -94,8 +94,8 @@ class HMCNF(nn.Module):
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """P_L^h of every level, and P_final over the leaves."""
-        local = tuple(probabilities(z.float(), self.loss) for z in logits.local)
+        local = tuple(probabilities(full(z), self.loss) for z in logits.local)
         if self.blend == "logit":
-            blended = beta * logits.local[-1].float() + (1 - beta) * logits.leaf.float()
+            blended = beta * full(logits.local[-1]) + (1 - beta) * full(logits.leaf)
             return Prediction(local, probabilities(blended, self.loss))
-        return Prediction(local, beta * local[-1] + (1 - beta) * probabilities(logits.leaf.float(), self.loss))
+        return Prediction(local, beta * local[-1] + (1 - beta) * probabilities(full(logits.leaf), self.loss))

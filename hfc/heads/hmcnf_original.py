@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Flows, Output, Prediction, Standardise, level_sizes, level_tasks
+from hfc.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -105,5 +105,5 @@ class OriginalHMCNF(nn.Module):
         return Prediction(levels, levels[-1])
 
     def _blend(self, logits: Logits, beta: float) -> Tensor:
-        local = torch.cat([z.float() for z in logits.local], dim=1).sigmoid()
-        return beta * local + (1 - beta) * logits.nodes.float().sigmoid()
+        local = torch.cat([full(z) for z in logits.local], dim=1).sigmoid()
+        return beta * local + (1 - beta) * full(logits.nodes).sigmoid()

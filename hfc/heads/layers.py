@@ -31,6 +31,11 @@ def level_tasks(levels: int) -> tuple[str, ...]:
     return tuple(f"local/{h}" for h in range(1, levels + 1))
 
 
+def full(logits: Tensor) -> Tensor:
+    """Logits in float32 where autocast made them bfloat16; those of a head in float64 stay."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class Standardise(nn.Module):
     """(x − mean)/std with statistics of the training split, kept inside the model so that it takes raw features."""
 

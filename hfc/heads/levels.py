@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, level_sizes, level_tasks
+from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -62,5 +62,5 @@ class Levels(nn.Module):
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities of each level. There is no global output to blend with, so `beta` plays no part."""
-        levels = tuple(probabilities(z.float(), self.loss) for z in logits.levels)
+        levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
         return Prediction(levels, levels[-1])

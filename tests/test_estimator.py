@@ -1,0 +1,329 @@
+"""The scikit-learn face: scikit-learn's own checks, and facts about trees and probabilities."""
+
+import contextlib
+import io
+import pickle
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from hfc.config import METHODS, TrainConfig, resolve
+from hfc.decoding import DECODINGS
+from hfc.errors import ConfigError, HierarchyError
+from hfc.estimator import HierarchicalClassifier
+from hfc.features import Features, Resident
+from hfc.fit import fit, predict
+from hfc.hierarchy import load_hierarchy
+from hfc.tasks import Task
+from tests.made_up import write_tree_csv
+
+SMALL = {"epochs": 20, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
+QUICK = SMALL | {"epochs": 5}
+PATHS = {
+    "Tee": ("upper", "tops", "Tee"),
+    "Tank": ("upper", "tops", "Tank"),
+    "Coat": ("upper", "outer", "Coat"),
+    "Jeans": ("lower", "long", "Jeans"),
+    "Chinos": ("lower", "long", "Chinos"),
+    "Shorts": ("lower", "short", "Shorts"),
+}
+Array = NDArray[Any]
+
+
+@parametrize_with_checks(
+    [
+        HierarchicalClassifier(settings=SMALL),
+        HierarchicalClassifier("conditional", settings=SMALL | {"decode": "least-cost"}),
+    ]
+)
+def test_scikit_learns_own_checks(estimator, check, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # or scikit-learn skips its check of other libraries' arrays
+    check(estimator)
+
+
+def clusters(rows: int = 120, seed: int = 0) -> tuple[Array, Array]:
+    """Features and leaf names: a noisy cluster for each of the six leaves."""
+    rng = np.random.default_rng(seed)
+    leaf = np.arange(rows) % len(PATHS)
+    X = rng.normal(size=(len(PATHS), 8))[leaf] * 3 + rng.normal(size=(rows, 8))
+    return X, np.array(list(PATHS))[leaf]
+
+
+def paths_of(y: Array) -> Array:
+    return np.array([PATHS[leaf] for leaf in y])
+
+
+def model(method: str = "hmcn-f+mtl", **changes: Any) -> HierarchicalClassifier:
+    return HierarchicalClassifier(method, **({"settings": QUICK, "hierarchy": PATHS, "random_state": 0} | changes))
+
+
+@pytest.mark.parametrize(
+    ("method", "decode"), [*((m, "leaf") for m in METHODS), *(("hmcn-f+mtl", d) for d in DECODINGS if d != "leaf")]
+)
+def test_probabilities_labels_and_paths_agree(method: str, decode: str) -> None:
+    X, y = clusters()
+    fitted = model(method, settings=SMALL | {"decode": decode}).fit(X, y)
+    shares = fitted.predict_proba(X)
+    assert shares.shape == (120, 6)
+    assert (shares >= 0).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
+    assert fitted.classes_.tolist() == sorted(PATHS)
+    assert (fitted.predict(X) == fitted.classes_[shares.argmax(axis=1)]).all()
+    assert (fitted.predict_path(X) == paths_of(fitted.predict(X))).all()
+    assert (fitted.predict(X) == y).mean() > 0.8
+    assert fitted.score(X, y) == fitted.score(X, paths_of(y)) == (fitted.predict(X) == y).mean()
+
+
+def test_a_hierarchy_is_the_same_tree_however_it_is_given(tmp_path: Path) -> None:
+    X, y = clusters()
+    csv = write_tree_csv(tmp_path / "tree.csv")
+    from_mapping = model().fit(X, y)
+    shuffled = dict(reversed(PATHS.items()))
+    for hierarchy in (csv, str(csv), load_hierarchy(str(csv)), shuffled):
+        assert (model(hierarchy=hierarchy).fit(X, y).predict_proba(X) == from_mapping.predict_proba(X)).all()
+    for given in (None, PATHS):
+        from_paths = model(hierarchy=given).fit(X, paths_of(y))
+        assert (from_paths.predict_proba(X) == from_mapping.predict_proba(X)).all()
+        assert (from_paths.predict(X) == paths_of(from_mapping.predict(X))).all()
+        assert from_paths.score(X, paths_of(y)) == from_mapping.score(X, y)
+
+
+def test_a_shipped_hierarchy_answers_over_all_its_leaves() -> None:
+    X, y = clusters()
+    y = np.where(np.isin(y, ["Tee", "Jeans"]), y, "Tank")
+    fitted = model(hierarchy="deepfashion-5", settings=SMALL).fit(X, y)
+    assert fitted.classes_.tolist() == sorted(load_hierarchy("deepfashion-5").leaves)
+    assert set(fitted.predict(X)) <= {"Tee", "Jeans", "Tank"}
+    assert fitted.predict_path(X[y == "Jeans"][:1]).tolist() == [["trousers", "Jeans"]]
+
+
+def test_without_a_hierarchy_labels_are_one_level() -> None:
+    X, y = clusters()
+    numbers = np.searchsorted(sorted(PATHS), y) * 10
+    fitted = model("flat", hierarchy=None).fit(X, numbers)
+    assert fitted.hierarchy_.levels == ("level 1",)
+    assert (fitted.classes_ == np.arange(6) * 10).all()
+    assert fitted.predict(X).dtype == numbers.dtype
+    assert (fitted.predict_path(X) == fitted.predict(X)[:, None]).all()
+    named = model("flat", hierarchy=None).fit(X, y)
+    assert (named.predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+def test_labels_need_not_be_text() -> None:
+    X, y = clusters()
+    numbers = np.searchsorted(sorted(PATHS), y)
+    tree = {i: (PATHS[leaf][0], i) for i, leaf in enumerate(sorted(PATHS))}
+    fitted = model(hierarchy=tree, settings=SMALL).fit(X, numbers)
+    assert fitted.predict_path(X[numbers == 0][:1]).tolist() == [["lower", 0]]
+    mixed = [[PATHS[leaf][0], sorted(PATHS).index(leaf)] for leaf in y]
+    from_paths = model(hierarchy=None, settings=SMALL).fit(X, mixed)
+    assert (from_paths.predict_path(X) == fitted.predict_path(X)).all()
+    assert from_paths.classes_.tolist() == [0, 1, 2, 3, 4, 5]
+    paths = np.stack([numbers // 2, numbers], axis=1)
+    assert fitted.set_params(hierarchy=None).fit(X, paths).predict(X).dtype == paths.dtype
+    assert fitted.score(X, paths) > 0.8
+
+
+def test_it_trains_as_the_training_loop_does() -> None:
+    X, y = clusters()
+    fitted = model(validation_fraction=None).fit(X, y)
+    leaf = torch.from_numpy(np.searchsorted(fitted.classes_, y))
+    rows = {"train": torch.arange(120), "val": torch.arange(0), "test": torch.arange(120)}
+    tree = fitted.hierarchy_
+    task = Task(tree, rows, torch.from_numpy(tree.ancestors)[leaf], {})
+    features = Resident(torch.from_numpy(X).float()[:, None])
+    config = resolve(TrainConfig, QUICK, {"seed": fitted.config_.seed})
+    direct = fit(features, task, config)
+    assert direct.best == {"epoch": 5, "metric": "top1", "val": {}}
+    final = predict(direct.head, features, rows["test"], config.beta).final
+    np.testing.assert_allclose(fitted.predict_proba(X), final / final.sum(dim=1, keepdim=True), atol=1e-5)
+
+
+def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Features, Task]] = []
+
+    def spy(features: Features, task: Task, config: TrainConfig) -> Any:
+        seen.append((features, task))
+        return fit(features, task, config)
+
+    monkeypatch.setattr("hfc.estimator.fit", spy)
+    X, y = clusters(121)
+    y[-1] = "Tee"
+    y[y == "Coat"] = "Tank"
+    y[2] = "Coat"  # seen once
+    fitted = model(validation_fraction=0.25).fit(X, y)
+    features, task = seen[0]
+    train, val = task.rows["train"].numpy(), task.rows["val"].numpy()
+    assert sorted([*train, *val]) == list(range(121))
+    assert len(val) == 30
+    assert set(y[train]) == set(PATHS)
+    assert [int((y[val] == leaf).sum()) for leaf in ("Coat", "Jeans")] == [0, 5]
+    assert np.array_equal(torch.cat(list(features.blocks(torch.arange(121))))[:, 0].numpy(), X.astype(np.float32))
+    assert (fitted.classes_[task.target[:, -1]] == y).all()
+    # Fewer rows than classes would be held out: none are, and the last epoch is taken.
+    few = model(validation_fraction=0.1).fit(X[:12], clusters()[1][:12])
+    assert len(seen[1][1].rows["val"]) == 0
+    assert few.epoch_ == 5
+
+
+def test_tiny_data_train() -> None:
+    X, y = clusters()
+    for rows in (2, 3, 6, 7):
+        for share in (None, 0.1, 0.5, 0.99):
+            fitted = model(validation_fraction=share).fit(X[:rows], y[:rows])
+            assert fitted.predict(X[:rows]).shape == (rows,)
+    same = model(validation_fraction=0.5).fit(X[[0, 6]], y[[0, 6]])  # one leaf of the tree, twice
+    assert same.predict(X[[0, 6]]).tolist() == ["Tee", "Tee"]
+
+
+def test_a_seed_repeats_a_fit_and_torchs_own_generator_stays() -> None:
+    X, y = clusters()
+    before = torch.random.get_rng_state()
+    first, again, other = (model(random_state=seed).fit(X, y).predict_proba(X) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert (first == again).all()
+    assert (first != other).any()
+    states = [np.random.RandomState(1), np.random.RandomState(1)]
+    drawn = [model(random_state=state).fit(X, y).predict_proba(X) for state in states]
+    assert (drawn[0] == first).all()
+    assert (drawn[1] == first).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pickled_and_cloned_models_answer_alike(method: str) -> None:
+    X, y = clusters()
+    fitted = model(method).fit(X, y)
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert (restored.predict_proba(X) == fitted.predict_proba(X)).all()
+    assert (restored.predict_path(X) == fitted.predict_path(X)).all()
+    assert {tensor.device.type for tensor in restored.head_.state_dict().values()} == {"cpu"}
+    assert (clone(fitted).fit(X, y).predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+def test_it_works_in_a_pipeline_and_a_search() -> None:
+    X, y = clusters()
+    pipeline = make_pipeline(StandardScaler(), model())
+    grid = {
+        "hierarchicalclassifier__method": ["flat", "levels"],
+        "hierarchicalclassifier__settings": [QUICK, QUICK | {"epochs": 1, "learning_rate": 1e-6}],
+    }
+    search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
+    assert search.best_params_["hierarchicalclassifier__settings"] == QUICK
+    assert search.best_score_ > 0.8
+    assert not np.isnan(search.cv_results_["mean_test_score"]).any()
+    assert cross_val_score(pipeline, X, y, cv=3, scoring="neg_log_loss").max() < 0
+    assert cross_val_score(model(hierarchy=None, settings=SMALL), X, paths_of(y), cv=3).min() > 0.8
+
+
+def test_data_frames_and_numpy_settings_are_taken() -> None:
+    X, y = clusters()
+    frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(8)])
+    paths = pd.DataFrame(paths_of(y), columns=["kind", "group", "leaf"])
+    fitted = model(hierarchy=None, settings=QUICK | {"dropout": np.float64(0.2)}).fit(frame, paths)
+    assert (fitted.predict_proba(frame) == model().fit(X, y).predict_proba(X)).all()
+    assert fitted.feature_names_in_.tolist() == frame.columns.tolist()
+
+
+def refusal(kind: type[Exception], y: object, X: object = None, **changes: Any) -> str:
+    with pytest.raises(kind) as caught:
+        model(**changes).fit(clusters()[0][: len(y)] if X is None else X, y)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+PADDED = "all leaves lie at one depth, so repeat the last name of a shorter path down to the deepest level"
+
+
+def test_labels_that_do_not_fit_the_hierarchy_are_refused() -> None:
+    known = "its leaves are 'Chinos', 'Coat', 'Jeans', 'Shorts', 'Tank' and 1 more"
+    message = f"y does not fit the hierarchy: no leaf for 'Hat', 'Tie'; {known}"
+    assert refusal(HierarchyError, ["Tie", "Tee", "Hat"]) == message
+    assert refusal(HierarchyError, [["upper", "long", "Tee"], PATHS["Coat"]]) == (
+        "y: row 0: expected the path ['upper', 'tops', 'Tee'], found ['upper', 'long', 'Tee']"
+    )
+    message = "y: expected paths of 3 levels as in the hierarchy, found 2"
+    assert refusal(HierarchyError, [["upper", "Tee"], ["upper", "Coat"]]) == message
+
+
+def test_paths_that_are_no_tree_are_refused() -> None:
+    y = [["b", "x", "1"], ["a", "x", "2"], ["b", "x", "1"]]
+    assert refusal(HierarchyError, y, hierarchy=None) == (
+        "y: row 1: level 2 x stands under a here and under b in row 0; one node has one parent, so rename one of them"
+    )
+    y = [["a", "x"], ["b", "x"], ["b", "y"]]
+    assert refusal(HierarchyError, y, hierarchy=None).startswith("y: row 1: level 2 x stands under b here and under a")
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None, np.nan])
+def test_ragged_paths_are_refused_with_how_to_pad(blank: object) -> None:
+    y = [["a", "x", "1"], ["b", "y", blank]]
+    message = f"y: row 1: a blank in the path {['b', 'y', blank]}; {PADDED}"
+    for kind in (list, np.array, partial(np.array, dtype=object), partial(pd.DataFrame, dtype=object)):
+        if kind is not np.array or not isinstance(blank, float):  # numpy itself makes text of such a NaN
+            assert refusal(HierarchyError, kind(y), hierarchy=None) == message
+
+
+def test_paths_of_several_lengths_are_refused_with_how_to_pad() -> None:
+    ragged = [["a", "x"], ["b"]]
+    as_objects = np.empty(2, dtype=object)
+    as_objects[:] = ragged
+    for y in (ragged, as_objects):
+        assert refusal(HierarchyError, y, hierarchy=None) == f"y: expected paths of one length; {PADDED}"
+    padded = [["a", "x"], ["b", "b"]]
+    assert model(hierarchy=None).fit(clusters()[0][:2], padded).paths_.tolist() == [["b", "b"], ["a", "x"]]
+
+
+def test_mappings_that_are_no_tree_are_refused() -> None:
+    message = "hierarchy: 'Tee': expected its path, coarse to fine and ending in 'Tee', found "
+    assert refusal(HierarchyError, ["Tee", "Tee"], hierarchy={"Tee": "tops"}) == message + "'tops'"
+    assert refusal(HierarchyError, ["Tee", "Tee"], hierarchy={"Tee": ["tops"]}) == message + "['tops']"
+    ragged = {"Tee": ["tops", "Tee"], "Hat": ["Hat"]}
+    assert (
+        refusal(HierarchyError, ["Tee", "Hat"], hierarchy=ragged)
+        == f"hierarchy: expected paths of one length; {PADDED}"
+    )
+    one = {"Tee": ["tops", "Tee"]}
+    expected = "expected at least two classes, found"
+    assert refusal(ValueError, ["Tee", "Tee"], hierarchy=one) == f"hierarchy: {expected} ['Tee']"
+    assert refusal(ValueError, ["Tee", "Tee"], hierarchy={}) == f"hierarchy: {expected} []"
+    assert refusal(ValueError, ["a", "a"], hierarchy=None) == f"y: {expected} ['a']"
+    assert refusal(ValueError, [["g", "a"]] * 2, hierarchy=None) == f"y: {expected} ['a']"
+    assert refusal(ValueError, [[0.5, 1.5], [0.5, 2.5]], hierarchy=None).startswith("Unknown label type: continuous")
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    y = clusters()[1]
+    assert refusal(ConfigError, y, settings={"seed": 1}) == (
+        "settings: seed does not go here; it is the argument random_state"
+    )
+    assert refusal(ConfigError, y, settings={"epoch": 1}) == "unknown setting 'epoch'; did you mean epochs?"
+    assert refusal(ConfigError, y, method="flatt") == "unknown method 'flatt'; did you mean flat?"
+    message = "top-9 of 6 classes does not exist; give --set topk=1"
+    assert refusal(ConfigError, y, settings={"topk": [1, 9]}) == message
+    assert refusal(ConfigError, y, validation_fraction=1.0) == (
+        "validation_fraction: expected None or a share from 0 to below 1, found 1.0"
+    )
+
+
+def test_the_readmes_example_runs() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "HierarchicalClassifier" in block]
+    assert len(blocks) == 1
+    printed = io.StringIO()
+    scope: dict[str, Any] = {}
+    with contextlib.redirect_stdout(printed):
+        exec(blocks[0], scope)
+    assert printed.getvalue().startswith("[['trousers' 'Jeans']] [[")
+    assert scope["model"].classes_.tolist() == ["Jeans", "Tank", "Tee"]
+    assert scope["model"].score(scope["X"], scope["y"]) > 0.9
