@@ -224,7 +224,7 @@ class _Training:
         for rows, features in self.features.batches(self.task.rows["train"], config.batch_size, self.order):
             if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                 continue
-            losses = self._losses(features.float(), self.task.target[rows])
+            losses = self._losses(features, self.task.target[rows])
             self.weighting.balance(losses, self.head.shared)
             total = self.weighting(losses)
             self.optimiser.zero_grad(set_to_none=True)
@@ -237,13 +237,13 @@ class _Training:
         return dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
 
     def _losses(self, features: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of each task, a mean over the batch, of (B, D) features and (B, H) target."""
+        """The unweighted loss of each task, a mean over the batch, of (B, D) features as stored and (B, H) target."""
         config, device = self.config, features.device
         share, partner = 1.0, None
         if config.mixup:
             share = float(np.float64(torch.distributions.Beta(config.mixup, config.mixup).sample()))
             partner = torch.randperm(len(features)).to(device)
-            features = torch.lerp(features[partner], features, share)
+            features = torch.lerp(features[partner].float(), features.float(), share)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
         losses = self._means(logits, target)
