@@ -50,6 +50,34 @@ def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
     return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))
 
 
+def stop_early(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Answer with an inner node where the leaf is not certain enough.
+
+    The answer is the deepest node on the path to the most probable leaf whose share of P_final is at least the
+    confidence; the root, which says nothing, where even that of the first level is below. A node's share is the sum
+    over its leaves, so it only grows towards the root.
+
+    Args:
+        final: (B, C) P_final, here normalised over the leaves; probabilities, which the scores of `least_cost` are not.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+        confidence: 0 always gives the leaf.
+
+    Returns:
+        (B,) depth of the answer, 0 for the root to H for a leaf, and (B,) its index among the nodes of that level, 0
+        for the root.
+    """
+    path = ancestors[final.argmax(dim=1)]
+    shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
+    found = []
+    for h, own in enumerate(path.unbind(dim=1)):
+        nodes = shares.new_zeros(len(shares), int(ancestors[:, h].max()) + 1).index_add_(1, ancestors[:, h], shares)
+        found.append(nodes.gather(1, own[:, None]))
+    # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
+    along = torch.cat(found, dim=1).flip(1).cummax(dim=1).values
+    depth = (along >= confidence).sum(dim=1)
+    return depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
+
+
 def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
     """(B, C) product of the probabilities on each leaf's path, P_final for the leaf itself, normalised over leaves."""
     levels = (*prediction.levels[:-1], prediction.final)

@@ -84,6 +84,51 @@ def top(probabilities: Floats, k: int) -> Ints:
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
 
 
+def rank(probabilities: Floats, target: Ints) -> Ints:
+    """(N,) how many columns come before the target's, in the order of `top`; top-k is right where it is below k.
+
+    Counting them is several times faster than sorting the columns.
+
+    Args:
+        probabilities: (N, C).
+        target: (N,).
+    """
+    own = np.take_along_axis(probabilities, target[:, None], axis=1)
+    earlier = np.arange(probabilities.shape[1]) < target[:, None]
+    before: Ints = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    return before
+
+
+def stopping(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> dict[str, float | None]:
+    """What answers are worth that may stop at an inner node.
+
+    Args:
+        depth: (N,) depth of each answer: 0 for the root, which says nothing, to H for a leaf.
+        node: (N,) its index among the nodes of that level.
+        target: (N,) true leaves.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+
+    Returns:
+        `specificity`: mean depth over H; 1 where every answer is a leaf.
+        `correct`: share of samples whose answer lies on the true path, as the root always does.
+        `precision`: hierarchical precision Σ|α∩β|/Σ|α|, α the nodes of the path to the answer and β those of the true
+            path (Kiritchenko et al. 2006; root excluded); None where nothing is answered.
+    """
+    truth = ancestors[target]
+    answer = np.full_like(truth, -1)
+    for h in range(1, truth.shape[1] + 1):
+        rows = depth == h
+        leaf_below = np.unique(ancestors[:, h - 1], return_index=True)[1]
+        answer[rows, :h] = ancestors[leaf_below[node[rows]], :h]
+    shared = (answer == truth).sum(axis=1)
+    answered = int(depth.sum())
+    return {
+        "specificity": float(depth.mean()) / truth.shape[1],
+        "correct": float((shared == depth).mean()),
+        "precision": float(shared.sum()) / answered if answered else None,
+    }
+
+
 def hierarchical_f(predicted: Ints, truth: Ints) -> float:
     """hF: harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|, α and β the nodes of the predicted and the true path.
 

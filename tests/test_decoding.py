@@ -5,9 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from hfc.decoding import DECODINGS
+from hfc.decoding import DECODINGS, stop_early
 from hfc.heads.layers import Prediction
+from tests.trees import trees
 
 # Three levels: 2 > 3 > 5 leaves.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
@@ -59,3 +63,46 @@ def test_least_cost_ranks_by_the_expected_height_to_climb(prediction: Prediction
             assert costs[a] <= costs[b] + 1e-6
     assert (decoded.final.argmax(dim=1) != prediction.final.argmax(dim=1)).any()
     torch.testing.assert_close(decoded.final.sum(dim=1), torch.ones(40))
+
+
+def naive_stop(counts: list[int], tree: list[list[int]], least: int) -> tuple[int, int]:
+    """Depth and node of the deepest node above the best leaf whose leaves have `least` counts together."""
+    path = tree[counts.index(max(counts))]
+    for depth in range(len(path), 0, -1):
+        below = [c for c, other in zip(counts, tree, strict=True) if other[depth - 1] == path[depth - 1]]
+        if sum(below) >= least:
+            return depth, path[depth - 1]
+    return 0, 0
+
+
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1), least=st.integers(0, 65), scale=st.sampled_from([0.5, 1.0, 4.0]))
+def test_stopping_early_equals_a_naive_loop(tree: NDArray[np.int64], seed: int, least: int, scale: float) -> None:
+    # Multiples of 1/64 add up exactly, so that a node may lie on the threshold itself; P_final need not add up to 1.
+    share = np.random.default_rng(seed).dirichlet(np.full(len(tree), 0.3))
+    counts = np.random.default_rng(seed).multinomial(64, share, size=20)
+    final = torch.from_numpy(counts / 64 * scale).float()
+    depth, node = stop_early(final, torch.from_numpy(tree), least / 64)
+    expected = [naive_stop(row, tree.tolist(), least) for row in counts.tolist()]
+    assert list(zip(depth.tolist(), node.tolist(), strict=True)) == expected
+
+
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1), confidences=st.lists(st.floats(0, 1.1), min_size=2, max_size=6))
+def test_more_confidence_never_stops_deeper(tree: NDArray[np.int64], seed: int, confidences: list[float]) -> None:
+    final = torch.rand(20, len(tree), generator=torch.Generator().manual_seed(seed)) ** 4
+    ancestors = torch.from_numpy(tree)
+    depths = [stop_early(final, ancestors, confidence)[0] for confidence in sorted(confidences)]
+    for lower, higher in itertools.pairwise(depths):
+        assert (higher <= lower).all()
+
+
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1))
+def test_no_confidence_needed_gives_the_leaf(tree: NDArray[np.int64], seed: int) -> None:
+    final = torch.rand(20, len(tree), generator=torch.Generator().manual_seed(seed))
+    final[0] = 0  # sigmoids may all be 0
+    depth, node = stop_early(final, torch.from_numpy(tree), 0)
+    assert (depth == tree.shape[1]).all()
+    assert node.tolist() == final.argmax(dim=1).tolist()
+
+
+def test_a_row_without_any_probability_is_not_answered() -> None:
+    assert [found.tolist() for found in stop_early(torch.zeros(1, 5), ANCESTORS, 0.05)] == [[0], [0]]

@@ -8,33 +8,18 @@ import hiclass.metrics
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hfc.errors import ConfigError
-from hfc.metrics import calibration_error, evaluate
+from hfc.metrics import calibration_error, evaluate, rank, stopping, top
+from tests.trees import trees
 
 Ints = NDArray[np.int64]
 ROWS = 20
-
-
-@st.composite
-def trees(draw: st.DrawFn) -> Ints:
-    """(C, H) ancestors of a tree of 1 to 6 levels and at least two leaves, which come in any order."""
-    depth = draw(st.integers(1, 6))
-    paths: list[tuple[int, ...]] = [(i,) for i in range(draw(st.integers(1, 4)))]
-    for _ in range(depth - 1):
-        most = 3 if len(paths) < 12 else 1
-        counts = draw(st.lists(st.integers(1, most), min_size=len(paths), max_size=len(paths)))
-        parents = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
-        paths = [(*path, i) for i, path in enumerate(parents)]
-    assume(len(paths) > 1)
-    tree = np.array(draw(st.permutations(paths)), dtype=np.int64)
-    tree[:, -1] = np.arange(len(tree))
-    return tree
 
 
 def level_names(tree: Ints) -> list[str]:
@@ -170,3 +155,34 @@ def test_a_k_beyond_the_number_of_classes_is_refused() -> None:
     final = np.ones((2, 4))
     with pytest.raises(ConfigError, match=r"top-5 of 4 classes does not exist; give --set topk=1,3"):
         evaluate([final], final, np.array([0, 1]), names=["a"], ancestors=np.arange(4)[:, None], topk=(1, 3, 5))
+
+
+@given(seed=st.integers(0, 2**32 - 1), leaves=st.integers(1, 9), steps=st.sampled_from([1, 3, 1024]))
+def test_the_rank_is_the_place_in_the_order_of_top(seed: int, leaves: int, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    final, target = rng.integers(0, steps, (ROWS, leaves), endpoint=True) / steps, rng.integers(0, leaves, ROWS)
+    order = top(final, leaves).tolist()
+    assert rank(final, target).tolist() == [row.index(leaf) for row, leaf in zip(order, target, strict=True)]
+
+
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1))
+def test_answers_at_inner_nodes_are_measured_as_in_naive_loops(tree: Ints, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target, best = rng.integers(0, len(tree), (2, ROWS))
+    depth = rng.integers(0, tree.shape[1], ROWS, endpoint=True)
+    node = np.array([tree[leaf, d - 1] if d else 0 for leaf, d in zip(best, depth, strict=True)])
+    answers = [[(h, tree[leaf, h]) for h in range(d)] for leaf, d in zip(best, depth, strict=True)]
+    on_path = [[(h, n) for h, n in path if tree[t, h] == n] for path, t in zip(answers, target, strict=True)]
+    named = sum(len(path) for path in answers)
+    assert stopping(depth, node, target, tree) == {
+        "specificity": pytest.approx(mean([d / tree.shape[1] for d in depth])),
+        "correct": pytest.approx(mean([a == b for a, b in zip(answers, on_path, strict=True)])),
+        "precision": pytest.approx(sum(len(path) for path in on_path) / named) if named else None,
+    }
+
+
+def test_no_answer_at_all_is_correct_and_has_no_precision() -> None:
+    nothing = np.zeros(3, dtype=np.int64)
+    tree = np.array([[0, 0], [0, 1]])
+    want = {"specificity": 0.0, "correct": 1.0, "precision": None}
+    assert stopping(nothing, nothing, np.array([0, 1, 1]), tree) == want
