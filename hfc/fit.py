@@ -6,7 +6,7 @@ Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -348,22 +348,30 @@ def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Predic
 
     In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
     """
+    return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
+
+
+def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
+    """A head's logits for some rows, which ascend: of each block of rows those of each view. Needs no gradients."""
     head.eval()
-    parts = [
-        _mean([head.predict(head(block[:, view].to(head.shared.dtype)), beta) for view in range(block.shape[1])])
-        for block in features.blocks(rows)
-    ]
+    for block in features.blocks(rows):
+        yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
+
+
+def blended(head: Head, views: list[Any], beta: float) -> Prediction:
+    """The mean over its views of the probabilities of a block of rows."""
+    found = [head.predict(logits, beta) for logits in views]
+    if len(found) == 1:
+        return found[0]
+    levels = zip(*(view.levels for view in found), strict=True)
+    final = torch.stack([view.final for view in found]).mean(dim=0)
+    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of all blocks as one, on the CPU."""
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
     return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
-
-
-def _mean(views: list[Prediction]) -> Prediction:
-    """The mean of the probabilities of several views."""
-    if len(views) == 1:
-        return views[0]
-    levels = zip(*(view.levels for view in views), strict=True)
-    final = torch.stack([view.final for view in views]).mean(dim=0)
-    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
 def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:

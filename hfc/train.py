@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from hfc import provenance, runs
+from hfc.answers import best_beta, by_beta, stopping
 from hfc.config import METHODS, TrainConfig, plain, to_toml
 from hfc.errors import RunError
-from hfc.fit import Checkpoint, decoded, evaluate, fit, predict, settle, used_views
+from hfc.fit import Checkpoint, decoded, evaluate, fit, settle, used_views
 from hfc.hierarchy import Hierarchy
 from hfc.store import Predictions
 from hfc.tasks import Cache, Task, prepare
@@ -91,10 +92,18 @@ def train(
             raise
         trained = time.perf_counter()
         rows = task.rows["test"].cpu().numpy()
-        prediction = predict(fitted.head, used_views(cache.features, config), task.rows["test"], config.beta)
+        features = used_views(cache.features, config)
+        prediction, test_betas = by_beta(fitted.head, features, task, "test", config)
         prediction = decoded(prediction, task.hierarchy, config)
         leaf = task.target[task.rows["test"], -1].cpu().numpy()
         test = evaluate(prediction, leaf, task.hierarchy, config)
+        read: dict[str, Any] = {}
+        if fitted.head.blends:
+            _, betas = by_beta(fitted.head, features, task, "val", config)
+            best = best_beta(betas, config.beta)
+            read["beta"] = {"validation": betas, "test": test_betas, "best_on_validation": best}
+        if config.decode != "least-cost":  # its scores are no probabilities, so no confidence can be read off them
+            read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
         levels = tuple(p.numpy() for p in prediction.levels)
         writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
         state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
@@ -118,6 +127,7 @@ def train(
                 "selected": fitted.best,
                 "loss_weights": fitted.weighting.weights(),
                 "test": test,
+                **read,
                 "seconds": {
                     "train": round(trained - started, 3),
                     "total": round(time.perf_counter() - started, 3),

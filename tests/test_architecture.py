@@ -19,6 +19,7 @@ ROWS = (
     ("heads", "runs", "extract", "features"),
     ("decoding", "tasks"),
     ("fit",),
+    ("answers",),
     ("train", "report"),
     ("sweep", "estimator"),
 )

@@ -18,6 +18,7 @@ from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
 from hfc.features import Resident, statistics
 from hfc.fit import Checkpoint, _Training, build_head, fit, fitting_batch_size, learning_rate
+from hfc.heads import HEADS
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
 from hfc.train import changed_settings, check, train
@@ -73,6 +74,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
     settled = check(cache, quick(place, method=method))[1]
     assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == settled
     assert settled.precision in ("fp32", "bf16")
+    assert ("beta" in run.result) == HEADS[settled.head].blends
 
 
 def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(

@@ -3,6 +3,7 @@
 A head takes raw features (B, D) and gives logits of its own kind. Beside `forward` it has
     tasks       names of its task losses; those of one flow are alike before a slash: local/1, local/2, global
     settings    names of the training settings its constructor takes, after `dim` and `ancestors`
+    blends      whether β changes what it answers
     standardise the layer that holds the training split's statistics
     shared      a weight tensor that every task passes through
     losses(logits, target (B, H)) -> the unweighted loss of each task, (B,) a row each

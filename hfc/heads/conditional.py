@@ -25,6 +25,7 @@ class Conditional(nn.Module):
     Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
     """
 
+    blends = False
     settings = ("reduced", "dropout", "label_smoothing")
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:

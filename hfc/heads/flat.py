@@ -32,6 +32,7 @@ class Flat(nn.Module):
     """
 
     tasks = ("global",)
+    blends = False
     settings = ("reduced", "dropout", "loss", "label_smoothing", "hxe_alpha", "soft_label_beta")
     ancestors: Tensor
     labels: Tensor

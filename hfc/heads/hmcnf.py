@@ -28,6 +28,7 @@ class HMCNF(nn.Module):
     A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G.
     """
 
+    blends = True
     settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "label_smoothing", "blend")
 
     def __init__(

@@ -27,6 +27,7 @@ class OriginalHMCNF(nn.Module):
     x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F.
     """
 
+    blends = True
     settings = ("width", "dropout", "residual", "violation_weight", "beta")
     ancestors: Tensor
     parents: Tensor

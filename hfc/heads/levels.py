@@ -21,6 +21,7 @@ class Logits(NamedTuple):
 class Levels(nn.Module):
     """x = block(I_pool); logits of level h = W^h x + b^h."""
 
+    blends = False
     settings = ("reduced", "dropout", "loss", "label_smoothing")
 
     def __init__(

@@ -321,3 +321,11 @@ def test_dropout_zeroes_as_often_as_asked_and_keeps_the_mean(p: float) -> None:
     assert inputs.grad is not None
     torch.testing.assert_close(inputs.grad, out.detach())
     assert dropout.eval()(inputs) is inputs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_says_whether_beta_changes_its_answers(method: str) -> None:
+    head = build(method)
+    logits = head(features())
+    few, many = (head.predict(logits, beta).final for beta in (0.1, 0.9))
+    assert head.blends != torch.equal(few, many)

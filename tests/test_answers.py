@@ -1,0 +1,115 @@
+"""What a trained head answers at every β and at every confidence."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hfc import features as features_module
+from hfc.answers import BETAS, CONFIDENCES, best_beta, by_beta
+from hfc.config import TrainConfig, resolve
+from hfc.features import Resident
+from hfc.fit import build_head
+from hfc.tasks import Cache, load_cache, prepare
+from hfc.train import train
+from tests.made_up import small_cache, write_tree_csv
+
+QUICK = {"epochs": 1, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2, "averaging": 0.0}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("answers")
+    small_cache(folder / "cache.h5")
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(place: Path) -> Cache:
+    """So noisy that one epoch leaves something to be wrong about."""
+    found = load_cache(place / "cache.h5")
+    assert isinstance(found.features, Resident)
+    noise = torch.randn(found.features.tensor.shape, generator=torch.Generator().manual_seed(0)) * 4
+    return replace(found, features=Resident(found.features.tensor + noise.half()))
+
+
+def quick(place: Path, **changes: object) -> TrainConfig:
+    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes})
+
+
+def result(cache: Cache, config: TrainConfig, out: Path) -> dict[str, Any]:
+    run, _ = train(cache, config, out)
+    return run.result
+
+
+@pytest.mark.parametrize("decode", ["leaf", "product", "consistent", "least-cost"])
+@pytest.mark.parametrize("method", ["hmcn-f", "hmcn-f-original"])
+def test_each_beta_gives_what_a_run_of_that_beta_gives(
+    method: str, decode: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    # One epoch leaves validation nothing to pick, and without the violation loss β plays no part in training.
+    settings = {"method": method, "decode": decode, "violation_weight": 0.0}
+    swept = result(cache, quick(place, **settings, beta=0.25), tmp_path)["beta"]
+    assert set(swept) == {"validation", "test", "best_on_validation"}
+    assert [at["beta"] for at in swept["test"]] == sorted([*BETAS, 0.25])
+    assert len({at["top1"] for at in swept["test"]}) > 2
+    for i in (0, 3, 6, 11):
+        beta = swept["test"][i]["beta"]
+        own = result(cache, quick(place, **settings, beta=beta), tmp_path)
+        for split, scores in (("test", own["test"]), ("validation", own["selected"]["val"])):
+            assert swept[split][i] == {"beta": beta, **{f"top{k}": scores[f"top{k}"] for k in (1, 3, 5)}}
+    assert swept["best_on_validation"] == best_beta(swept["validation"], 0.25)
+
+
+def test_all_betas_take_one_pass_whatever_the_blocks(
+    place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(cache.features, Resident)
+    both = Resident(torch.cat([cache.features.tensor, cache.features.tensor.flip(0)], dim=1))
+    config, task = quick(place), prepare(cache, str(place / "tree.csv"))
+    torch.manual_seed(0)
+    head = build_head(config, task.hierarchy, 16)
+    for parameter in head.parameters():  # it starts with equal classes, which no β would rank otherwise
+        torch.nn.init.normal_(parameter)
+    rows = []
+    head.register_forward_hook(lambda module, inputs, logits: rows.append(len(inputs[0])))
+    whole, swept = by_beta(head, both, task, "test", config)
+    assert rows == [72, 72]  # two views of one block
+    monkeypatch.setattr(features_module, "BLOCK_ROWS", 32)
+    rows.clear()
+    parts, again = by_beta(head, both, task, "test", config)
+    assert rows == [32, 32, 32, 32, 8, 8]
+    assert again == swept
+    np.testing.assert_allclose(parts.final.numpy(), whole.final.numpy(), rtol=1e-4)
+
+
+def test_the_best_beta_of_equals_is_the_nearest_to_the_runs_own() -> None:
+    scores = [0.5, 0.6, 0.6, 0.4, 0.6]
+    found = [{"beta": i / 10, "top1": score, "top5": 1 - score} for i, score in enumerate(scores)]
+    assert [best_beta(found, own) for own in (0.0, 0.2, 0.3, 0.4, 0.7)] == [0.1, 0.2, 0.2, 0.4, 0.4]
+
+
+def test_stopping_begins_at_the_leaves_and_climbs(place: Path, cache: Cache, tmp_path: Path) -> None:
+    found = result(cache, quick(place), tmp_path)
+    curve, test = found["stopping"], found["test"]
+    assert [at["confidence"] for at in curve] == list(CONFIDENCES)
+    assert CONFIDENCES[:2] + CONFIDENCES[-2:] == (0.0, 0.05, 0.95, 0.99)
+    assert curve[0] == {
+        "confidence": 0.0,
+        "specificity": 1.0,
+        "correct": test["top1"],
+        "precision": pytest.approx(test["hF"]),  # of paths equally long, precision, recall and F are the same
+    }
+    depths = [at["specificity"] for at in curve]
+    assert depths == sorted(depths, reverse=True)
+    correct = [at["correct"] for at in curve]
+    assert correct == sorted(correct)
+    assert correct[-1] > correct[0]
+
+
+def test_scores_that_are_no_probabilities_stop_nowhere(place: Path, cache: Cache, tmp_path: Path) -> None:
+    assert "stopping" not in result(cache, quick(place, decode="least-cost"), tmp_path)
