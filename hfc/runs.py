@@ -2,7 +2,7 @@
 
 config.toml         the resolved settings; `hfc train CACHE --config` takes them back
 metrics.jsonl       a line an epoch
-result.json         every test metric, where it came from, and how long it took
+result.json         every test metric, other β and inner nodes, where it all came from, and how long it took
 head.safetensors    the selected weights
 predictions.h5      probabilities of every test row
 """

@@ -191,6 +191,47 @@ def caveats(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
+BETA_HEADER = (
+    "method",
+    "β of the run",
+    "validation top-1 %",
+    "test top-1 %",
+    "β best on validation",
+    "validation top-1 % there",
+    "test top-1 % there",
+)
+
+
+def _betas(row: Row) -> list[str]:
+    """A row's top-1 at the run's β and at the one best on validation, seed by seed; of runs that have them."""
+    found = [run.result for run in row.runs if "beta" in run.result]
+    own = [result["config"]["beta"] for result in found]
+    best = [result["beta"]["best_on_validation"] for result in found]
+
+    def top1(split: str, betas: Sequence[float]) -> str:
+        curves = [{at["beta"]: at["top1"] for at in result["beta"][split]} for result in found]
+        return spread([curve[beta] for curve, beta in zip(curves, betas, strict=True)])
+
+    cells = [row.label]
+    for shown, betas in ((sorted(set(own)), own), (best, best)):
+        cells += [", ".join(f"{beta:g}" for beta in shown), top1("validation", betas), top1("test", betas)]
+    return cells
+
+
+def _beta_section(rows: Sequence[Row]) -> list[str]:
+    """The parts of the report on β; none where no run has it, as of heads that do not blend."""
+    shown = [row for row in rows if any("beta" in run.result for run in row.runs)]
+    if not shown:
+        return []
+    return [
+        "### β after training",
+        "P\\_final = β P\\_local + (1−β) P\\_global of the trained heads. The other tables are at the run's own β. "
+        "β best on validation, by top-1, is listed seed by seed; the validation figures there are flattered by the "
+        "choice, the test figures are not.",
+        _grid(BETA_HEADER, [_betas(row) for row in shown], _md),
+    ]
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """The whole report as Markdown."""
     header, cited, measured = _table1(rows)
@@ -218,6 +259,7 @@ def markdown(rows: Sequence[Row]) -> str:
             _grid(["method", *(title for _, title, _ in shown)], hierarchical, _md),
             "### Accuracy of each level's own prediction, %",
             _grid(["method", "coarse to fine"], levels, _md),
+            *_beta_section(rows),
             "## Training",
             "![Unweighted losses, learned loss weights and validation accuracy by epoch; the numbers are in each run's "
             "metrics.jsonl](training.png)",

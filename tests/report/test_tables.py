@@ -121,3 +121,26 @@ def test_versions_of_the_code_that_differ_are_pointed_out() -> None:
     rows = tables.summarise([run(), run(seed=1, code__commit="b" * 40 + "+")])
     assert rows[0].commit == f"{'a' * 12}, {'b' * 12}+"
     assert any("different versions of the code" in note for note in tables.caveats(rows))
+
+
+def beta_run(seed: int, validation: list[float], test: list[float], best: float) -> Run:
+    curves = {
+        split: [{"beta": beta, "top1": top1} for beta, top1 in zip((0.0, 0.5, 0.7), scores, strict=True)]
+        for split, scores in (("validation", validation), ("test", test))
+    }
+    return run(seed=seed, method="hmcn-f", config={"beta": 0.7}, beta={**curves, "best_on_validation": best})
+
+
+def test_beta_after_training_is_tabulated_for_the_runs_that_have_it() -> None:
+    blends = [beta_run(0, [0.1, 0.6, 0.5], [0.2, 0.4, 0.5], 0.5), beta_run(1, [0.1, 0.6, 0.7], [0.2, 0.4, 0.6], 0.7)]
+    older = run(seed=2, method="hmcn-f", config={"beta": 0.7})
+    text = tables.markdown(tables.summarise([*blends, older, run()]))
+    section = text.partition("### β after training")[2].partition("## Training")[0]
+    assert [line for line in section.splitlines() if line.startswith("|")][2:] == [
+        "| hmcn-f (deepfashion-5) | 0.7 | 60.00 ± 14.14 | 55.00 ± 7.07 | 0.5, 0.7 | 65.00 ± 7.07 | 50.00 ± 14.14 |"
+    ]
+    assert "| hmcn-f (deepfashion-5) | 90.00 ± 0.00 | 95.00 ± 0.00 | no | 3 | measured |" in text
+
+
+def test_without_runs_that_blend_nothing_is_said_of_beta() -> None:
+    assert "β after training" not in tables.markdown(tables.summarise([run()]))
