@@ -128,8 +128,9 @@ class TrainConfig:
     blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
     decode: str = setting(
         "leaf",
-        "how probabilities become an answer; product, consistent: by whole paths; least-cost: by expected LCA height",
-        choices=("leaf", "product", "consistent", "least-cost"),
+        "how probabilities become an answer; path: the leaf and the nodes above it; product, consistent: by whole "
+        "paths; least-cost: by expected LCA height",
+        choices=("leaf", "path", "product", "consistent", "least-cost"),
     )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
     label_smoothing: float = setting(
@@ -166,7 +167,9 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     # the same with a weight for every level, not for every flow
     "hmcn-f+mtl-levels": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty", "tasks": "levels"},
     # a classifier a level on one trunk, and a softmax among siblings
-    "levels": {"head": "levels", "loss": "softmax", "weighting": "sum"},
+    "levels": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0},
+    # the same, the leaves a little corrected by the levels above, and one path as the answer
+    "levels+top-down": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.3, "decode": "path"},
     "conditional": {"head": "conditional", "loss": "softmax", "weighting": "sum"},
     # Bertinetto et al. 2020: the flat head with losses that know the tree
     "flat+hxe": {"head": "flat", "loss": "hxe", "weighting": "sum"},

@@ -3,7 +3,7 @@
 Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,17 +26,28 @@ def product(prediction: Prediction, ancestors: Tensor) -> Prediction:
     return Prediction(prediction.levels, _paths(prediction, ancestors))
 
 
+def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """The most probable leaf of P_final and the nodes above it: consistent, and the same leaf as `leaf`.
+
+    A node is as probable as the best leaf below it.
+    """
+    return Prediction(_best_below(prediction.levels, prediction.final, ancestors), prediction.final)
+
+
 def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
     """The best path of the tree as a whole: leaves as in `product`, a node by the best leaf below it.
 
     The most probable node of a level is then always an ancestor of the most probable leaf.
     """
     paths = _paths(prediction, ancestors)
-    levels = []
-    for h, own in enumerate(prediction.levels):
-        index = ancestors[:, h].expand_as(paths)
-        levels.append(torch.zeros_like(own).scatter_reduce(1, index, paths, "amax"))
-    return Prediction(tuple(levels), paths)
+    return Prediction(_best_below(prediction.levels, paths, ancestors), paths)
+
+
+def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
+    """H tensors (B, C^h), shaped as some levels: the greatest of (B, C) numbers of the leaves below each node."""
+    found = (leaves.new_zeros(own.shape) for own in levels)
+    pairs = zip(found, ancestors.unbind(dim=1), strict=True)
+    return tuple(zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
 
 
 def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
@@ -87,6 +98,7 @@ def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
 
 DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {
     "leaf": leaf,
+    "path": path,
     "product": product,
     "consistent": consistent,
     "least-cost": least_cost,

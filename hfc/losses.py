@@ -71,6 +71,17 @@ def logsumexp_by(logits: Tensor, group: Tensor, groups: int) -> Tensor:
     return top + logits.new_zeros(len(logits), groups).scatter_add(1, index, shifted).log()
 
 
+def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> Tensor:
+    """(B, C) logits to log-probabilities that sum to one among the nodes of each parent.
+
+    Args:
+        logits: (B, C).
+        parent: (C,) index of each node's parent.
+        parents: how many parents there are.
+    """
+    return logits - logsumexp_by(logits, parent, parents).gather(1, parent.expand_as(logits))
+
+
 def hierarchical_cross_entropy(
     logits: Tensor, target: Tensor, ancestors: Tensor, sizes: Sequence[int], alpha: float
 ) -> Tensor:

@@ -35,6 +35,18 @@ def test_leaf_changes_nothing(prediction: Prediction) -> None:
     assert DECODINGS["leaf"](prediction, ANCESTORS) is prediction
 
 
+def test_a_path_is_the_best_leaf_and_the_nodes_above_it(prediction: Prediction) -> None:
+    decoded = DECODINGS["path"](prediction, ANCESTORS)
+    assert decoded.final is prediction.final
+    best = prediction.final.argmax(dim=1)
+    for h, level in enumerate(decoded.levels):
+        assert level.shape == prediction.levels[h].shape
+        assert torch.equal(level.argmax(dim=1), ANCESTORS[best, h])
+        for node in range(level.shape[1]):
+            below = prediction.final[:, ANCESTORS[:, h] == node].amax(dim=1)
+            torch.testing.assert_close(level[:, node], below)
+
+
 @pytest.mark.parametrize("how", ["product", "consistent"])
 def test_leaves_are_ranked_by_the_product_of_their_path(how: str, prediction: Prediction) -> None:
     decoded = DECODINGS[how](prediction, ANCESTORS)

@@ -169,7 +169,7 @@ def test_every_weighting_trains(weighting: str, tasks: str, place: Path, cache: 
     assert (run.epochs[-1]["loss"]["total"] == pytest.approx(plain)) == (weighting == "sum")
 
 
-@pytest.mark.parametrize("decode", ["product", "consistent", "least-cost"])
+@pytest.mark.parametrize("decode", ["path", "product", "consistent", "least-cost"])
 def test_a_decoding_is_applied_to_what_is_measured_and_stored(
     decode: str, place: Path, cache: Cache, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
-from hfc.losses import logsumexp_by
+from hfc.losses import log_softmax_among_siblings
 
 
 class Logits(NamedTuple):
@@ -93,14 +93,3 @@ class Conditional(nn.Module):
             levels.append(above)
         found = tuple(level.exp() for level in levels)
         return Prediction(found, found[-1])
-
-
-def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> Tensor:
-    """(B, C) logits to log-probabilities that sum to one among the nodes of each parent.
-
-    Args:
-        logits: (B, C).
-        parent: (C,) index of each node's parent.
-        parents: how many parents there are.
-    """
-    return logits - logsumexp_by(logits, parent, parents).gather(1, parent.expand_as(logits))

@@ -5,10 +5,12 @@ Dimensions: B batch, D features, H levels, C^h nodes on level h.
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
-from hfc.losses import LEVEL_LOSSES, probabilities
+from hfc.losses import LEVEL_LOSSES, log_softmax_among_siblings, probabilities
 
 
 class Logits(NamedTuple):
@@ -19,9 +21,13 @@ class Logits(NamedTuple):
 
 
 class Levels(nn.Module):
-    """x = block(I_pool); logits of level h = W^h x + b^h."""
+    """x = block(I_pool); logits of level h = W^h x + b^h; P_final = β P_top-down + (1−β) P^H.
 
-    blends = False
+    P^H is the leaves' own output. P_top-down walks the tree: P(node) = P(parent) · P^h(node) / Σ_siblings P^h, so that
+    what the levels above say counts."""
+
+    blends = True
+    ancestors: Tensor
     settings = ("reduced", "dropout", "loss", "label_smoothing")
 
     def __init__(
@@ -39,7 +45,8 @@ class Levels(nn.Module):
         """
         super().__init__()
         self.loss, self.label_smoothing = loss, label_smoothing
-        sizes = level_sizes(ancestors)
+        self.register_buffer("ancestors", ancestors, persistent=False)
+        self.sizes = sizes = level_sizes(ancestors)
         self.tasks = level_tasks(len(sizes))
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
@@ -62,6 +69,22 @@ class Levels(nn.Module):
         return {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in pairs}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
-        """Probabilities of each level. There is no global output to blend with, so `beta` plays no part."""
+        """Probabilities of each level by itself, and P_final over the leaves."""
         levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
-        return Prediction(levels, levels[-1])
+        if beta == 0:
+            return Prediction(levels, levels[-1])
+        own = F.normalize(levels[-1], p=1.0, dim=1)
+        return Prediction(levels, beta * self._top_down(logits) + (1 - beta) * own)
+
+    def _top_down(self, logits: Logits) -> Tensor:
+        """(B, C) product of P^h(node)/Σ_siblings P^h along the path of each leaf."""
+        above: Tensor | None = None
+        for h, z in enumerate(logits.levels):
+            log = F.logsigmoid(full(z)) if self.loss == "bce" else full(z)
+            mine = self.ancestors[:, h]
+            parents = self.ancestors[:, h - 1] if h else torch.zeros_like(mine)
+            parent = torch.zeros(self.sizes[h], dtype=torch.int64, device=mine.device).scatter(0, mine, parents)
+            given = log_softmax_among_siblings(log, parent, self.sizes[h - 1] if h else 1)
+            above = given if above is None else given + above[:, parent]
+        assert above is not None
+        return above.exp()

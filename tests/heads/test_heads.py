@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.heads import HEADS, Head
-from hfc.heads.conditional import log_softmax_among_siblings
 from hfc.heads.layers import Block, Dropout, Output, Standardise
+from hfc.losses import log_softmax_among_siblings
 
 Floats = NDArray[np.float64]
 
@@ -175,7 +175,7 @@ def test_levels_have_a_classifier_each_on_one_trunk(loss: str) -> None:
     naive = Naive(head)
     act = sigmoid if loss == "bce" else softmax
     logits = head(features())
-    prediction = head.predict(logits, 0.7)
+    prediction = head.predict(logits, 0.0)
     losses = head.losses(logits, TARGET)
     for h in range(3):
         z = np.array([naive.linear(f"outputs.{h}", x) for x in reduced(naive)])
@@ -184,6 +184,16 @@ def test_levels_have_a_classifier_each_on_one_trunk(loss: str) -> None:
         want = bce(sigmoid(z), truth) if loss == "bce" else -np.log((softmax(z) * truth).sum(axis=1)).mean()
         assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(want, rel=1e-5)
     assert prediction.final is prediction.levels[-1]
+    # Down the tree by hand: groups {0, 1} and {2} under the first kind; leaves {0, 1}, {2} and {3, 4} under the groups.
+    kinds, groups, leaves = (level.detach().numpy() for level in prediction.levels)
+    for row, final in enumerate(head.predict(logits, 0.4).final.detach().numpy()):
+        a, b = kinds[row] / kinds[row].sum()
+        first = a * groups[row, 0] / groups[row, :2].sum()
+        second = a * groups[row, 1] / groups[row, :2].sum()
+        down = np.array([first, first, second, b, b])
+        for family in ([0, 1], [2], [3, 4]):
+            down[family] *= leaves[row, family] / leaves[row, family].sum()
+        np.testing.assert_allclose(final, 0.4 * down + 0.6 * leaves[row] / leaves[row].sum(), rtol=1e-5)
 
 
 def test_conditional_multiplies_choices_among_siblings() -> None:
