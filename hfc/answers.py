@@ -1,9 +1,9 @@
-"""What a trained head answers at every β and at every confidence. Nothing is trained here.
+"""What a head answers: its probabilities, how they are read and what they are worth. Nothing is trained here.
 
 Dimensions: n rows of a split, C leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from hfc import metrics
 from hfc.config import TrainConfig
-from hfc.decoding import stop_early
+from hfc.decoding import DECODINGS, stop_early
 from hfc.features import Features
-from hfc.fit import blended, decoded, joined, outputs
 from hfc.heads import Head
 from hfc.heads.layers import Prediction
 from hfc.hierarchy import Hierarchy
@@ -23,6 +22,62 @@ from hfc.tasks import Task
 
 BETAS = tuple(step / 10 for step in range(11))
 CONFIDENCES = (*(step / 20 for step in range(20)), 0.99)
+
+
+def used_views(features: Features, config: TrainConfig) -> Features:
+    """The features with the views that the settings want."""
+    return features if config.views == "all" else features.first_view()
+
+
+@torch.inference_mode()
+def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
+    """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
+
+    In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
+    """
+    return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
+
+
+def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
+    """A head's logits for some rows, which ascend: of each block of rows those of each view. Needs no gradients."""
+    head.eval()
+    for block in features.blocks(rows):
+        yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
+
+
+def blended(head: Head, views: list[Any], beta: float) -> Prediction:
+    """The mean over its views of the probabilities of a block of rows."""
+    found = [head.predict(logits, beta) for logits in views]
+    if len(found) == 1:
+        return found[0]
+    levels = zip(*(view.levels for view in found), strict=True)
+    final = torch.stack([view.final for view in found]).mean(dim=0)
+    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of all blocks as one, on the CPU."""
+    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
+    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+
+
+def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
+    """A prediction as the settings say it is to be read."""
+    return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
+
+
+def evaluate(
+    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
+) -> dict[str, Any]:
+    """Every metric of a prediction against the true leaves, (n,)."""
+    return metrics.evaluate(
+        [level.numpy() for level in prediction.levels],
+        prediction.final.numpy(),
+        leaf,
+        names=hierarchy.levels,
+        ancestors=hierarchy.ancestors,
+        topk=config.topk,
+    )
 
 
 @torch.inference_mode()

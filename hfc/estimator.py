@@ -16,11 +16,12 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from hfc.answers import decoded, predict
 from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.device import choose_device
 from hfc.errors import ConfigError, HierarchyError
 from hfc.features import Resident
-from hfc.fit import decoded, fit, predict, settle
+from hfc.fit import fit, settle
 from hfc.hierarchy import Hierarchy, from_paths, load_hierarchy, some
 from hfc.tasks import Task
 

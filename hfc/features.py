@@ -52,9 +52,11 @@ class Resident:
     def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows once each in random order, and (B, D) their features: of several views one drawn for each row."""
         shuffled = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
-        flat = self.tensor.reshape(-1, self.dim)  # a view, but for a first view of several
         for batch in shuffled.split(size):
-            yield batch, flat.index_select(0, batch * self.views + _drawn(self.views, len(batch), order, batch.device))
+            if self.views == 1:  # also the first of several, whose rows lie apart
+                yield batch, self.tensor[:, 0].index_select(0, batch)
+            else:
+                yield batch, self.tensor[batch, _drawn(self.views, len(batch), order).to(batch.device)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Streamed:
         batch, features = rows[:0].cpu(), torch.empty(0)
         for held, window in ahead(self._windows(rows, chunks, many)):
             shuffled = torch.randperm(len(held), generator=order)
-            places = shuffled * self.views + _drawn(self.views, len(held), order, held.device)
+            places = shuffled * self.views + (_drawn(self.views, len(held), order) if self.views > 1 else 0)
             flat = window.reshape(-1, self.dim)
             start = 0
             while start < len(held):  # a batch may begin in one window and end in the next
@@ -110,12 +112,14 @@ class Streamed:
         wanted = rows.cpu().numpy()
         with FeatureStore(self.path) as store:
             for first in range(0, len(chunks), many):
-                found = []
-                for start in np.sort(chunks[first : first + many]) * CHUNK_ROWS:
-                    mine = wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))]
-                    found.append((mine, store.block(int(start))[mine - start, : self.views]))
-                held, features = (np.concatenate(part) for part in zip(*found, strict=True))
-                yield torch.from_numpy(held), torch.from_numpy(features)
+                starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
+                held = [wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))] for start in starts]
+                features = np.empty((sum(map(len, held)), self.views, self.dim), dtype=store.dtype)
+                at = 0
+                for start, mine in zip(starts.tolist(), held, strict=True):
+                    features[at : at + len(mine)] = store.block(start)[mine - start, : self.views]
+                    at += len(mine)
+                yield torch.from_numpy(np.concatenate(held)), torch.from_numpy(features)
 
 
 def _chunks(rows: Tensor) -> NDArray[np.int64]:
@@ -126,11 +130,9 @@ def _chunks(rows: Tensor) -> NDArray[np.int64]:
 Features = Resident | Streamed
 
 
-def _drawn(views: int, count: int, order: torch.Generator, device: torch.device) -> Tensor:
-    """(count,) a view for each row, drawn if there are several."""
-    if views == 1:
-        return torch.zeros(count, dtype=torch.int64, device=device)
-    return torch.randint(views, (count,), generator=order).to(device)
+def _drawn(views: int, count: int, order: torch.Generator) -> Tensor:
+    """(count,) a view for each row."""
+    return torch.randint(views, (count,), generator=order)
 
 
 def statistics(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hfc import metrics
+from hfc.answers import decoded, evaluate, predict, used_views
 from hfc.config import TrainConfig
-from hfc.decoding import DECODINGS
 from hfc.device import has_bf16_cpu
 from hfc.errors import ConfigError, RunError
 from hfc.features import Features, statistics
 from hfc.heads import HEADS, Head
-from hfc.heads.layers import Prediction
 from hfc.hierarchy import Hierarchy
 from hfc.losses import class_weights
 from hfc.tasks import Task
@@ -335,59 +334,3 @@ def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[d
         {"params": matrices, "weight_decay": config.weight_decay, "decoupled_weight_decay": True},
         {"params": others, "weight_decay": 0.0},
     ]
-
-
-def used_views(features: Features, config: TrainConfig) -> Features:
-    """The features with the views that the settings want."""
-    return features if config.views == "all" else features.first_view()
-
-
-@torch.inference_mode()
-def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
-    """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
-
-    In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
-    """
-    return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
-
-
-def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
-    """A head's logits for some rows, which ascend: of each block of rows those of each view. Needs no gradients."""
-    head.eval()
-    for block in features.blocks(rows):
-        yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
-
-
-def blended(head: Head, views: list[Any], beta: float) -> Prediction:
-    """The mean over its views of the probabilities of a block of rows."""
-    found = [head.predict(logits, beta) for logits in views]
-    if len(found) == 1:
-        return found[0]
-    levels = zip(*(view.levels for view in found), strict=True)
-    final = torch.stack([view.final for view in found]).mean(dim=0)
-    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
-
-
-def joined(parts: Sequence[Prediction]) -> Prediction:
-    """The predictions of all blocks as one, on the CPU."""
-    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
-    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
-
-
-def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
-    """A prediction as the settings say it is to be read."""
-    return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
-
-
-def evaluate(
-    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
-) -> dict[str, Any]:
-    """Every metric of a prediction against the true leaves, (n,)."""
-    return metrics.evaluate(
-        [level.numpy() for level in prediction.levels],
-        prediction.final.numpy(),
-        leaf,
-        names=hierarchy.levels,
-        ancestors=hierarchy.ancestors,
-        topk=config.topk,
-    )

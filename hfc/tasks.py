@@ -68,7 +68,8 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
             table = replace(table, regions=regions)
         features: Features
         if stream:
-            store.verify()
+            for _ in store.blocks():  # each is checked, and at the end the whole
+                pass
             features = Streamed(path, store.shape[1], store.shape[2], target)
         else:
             features = Resident(torch.from_numpy(store.features()).to(target))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from hfc import provenance, runs
-from hfc.answers import best_beta, by_beta, stopping
+from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import METHODS, TrainConfig, plain, to_toml
 from hfc.errors import RunError
-from hfc.fit import Checkpoint, decoded, evaluate, fit, settle, used_views
+from hfc.fit import Checkpoint, fit, settle
 from hfc.hierarchy import Hierarchy
 from hfc.store import Predictions
 from hfc.tasks import Cache, Task, prepare

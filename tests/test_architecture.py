@@ -18,8 +18,8 @@ ROWS = (
     ("losses", "weightings", "metrics", "jobs"),
     ("heads", "runs", "extract", "features"),
     ("decoding", "tasks"),
-    ("fit",),
     ("answers",),
+    ("fit",),
     ("train", "report"),
     ("sweep", "estimator"),
 )

@@ -19,12 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from hfc.answers import predict
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.decoding import DECODINGS
 from hfc.errors import ConfigError, HierarchyError
 from hfc.estimator import HierarchicalClassifier
 from hfc.features import Features, Resident
-from hfc.fit import fit, predict
+from hfc.fit import fit
 from hfc.hierarchy import load_hierarchy
 from hfc.tasks import Task
 from tests.made_up import write_tree_csv

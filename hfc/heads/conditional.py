@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
-from hfc.losses import log_softmax_among_siblings
+from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, level_tasks
 
 
 class Logits(NamedTuple):
@@ -42,16 +41,12 @@ class Conditional(nn.Module):
         self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = level_tasks(len(sizes))
-        self.parents = [1, *sizes[:-1]]
+        self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
-        for h, size in enumerate(sizes):
-            parent = torch.zeros(size, dtype=torch.int64)
-            if h:
-                parent[ancestors[:, h]] = ancestors[:, h - 1]
-            self.register_buffer(f"parent{h}", parent, persistent=False)
-            families = torch.nn.functional.one_hot(parent, self.parents[h]).T.float()  # (C^{h-1}, C^h)
+        for h in range(len(sizes)):
+            families = nn.functional.one_hot(self.tree.parent(h), self.tree.above[h]).T.float()  # (C^{h-1}, C^h)
             self.register_buffer(f"spread{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
 
     @property
@@ -62,12 +57,7 @@ class Conditional(nn.Module):
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to log-probabilities given the parent."""
         x = self.reduce(self.standardise(features))
-        return Logits(
-            tuple(
-                log_softmax_among_siblings(full(output(x)), self.get_buffer(f"parent{h}"), self.parents[h])
-                for h, output in enumerate(self.outputs)
-            )
-        )
+        return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """(B,) −log P(y^h | y^{h−1}) of each level; their sum is −log P(leaf). `target` is (B, H).
@@ -86,10 +76,5 @@ class Conditional(nn.Module):
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
-        above = logits.levels[0]
-        levels = [above]
-        for h, given_parent in enumerate(logits.levels[1:], 1):
-            above = given_parent + above[:, self.get_buffer(f"parent{h}")]
-            levels.append(above)
-        found = tuple(level.exp() for level in levels)
+        found = tuple(level.exp() for level in self.tree.down(logits.levels))
         return Prediction(found, found[-1])

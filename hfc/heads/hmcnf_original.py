@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks
+from hfc.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks, parents
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -60,17 +60,13 @@ class OriginalHMCNF(nn.Module):
         self.sizes = level_sizes(ancestors)
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self.register_buffer("starts", starts, persistent=False)
-        self.register_buffer("parents", self._parents(ancestors + starts), persistent=False)
+        # (K − C^1,) the parent of each node below the first level, in the order of the nodes.
+        below = [parent + start for parent, start in zip(parents(ancestors)[1:], starts, strict=False)]
+        self.register_buffer("parents", torch.cat(below) if below else starts[:0], persistent=False)
         self.tasks = (*level_tasks(len(self.sizes)), "global", "violation")
         self.standardise = Standardise(dim)
         self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width, sum(self.sizes))
-
-    def _parents(self, nodes: Tensor) -> Tensor:
-        """(K − C^1,) the parent of each node below the first level, in the order of the nodes."""
-        parent = torch.zeros(sum(self.sizes), dtype=torch.int64)
-        parent[nodes[:, 1:]] = nodes[:, :-1]
-        return parent[self.sizes[0] :]
 
     @property
     def shared(self) -> Tensor:

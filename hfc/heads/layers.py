@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hfc.losses import log_softmax_among_siblings
+
 AS_INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 CACHED_ROWS = 64
 
@@ -38,6 +40,45 @@ def level_tasks(levels: int) -> tuple[str, ...]:
 def full(logits: Tensor) -> Tensor:
     """Logits in float32 where autocast made them bfloat16; those of a head in float64 stay."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def parents(ancestors: Tensor) -> list[Tensor]:
+    """(C^h,) of each level, coarse to fine: the index of each node's parent on the level above, 0 on the first.
+
+    Args:
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+    """
+    found = []
+    above = torch.zeros_like(ancestors[:, 0])
+    for column, size in zip(ancestors.unbind(dim=1), level_sizes(ancestors), strict=True):
+        found.append(above.new_zeros(size).scatter(0, column, above))
+        above = column
+    return found
+
+
+class Tree(nn.Module):
+    """Probabilities on their way down a tree. Dimensions: H levels, C^h nodes on level h."""
+
+    def __init__(self, ancestors: Tensor) -> None:
+        super().__init__()
+        self.above = [1, *level_sizes(ancestors)[:-1]]
+        for h, parent in enumerate(parents(ancestors)):
+            self.register_buffer(f"parent{h}", parent, persistent=False)
+
+    def parent(self, h: int) -> Tensor:
+        """(C^h,) index of each node's parent on the level above, 0 on the first level; levels count from 0."""
+        return self.get_buffer(f"parent{h}")
+
+    def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """H tensors (B, C^h) of logits to log P(node | its parent), a softmax among siblings."""
+        return tuple(log_softmax_among_siblings(z, self.parent(h), self.above[h]) for h, z in enumerate(logits))
+
+    def down(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """H tensors (B, C^h) of log P(node | its parent) to log P(node), their sum along the path to it."""
+        levels = [given[0]]
+        for h, z in enumerate(given[1:], 1):
+            levels.append(z + levels[-1][:, self.parent(h)])
+        return tuple(levels)
 
 
 class Standardise(nn.Module):

@@ -5,12 +5,11 @@ Dimensions: B batch, D features, H levels, C^h nodes on level h.
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes, level_tasks
-from hfc.losses import LEVEL_LOSSES, log_softmax_among_siblings, probabilities
+from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, level_tasks
+from hfc.losses import LEVEL_LOSSES, probabilities
 
 
 class Logits(NamedTuple):
@@ -24,10 +23,10 @@ class Levels(nn.Module):
     """x = block(I_pool); logits of level h = W^h x + b^h; P_final = β P_top-down + (1−β) P^H.
 
     P^H is the leaves' own output. P_top-down walks the tree: P(node) = P(parent) · P^h(node) / Σ_siblings P^h, so that
-    what the levels above say counts."""
+    what the levels above say counts.
+    """
 
     blends = True
-    ancestors: Tensor
     settings = ("reduced", "dropout", "loss", "label_smoothing")
 
     def __init__(
@@ -45,9 +44,9 @@ class Levels(nn.Module):
         """
         super().__init__()
         self.loss, self.label_smoothing = loss, label_smoothing
-        self.register_buffer("ancestors", ancestors, persistent=False)
-        self.sizes = sizes = level_sizes(ancestors)
+        sizes = level_sizes(ancestors)
         self.tasks = level_tasks(len(sizes))
+        self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
@@ -73,18 +72,6 @@ class Levels(nn.Module):
         levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
         if beta == 0:
             return Prediction(levels, levels[-1])
-        own = F.normalize(levels[-1], p=1.0, dim=1)
-        return Prediction(levels, beta * self._top_down(logits) + (1 - beta) * own)
-
-    def _top_down(self, logits: Logits) -> Tensor:
-        """(B, C) product of P^h(node)/Σ_siblings P^h along the path of each leaf."""
-        above: Tensor | None = None
-        for h, z in enumerate(logits.levels):
-            log = F.logsigmoid(full(z)) if self.loss == "bce" else full(z)
-            mine = self.ancestors[:, h]
-            parents = self.ancestors[:, h - 1] if h else torch.zeros_like(mine)
-            parent = torch.zeros(self.sizes[h], dtype=torch.int64, device=mine.device).scatter(0, mine, parents)
-            given = log_softmax_among_siblings(log, parent, self.sizes[h - 1] if h else 1)
-            above = given if above is None else given + above[:, parent]
-        assert above is not None
-        return above.exp()
+        logs = [F.logsigmoid(full(z)) if self.loss == "bce" else full(z) for z in logits.levels]
+        top_down = self.tree.down(self.tree.given_parent(logs))[-1].exp()
+        return Prediction(levels, beta * top_down + (1 - beta) * F.normalize(levels[-1], p=1.0, dim=1))

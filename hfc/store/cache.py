@@ -168,7 +168,7 @@ class FeatureStore:
             self.table()
         except StoreError as error:
             yield str(error)
-        yield from (problem for _, _, problem in self._scan(self._block) if problem)
+        yield from (problem for _, _, problem in self._scan(self._empty) if problem)
 
     def blocks(self) -> Iterator[tuple[int, Features]]:
         """First row and features of one block of rows after the other, checked on the way.
@@ -176,7 +176,7 @@ class FeatureStore:
         Raises:
             StoreError: a block is damaged; or, after the last one, all together do not match their checksum.
         """
-        for start, block, problem in self._scan(self._block):
+        for start, block, problem in self._scan(self._empty):
             if problem:
                 raise StoreError(problem)
             yield start, block
@@ -187,11 +187,11 @@ class FeatureStore:
         Raises:
             StoreError: it does not match its own checksum; that of the whole is for `verify`.
         """
-        block = self._block(start, min(start + CHUNK_ROWS, self.shape[0]))
+        block = self._empty(start, min(start + CHUNK_ROWS, self.shape[0]))
         self._read(start, block)
         return block
 
-    def _block(self, start: int, stop: int) -> Features:
+    def _empty(self, start: int, stop: int) -> Features:
         block: Features = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         return block
 
@@ -219,7 +219,7 @@ class FeatureStore:
             yield start, block, problem
         if readable and state.hexdigest() != self.features_sha256:
             mismatch = f"{self.path}: damaged feature cache: its features do not match their checksum"
-            yield self.shape[0], self._block(0, 0), mismatch
+            yield self.shape[0], self._empty(0, 0), mismatch
 
     def _read(self, start: int, block: Features) -> None:
         stop = start + len(block)
