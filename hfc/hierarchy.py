@@ -59,6 +59,18 @@ class Hierarchy:
         height: Ints = differs.sum(axis=2, dtype=np.int64)
         return height
 
+    def to_csv(self) -> str:
+        """The tree as `load_hierarchy` reads it, nodes and leaves in the same order."""
+        stream = io.StringIO()
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(self.levels[::-1])
+        rows.writerows(self.path(leaf)[::-1] for leaf in range(len(self.leaves)))
+        return stream.getvalue()
+
+    def path(self, leaf: int) -> tuple[str, ...]:
+        """Names of the nodes from the coarsest level to a leaf."""
+        return tuple(nodes[node] for nodes, node in zip(self.nodes, self.ancestors[leaf], strict=True))
+
     def index(self, labels: Sequence[str], where: str) -> Ints:
         """(N,) leaf index of each label.
 

@@ -1,12 +1,14 @@
 """A run's folder: what a training leaves behind and a report reads. Torch is not needed to read it.
 
 config.toml         the resolved settings; `hfc train CACHE --config` takes them back
+hierarchy.csv       the category tree
 metrics.jsonl       a line an epoch
 result.json         every test metric, other β and inner nodes, where it all came from, and how long it took
 head.safetensors    the selected weights
 predictions.h5      probabilities of every test row
 """
 
+import io
 import json
 import os
 import shutil
@@ -20,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from hfc.errors import RunError, StoreError
+from hfc.errors import HierarchyError, RunError, StoreError
+from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.store import Predictions, write_predictions
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
+HIERARCHY = "hierarchy.csv"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class RunWriter:
     def config(self, toml: str) -> None:
         """Write the resolved settings."""
         (self.folder / "config.toml").write_text(toml, "utf-8")
+
+    def hierarchy(self, csv: str) -> None:
+        """Write the category tree."""
+        (self.folder / HIERARCHY).write_text(csv, "utf-8")
 
     def epoch(self, line: Mapping[str, Any]) -> None:
         """Append an epoch's metrics."""
@@ -85,6 +93,22 @@ def writing(folder: Path) -> Iterator[RunWriter]:
             shutil.rmtree(partial, ignore_errors=True)
     except (OSError, StoreError) as error:
         raise RunError(f"{folder}: the run cannot be written: {error}") from error
+
+
+def hierarchy(run: Run) -> Hierarchy:
+    """The category tree of a run, nodes in the order of its predictions.
+
+    Raises:
+        RunError: it is missing, damaged, or another one.
+    """
+    file = run.folder / HIERARCHY
+    try:
+        found = parse_hierarchy(run.result["hierarchy"]["name"], str(file), io.StringIO(file.read_text("utf-8")))
+    except (OSError, ValueError, HierarchyError) as error:
+        raise RunError(f"{run.folder}: cannot read the run's hierarchy: {error}; train it again") from error
+    if found.digest != run.result["hierarchy"]["digest"]:
+        raise RunError(f"{file}: not the hierarchy the run was trained with; train it again")
+    return found
 
 
 def find(roots: Iterable[Path]) -> list[Run]:

@@ -77,6 +77,7 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
         meta = {
             "path": str(path),
             "feature_key": store.key,
+            "key_fields": store.key_fields,
             "features_sha256": store.features_sha256,
             "rows": store.shape[0],
             "dim": store.shape[2],

@@ -80,6 +80,7 @@ def train(
     checkpoint = Checkpoint(out / f".{folder.name}.checkpoint", key, config.checkpoint_seconds)
     with runs.writing(folder) as writer:
         writer.config(to_toml(settled))
+        writer.hierarchy(task.hierarchy.to_csv())
 
         def both(line: dict[str, Any]) -> None:
             writer.epoch(line)

@@ -1,5 +1,6 @@
 """Category trees."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def test_distance_equals_climbing_on_random_trees(seed: int, depth: int) -> None
     lines = [",".join(f"l{h}" for h in range(depth)), *(",".join(reversed(path)) for path in paths)]
     tree = parse_hierarchy("random", "random", lines)
     assert list(tree.leaves) == [path[-1] for path in paths]
+    again = parse_hierarchy("random", "random", io.StringIO(tree.to_csv()))
+    assert (again.nodes, again.digest) == (tree.nodes, tree.digest)
     for a, one in enumerate(paths):
         for b, other in enumerate(paths):
             common = 0

@@ -23,7 +23,7 @@ from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
 from hfc.train import changed_settings, check, train
 from hfc.weightings import WEIGHTINGS
-from tests.made_up import small_cache, write_cache, write_tree_csv
+from tests.made_up import FIELDS, small_cache, write_cache, write_tree_csv
 
 QUICK = {"epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
 
@@ -52,6 +52,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "config.toml",
         "head.safetensors",
+        "hierarchy.csv",
         "metrics.jsonl",
         "predictions.h5",
         "result.json",
@@ -75,6 +76,27 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
     assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == settled
     assert settled.precision in ("fp32", "bf16")
     assert ("beta" in run.result) == HEADS[settled.head].blends
+
+
+def test_a_run_holds_its_hierarchy_and_refuses_another(place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, quick(place, epochs=1), tmp_path)
+    tree = prepare(cache, str(place / "tree.csv")).hierarchy
+    kept = runs.hierarchy(run)
+    assert (kept.name, kept.levels, kept.nodes) == (tree.name, tree.levels, tree.nodes)
+    np.testing.assert_array_equal(kept.ancestors, tree.ancestors)
+    assert run.result["cache"]["key_fields"] == FIELDS
+    file = run.folder / "hierarchy.csv"
+    text = file.read_text()
+    for damage, message in (
+        (text.replace("Jeans", "Trousers"), "hierarchy.csv: not the hierarchy the run was trained with"),
+        ("leaf\n", "cannot read the run's hierarchy: .*expected a header"),
+    ):
+        file.write_text(damage)
+        with pytest.raises(RunError, match=message):
+            runs.hierarchy(run)
+    file.unlink()
+    with pytest.raises(RunError, match=r"cannot read the run's hierarchy: .*No such file"):
+        runs.hierarchy(run)
 
 
 def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
