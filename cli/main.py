@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from cli.ablation import ablation
 from cli.demo import demo
 from cli.extract import extract
 from cli.inspect import inspect, verify
@@ -46,6 +47,7 @@ def main(verbose: bool) -> None:
     hfc train     feature cache -> runs     (seconds a run)
     hfc report    runs -> results tables
     hfc sweep     settings found on validation
+    hfc ablation  every method tuned alike and tested
     hfc inspect, hfc verify   what is in a cache, and whether it is whole
 
     Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
@@ -57,5 +59,5 @@ def main(verbose: bool) -> None:
     )
 
 
-for command in (sample, extract, inspect, verify, sweep, train, report, demo):
+for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo):
     main.add_command(command)

@@ -54,11 +54,14 @@ def read_sweep(file: Path) -> Sweep:
     Raises:
         ConfigError: the file cannot be read, or does not say what to try.
     """
-    content = read_toml(file)
-    seeds, count = content.pop("seeds", [0]), content.pop("trials", 0)
+    return parse_sweep(file, read_toml(file))
+
+
+def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
+    """What to try, of what a TOML file holds; `file` is its name, for messages. Raises as `read_sweep` does."""
+    content = dict(content)
+    seeds, count = parse_seeds(file, "seeds", content.pop("seeds", [0])), content.pop("trials", 0)
     grid, random = content.pop("grid", {}), content.pop("random", {})
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ConfigError(f"{file}: seeds: expected a list of integers, found {seeds!r}")
     if not isinstance(grid, dict) or not isinstance(random, dict) or not (grid or random):
         raise ConfigError(f"{file}: expected a table [grid] or [random] of the settings to search")
     known = {f.name for f in fields(TrainConfig)} - {"seed"}
@@ -69,7 +72,14 @@ def read_sweep(file: Path) -> Sweep:
         if type(count) is not int or count < 1:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
-    return Sweep(content, tuple(points), tuple(seeds))
+    return Sweep(content, tuple(points), seeds)
+
+
+def parse_seeds(file: Path, name: str, seeds: object) -> tuple[int, ...]:
+    """A list of seeds in a TOML file. Raises a ConfigError if it is none."""
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"{file}: {name}: expected a list of integers, found {seeds!r}")
+    return tuple(seeds)
 
 
 def _axes(file: Path, grid: Mapping[str, object]) -> Iterator[list[object]]:

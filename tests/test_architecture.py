@@ -22,6 +22,7 @@ ROWS = (
     ("fit",),
     ("train", "report"),
     ("sweep", "estimator"),
+    ("ablation",),
 )
 HEIGHT = {name: height for height, row in enumerate(ROWS) for name in row}
 SOURCES = sorted((ROOT / "hfc").rglob("*.py")) + sorted((ROOT / "cli").rglob("*.py"))

@@ -1,0 +1,102 @@
+"""The paper's question, asked fairly: every method is tuned alike on validation, then tested with seeds of its own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from hfc import runs, tasks, train
+from hfc.config import METHODS, TrainConfig, read_toml, resolve
+from hfc.errors import ConfigError
+from hfc.sweep import Sweep, parse_seeds, parse_sweep, sweep
+
+SHIPPED = "ablation.toml"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What to compare, as a TOML file says it.
+
+    Top level: `methods`; `search_seeds`, of the search; `seeds`, of the runs that are tested; and any setting to keep
+    fixed. [grid], [random] and `trials`: what is searched for every method, as in `hfc sweep`.
+    """
+
+    searches: Mapping[str, Sweep]
+    """The search of each method."""
+    seeds: tuple[int, ...]
+    """Of the runs that are tested."""
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it takes in all."""
+        searched = sum(len(plan.points) * len(plan.seeds) for plan in self.searches.values())
+        return searched + len(self.searches) * len(self.seeds)
+
+
+def read_ablation(file: Path | None, hierarchy: str) -> Ablation:
+    """What to compare.
+
+    Args:
+        file: a TOML file; None: the one that ships with hfc.
+        hierarchy: the tree of every run.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not say what to compare.
+    """
+    with resources.as_file(resources.files("hfc") / SHIPPED) as shipped:
+        file = file or shipped
+        content = read_toml(file)
+    methods = content.pop("methods", None)
+    if not isinstance(methods, list) or not methods or any(method not in METHODS for method in methods):
+        raise ConfigError(f"{file}: methods: expected a list out of {', '.join(METHODS)}; found {methods!r}")
+    seeds = parse_seeds(file, "seeds", content.pop("seeds", None))
+    search_seeds = parse_seeds(file, "search_seeds", content.pop("search_seeds", None))
+    if set(seeds) & set(search_seeds):
+        raise ConfigError(f"{file}: seeds: a seed that is tested must not be one of search_seeds, found {list(seeds)}")
+    common = {**content, "hierarchy": hierarchy, "seeds": list(search_seeds)}
+    return Ablation({method: parse_sweep(file, {**common, "method": method}) for method in methods}, seeds)
+
+
+def ablation(
+    cache: Path,
+    plan: Ablation,
+    out: Path,
+    *,
+    jobs: int = 1,
+    report: Callable[[str, int], None] = lambda doing, done: None,
+) -> list[runs.Run]:
+    """Search for each method's settings on validation, and test its best ones with other seeds.
+
+    `out` gets `search/METHOD/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
+    features, settings and code is not done again.
+
+    Args:
+        cache: a feature cache.
+        plan: what to compare.
+        out: a folder.
+        jobs: processes of the search.
+        report: called with what is being done and how many trainings are.
+
+    Returns:
+        The tested runs, method by method.
+
+    Raises:
+        HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
+    """
+    done = 0
+    found: list[runs.Run] = []
+    opened = tasks.load_cache(cache)
+    for method, search in plan.searches.items():
+        start = done
+
+        def searched(now: int, total: int, method: str = method, start: int = start) -> None:
+            report(f"searching {method}", start + now)
+
+        best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
+        done += len(search.points) * len(search.seeds)
+        for seed in plan.seeds:
+            config = resolve(TrainConfig, search.fixed, best.settings, {"seed": seed})
+            found.append(train.train(opened, config, out / "runs")[0])
+            done += 1
+            report(f"testing {method}", done)
+    return found
