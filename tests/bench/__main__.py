@@ -4,7 +4,14 @@ import sys
 from importlib import import_module
 
 # Imported on use: what a benchmark does not need should not be in its memory.
-BENCHMARKS = {"extract": "extract.main", "decode": "extract.decode", "assemble": "data.assemble", "read": "data.read"}
+BENCHMARKS = {
+    "extract": "extract.main",
+    "decode": "extract.decode",
+    "assemble": "data.assemble",
+    "read": "data.read",
+    "train": "train.main",
+    "stream": "train.stream",
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:

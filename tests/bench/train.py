@@ -1,0 +1,279 @@
+"""Stage 2 against its limit, against the recipe people write by hand, and against what else is on offer.
+
+Made-up features at DeepFashion's scale: 289,222 × 2048 in float16, its 50 categories in their own frequencies.
+"""
+
+import argparse
+import csv
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from hiclass import LocalClassifierPerParentNode
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from hfc import store
+from hfc.config import TrainConfig, resolve
+from hfc.estimator import HierarchicalClassifier
+from hfc.fit import build_head, build_weighting, fit
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.regions import Regions, strings
+from hfc.tasks import load_cache, prepare
+from hfc.train import check
+from tests.bench import say
+
+SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}
+DEEPFASHION = sum(SPLITS.values())
+TREE = "deepfashion-5"
+
+
+def made_up(rows: NDArray[np.int64], leaf: NDArray[np.int64], tree: Hierarchy, dim: int) -> NDArray[np.float32]:
+    """(n, dim) features: noise around a point of the leaf's own, which lies near that of its group."""
+    rng = np.random.default_rng(0)
+    group = rng.normal(size=(tree.sizes[0], dim))
+    own = group[tree.ancestors[:, 0]] + rng.normal(size=(len(tree.leaves), dim))
+    noise = np.random.default_rng(1 + int(rows[0])).standard_normal((len(rows), dim), dtype=np.float32)
+    return np.maximum(0.08 * own[leaf].astype(np.float32) + noise, -0.3)
+
+
+def write_made_up_cache(path: Path, rows: int, dim: int) -> Path:
+    """A cache in shards of DeepFashion's proportions; categories drawn at their own rates."""
+    tree = load_hierarchy(TREE)
+    with (resources.files("hfc.datasets") / "deepfashion_categories.csv").open() as file:
+        counts = {row["category"]: int(row["images"]) for row in csv.DictReader(file)}
+    rates = np.array([max(counts[leaf], 1) for leaf in tree.leaves], dtype=np.float64)
+    leaf = np.random.default_rng(0).choice(len(rates), size=rows, p=rates / rates.sum())
+    ends = np.cumsum([round(rows * share / DEEPFASHION) for share in SPLITS.values()])
+    split = np.array(list(SPLITS))[np.searchsorted(ends[:-1], np.arange(rows), side="right")]
+    split = np.random.default_rng(1).permutation(split)
+    shards = []
+    for start in range(0, rows, 4096):
+        part = np.arange(start, min(start + 4096, rows))
+        features = made_up(part, leaf[part], tree, dim).astype(np.float16)[:, None]
+        shards.append(path.with_name(f"{start:09d}.shard"))
+        store.write_shard(shards[-1], store.Shard(start, features, np.ones(len(part), np.bool_), []), {})
+    names = strings([f"img/{i:08d}.jpg" for i in range(rows)])
+    labels = strings([tree.leaves[i] for i in leaf])
+    box = np.full((rows, 4), np.nan, dtype=np.float32)
+    regions = Regions(path.parent, "made up", names, names, box, labels, strings(split.tolist()))
+    store.assemble(path, shards, regions, key_fields={}, config={}, provenance={})
+    for shard in shards:
+        shard.unlink()
+    return path
+
+
+def main(words: list[str]) -> None:
+    """Epochs, the matrix products alone, the hand-written recipe; then accuracy and time on a slice, beside others."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench train")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--method", default="hmcn-f+mtl")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--slice", type=int, default=4000, help="training rows of the comparison in accuracy")
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        path = write_made_up_cache(Path(scratch) / "c.h5", options.rows, options.dim)
+        config = resolve(TrainConfig, {"method": options.method, "hierarchy": TREE, "epochs": options.turns + 1})
+        cache = load_cache(path)
+        task, config = check(cache, config)
+        rows = len(task.rows["train"])
+        products = Products(config, task.hierarchy, options.dim, cache.features.device)
+        recipe = Recipe(Path(scratch) / "rows.h5", cache.features.tensor, task.target, config, task.hierarchy)
+        times: dict[str, list[float]] = {"epoch": [], "products": [], "recipe": []}
+
+        def turn(line: dict[str, Any]) -> None:
+            times["epoch"].append(line["train_seconds"])
+            times["products"].append(products.seconds(rows))
+            times["recipe"].append(recipe.seconds() * rows / recipe.rows)
+
+        fit(cache.features, task, config, turn)
+        took = {name: statistics.median(found[1:]) for name, found in times.items()}  # the first turn warms
+        of_limit = [p / e for p, e in zip(times["products"], times["epoch"], strict=True)][1:]
+        of_recipe = [r / e for r, e in zip(times["recipe"], times["epoch"], strict=True)][1:]
+        say(
+            benchmark="train",
+            method=config.method,
+            device=torch.cuda.get_device_name() if cache.features.device.type == "cuda" else "cpu",
+            threads=torch.get_num_threads(),
+            precision=config.precision,
+            batch_size=config.batch_size,
+            rows=rows,
+            dim=options.dim,
+            turns=options.turns,
+            seconds={name: round(value, 2) for name, value in took.items()},
+            rows_per_s=round(rows / took["epoch"]),
+            of_the_matrix_products=round(statistics.median(of_limit), 3),
+            times_the_recipe=round(statistics.median(of_recipe), 1),
+            recipe_rows_measured=recipe.rows,
+            slice=on_a_slice(cache.features.tensor, task.target, task.rows, task.hierarchy, options.slice),
+        )
+
+
+class Products:
+    """The matrix products of a training step and nothing else: what no implementation can do without."""
+
+    def __init__(self, config: TrainConfig, tree: Hierarchy, dim: int, device: torch.device) -> None:
+        head = build_head(config, tree, dim)
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.batch = config.batch_size
+        self.device = device
+        self.layers = []
+        for layer in (module for module in head.modules() if isinstance(module, nn.Linear)):
+            tensors = [
+                torch.randn(self.batch, layer.in_features, device=device, dtype=dtype),
+                torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype),
+                torch.randn(self.batch, layer.out_features, device=device, dtype=dtype),
+            ]
+            self.layers.append((*tensors, layer is not head.reduce.linear))
+
+    @torch.inference_mode()
+    def seconds(self, rows: int) -> float:
+        """Forward, gradient of the weights and, but for the first layer, of the inputs, for an epoch's steps."""
+        started = time.perf_counter()
+        for _ in range(-(-rows // self.batch)):
+            for inputs, weight, grad, inner in self.layers:
+                inputs @ weight.T
+                grad.T @ inputs
+                if inner:
+                    grad @ weight
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+class _Rows(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Features read from HDF5 row by row, opened in the process that reads."""
+
+    def __init__(self, file: Path, target: Tensor) -> None:
+        self.file, self.target = file, target
+        self.opened: h5py.File | None = None
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        if self.opened is None:
+            self.opened = h5py.File(self.file, "r")
+        return torch.from_numpy(self.opened["features"][i]), self.target[i]
+
+
+class Recipe:
+    """What people write by hand: a Dataset over HDF5, a DataLoader of two workers, float32, the same head and loss."""
+
+    def __init__(self, file: Path, features: Tensor, target: Tensor, config: TrainConfig, tree: Hierarchy) -> None:
+        self.rows = min(8 * config.batch_size, len(features))
+        with h5py.File(file, "w") as out:  # contiguous, as create_dataset writes it by default
+            out["features"] = features[: self.rows, 0].float().cpu().numpy()
+        self.data = _Rows(file, target[: self.rows].cpu())
+        self.device = features.device
+        self.batch = config.batch_size
+        self.head = build_head(config, tree, features.shape[2]).to(self.device)
+        self.weighting = build_weighting(config, self.head).to(self.device)
+        parameters = [*self.head.parameters(), *self.weighting.parameters()]
+        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate)
+
+    def seconds(self) -> float:
+        """An epoch over its rows, from the first batch on: starting the workers is not counted."""
+        loader = torch.utils.data.DataLoader(self.data, self.batch, shuffle=True, num_workers=2)
+        batches = iter(loader)
+        started = time.perf_counter()
+        for features, target in batches:
+            losses = self.head.losses(self.head(features.to(self.device)), target.to(self.device))
+            means = {task: loss.mean() for task, loss in losses.items()}
+            local = sum(loss for task, loss in means.items() if task.startswith("local/"))
+            flows = {"local": local, "global": means["global"]} if "global" in means else means
+            total = self.weighting(flows)
+            self.optimiser.zero_grad()
+            total.backward()
+            self.optimiser.step()
+        return time.perf_counter() - started
+
+
+def on_a_slice(features: Tensor, target: Tensor, rows: Any, tree: Hierarchy, count: int) -> dict[str, dict[str, float]]:
+    """Accuracy and seconds of several classifiers on the first training rows, tested on as many test rows."""
+    names = [np.array(nodes, dtype=object) for nodes in tree.nodes]
+
+    def part(split: str) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+        chosen = rows[split][:count].cpu()
+        paths = [names[h][column] for h, column in enumerate(target[chosen].cpu().numpy().T)]
+        return features[chosen, 0].float().cpu().numpy(), np.stack(paths, axis=1)
+
+    (x, paths), (test_x, test_paths) = part("train"), part("test")
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    x, test_x = (x - mean) / std, (test_x - mean) / std
+    regression = LogisticRegression(max_iter=200)
+    contenders: dict[str, tuple[Any, Any]] = {
+        "LogisticRegression": (regression, paths[:, -1]),
+        "HiClass LocalClassifierPerParentNode": (LocalClassifierPerParentNode(regression), paths),
+        **{
+            f"hfc {method}": (HierarchicalClassifier(method), paths)
+            for method in ("flat", "hmcn-f+mtl", "levels+top-down")
+        },
+    }
+    found = {}
+    for name, (model, y) in contenders.items():
+        started = time.perf_counter()
+        model.fit(x, y)
+        took = time.perf_counter() - started
+        answers = np.asarray(model.predict(test_x)).reshape(len(test_x), -1)[:, -1]
+        found[name] = {"top1": round(float((answers == test_paths[:, -1]).mean()), 4), "fit_s": round(took, 2)}
+    return found
+
+
+def stream(words: list[str]) -> None:
+    """Training from the disk against training from memory: speed, taken in turns, and peak memory of a process each."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench stream")
+    parser.add_argument("--rows", type=int, default=DEEPFASHION)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--method", default="hmcn-f+mtl")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--streamed", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    config = resolve(TrainConfig, {"method": options.method, "hierarchy": TREE, "epochs": 1})
+    if options.cache:
+        epoch(options.cache, config, streamed=options.streamed)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        path = write_made_up_cache(Path(scratch) / "c.h5", options.rows, options.dim)
+        times = {way: [epoch(path, config, streamed=way == "streamed")] for way in ("resident", "streamed")}
+        for _ in range(options.turns):
+            for way, found in times.items():
+                found.append(epoch(path, config, streamed=way == "streamed"))
+        peak = {}
+        for way in times:
+            command = [sys.executable, "-m", "tests.bench", "stream", "--cache", str(path), "--method", options.method]
+            command += ["--streamed"] if way == "streamed" else []
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            peak[way] = round(int(done.stdout.split()[-1]) / 1e6)
+    ratios = [r / s for r, s in zip(times["resident"], times["streamed"], strict=True)][1:]
+    say(
+        benchmark="stream",
+        method=options.method,
+        rows=options.rows,
+        dim=options.dim,
+        turns=options.turns,
+        epoch_s={way: round(statistics.median(found[1:]), 2) for way, found in times.items()},
+        streamed_of_resident=round(statistics.median(ratios), 3),
+        peak_mb=peak,
+    )
+
+
+def epoch(path: Path, config: TrainConfig, *, streamed: bool) -> float:
+    """Seconds of training in one epoch."""
+    cache = load_cache(path, stream=streamed)
+    lines: list[dict[str, Any]] = []
+    fit(cache.features, prepare(cache, TREE), config, lines.append)
+    return float(lines[0]["train_seconds"])
