@@ -12,7 +12,9 @@ import click
 @click.option(
     "--plan", "file", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file; else the one in the package."
 )
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes of the search.")
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
+)
 def ablation(cache: Path, hierarchy: str, out: Path, file: Path | None, jobs: int) -> None:
     """Compare all methods on CACHE fairly, and report whether the hierarchy helps.
 

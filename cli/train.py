@@ -48,6 +48,9 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 @click.option(
     "--stream", is_flag=True, help="Read the features from the disk in every epoch: for caches larger than memory."
 )
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
+)
 @click.option("--overwrite", is_flag=True, help="Train again what is there already.")
 def train(
     cache: Path,
@@ -59,6 +62,7 @@ def train(
     config_file: Path | None,
     assignments: tuple[str, ...],
     stream: bool,
+    jobs: int,
     overwrite: bool,
 ) -> None:
     """Stage 2: train heads on the features in CACHE, a run for each method, hierarchy and seed.
@@ -74,7 +78,7 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    run(cache, configs, out, labels=labels, stream=stream, overwrite=overwrite)
+    run(cache, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite)
 
 
 def run(
@@ -84,29 +88,34 @@ def run(
     *,
     labels: Path | None = None,
     stream: bool = False,
+    jobs: int = 1,
     overwrite: bool = False,
 ) -> None:
-    """Train some runs on one cache, read once, and echo a line each."""
+    """Train some runs on one cache, and echo a line each."""
     from tqdm import tqdm
 
-    from hfc import train as stage
-    from hfc.tasks import load_cache
+    from hfc.train import train_all
 
-    cache = load_cache(path, device=configs[0].device, labels=labels, stream=stream)
-    # Everything that can be wrong is found before the first run, not after an hour of them.
-    for config in configs:
-        stage.check(cache, config)
-    for number, config in enumerate(configs, 1):
-        with tqdm(total=config.epochs, unit="epoch", dynamic_ncols=True, leave=False, disable=None) as bar:
-            bar.set_description(f"{number}/{len(configs)} {config.method} seed {config.seed}")
+    total = sum(config.epochs for config in configs)
+    with tqdm(total=total, unit="epoch", dynamic_ncols=True, leave=False, disable=None) as bar:
 
-            def report(line: dict[str, Any], bar: "tqdm[Any]" = bar, metric: str = config.select) -> None:
-                bar.set_postfix_str(f"val {metric} {line['val'][metric]:.3f}", refresh=False)
-                bar.update()
+        def report(number: int, line: dict[str, Any]) -> None:
+            config = configs[number]
+            bar.set_description(f"{number + 1}/{len(configs)} {config.method} seed {config.seed}", refresh=False)
+            bar.set_postfix_str(f"val {config.select} {line['val'][config.select]:.3f}", refresh=False)
+            bar.update()
 
-            result, trained = stage.train(cache, config, out, overwrite=overwrite, report=report)
-        test = result.result["test"]
-        scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config.topk)
-        note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
-        click.echo(f"{result.folder.name}: test {scores}  ({note})")
+        found = train_all(
+            path, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite, report=report
+        )
+        done = 0
+        for config, (result, trained) in zip(configs, found, strict=True):
+            test = result.result["test"]
+            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config.topk)
+            note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
+            with tqdm.external_write_mode():
+                click.echo(f"{result.folder.name}: test {scores}  ({note})")
+            done += config.epochs
+            bar.n = done
+            bar.refresh()
     click.echo(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from hfc import runs, tasks, train
+from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError
 from hfc.sweep import Sweep, parse_seeds, parse_sweep, sweep
+from hfc.train import train_all
 
 SHIPPED = "ablation.toml"
 
@@ -74,7 +75,7 @@ def ablation(
         cache: a feature cache.
         plan: what to compare.
         out: a folder.
-        jobs: processes of the search.
+        jobs: processes.
         report: called with what is being done and how many trainings are.
 
     Returns:
@@ -85,7 +86,6 @@ def ablation(
     """
     done = 0
     found: list[runs.Run] = []
-    opened = tasks.load_cache(cache)
     for method, search in plan.searches.items():
         start = done
 
@@ -94,9 +94,9 @@ def ablation(
 
         best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
         done += len(search.points) * len(search.seeds)
-        for seed in plan.seeds:
-            config = resolve(TrainConfig, search.fixed, best.settings, {"seed": seed})
-            found.append(train.train(opened, config, out / "runs")[0])
+        configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
+        for run, _ in train_all(cache, configs, out / "runs", jobs=jobs):
+            found.append(run)
             done += 1
             report(f"testing {method}", done)
     return found

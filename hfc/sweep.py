@@ -1,6 +1,5 @@
 """Search for settings: grid (as the paper did) or random, on validation alone. The test split is never looked at."""
 
-import functools
 import itertools
 import json
 import math
@@ -13,10 +12,11 @@ import joblib
 import numpy as np
 import tomli_w
 
-from hfc import tasks, train
+from hfc import train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import fit
+from hfc.tasks import open_cache
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -137,7 +137,7 @@ def sweep(
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
     """
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
-    opened = _open(cache, labels, configs[0].device)
+    opened = open_cache(cache, device=configs[0].device, labels=labels)
     keys = [train.run_key(opened, *train.check(opened, config)) for config in configs]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def sweep(
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
     finally:
-        _open.cache_clear()
+        open_cache.cache_clear()
     return found
 
 
@@ -188,15 +188,9 @@ def _end_last_line(file: Path) -> None:
         file.write_bytes(text + b"\n")
 
 
-@functools.lru_cache(maxsize=1)
-def _open(cache: Path, labels: Path | None, device: str) -> tasks.Cache:
-    """The cache of this process, read once."""
-    return tasks.load_cache(cache, device=device, labels=labels)
-
-
 def _score(cache: Path, labels: Path | None, config: TrainConfig, key: str) -> dict[str, Any]:
     """Train once, and say how it did on validation."""
-    opened = _open(cache, labels, config.device)
+    opened = open_cache(cache, device=config.device, labels=labels)
     fitted = fit(opened.features, *train.check(opened, config))
     return {
         "key": key,

@@ -3,6 +3,7 @@
 Dimensions: N rows, V views, D features, H levels.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,10 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
             "extracted_by": store.provenance.get("code", {}),
         }
     return Cache(path, features, table, meta)
+
+
+# Processes that train one run after the other on a cache read it once.
+open_cache = functools.lru_cache(maxsize=1)(load_cache)
 
 
 def prepare(cache: Cache, hierarchy_name: str) -> Task:

@@ -1,12 +1,14 @@
 """Stage 2: train a head on cached features, pick its epoch on validation, test it once, and write the run's folder."""
 
+import functools
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 
 from hfc import provenance, runs
@@ -16,7 +18,7 @@ from hfc.errors import RunError
 from hfc.fit import Checkpoint, fit, settle
 from hfc.hierarchy import Hierarchy
 from hfc.store import Predictions
-from hfc.tasks import Cache, Task, prepare
+from hfc.tasks import Cache, Task, open_cache, prepare
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
@@ -146,6 +148,62 @@ def train(
         )
     checkpoint.path.unlink(missing_ok=True)
     return runs.read(folder), True
+
+
+def train_all(
+    path: Path,
+    configs: Sequence[TrainConfig],
+    out: Path,
+    *,
+    labels: Path | None = None,
+    stream: bool = False,
+    jobs: int = 1,
+    overwrite: bool = False,
+    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+) -> Iterator[tuple[runs.Run, bool]]:
+    """Train several runs on one cache, which every process reads once.
+
+    Args:
+        path: the cache.
+        configs: the settings of each run, on one device.
+        out: holds the run folders.
+        labels: other labels for the cache, joined by id.
+        stream: leave the features on the disk.
+        jobs: processes.
+        overwrite: train even what is there.
+        report: called with a run's number and an epoch's line; not where there are several processes.
+
+    Yields:
+        What `train` returns, in the order of the settings.
+
+    Raises:
+        HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
+    """
+    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    try:
+        cache = open_cache(path, **where)
+        for config in configs:
+            check(cache, config)
+        calls = (
+            joblib.delayed(_train)(
+                path, where, config, out, overwrite, functools.partial(report, number) if jobs == 1 else None
+            )
+            for number, config in enumerate(configs)
+        )
+        yield from joblib.Parallel(n_jobs=jobs, return_as="generator")(calls)
+    finally:
+        open_cache.cache_clear()
+
+
+def _train(
+    path: Path,
+    where: dict[str, Any],
+    config: TrainConfig,
+    out: Path,
+    overwrite: bool,
+    report: Callable[[dict[str, Any]], None] | None,
+) -> tuple[runs.Run, bool]:
+    return train(open_cache(path, **where), config, out, overwrite=overwrite, report=report or (lambda line: None))
 
 
 def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:

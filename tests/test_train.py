@@ -21,7 +21,7 @@ from hfc.fit import Checkpoint, _Training, build_head, fit, fitting_batch_size, 
 from hfc.heads import HEADS
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
-from hfc.train import changed_settings, check, train
+from hfc.train import changed_settings, check, train, train_all
 from hfc.weightings import WEIGHTINGS
 from tests.made_up import FIELDS, small_cache, write_cache, write_tree_csv
 
@@ -495,3 +495,21 @@ def test_streaming_trains_as_well_as_memory(place: Path, cache: Cache, tmp_path:
     assert run.result["rows"] == resident.result["rows"]
     # The cache is smaller than the buffer, so that only the order of rows can differ.
     assert run.epochs[0]["loss"]["total"] == pytest.approx(resident.epochs[0]["loss"]["total"], rel=0.2)
+
+
+def test_several_processes_train_the_same_runs(place: Path, tmp_path: Path) -> None:
+    configs = [quick(place, seed=seed, epochs=2) for seed in (0, 1)]
+    found = {
+        jobs: [run for run, _ in train_all(place / "cache.h5", configs, tmp_path / str(jobs), jobs=jobs)]
+        for jobs in (1, 2)
+    }
+    for one, other in zip(found[1], found[2], strict=True):
+        assert (one.result["run"], one.result["key"]) == (other.result["run"], other.result["key"])
+        assert one.result["test"]["top3"] == pytest.approx(other.result["test"]["top3"], abs=0.05)
+
+
+def test_nothing_is_trained_where_one_run_cannot_be(place: Path, tmp_path: Path) -> None:
+    configs = [quick(place), quick(place, select="top7")]
+    with pytest.raises(ConfigError, match="select: expected one of"):
+        list(train_all(place / "cache.h5", configs, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,98 @@
+"""Every method tuned alike on validation and tested with seeds of its own, on made-up features."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from hfc import runs
+from hfc.ablation import read_ablation
+from hfc.config import METHODS, read_toml
+from hfc.errors import ConfigError
+from hfc.sweep import read_sweep, sweep
+from tests.made_up import small_cache, write_tree_csv
+
+PLAN = """
+methods = ["flat", "levels+top-down"]
+search_seeds = [0]
+seeds = [1, 2]
+epochs = 3
+batch_size = 64
+reduced = 16
+[grid]
+learning_rate = [1e-6, 0.01]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablation")
+    small_cache(folder / "c.h5")
+    write_tree_csv(folder / "tree.csv")
+    (folder / "plan.toml").write_text(PLAN)
+    return folder
+
+
+def run(place: Path, out: Path, *more: str) -> Result:
+    words = ["ablation", str(place / "c.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(out), *more]
+    return CliRunner().invoke(main, [*words, "--plan", str(place / "plan.toml")], catch_exceptions=False)
+
+
+def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> None:
+    done = run(place, tmp_path / "a")
+    assert done.exit_code == 0
+    found = runs.find([tmp_path / "a" / "runs"])
+    assert sorted((r.result["method"], r.result["seed"]) for r in found) == [
+        ("flat", 1),
+        ("flat", 2),
+        ("levels+top-down", 1),
+        ("levels+top-down", 2),
+    ]
+    # The same search by hand: the tested runs have its best settings, and what the plan fixes.
+    (tmp_path / "grid.toml").write_text(
+        f"method = 'flat'\nhierarchy = '{place / 'tree.csv'}'\nepochs = 3\nbatch_size = 64\nreduced = 16\n"
+        "[grid]\nlearning_rate = [1e-6, 0.01]\n"
+    )
+    best = sweep(place / "c.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "s")[0]
+    assert best.settings == {"learning_rate": 0.01}
+    for result in (r.result for r in found if r.result["method"] == "flat"):
+        assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3, "batch_size": 64}
+    assert read_toml(tmp_path / "a" / "search" / "flat" / "best.toml")["learning_rate"] == 0.01
+    assert "levels+top-down (tree)" in done.stdout
+    assert "8 trainings; settings chosen on validation alone" in done.stdout
+    assert (tmp_path / "a" / "report" / "report.md").is_file()
+
+
+def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
+    run(place, tmp_path, "--jobs", "2")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    assert len(before) == 4 * 2 + 2 + 1  # results and epochs, trials, the report
+    run(place, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+
+
+def test_the_plan_in_the_package_compares_every_method() -> None:
+    plan = read_ablation(None, "deepfashion-5")
+    assert set(plan.searches) == set(METHODS)
+    assert len(plan.seeds) >= 5
+    searches = list(plan.searches.values())
+    assert all((s.points, s.seeds) == (searches[0].points, searches[0].seeds) for s in searches)
+    assert plan.trainings == len(METHODS) * (len(searches[0].points) * len(searches[0].seeds) + len(plan.seeds))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("methods", "methods_"), r"plan.toml: methods: expected a list out of flat, .*; found None"),
+        (('"flat"', '"flatt"'), r"methods: expected a list out of .*; found \['flatt', 'levels\+top-down'\]"),
+        (("seeds = [1, 2]", "seeds = [0, 1]"), r"seeds: a seed that is tested must not be one of search_seeds"),
+        (("search_seeds = [0]", ""), r"search_seeds: expected a list of integers, found None"),
+        (("[grid]", "[gird]"), r"plan.toml: expected a table \[grid\] or \[random\]"),
+        (("epochs", "epoch"), r"epoch is no setting that can be searched or fixed"),
+    ],
+)
+def test_a_plan_that_says_nothing_clear_is_refused(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace(*change, 1))
+    with pytest.raises(ConfigError, match=message):
+        read_ablation(tmp_path / "plan.toml", "deepfashion-5")
