@@ -71,6 +71,8 @@ class Streamed:
     views: int
     dim: int
     device: torch.device
+    itemsize: int = 2
+    """Bytes of a stored number."""
     buffer_bytes: int = BUFFER_BYTES
 
     def first_view(self) -> "Streamed":
@@ -86,7 +88,7 @@ class Streamed:
         """The rows, which ascend, once each in random order, and (B, D) their features, a drawn view for each."""
         chunks = _chunks(rows)
         chunks = chunks[torch.randperm(len(chunks), generator=order).numpy()]
-        many = max(self.buffer_bytes // (CHUNK_ROWS * self.views * self.dim * 2), 1)
+        many = max(self.buffer_bytes // (CHUNK_ROWS * self.views * self.dim * self.itemsize), 1)
         batch, features = rows[:0].cpu(), torch.empty(0)
         for held, window in ahead(self._windows(rows, chunks, many)):
             shuffled = torch.randperm(len(held), generator=order)

@@ -114,6 +114,7 @@ def sweep(
     out: Path,
     *,
     labels: Path | None = None,
+    stream: bool = False,
     jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
@@ -127,6 +128,7 @@ def sweep(
         plan: what to try.
         out: a folder.
         labels: other labels for the cache, joined by id.
+        stream: leave the features on the disk.
         jobs: processes, each with the features in its memory; joblib's own backends (such as Ray's) may be set around.
         report: called with how many trainings are done, of how many.
 
@@ -137,14 +139,15 @@ def sweep(
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
     """
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
-    opened = open_cache(cache, device=configs[0].device, labels=labels)
+    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    opened = open_cache(cache, **where)
     keys = [train.run_key(opened, *train.check(opened, config)) for config in configs]
     try:
         out.mkdir(parents=True, exist_ok=True)
         lines = _read_trials(out / TRIALS)
         todo = {key: config for key, config in zip(keys, configs, strict=True) if key not in lines}
         report(len(keys) - len(todo), len(keys))
-        calls = (joblib.delayed(_score)(cache, labels, config, key) for key, config in todo.items())
+        calls = (joblib.delayed(_score)(cache, where, config, key) for key, config in todo.items())
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
             for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
@@ -188,9 +191,9 @@ def _end_last_line(file: Path) -> None:
         file.write_bytes(text + b"\n")
 
 
-def _score(cache: Path, labels: Path | None, config: TrainConfig, key: str) -> dict[str, Any]:
+def _score(cache: Path, where: dict[str, Any], config: TrainConfig, key: str) -> dict[str, Any]:
     """Train once, and say how it did on validation."""
-    opened = open_cache(cache, device=config.device, labels=labels)
+    opened = open_cache(cache, **where)
     fitted = fit(opened.features, *train.check(opened, config))
     return {
         "key": key,

@@ -71,7 +71,7 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
         if stream:
             for _ in store.blocks():  # each is checked, and at the end the whole
                 pass
-            features = Streamed(path, store.shape[1], store.shape[2], target)
+            features = Streamed(path, store.shape[1], store.shape[2], target, store.dtype.itemsize)
         else:
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})

@@ -1,5 +1,6 @@
 """Resident and streamed features give the same rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from hfc import store
 from hfc.features import Resident, Streamed, statistics
+from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
 from hfc.tasks import load_cache
 from tests.made_up import FIELDS, write_cache
@@ -36,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def features(request: pytest.FixtureRequest, path: Path) -> Resident | Streamed:
     loaded = load_cache(path, stream=request.param == "streamed").features
     if isinstance(loaded, Streamed):  # three windows, the last of which holds fewer rows than a batch may lack
-        return Streamed(path, 2, DIM, loaded.device, buffer_bytes=2 * store.CHUNK_ROWS * 2 * DIM * 2)
+        return replace(loaded, buffer_bytes=2 * store.CHUNK_ROWS * 2 * DIM * loaded.itemsize)
     return loaded
 
 
@@ -86,3 +88,21 @@ def test_statistics_of_both_are_those_of_numpy(features: Resident | Streamed) ->
     values = np.repeat(np.arange(1, ROWS, 2), 2)
     assert mean[:2].tolist() == pytest.approx([values.mean(), 0.5])
     assert std[:2].tolist() == pytest.approx([values.std(), 0.5])
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_a_buffer_holds_so_many_bytes_of_either_type(kind: str, tmp_path: Path) -> None:
+    features = np.zeros((4 * store.CHUNK_ROWS, 1, DIM), dtype=kind)
+    names = strings([str(i) for i in range(len(features))])
+    box = np.full((len(features), 4), np.nan, dtype=np.float32)
+    regions = Regions(tmp_path, "made up", names, names, box, names, names)
+    store.write_shard(tmp_path / "s", store.Shard(0, features, np.ones(len(features), np.bool_), []), FIELDS)
+    store.assemble(tmp_path / "c.h5", [tmp_path / "s"], regions, key_fields=FIELDS, config={}, provenance={})
+    loaded = load_cache(tmp_path / "c.h5", stream=True).features
+    assert isinstance(loaded, Streamed)
+    bounded = replace(loaded, buffer_bytes=2 * store.CHUNK_ROWS * DIM * np.dtype(kind).itemsize)
+    rows = torch.arange(len(features))
+    windows = [found for _, found in bounded._windows(rows, np.arange(4), 2)]
+    assert max(found.nbytes for found in windows) == bounded.buffer_bytes
+    first, _ = next(bounded.batches(rows, 2 * store.CHUNK_ROWS, torch.Generator().manual_seed(0)))
+    assert len({int(row) // store.CHUNK_ROWS for row in first}) == 2  # two chunks were held together, no more

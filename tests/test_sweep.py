@@ -145,3 +145,14 @@ def test_the_command_prints_the_best_and_what_comes_next(place: Path, tmp_path: 
     ran = hfc("train", place / "c.h5", "--config", tmp_path / "out" / "best.toml", "--out", tmp_path / "runs")
     assert ran.exit_code == 0, ran.output
     assert hfc("sweep", place / "c.h5", "--grid", tmp_path / "no.toml", "--out", tmp_path).exit_code == 1
+
+
+def test_a_sweep_may_stream(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise AssertionError("the features were read into memory")
+
+    monkeypatch.setattr("hfc.store.FeatureStore.features", refuse)
+    grid = write(tmp_path, place, "[grid]\nlearning_rate = [1e-6, 0.01]\n")
+    found = sweep(place / "c.h5", read_sweep(grid), tmp_path / "out", stream=True)
+    assert found[0].settings == {"learning_rate": 0.01}
+    assert found[0].score > 0.8 > found[1].score
