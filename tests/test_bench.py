@@ -15,6 +15,10 @@ RUNS = {
     "read": (["--rows", "500"], "peak_mb_of_the_process"),
     "train": (["--rows", "6000", "--dim", "32", "--turns", "1", "--slice", "300"], "of_the_matrix_products"),
     "stream": (["--rows", "6000", "--dim", "32", "--turns", "1"], "streamed_of_resident"),
+    "seeds": (
+        ["--rows", "2000", "--dim", "32", "--turns", "1", "--epochs", "1", "--seeds", "2", "--methods", "flat"],
+        "of_single",
+    ),
 }
 
 
@@ -32,4 +36,4 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert "usage: python -m tests.bench {extract,decode,assemble,read,train,stream}" in done.stderr
+    assert "usage: python -m tests.bench {extract,decode,assemble,read,train,stream,seeds}" in done.stderr

@@ -17,7 +17,7 @@ from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
 from hfc.features import Resident, statistics
-from hfc.fit import Checkpoint, _Training, build_head, fit, fitting_batch_size, learning_rate
+from hfc.fit import Checkpoint, Training, build_head, fit, fitting_batch_size, learning_rate
 from hfc.heads import HEADS
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
@@ -378,7 +378,7 @@ def test_regularisation_changes_the_run_and_it_still_learns(
 def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Path, cache: Cache) -> None:
     task, config = check(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
     torch.manual_seed(0)
-    training = _Training.start(cache.features, task, config)
+    training = Training.start(cache.features, task, config)
     name = "leaf.weight"
     average: torch.Tensor | None = None
     step = training.optimiser.step
@@ -398,7 +398,7 @@ def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Pat
 
 def test_mixup_mixes_features_and_losses_alike(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     task, config = check(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
-    training = _Training.start(cache.features, task, config)
+    training = Training.start(cache.features, task, config)
     training.head.eval()
     monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.3))
     features, target = cache.features.tensor[:5, 0].float(), task.target[:5]

@@ -88,10 +88,10 @@ class OriginalHMCNF(nn.Module):
         levels = zip(self.tasks[:-2], logits.local, target.unbind(dim=1), strict=True)
         local = {task: binary_cross_entropy(z.float(), y) for task, z, y in levels}
         nodes = logits.nodes.float()
-        path = torch.zeros_like(nodes).scatter_(1, target + self.starts, 1.0)
+        on_path = nodes.gather(1, target + self.starts).sum(dim=1)
         blended = self._blend(logits, self.beta)
         return local | {
-            "global": nn.functional.binary_cross_entropy_with_logits(nodes, path, reduction="none").mean(dim=1),
+            "global": (nn.functional.softplus(nodes).sum(dim=1) - on_path) / nodes.shape[1],
             "violation": self.violation_weight
             * hierarchical_violation(blended[:, self.sizes[0] :], blended[:, self.parents]),
         }

@@ -111,23 +111,46 @@ class Standardise(nn.Module):
         return out
 
 
+def own_seed(generator: torch.Generator | None = None) -> int:
+    """A seed for what draws on its own, out of torch's generator or another."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+
+
 class Dropout(nn.Dropout):
-    """Dropout by integer arithmetic on a CPU, where PyTorch's own took a third of a training step.
+    """Dropout by integer arithmetic: on a CPU PyTorch's own took a third of a training step.
 
     15 random bits a number decide whether it is kept: the probability is that asked for to the nearest of 32,768, and
     what is kept is scaled by the exact one. They come from a generator seeded by PyTorch's, so its seed rules them too.
     """
 
+    @property
+    def kept(self) -> int:
+        """How many of 32,768 numbers are kept."""
+        return min(max(round((1 - self.p) * 2**15), 1), 2**15 - 1)
+
+    @property
+    def scale(self) -> float:
+        """The factor of what is kept."""
+        return 2**15 / self.kept
+
+    def draw(self, shape: Sequence[int], device: torch.device, seed: int) -> Tensor:
+        """A mask, int16 with all bits set where a number is kept and none where it is not."""
+        if device.type != "cpu":
+            generator = torch.Generator(device).manual_seed(seed)
+            words = torch.randint(2**15, tuple(shape), generator=generator, device=device, dtype=torch.int16)
+        else:
+            count = math.prod(shape)
+            raw = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16))
+            words = raw[:count].view(*shape).bitwise_and_(2**15 - 1)
+        # Below 0 after the subtraction where a number is kept; its sign is what shifting leaves.
+        return words.sub_(self.kept).bitwise_right_shift_(15)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Zero each number with probability p and scale the others by 1/(1 − p); in evaluation the identity."""
-        if not self.training or self.p == 0 or inputs.dtype not in AS_INTEGER or inputs.device.type != "cpu":
+        if not self.training or self.p == 0 or inputs.dtype not in AS_INTEGER:
             return super().forward(inputs)
-        kept = min(max(round((1 - self.p) * 2**15), 1), 2**15 - 1)
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        words = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-inputs.numel() // 4)).view(np.int16))
-        # All bits set where a number is kept: below 0 after the subtraction, its sign is what shifting leaves.
-        mask = words[: inputs.numel()].view(inputs.shape).bitwise_and_(2**15 - 1).sub_(kept).bitwise_right_shift_(15)
-        out: Tensor = _Masked.apply(inputs, mask.to(AS_INTEGER[inputs.dtype]), 2**15 / kept)
+        mask = self.draw(inputs.shape, inputs.device, own_seed())
+        out: Tensor = _Masked.apply(inputs, mask.to(AS_INTEGER[inputs.dtype]), self.scale)
         return out
 
 

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "read": "data.read",
     "train": "train.main",
     "stream": "train.stream",
+    "seeds": "train.seeds",
 }
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ from hfc.estimator import HierarchicalClassifier
 from hfc.fit import build_head, build_weighting, fit
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions, strings
-from hfc.tasks import load_cache, prepare
-from hfc.train import check
+from hfc.tasks import Cache, load_cache, prepare
+from hfc.train import check, train_all
 from tests.bench import say
 
 SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}
@@ -89,18 +90,26 @@ def main(words: list[str]) -> None:
         task, config = check(cache, config)
         rows = len(task.rows["train"])
         products = Products(config, task.hierarchy, options.dim, cache.features.device)
-        recipe = Recipe(Path(scratch) / "rows.h5", cache.features.tensor, task.target, config, task.hierarchy)
-        times: dict[str, list[float]] = {"epoch": [], "products": [], "recipe": []}
+        plain = write_rows(Path(scratch) / "rows.h5", cache.features.tensor)
+        recipes = {
+            "recipe": Recipe(plain, cache, task.target, config, task.hierarchy, 16),
+            "recipe_on_the_cache": Recipe(path, cache, task.target, config, task.hierarchy, 2),
+        }
+        times: dict[str, list[float]] = {name: [] for name in ("epoch", "products", *recipes)}
 
         def turn(line: dict[str, Any]) -> None:
             times["epoch"].append(line["train_seconds"])
             times["products"].append(products.seconds(rows))
-            times["recipe"].append(recipe.seconds() * rows / recipe.rows)
+            for name, recipe in recipes.items():
+                times[name].append(recipe.seconds() * rows / recipe.rows)
 
         fit(cache.features, task, config, turn)
         took = {name: statistics.median(found[1:]) for name, found in times.items()}  # the first turn warms
         of_limit = [p / e for p, e in zip(times["products"], times["epoch"], strict=True)][1:]
-        of_recipe = [r / e for r, e in zip(times["recipe"], times["epoch"], strict=True)][1:]
+        of_recipes = {
+            name: round(statistics.median([r / e for r, e in zip(times[name], times["epoch"], strict=True)][1:]), 1)
+            for name in recipes
+        }
         say(
             benchmark="train",
             method=config.method,
@@ -114,8 +123,8 @@ def main(words: list[str]) -> None:
             seconds={name: round(value, 2) for name, value in took.items()},
             rows_per_s=round(rows / took["epoch"]),
             of_the_matrix_products=round(statistics.median(of_limit), 3),
-            times_the_recipe=round(statistics.median(of_recipe), 1),
-            recipe_rows_measured=recipe.rows,
+            times_the_recipe=of_recipes,
+            recipe_rows_measured={name: recipe.rows for name, recipe in recipes.items()},
             slice=on_a_slice(cache.features.tensor, task.target, task.rows, task.hierarchy, options.slice),
         )
 
@@ -165,27 +174,37 @@ class _Rows(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         if self.opened is None:
             self.opened = h5py.File(self.file, "r")
-        return torch.from_numpy(self.opened["features"][i]), self.target[i]
+        return torch.from_numpy(self.opened["features"][i]).flatten().float(), self.target[i]
+
+
+def write_rows(file: Path, features: Tensor) -> Path:
+    """The features in float32 as `create_dataset` lays them out by default: contiguous, kindest to single rows."""
+    with h5py.File(file, "w") as out:
+        data = out.create_dataset("features", (features.shape[0], features.shape[2]), dtype=np.float32)
+        for start in range(0, len(data), 4096):
+            data[start : start + 4096] = features[start : start + 4096, 0].float().cpu().numpy()
+    return file
 
 
 class Recipe:
     """What people write by hand: a Dataset over HDF5, a DataLoader of two workers, float32, the same head and loss."""
 
-    def __init__(self, file: Path, features: Tensor, target: Tensor, config: TrainConfig, tree: Hierarchy) -> None:
-        self.rows = min(8 * config.batch_size, len(features))
-        with h5py.File(file, "w") as out:  # contiguous, as create_dataset writes it by default
-            out["features"] = features[: self.rows, 0].float().cpu().numpy()
-        self.data = _Rows(file, target[: self.rows].cpu())
-        self.device = features.device
+    def __init__(
+        self, file: Path, cache: Cache, target: Tensor, config: TrainConfig, tree: Hierarchy, batches: int
+    ) -> None:
+        self.rows = min(batches * config.batch_size, len(target))
+        self.data = _Rows(file, target.cpu())
+        self.device = cache.features.device
         self.batch = config.batch_size
-        self.head = build_head(config, tree, features.shape[2]).to(self.device)
+        self.head = build_head(config, tree, cache.features.dim).to(self.device)
         self.weighting = build_weighting(config, self.head).to(self.device)
         parameters = [*self.head.parameters(), *self.weighting.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate)
 
     def seconds(self) -> float:
-        """An epoch over its rows, from the first batch on: starting the workers is not counted."""
-        loader = torch.utils.data.DataLoader(self.data, self.batch, shuffle=True, num_workers=2)
+        """So many batches of rows drawn from the whole file; starting the workers is not counted."""
+        sampler = torch.utils.data.RandomSampler(self.data, num_samples=self.rows)
+        loader = torch.utils.data.DataLoader(self.data, self.batch, sampler=sampler, num_workers=2)
         batches = iter(loader)
         started = time.perf_counter()
         for features, target in batches:
@@ -217,8 +236,7 @@ def on_a_slice(features: Tensor, target: Tensor, rows: Any, tree: Hierarchy, cou
         "LogisticRegression": (regression, paths[:, -1]),
         "HiClass LocalClassifierPerParentNode": (LocalClassifierPerParentNode(regression), paths),
         **{
-            f"hfc {method}": (HierarchicalClassifier(method), paths)
-            for method in ("flat", "hmcn-f+mtl", "levels+top-down")
+            f"hfc {method}": (HierarchicalClassifier(method), paths) for method in ("flat", "hmcn-f+mtl", "levels+path")
         },
     }
     found = {}
@@ -277,3 +295,40 @@ def epoch(path: Path, config: TrainConfig, *, streamed: bool) -> float:
     lines: list[dict[str, Any]] = []
     fit(cache.features, prepare(cache, TREE), config, lines.append)
     return float(lines[0]["train_seconds"])
+
+
+def seeds(words: list[str]) -> None:
+    """Several seeds of one method at the size of a small set: one after the other, in two processes, and stacked."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench seeds")
+    parser.add_argument("--rows", type=int, default=4044)
+    parser.add_argument("--dim", type=int, default=1280)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--methods", default="flat,hmcn-f+mtl")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        path = write_made_up_cache(Path(scratch) / "c.h5", options.rows, options.dim)
+        fixed = {"hierarchy": TREE, "epochs": options.epochs}
+        for method in options.methods.split(","):
+            configs = [resolve(TrainConfig, fixed, {"method": method, "seed": seed}) for seed in range(options.seeds)]
+            stacked = [replace(config, step="stacked") for config in configs]
+            ways = {"single": (configs, 1), "two_processes": (configs, 2), "stacked": (stacked, 1)}
+            times: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(options.turns + 1):  # the first one starts the processes
+                for way, (those, jobs) in ways.items():
+                    started = time.perf_counter()
+                    list(train_all(path, those, Path(scratch) / f"{method}-{way}-{turn}", jobs=jobs))
+                    times[way].append(time.perf_counter() - started)
+            took = {way: statistics.median(found[1:]) for way, found in times.items()}
+            say(
+                benchmark="seeds",
+                method=method,
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                rows=options.rows,
+                epochs=options.epochs,
+                seeds=options.seeds,
+                turns=options.turns,
+                seconds={way: round(value, 2) for way, value in took.items()},
+                of_single={way: round(value / took["single"], 2) for way, value in took.items()},
+            )

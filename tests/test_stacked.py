@@ -1,0 +1,215 @@
+"""Runs trained as one batched model, against the same runs alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hfc.config import METHODS, TrainConfig, resolve
+from hfc.errors import ConfigError, RunError
+from hfc.features import Resident, Streamed
+from hfc.fit import Fitted, fit, settle
+from hfc.stacked import MOST, fit_stacked, groups
+from hfc.sweep import parse_sweep, sweep
+from hfc.tasks import Cache, Task, load_cache, prepare
+from hfc.train import train, train_all
+from hfc.weightings import WEIGHTINGS
+from tests.made_up import small_cache, write_tree_csv
+
+SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
+# What sums in another order rounds in float32, over the 18 steps of these runs.
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stacked")
+    small_cache(folder / "cache.h5")
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(place: Path) -> Cache:
+    return load_cache(place / "cache.h5", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def task(place: Path, cache: Cache) -> Task:
+    return prepare(cache, str(place / "tree.csv"))
+
+
+def three(place: Path, task: Task, **changes: object) -> list[TrainConfig]:
+    """Three runs that differ in what they may."""
+    shared = settle(resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **SHAPE, **changes}), task)
+    return [
+        replace(shared, seed=0),
+        replace(shared, seed=1, weight_decay=0.05),
+        replace(shared, seed=2, learning_rate=0.001),
+    ]
+
+
+def assert_same(stacked: Sequence[Fitted], alone: Sequence[Fitted], **tolerance: float) -> None:
+    for one, other in zip(stacked, alone, strict=True):
+        assert one.best["epoch"] == other.best["epoch"]
+        for module in ("head", "weighting"):
+            states = getattr(one, module).state_dict(), getattr(other, module).state_dict()
+            assert states[0].keys() == states[1].keys()
+            for name, tensor in states[1].items():
+                torch.testing.assert_close(
+                    states[0][name], tensor, **tolerance, msg=lambda text, name=name: name + text
+                )
+
+
+def both_ways(cache: Cache, task: Task, configs: Sequence[TrainConfig]) -> tuple[list[Fitted], list[Fitted], Any]:
+    lines: dict[str, list[Any]] = {"stacked": [], "alone": []}
+    stacked = fit_stacked(cache.features, task, configs, lambda number, line: lines["stacked"].append((number, line)))
+    alone = [
+        fit(cache.features, task, config, lambda line, number=number: lines["alone"].append((number, line)))  # type: ignore[misc]
+        for number, config in enumerate(configs)
+    ]
+    return stacked, alone, lines
+
+
+STACKABLE = [name for name, preset in METHODS.items() if WEIGHTINGS[str(preset["weighting"])].pure]
+
+
+@pytest.mark.parametrize("method", STACKABLE)
+def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, cache: Cache, task: Task) -> None:
+    stacked, alone, lines = both_ways(cache, task, three(place, task, method=method))
+    assert_same(stacked, alone, **TOLERANCE)
+    assert len(lines["stacked"]) == 9
+    for (number, line), (_, other) in zip(
+        sorted(lines["stacked"], key=lambda item: item[0]), lines["alone"], strict=True
+    ):
+        assert line["epoch"] == other["epoch"]
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4), number
+        assert line["weights"] == pytest.approx(other["weights"], rel=1e-4)
+        assert line["learning_rate"] == other["learning_rate"]
+        assert line["val"].pop("level_accuracy") == pytest.approx(other["val"].pop("level_accuracy"), abs=1e-4)
+        assert line["val"] == pytest.approx(other["val"], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weighting": "positive-uncertainty"}, {"weighting": "imtl-l"}, {"class_balance": 0.9}, {"label_smoothing": 0.1}],
+    ids=str,
+)
+def test_so_it_does_with_other_settings(changes: dict[str, object], place: Path, cache: Cache, task: Task) -> None:
+    stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f", **changes))
+    assert_same(stacked, alone, **TOLERANCE)
+
+
+def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(place: Path, cache: Cache, task: Task) -> None:
+    stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f+mtl", precision="bf16"))
+    for one, other in zip(stacked, alone, strict=True):
+        assert one.best["val"]["top1"] == pytest.approx(other.best["val"]["top1"], abs=0.05)
+        assert one.weighting.weights() == pytest.approx(other.weighting.weights(), rel=0.01)
+
+
+def test_several_views_are_drawn_as_alone(place: Path, cache: Cache, task: Task) -> None:
+    assert isinstance(cache.features, Resident)
+    one = cache.features.tensor
+    two = replace(cache, features=Resident(torch.cat([one, one + 0.5 * torch.randn(one.shape)], dim=1)))
+    stacked, alone, _ = both_ways(two, task, three(place, task, method="flat"))
+    assert_same(stacked, alone, **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, task: Task) -> None:
+    configs = three(place, task, method="hmcn-f+mtl", step="compiled")
+    stacked = fit_stacked(cache.features, task, configs)
+    assert_same(stacked, [fit(cache.features, task, config) for config in configs], **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"mixup": 0.2}, "mixup=0.2"),
+        ({"averaging": 0.9}, "averaging=0.9"),
+        ({"weighting": "gradnorm"}, "weighting=gradnorm"),
+        ({"weighting": "dwa"}, "weighting=dwa"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_stacked_is_refused(
+    changes: dict[str, object], problem: str, place: Path, cache: Cache, task: Task
+) -> None:
+    with pytest.raises(ConfigError, match=f"step=stacked: not with {problem}; --set step=single"):
+        fit_stacked(cache.features, task, three(place, task, method="hmcn-f", step="stacked", **changes))
+
+
+def test_streamed_features_cannot_be_stacked(place: Path, cache: Cache, task: Task) -> None:
+    streamed = Streamed(place / "cache.h5", cache.features.views, cache.features.dim, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="step=stacked: not with streamed features"):
+        fit_stacked(streamed, task, three(place, task, step="stacked"))
+
+
+def test_a_diverging_run_of_a_stack_is_named(place: Path, cache: Cache, task: Task) -> None:
+    configs = three(place, task, method="flat")
+    configs[1] = replace(configs[1], learning_rate=1e30)
+    with pytest.raises(RunError, match="flat, seed 1: the loss is nan in epoch"):
+        fit_stacked(cache.features, task, configs)
+
+
+def test_runs_are_grouped_by_shape(place: Path, task: Task) -> None:
+    a, b, c = three(place, task, method="flat", step="stacked")
+    other = replace(a, dropout=0.5)
+    assert groups([a, other, b, replace(other, seed=9), c]) == [[0, 2, 4], [1, 3]]
+    single = [replace(config, step="single") for config in (a, b, c)]
+    assert groups(single) == [[0], [1], [2]]
+    assert [len(group) for group in groups([replace(a, seed=seed) for seed in range(MOST + 2)])] == [MOST, 2]
+
+
+def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_path: Path) -> None:
+    names = ("flat", "levels")
+    configs = [
+        resolve(
+            TrainConfig, {"hierarchy": str(place / "tree.csv"), **SHAPE, "method": name, "seed": seed, "step": step}
+        )
+        for step in ("stacked", "single")
+        for seed in (0, 1)
+        for name in names
+    ]
+    calls: list[tuple[int, int]] = []
+    found = list(
+        train_all(
+            place / "cache.h5",
+            configs,
+            tmp_path,
+            report=lambda number, line: calls.append((number, line["epoch"])),
+        )
+    )
+    assert [run.result["config"]["method"] for run, _ in found] == [config.method for config in configs]
+    assert [run.result["seed"] for run, _ in found] == [config.seed for config in configs]
+    assert sorted(calls) == [(number, epoch) for number in range(8) for epoch in (1, 2, 3)]
+    for (stacked, new), (single, _) in zip(found[:4], found[4:], strict=True):
+        assert new
+        assert sorted(p.name for p in stacked.folder.iterdir()) == sorted(p.name for p in single.folder.iterdir())
+        assert stacked.result["test"]["top1"] == pytest.approx(single.result["test"]["top1"], abs=0.02)
+        assert stacked.result["changed"].pop("step") == "stacked"
+        assert stacked.result["changed"] == single.result["changed"]
+    again = list(train_all(place / "cache.h5", configs, tmp_path))
+    assert [trained for _, trained in again] == [False] * 8
+    # One run of a stack that is gone is trained again by itself.
+    cache = load_cache(place / "cache.h5")
+    for file in found[0][0].folder.iterdir():
+        file.unlink()
+    run, trained = train(cache, configs[0], tmp_path)
+    assert trained
+    assert run.result["test"]["top1"] == pytest.approx(found[0][0].result["test"]["top1"], abs=0.02)
+
+
+def test_a_search_finds_the_same_stacked(place: Path, tmp_path: Path) -> None:
+    content = {
+        **SHAPE,
+        **{"method": "flat", "hierarchy": str(place / "tree.csv"), "seeds": [0, 1]},
+        "grid": {"learning_rate": [1e-5, 0.003], "dropout": [0.1, 0.3]},
+    }
+    plans = [parse_sweep(tmp_path / "grid.toml", {**content, "step": step}) for step in ("single", "stacked")]
+    single, stacked = (sweep(place / "cache.h5", plan, tmp_path / str(i)) for i, plan in enumerate(plans))
+    assert [trial.settings for trial in stacked] == [trial.settings for trial in single]
+    assert [trial.score for trial in stacked] == pytest.approx([trial.score for trial in single], abs=0.02)
