@@ -206,21 +206,23 @@ Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
 def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     """Merge layers of settings over the defaults, later layers winning.
 
-    A layer that names a `method` first brings in that method's preset, so that a file may override a preset and a
-    flag `--method` overrides the file.
+    A layer that names a `method` first brings in that method's preset, in the place of any other's, so that a file may
+    override a preset and a flag `--method` overrides the file.
 
     Raises:
         ConfigError: a key or method that does not exist, or a value of the wrong type or out of range.
     """
     known = {f.name: f for f in fields(kind)}
-    merged: dict[str, object] = {}
+    preset: Mapping[str, object] = {}
+    given: dict[str, object] = {}
     if "method" in known:
         layers = ({"method": known["method"].default}, *layers)
     for layer in layers:
         if "method" in known and "method" in layer:
-            merged |= METHODS[_one_of(str(layer["method"]), METHODS, "method")]
-        merged |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
-    values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in merged.items()}
+            preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
+            given = {key: value for key, value in given.items() if key not in preset}
+        given |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
+    values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)
 
 

@@ -1,6 +1,7 @@
 """Settings: their layers, their files, their errors."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def test_a_flag_method_overrides_what_the_file_said_of_the_head() -> None:
         *("flat", "flat", "softmax", "sum"),
         0.1,
     )
+
+
+def test_a_method_leaves_nothing_of_another_behind() -> None:
+    for name, preset in METHODS.items():
+        alone = {f.name: f.default for f in fields(TrainConfig)} | {"method": name} | preset
+        for before in METHODS:
+            assert plain(resolve(TrainConfig, {"method": before}, {"method": name})) == plain(TrainConfig(**alone))
 
 
 def test_the_papers_method_is_as_the_paper_says() -> None:

@@ -25,7 +25,7 @@ from hfc.train import changed_settings, check, train, train_all
 from hfc.weightings import WEIGHTINGS
 from tests.made_up import FIELDS, small_cache, write_cache, write_tree_csv
 
-QUICK = {"epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
+QUICK = {"method": "hmcn-f+mtl", "epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,8 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
     assert run.epochs[0]["weights"] != run.epochs[-1]["weights"]
 
 
-def test_every_decided_option_is_reachable() -> None:
+def test_every_decided_option_is_reachable(place: Path, cache: Cache) -> None:
+    task = prepare(cache, str(place / "tree.csv"))
     for text in (
         *("global_input_skip=true", "blend=logit", "loss=softmax", "beta=0.5", "width=384", "residual=false"),
         *("tasks=levels", "temperature=1", "decode=consistent", "views=first", "hxe_alpha=0.1", "soft_label_beta=4"),
@@ -168,7 +169,14 @@ def test_every_decided_option_is_reachable() -> None:
     ):
         key = text.partition("=")[0]
         changed = resolve(TrainConfig, parse_setting(TrainConfig, text))
-        assert set(changed_settings(changed)) <= {key}
+        assert set(changed_settings(changed, task)) <= {key}
+
+
+def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
+    task, settled = check(cache, resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")}))
+    assert settled.batch_size == fitting_batch_size(len(task.rows["train"]))
+    assert changed_settings(settled, task) == {}
+    assert changed_settings(replace(settled, batch_size=33), task) == {"batch_size": 33}
 
 
 @pytest.mark.parametrize("option", ["blend=logit", "loss=softmax", "global_input_skip=true", "residual=false"])
