@@ -4,10 +4,13 @@ from pathlib import Path
 
 import click
 
+from cli.options import HierarchyName
+from cli.output import Command, answer, bar, say
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--hierarchy", required=True, help="deepfashion-5, deepfashion-10 or a CSV file.")
+@click.option("--hierarchy", required=True, type=HierarchyName(), help="deepfashion-5, deepfashion-10 or a CSV file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
 @click.option(
     "--plan", default="methods", show_default=True, help="What to compare: methods, weightings or a TOML file."
@@ -35,21 +38,20 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     Example:
       hfc ablation cache/own.h5 --hierarchy tree.csv --out cache/ablation
     """
-    from tqdm import tqdm
-
     from hfc.ablation import ablation as stage
     from hfc.ablation import read_ablation
     from hfc.report import write_report
 
     comparison = read_ablation(plan, hierarchy)
-    with tqdm(total=comparison.trainings, unit="run", dynamic_ncols=True, leave=False, disable=None) as bar:
+    with bar(total=comparison.trainings, unit="run") as shown:
 
         def report(doing: str, done: int) -> None:
-            bar.set_description(doing, refresh=False)
-            bar.n = done
-            bar.refresh()
+            shown.set_description(doing, refresh=False)
+            shown.n = done
+            shown.refresh()
 
         stage(cache, comparison, out, jobs=jobs, report=report)
     summary = write_report([out / "runs"], out / "report")
-    click.echo(summary.table)
-    click.echo(f"\n{comparison.trainings} trainings; settings chosen on validation alone; report: {summary.folder}")
+    say(summary.table)
+    say(f"\n{comparison.trainings} trainings; settings chosen on validation alone; report: {summary.folder}")
+    answer({"trainings": comparison.trainings, "folder": out, "report": summary.folder, "files": summary.files})

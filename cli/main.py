@@ -7,14 +7,17 @@ import click
 
 from cli.ablation import ablation
 from cli.demo import demo
+from cli.doctor import doctor
 from cli.extract import extract
 from cli.inspect import inspect, verify
+from cli.output import LEVELS, LOUDNESS, loudness, watch
 from cli.report import report
 from cli.sample import sample
 from cli.sweep import sweep
 from cli.train import train
 from hfc import __version__
 from hfc.errors import HfcError, StoppedError
+from hfc.progress import watched_by
 
 INTERRUPTED = 130
 
@@ -25,7 +28,8 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with watched_by(watch):
+                return super().invoke(ctx)
         except StoppedError as error:
             click.echo(str(error), err=True)
             sys.exit(INTERRUPTED)
@@ -36,10 +40,14 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Program,
+    params=loudness(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="hfc")
-@click.option("-v", "--verbose", is_flag=True, help="Say more on the way.")
-def main(verbose: bool) -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Hierarchical fashion classification in two stages.
 
     \b
@@ -49,15 +57,22 @@ def main(verbose: bool) -> None:
     hfc sweep     settings found on validation
     hfc ablation  every method tuned alike and tested
     hfc inspect, hfc verify   what is in a cache, and whether it is whole
+    hfc demo      all of it on drawn pictures
+    hfc doctor    whether this machine can do it
+
+    \b
+    Example, from photographs in folders that are named after their labels to tables:
+      hfc extract photos --out cache/own.h5
+      hfc train cache/own.h5 --hierarchy tree.csv --out cache/runs/own
+      hfc report cache/runs/own --out cache/report
 
     Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        format="%(levelname)s: %(message)s",
-        level=logging.INFO if verbose else logging.WARNING,
-    )
+    level = logging.getLogger().level
+    context.call_on_close(lambda: logging.getLogger().setLevel(level))
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    logging.getLogger().setLevel(LEVELS[context.meta.get(LOUDNESS, 0)])
 
 
-for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo):
+for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo, doctor):
     main.add_command(command)

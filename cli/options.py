@@ -2,15 +2,52 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from hfc.config import ExtractConfig, SampleConfig, TrainConfig, parse_setting, read_toml, resolve
+from hfc.config import ExtractConfig, SampleConfig, TrainConfig, nearest, parse_setting, read_toml, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
+
+
+class Choice(click.Choice[str]):
+    """One of some names; a mistyped one gets the nearest suggested."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """What is wrong with a name, and which was perhaps meant."""
+        return f"{value!r} is none; {nearest(str(value), self.choices)}"
+
+
+class HierarchyName(click.ParamType[str]):
+    """A hierarchy that ships with hfc, or a CSV file; the shell completes both."""
+
+    name = "hierarchy"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The shipped names that begin so, and the shell's own files."""
+        shipped = (Path(file.name).stem for file in (resources.files("hfc") / "hierarchies").iterdir())
+        return [CompletionItem(name) for name in sorted(shipped) if name.startswith(incomplete)] + [
+            CompletionItem(incomplete, type="file")
+        ]
+
+
+class Setting(click.ParamType[str]):
+    """`key=value` for --set; the shell completes the keys."""
+
+    name = "setting"
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The settings that begin so."""
+        found = [f for f in fields(self.kind) if f.name.startswith(incomplete)]
+        return [CompletionItem(f"{f.name}=", help=f.metadata["help"]) for f in found]
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:
@@ -22,7 +59,7 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
             command = click.option(
                 f"{flag}/--no-{flag[2:]}" if isinstance(spec.default, bool) else flag,
                 spec.name,
-                type=click.Choice(choices) if choices else type(spec.default),
+                type=Choice(choices) if choices else type(spec.default),
                 default=None,
                 show_default=str(spec.default),
                 help=spec.metadata["help"],
@@ -32,13 +69,18 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def configuration(command: Command) -> Command:
+def configuration(kind: type) -> Callable[[Command], Command]:
     """The options every stage has: --config FILE and --set key=value."""
-    path = click.Path(path_type=Path, dir_okay=False)
-    command = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable.")(
-        command
-    )
-    return click.option("--config", "config_file", type=path, help="Settings from a TOML file.")(command)
+
+    def decorate(command: Command) -> Command:
+        assign = "Any setting, like {}; repeatable.".format("shard_size=1024" if kind is ExtractConfig else "epochs=20")
+        command = click.option(
+            "--set", "assignments", multiple=True, type=Setting(kind), metavar="KEY=VALUE", help=assign
+        )(command)
+        path = click.Path(path_type=Path, dir_okay=False)
+        return click.option("--config", "config_file", type=path, help="Settings from a TOML file.")(command)
+
+    return decorate
 
 
 def build(

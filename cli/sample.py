@@ -5,22 +5,25 @@ from pathlib import Path
 import click
 
 from cli.options import settings
+from cli.output import Command, answer, bar, say
 from hfc.config import SampleConfig, resolve
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path))
 @settings(SampleConfig, "images", "seed")
 def sample(folder: Path, images: int | None, seed: int | None) -> None:
-    """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images."""
-    from tqdm import tqdm
+    """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images.
 
+    \b
+    Example:
+      hfc sample cache/sample --images 300
+    """
     from hfc.datasets.sample import draw_sample
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)
-    with tqdm(total=config.images, unit="img", desc="draw", leave=False, disable=None) as bar:
-        draw_sample(folder, images=config.images, seed=config.seed, progress=lambda done: bar.update(done - bar.n))
-    click.echo(
-        f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5"
-    )
+    with bar(total=config.images, unit="img", desc="draw") as drawn:
+        draw_sample(folder, images=config.images, seed=config.seed, progress=lambda done: drawn.update(done - drawn.n))
+    say(f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5")
+    answer({"folder": folder, "images": config.images, "seed": config.seed})

@@ -1,18 +1,23 @@
 """`hfc sweep`: search for settings on validation."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from cli.output import Command, answer, bar, say
+
 SHOWN = 10
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--grid", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.")
+@click.option(
+    "--grid", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A TOML file of what to try."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
-@click.option("--labels", type=click.Path(path_type=Path), help="As in hfc train.")
-@click.option("--stream", is_flag=True, help="As in hfc train.")
+@click.option("--labels", type=click.Path(path_type=Path), help="A CSV of other labels, as in hfc train.")
+@click.option("--stream", is_flag=True, help="Read the features from the disk, as in hfc train.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, a cache in each.")
 def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool, jobs: int) -> None:
     """Try settings on the validation split of CACHE; the test split is never looked at.
@@ -20,22 +25,31 @@ def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool,
     The TOML file fixes settings at its top level (method, hierarchy, …), gives `seeds`, and lists in [grid] the values
     of each setting to combine, or in [random] lists or { low, high, log } to draw `trials` points from. OUT/best.toml
     is what hfc train --config takes. Stopped half way, the same command goes on where it was.
-    """
-    from tqdm import tqdm
 
+    \b
+    Example:
+      hfc sweep cache/own.h5 --grid grid.toml --out cache/sweep
+    with this grid.toml:
+      method = "hmcn-f+mtl"
+      hierarchy = "tree.csv"
+      seeds = [0, 1, 2]
+      [grid]
+      learning_rate = [0.001, 0.003]
+    """
     from hfc.sweep import BEST, read_sweep
     from hfc.sweep import sweep as stage
 
     plan = read_sweep(file)
-    with tqdm(unit="run", dynamic_ncols=True, leave=False, disable=None) as bar:
+    with bar(unit="run", desc="search") as shown:
 
         def report(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.update(0)
+            shown.total, shown.n = total, done
+            shown.update(0)
 
         found = stage(cache, plan, out, labels=labels, stream=stream, jobs=jobs, report=report)
     for trial in found[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
-        click.echo(f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}  {settings}")
-    click.echo(f"{len(found)} points, {len(plan.seeds)} seeds each, on validation alone")
-    click.echo(f"next: hfc train {cache} --config {out / BEST}")
+        say(f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}  {settings}")
+    say(f"{len(found)} points, {len(plan.seeds)} seeds each, on validation alone")
+    say(f"next: hfc train {cache} --config {out / BEST}")
+    answer({"trials": [asdict(trial) for trial in found], "seeds": plan.seeds, "best": out / BEST})

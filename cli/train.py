@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from cli.options import build, configuration, setting_help
+from cli.options import Choice, HierarchyName, build, configuration, setting_help
+from cli.output import Command, answer, bar, say
 from hfc.config import METHODS, TrainConfig
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -28,12 +29,13 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     return seeds
 
 
-@click.command(epilog=setting_help(TrainConfig))
+@click.command(cls=Command, epilog=setting_help(TrainConfig))
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
     "--hierarchy",
     "hierarchies",
     multiple=True,
+    type=HierarchyName(),
     help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
 )
 @click.option(
@@ -41,10 +43,10 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     type=click.Path(path_type=Path),
     help="A CSV (id,label and optionally split) whose labels take the place of the cache's own.",
 )
-@click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)), help="What to train; repeatable.")
+@click.option("--method", "methods", multiple=True, type=Choice(list(METHODS)), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
-@configuration
+@configuration(TrainConfig)
 @click.option(
     "--stream", is_flag=True, help="Read the features from the disk in every epoch: for caches larger than memory."
 )
@@ -69,6 +71,10 @@ def train(
 
     The epoch is picked on validation; the test split is looked at once, at the end. A run that is there already, from
     the same features, labels, hierarchy, settings and code, is not trained again.
+
+    \b
+    Example:
+      hfc train cache/own.h5 --hierarchy tree.csv --method flat --method hmcn-f+mtl --seeds 0-2 --out cache/runs/own
     """
     axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
     given = {name: values for name, values in axes.items() if values}
@@ -78,7 +84,7 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    run(cache, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite)
+    answer(run(cache, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite))
 
 
 def run(
@@ -90,20 +96,18 @@ def run(
     stream: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
-) -> None:
-    """Train some runs on one cache, and echo a line each."""
-    from tqdm import tqdm
-
-    from hfc.train import train_all
-
+) -> dict[str, Any]:
+    """Train some runs on one cache, with a progress bar and a line each; returns what they are."""
     total = sum(config.epochs for config in configs)
-    with tqdm(total=total, unit="epoch", dynamic_ncols=True, leave=False, disable=None) as bar:
+    runs: list[dict[str, Any]] = []
+    with bar(total=total, unit="epoch", desc="loading") as shown:
+        from hfc.train import train_all
 
         def report(number: int, line: dict[str, Any]) -> None:
             config = configs[number]
-            bar.set_description(f"{number + 1}/{len(configs)} {config.method} seed {config.seed}", refresh=False)
-            bar.set_postfix_str(f"val {config.select} {line['val'][config.select]:.3f}", refresh=False)
-            bar.update()
+            shown.set_description(f"{number + 1}/{len(configs)} {config.method} seed {config.seed}", refresh=False)
+            shown.set_postfix_str(f"val {config.select} {line['val'][config.select]:.3f}", refresh=False)
+            shown.update()
 
         found = train_all(
             path, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite, report=report
@@ -113,9 +117,11 @@ def run(
             test = result.result["test"]
             scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config.topk)
             note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
-            with tqdm.external_write_mode():
-                click.echo(f"{result.folder.name}: test {scores}  ({note})")
+            say(f"{result.folder.name}: test {scores}  ({note})")
+            about = {name: getattr(config, name) for name in ("method", "hierarchy", "seed")}
+            runs.append({"folder": result.folder, "trained": trained, **about, "test": test})
             done += config.epochs
-            bar.n = done
-            bar.refresh()
-    click.echo(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
+            shown.n = done
+            shown.refresh()
+    say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
+    return {"out": out, "runs": runs}

@@ -310,6 +310,12 @@ def _one_of(value: str, known: Iterable[str], what: str) -> str:
     """The value if it is known; else a ConfigError that suggests the nearest one."""
     if value in (names := list(known)):
         return value
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
-    raise ConfigError(f"unknown {what} {value!r}; {hint}")
+    raise ConfigError(f"unknown {what} {value!r}; {nearest(value, names)}")
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """What a mistyped name probably was, or else all that are known, for messages."""
+    names = list(known)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(value.lower(), lowered, n=1)
+    return f"did you mean {lowered[near[0]]}?" if near else f"known: {', '.join(sorted(names))}"

@@ -15,8 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from hfc.errors import HfcError, ImageError
 from hfc.regions import Regions
@@ -69,6 +70,12 @@ class Batch:
     """Whether this ends its shard."""
     read_s: float = 0.0
     decode_s: float = 0.0
+
+
+def decoders() -> str:
+    """What decodes images here: Pillow's version, its JPEG library's, and the formats that can be read."""
+    jpeg = features.version_feature("libjpeg_turbo")
+    return f"Pillow {PIL.__version__}, {f'libjpeg-turbo {jpeg}' if jpeg else 'plain libjpeg'}; {', '.join(FORMATS)}"
 
 
 def stream_crops(

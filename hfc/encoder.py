@@ -3,6 +3,7 @@
 Dimensions: B crops, S side of a crop in pixels, V views, D features.
 """
 
+import difflib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -256,9 +257,13 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 def _create(backbone: str, pool: str) -> nn.Module:
     if not timm.is_model(backbone):
-        near = timm.list_models(f"*{backbone.split('.')[0]}*")[:3]
+        base, names = backbone.split(".")[0], timm.list_models()
+        near = [name for name in names if base in name][:3] or difflib.get_close_matches(base, names, n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
         raise EncoderError(f"timm has no backbone {backbone!r}; {hint}")
+    if "." in backbone and backbone not in (tagged := timm.list_pretrained(f"{backbone.split('.')[0]}.*")):
+        known = ", ".join(difflib.get_close_matches(backbone, tagged, n=1) or tagged) or "no weights"
+        raise EncoderError(f"timm has no weights {backbone!r}; for this backbone it has {known}")
     try:
         # A seed of its own: random weights are the same on every call, and the caller's generator is left alone.
         with torch.random.fork_rng(devices=[]):

@@ -25,6 +25,7 @@ from hfc.encoder import Encoder
 from hfc.engines import Engine, open_engine
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
 from hfc.jobs import Job, Work, Worker, decoding_threads, open_encoder
+from hfc.progress import steps
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)
@@ -277,7 +278,7 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
     store.remove_leftovers(job.out)
     starts: list[int] = []
     size, failed = 0, 0
-    for file in store.shard_files(job.out):
+    for file in steps(store.shard_files(job.out), "checking shards"):
         store.remove_leftovers(file)
         try:
             shard = store.read_shard(file, job.key_fields)

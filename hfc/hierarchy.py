@@ -4,6 +4,7 @@ Dimensions: H levels, C^h nodes on level h, C = C^H leaves.
 """
 
 import csv
+import difflib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,9 +84,10 @@ class Hierarchy:
         """
         position = {leaf: i for i, leaf in enumerate(self.leaves)}
         if unknown := sorted({label for label in labels if label not in position}):
+            near = difflib.get_close_matches(unknown[0], self.leaves, n=1, cutoff=0.75)
+            hint = f"; is {unknown[0]} meant to be {near[0]}?" if near else f"; its leaves are {some(self.leaves)}"
             raise HierarchyError(
-                f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}; "
-                f"its leaves are {some(self.leaves)}"
+                f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}{hint}"
             )
         return np.array([position[label] for label in labels], dtype=np.int64)
 
@@ -106,8 +108,10 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
+        near = difflib.get_close_matches(name_or_path, shipped, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise HierarchyError(
-            f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}"
+            f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}{hint}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.progress import steps
 from hfc.provenance import digest
 
 Strings = NDArray[np.object_]
@@ -104,7 +105,7 @@ def read_csv(file: Path, what: str, content: bytes | None = None) -> tuple[list[
             kept = {i for i, name in enumerate(header) if name in VERBATIM}
             return header, [
                 (reader.line_num, [cell if i in kept else cell.strip() for i, cell in enumerate(row)])
-                for row in reader
+                for row in steps(reader, f"reading {file.name}")
                 if row
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

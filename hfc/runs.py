@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from hfc.errors import HierarchyError, RunError, StoreError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
+from hfc.progress import steps
 from hfc.store import Predictions, write_predictions
 
 RESULT = "result.json"
@@ -124,7 +125,7 @@ def find(roots: Iterable[Path]) -> list[Run]:
         results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
         if not results:
             raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
-        for path in results:
+        for path in steps(results, "reading runs"):
             found.setdefault(path.parent.resolve(), read(path.parent))
     return list(found.values())
 

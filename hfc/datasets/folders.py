@@ -7,6 +7,7 @@ import numpy as np
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.progress import steps
 from hfc.regions import Regions, strings
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -37,7 +38,7 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     paths: list[str] = []
     labels: list[str] = []
     split: list[str] = []
-    for folder in folders:
+    for folder in steps(folders, "listing images"):
         for label_folder in _folders(folder) if splits else [folder]:
             images = [path.relative_to(root).as_posix() for path in _images(label_folder)]
             paths += images

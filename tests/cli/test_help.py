@@ -1,0 +1,72 @@
+"""Every command and every option says what it is for, and README speaks of no other and leaves none out."""
+
+import re
+import shlex
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from tests.readme import ROOT, blocks, hfc_commands
+
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = sorted(main.commands)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
+# Options of other programs that README mentions.
+FOREIGN = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"}
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {name for p in command.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)}
+
+
+def example(command: click.Command) -> list[str]:
+    """The words after `hfc` of the first example in a command's help."""
+    after = (command.help or "").split("Example:", 1)
+    assert len(after) == 2, f"hfc {command.name} --help has no example"
+    line = next(line for line in after[1].splitlines() if line.strip().startswith("hfc "))
+    return shlex.split(line)[1:]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_is_for_with_an_example_that_parses(name: str) -> None:
+    command = main.commands[name]
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert command.help
+    assert command.help.splitlines()[0].endswith((".", ":"))
+    words = example(command)
+    assert words[0] == name
+    assert " ".join(words) in " ".join(result.output.split())
+    command.make_context(name, words[1:])  # raises on a word that is no option
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_option_has_help(name: str) -> None:
+    command = main.commands[name] if name else main
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    assert not [p.name for p in options if not (p.help or "").strip()]
+    if name:
+        assert {"--json", "--verbose", "--quiet"} <= options_of(command)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_readme_shows_every_command(name: str) -> None:
+    assert re.search(rf"\bhfc {name}\b", README)
+
+
+def test_every_command_of_readme_exists() -> None:
+    mentioned = set(re.findall(r"`hfc ([a-z]+)", README)) | {words[0] for words in hfc_commands(blocks(README))}
+    assert mentioned <= set(COMMANDS)
+
+
+def test_every_option_of_readme_exists() -> None:
+    known = {"--help", "--version"}.union(*(options_of(command) for command in (main, *main.commands.values())))
+    bench = {word for line in README.splitlines() if "tests.bench" in line for word in OPTION.findall(line)}
+    assert set(OPTION.findall(README)) - FOREIGN - bench <= known
+
+
+@pytest.mark.parametrize("words", hfc_commands(blocks(README)), ids=" ".join)
+def test_every_hfc_command_of_readme_parses(words: list[str]) -> None:
+    main.commands[words[0]].make_context(words[0], list(words[1:]))

@@ -1,0 +1,110 @@
+"""README as a program: its fenced blocks, and `hfc` with small settings to run them by.
+
+`python -m tests.readme hfc WORDS…` is `hfc WORDS…` with other defaults (SMALL, `small_plan`): a tiny backbone with
+random weights where README leaves backbone and weights to hfc, few pictures, few epochs. What README's words
+themselves ask for is left as it is. `python -m tests.readme python WORDS…` is Python, but installs nothing.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+HEREDOC = re.compile(r"<<'?(\w+)'?\n.*?^\1$", re.DOTALL | re.MULTILINE)
+# What takes several GPUs, machines or a cluster: only its words can be looked at here.
+ELSEWHERE = ("torchrun", "srun", "--engine ray")
+SMALL: dict[str, dict[str, object]] = {
+    "SampleConfig": {"images": 60},
+    "ExtractConfig": {"backbone": "test_efficientnet", "weights": "random", "image_size": 32},
+    "TrainConfig": {"epochs": 2, "batch_size": 16},
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of README."""
+
+    section: str
+    """The heading (of level 2) it stands under."""
+    language: str
+    text: str
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether one machine with one CPU or GPU can run it."""
+        return not any(word in self.text for word in ELSEWHERE)
+
+
+def blocks(text: str) -> list[Block]:
+    """The fenced blocks of a Markdown text, in order."""
+    found = []
+    for part in re.split(r"^## ", text, flags=re.MULTILINE):
+        section = part.split("\n", 1)[0]
+        found += [Block(section, language, body) for language, body in FENCE.findall(part)]
+    return found
+
+
+def hfc_commands(found: Iterable[Block]) -> list[tuple[str, ...]]:
+    """The words after `hfc` (or `-m cli`) of every call in the bash blocks, each call once."""
+    calls: dict[tuple[str, ...], None] = {}
+    for block in found:
+        if block.language == "bash":
+            text = HEREDOC.sub("", block.text).replace("\\\n", " ")
+            for line in text.splitlines():
+                calls |= dict.fromkeys(_calls(line))
+    return list(calls)
+
+
+def _calls(line: str) -> Iterator[tuple[str, ...]]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    for i, word in enumerate(words):
+        if " -m cli " in word:  # a command inside quotes, as of bash -c
+            yield from _calls(word)
+        elif word == "hfc" or words[i : i + 2] == ["-m", "cli"]:
+            rest = words[i + (1 if word == "hfc" else 2) :]
+            end = next((j for j, w in enumerate(rest) if set(w) <= set(";&|>")), len(rest))
+            if end and not rest[0].startswith(("-", "$")):
+                yield tuple(rest[:end])
+
+
+def small_plan(content: dict[str, Any]) -> dict[str, Any]:
+    """The plan of `hfc ablation` that ships with hfc, with one point and one seed for each method."""
+    grid = {name: values[:1] for name, values in content["grid"].items()}
+    return content | {"grid": grid, "seeds": content["seeds"][:1], "search_seeds": content["search_seeds"][:1]}
+
+
+def small_hfc() -> None:
+    """`hfc` with the defaults of SMALL, which presets, files and flags overrule as they overrule hfc's own."""
+    import hfc.config as config
+
+    resolve, read_toml = config.resolve, config.read_toml
+    config.resolve = lambda kind, *layers: resolve(kind, SMALL[kind.__name__], *layers)  # type: ignore[assignment]
+    config.read_toml = lambda path: small_plan(read_toml(path)) if path.name == "ablation.toml" else read_toml(path)
+    from cli.main import main  # only now: everything takes `resolve` from hfc.config by name
+
+    main()
+
+
+def no_pip(words: list[str]) -> None:
+    """Python, but `-m pip install -e ".[extra]"` only looks whether there is such an extra."""
+    if words[:3] != ["-m", "pip", "install"]:
+        os.execv(sys.executable, [sys.executable, *words])
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    asked = re.findall(r"\[([\w,]+)\]", " ".join(words[3:]))
+    unknown = {name for names in asked for name in names.split(",")} - set(setup["options.extras_require"])
+    sys.exit(f"setup.cfg has no extra {', '.join(sorted(unknown))}" if unknown else 0)
+
+
+if __name__ == "__main__":
+    program, sys.argv = sys.argv[1], [sys.argv[1], *sys.argv[2:]]
+    small_hfc() if program == "hfc" else no_pip(sys.argv[1:])
