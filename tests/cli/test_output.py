@@ -1,0 +1,183 @@
+"""Text or JSON, loud or quiet, bars on a terminal alone, and what the shell completes."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from hfc import store
+from hfc.progress import steps, watched_by
+from hfc.runs import find
+from tests.made_up import small_cache, write_tree_csv
+from tests.readme import ROOT
+
+TINY = "--backbone test_efficientnet --weights random --image-size 32"
+
+
+def hfc(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    small_cache(tmp_path / "c.h5")
+    write_tree_csv(tmp_path / "tree.csv")
+    (tmp_path / "grid.toml").write_text('hierarchy = "tree.csv"\nepochs = 1\n[grid]\nbeta = [0.2, 0.8]\n')
+    (tmp_path / "plan.toml").write_text(
+        'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\nbeta = [0.2]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TRAIN = "train c.h5 --hierarchy tree.csv --method flat --seeds 0-1 --set epochs=1 --out runs"
+# Commands in an order in which each finds what it needs, and what is in their JSON.
+ANSWERS: list[tuple[str, int, Any]] = [
+    ("sample drawn --images 40", 0, {"folder": "drawn", "images": 40, "seed": 0}),
+    (f"extract drawn {TINY} --out d.h5", 0, {"path": "d.h5", "rows": 40, "dim": 256, "failures": [], "written": True}),
+    ("inspect d.h5", 0, {"path": "d.h5", "shape": [40, 1, 256], "dtype": "float16"}),
+    ("verify d.h5", 0, {"path": "d.h5", "problems": []}),
+    (TRAIN, 0, {"out": "runs"}),
+    ("sweep c.h5 --grid grid.toml --out sweep", 0, {"seeds": [0], "best": "sweep/best.toml"}),
+    ("ablation c.h5 --hierarchy tree.csv --plan plan.toml --out ablation", 0, {"trainings": 2, "folder": "ablation"}),
+    ("report runs --out report", 0, {"folder": "report", "runs": 2}),
+    ("doctor", 0, {"ok": True}),
+]
+
+
+def test_every_command_answers_with_one_json_object_and_no_text(place: Path) -> None:
+    assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo"}  # in tests/test_readme.py
+    for words, code, expected in ANSWERS:
+        result = hfc(*words.split(), "--json")
+        assert (result.exit_code, result.stderr) == (code, ""), words
+        found = json.loads(result.stdout)
+        assert found | expected == found, words
+
+
+def test_json_of_a_training_has_what_the_runs_hold(place: Path) -> None:
+    found = json.loads(hfc(*TRAIN.split(), "--json").stdout)["runs"]
+    runs = {str(run.folder): run.result for run in find([Path("runs")])}
+    assert [run["seed"] for run in found] == [0, 1]
+    assert {run["folder"]: run["test"] for run in found} == {name: result["test"] for name, result in runs.items()}
+    again = json.loads(hfc(*TRAIN.split(), "--json").stdout)["runs"]
+    assert [run["trained"] for run in again] == [False, False]
+
+
+def test_json_of_a_damaged_cache_lists_the_damage(place: Path) -> None:
+    Path("c.h5").write_bytes(Path("c.h5").read_bytes()[:-100])
+    result = hfc("verify", "c.h5", "--json")
+    assert result.exit_code == 1
+    assert "truncated" in json.loads(result.stdout)["problems"][0]
+
+
+def test_json_of_an_extraction_with_failures_still_ends_with_3(place: Path) -> None:
+    Path("m.csv").write_text("path,label,split\nnone.jpg,Tee,train\n")
+    result = hfc("extract", "m.csv", *TINY.split(), "--out", "m.h5", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["failures"] == [["none.jpg", "cannot read the file: No such file or directory"]]
+
+
+def test_loudness(place: Path) -> None:
+    """As other processes see it: pytest's own handlers are in the way of the program's log."""
+    Path("l.csv").write_text("id,label\n00000.jpg,Tee\nother.jpg,Tee\n")
+
+    def stderr(*words: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *words], capture_output=True, text=True, check=False, env=environment
+        )
+        return done.stderr
+
+    other = (*TRAIN.split(), "--labels", "l.csv")
+    warning = "WARNING: l.csv: 359 rows of the cache are not in it"
+    error = "Error: c.h5: the val split is empty"
+    assert [line[: len(warning)] for line in stderr(*other).splitlines()] == [warning, error[: len(warning)]]
+    assert stderr("-q", *other).startswith(error)
+    assert stderr("verify", "c.h5") == ""
+    assert stderr("-v", "verify", "c.h5").startswith("INFO: reading features: ")
+
+
+def test_loudness_is_understood_after_the_command_too_and_forgotten_afterwards(place: Path) -> None:
+    import logging
+
+    before = logging.getLogger().level
+    assert hfc("verify", "c.h5", "-q").exit_code == 0
+    assert hfc("verify", "c.h5", "-v").exit_code == 0
+    assert logging.getLogger().level == before
+
+
+def on_terminal(words: list[str]) -> str:
+    """What a program writes to stderr when that is a terminal."""
+    mine, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 100))  # a bar in a terminal without columns is nothing
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=its, env=environment) as process:
+        os.close(its)
+        said = b""
+        try:
+            while chunk := os.read(mine, 65536):
+                said += chunk
+        except OSError:  # nobody has the terminal open any more
+            pass
+        os.close(mine)
+    assert process.returncode == 0
+    return said.decode()
+
+
+def test_bars_are_drawn_on_a_terminal_unless_quiet(place: Path) -> None:
+    words = [sys.executable, "-m", "cli", "sample", "--images", "40"]
+    assert "draw:" in on_terminal([*words, "drawn"])
+    assert on_terminal([*words, "again", "-q"]) == ""
+
+
+def test_what_takes_long_is_watched(place: Path) -> None:
+    seen: list[tuple[str, int | None, int]] = []
+
+    def watch(items: Any, what: str, total: int | None) -> Any:
+        listed = list(items)
+        seen.append((what, total, len(listed)))
+        return listed
+
+    with watched_by(watch):
+        assert list(store.problems(place / "c.h5")) == []
+        assert list(steps("abc", "spelling")) == ["a", "b", "c"]
+    assert seen == [("reading features", 2, 2), ("spelling", None, 3)]
+    assert list(steps("abc", "spelling")) == ["a", "b", "c"]
+    assert len(seen) == 2
+
+
+def complete(line: str) -> list[str]:
+    """What bash would be offered after `line`."""
+    environment = {"_HFC_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    code = "from cli.main import main; main(prog_name='hfc')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+    )
+    return [offer.split(",", 1)[1] for offer in done.stdout.splitlines() if offer.startswith("plain,")]
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("hfc ex", ["extract"]),
+        ("hfc train --method hmcn-f+", ["hmcn-f+mtl", "hmcn-f+mtl-levels"]),
+        ("hfc train --hierarchy deep", ["deepfashion-10", "deepfashion-5"]),
+        ("hfc train --set drop", ["dropout="]),
+        ("hfc extract --resize ", ["squash", "pad", "center-crop"]),
+        ("hfc train --over", ["--overwrite"]),
+    ],
+)
+def test_the_shell_completes(line: str, offers: list[str]) -> None:
+    assert complete(line) == offers
