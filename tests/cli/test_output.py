@@ -99,7 +99,8 @@ def test_loudness(place: Path) -> None:
     other = (*TRAIN.split(), "--labels", "l.csv")
     warning = "WARNING: l.csv: 359 rows of the cache are not in it"
     error = "Error: c.h5: the val split is empty"
-    assert [line[: len(warning)] for line in stderr(*other).splitlines()] == [warning, error[: len(warning)]]
+    first, second = stderr(*other).splitlines()
+    assert (first.startswith(warning), second.startswith(error)) == (True, True)
     assert stderr("-q", *other).startswith(error)
     assert stderr("verify", "c.h5") == ""
     assert stderr("-v", "verify", "c.h5").startswith("INFO: reading features: ")
