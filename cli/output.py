@@ -43,8 +43,10 @@ class Command(click.Command):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        what = "Print one JSON object in place of text."
-        self.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what))
+        if not any("--json" in parameter.opts for parameter in self.params):  # it may have one of its own
+            what = "Print one JSON object in place of text."
+            json_option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what)
+            self.params.append(json_option)
         self.params += loudness()
 
 
@@ -70,12 +72,12 @@ def _above_bars() -> Iterator[None]:
         yield
 
 
-def bar(**options: Any) -> "tqdm[Any]":
-    """A progress bar on stderr, gone when it is done; none where stderr is no terminal, and none with -q."""
+def bar(*, hidden: bool = False, **options: Any) -> "tqdm[Any]":
+    """A progress bar on stderr, gone when it is done; none where stderr is no terminal, with -q, or `hidden`."""
     from tqdm import tqdm
 
     quiet = click.get_current_context().meta.get(LOUDNESS, 0) < 0
-    return tqdm(dynamic_ncols=True, leave=False, disable=True if quiet else None, **options)
+    return tqdm(dynamic_ncols=True, leave=False, disable=True if quiet or hidden else None, **options)
 
 
 def watch(items: Any, what: str, total: int | None) -> Any:

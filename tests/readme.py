@@ -87,7 +87,7 @@ def small_hfc() -> None:
     import hfc.config as config
 
     resolve, read_toml = config.resolve, config.read_toml
-    config.resolve = lambda kind, *layers: resolve(kind, SMALL[kind.__name__], *layers)  # type: ignore[assignment]
+    config.resolve = lambda kind, *layers: resolve(kind, SMALL.get(kind.__name__, {}), *layers)  # type: ignore[assignment]
     config.read_toml = lambda path: small_plan(read_toml(path)) if path.name == "ablation.toml" else read_toml(path)
     from cli.main import main  # only now: everything takes `resolve` from hfc.config by name
 

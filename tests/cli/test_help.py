@@ -23,7 +23,7 @@ def options_of(command: click.Command) -> set[str]:
 
 def example(command: click.Command) -> list[str]:
     """The words after `hfc` of the first example in a command's help."""
-    after = (command.help or "").split("Example:", 1)
+    after = re.split("Examples?:", command.help or "", maxsplit=1)
     assert len(after) == 2, f"hfc {command.name} --help has no example"
     line = next(line for line in after[1].splitlines() if line.strip().startswith("hfc "))
     return shlex.split(line)[1:]
