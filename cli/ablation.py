@@ -19,11 +19,11 @@ from cli.output import Command, answer, bar, say
     "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
 )
 def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> None:
-    """Compare methods on CACHE fairly, and report whether the hierarchy helps.
+    """Compare methods on CACHE fairly.
 
-    Every method, the flat one included, gets the same search on the validation split; its best settings are trained
-    with seeds of their own and tested once. OUT gets search/, runs/ and report/. Stopped half way, the same command
-    goes on.
+    The report says whether the hierarchy helps. Every method, the flat one included, gets the same search on the
+    validation split; its best settings are trained with seeds of their own and tested once. OUT gets search/, runs/ and
+    report/. Stopped half way, the same command goes on.
 
     \b
     The TOML file (those in the package stand in hfc/ablations/) has

@@ -27,7 +27,9 @@ from hfc.config import (
     help="The folder of everything the demo makes.",
 )
 def demo(out: Path) -> None:
-    """Draw pictures, extract their features, train three methods on two hierarchies and print the results table.
+    """Run the whole pipeline on drawn pictures.
+
+    Draws them, extracts their features, trains three methods on two hierarchies and prints the results table.
 
     \b
     Example:

@@ -7,8 +7,6 @@ import click
 
 from cli.output import Command, answer, say
 
-BROKEN = 1
-
 
 @click.command(cls=Command)
 @click.option(
@@ -20,20 +18,22 @@ BROKEN = 1
 )
 @click.pass_context
 def doctor(context: click.Context, out: Path) -> None:
-    """Look at this machine: versions, device, image decoders, free disk, model hub, and a self-test.
+    """Look whether this machine can do it.
 
-    Ends with 1 if something is broken. A hub out of reach or no GPU is no fault: hfc works without.
+    Versions, device, image decoders, free disk, model hub, weights in packages, and a self-test. Ends with 1 if
+    something is broken. A hub out of reach or no GPU is no fault: hfc works without.
 
     \b
     Example:
       hfc doctor
     """
-    from hfc.doctor import examine
+    from hfc.doctor import BROKEN, examine
 
     checks = []
     for check in examine(out):
         checks.append(check)
-        say(f"  {'ok' if check.ok else 'BROKEN':<7} {check.name:<10} {check.found}")
-    answer({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
-    if not all(check.ok for check in checks):
-        context.exit(BROKEN)
+        say(f"  {check.state:<7} {check.name:<10} {check.found}")
+    broken = any(check.state == BROKEN for check in checks)
+    answer({"ok": not broken, "checks": [asdict(check) for check in checks]})
+    if broken:
+        context.exit(1)

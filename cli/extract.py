@@ -70,10 +70,11 @@ def extract(
     retry_failures: bool,
     **flags: Any,
 ) -> None:
-    """Stage 1: send every region of SOURCE through a frozen backbone once, and store its features.
+    """Stage 1: images to a feature cache.
 
-    SOURCE is a DeepFashion root, a CSV manifest (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree
-    (split/label/*.jpg or label/*.jpg). Stopped half way, the same command goes on where it was.
+    Sends every region of SOURCE through a frozen backbone once. SOURCE is a DeepFashion root, a CSV manifest
+    (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree (split/label/*.jpg or label/*.jpg). Stopped half
+    way, the same command goes on where it was.
 
     \b
     Example:
@@ -186,3 +187,5 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
         say(f"    {name}: {reason}")
     if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
         say(f"    and {more} more; all are listed in the cache under /failures")
+    if not dry_run:
+        say(f"next: hfc inspect {summary.path}, or hfc train {summary.path} --hierarchy TREE.csv --out RUNS")

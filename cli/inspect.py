@@ -17,7 +17,9 @@ SHOWN = 10
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 def inspect(cache: Path) -> None:
-    """Print what is in CACHE, where it came from, and whether its features look alive.
+    """Print what is in CACHE.
+
+    Also where it came from, and whether its features look alive: norms, dead dimensions, duplicates.
 
     \b
     Example:
@@ -86,7 +88,9 @@ def _some(names: list[str], between: str = ", ") -> str:
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 def verify(cache: Path) -> None:
-    """Check every checksum in CACHE, or in the shards of an unfinished one; say what is damaged, and exit with 1.
+    """Check every checksum in CACHE.
+
+    Also in the shards of an unfinished one. Says what is damaged, and ends with 1 if anything is.
 
     \b
     Example:

@@ -10,7 +10,7 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.extract import extract
 from cli.inspect import inspect, verify
-from cli.output import LEVELS, LOUDNESS, loudness, watch
+from cli.output import loudness, watch
 from cli.report import report
 from cli.sample import sample
 from cli.sweep import sweep
@@ -46,32 +46,18 @@ class Program(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="hfc")
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Hierarchical fashion classification in two stages.
+def main() -> None:
+    """Hierarchical fashion classification: images -> feature cache -> runs -> report.
 
     \b
-    hfc extract   images -> feature cache   (once, on the GPU)
-    hfc train     feature cache -> runs     (seconds a run)
-    hfc report    runs -> results tables
-    hfc sweep     settings found on validation
-    hfc ablation  every method tuned alike and tested
-    hfc inspect, hfc verify   what is in a cache, and whether it is whole
-    hfc demo      all of it on drawn pictures
-    hfc doctor    whether this machine can do it
-
-    \b
-    Example, from photographs in folders that are named after their labels to tables:
+    Example, with photographs in folders that are named after their labels:
       hfc extract photos --out cache/own.h5
       hfc train cache/own.h5 --hierarchy tree.csv --out cache/runs/own
       hfc report cache/runs/own --out cache/report
 
     Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
     """
-    level = logging.getLogger().level
-    context.call_on_close(lambda: logging.getLogger().setLevel(level))
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
-    logging.getLogger().setLevel(LEVELS[context.meta.get(LOUDNESS, 0)])
 
 
 for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo, doctor):

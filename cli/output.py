@@ -22,7 +22,6 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 def _set_loudness(context: click.Context, parameter: click.Parameter, given: bool) -> None:
     if given:
         context.meta[LOUDNESS] = -1 if parameter.name == "quiet" else 1
-        logging.getLogger().setLevel(LEVELS[context.meta[LOUDNESS]])
 
 
 def _set_json(context: click.Context, parameter: click.Parameter, given: bool) -> None:
@@ -48,6 +47,16 @@ class Command(click.Command):
             json_option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what)
             self.params.append(json_option)
         self.params += loudness()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, as loud as asked for."""
+        log = logging.getLogger()
+        before = log.level
+        log.setLevel(LEVELS[ctx.meta.get(LOUDNESS, 0)])
+        try:
+            return super().invoke(ctx)
+        finally:
+            log.setLevel(before)
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -11,7 +11,9 @@ from cli.output import Command, answer, say
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the report.")
 def report(runs: tuple[Path, ...], out: Path) -> None:
-    """Build the results tables of every run in and below the folders RUNS.
+    """Build the results tables of RUNS.
+
+    Of every run in and below these folders.
 
     \b
     Example:

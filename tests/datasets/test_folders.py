@@ -36,6 +36,14 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+def test_files_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(touch(tmp_path, "Tee/a.jpg", "Tee/.hidden", ".git/config"))
+    assert caplog.text == ""
+    regions = read(touch(tmp_path, "Tee/a.HEIC", "Coat/b.heic", "Coat/c.jpg", "Coat/notes"))
+    assert regions.id.tolist() == ["Coat/c.jpg", "Tee/a.jpg"]
+    assert "left out files that are no images by their names: 2 .heic, 1 notes" in caplog.text
+
+
 def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
     sizes = {"Tee": 100, "Coat": 10, "Cape": 3, "Robe": 1}
     touch(tmp_path, *(f"{label}/{i:03d}.jpg" for label, n in sizes.items() for i in range(n)))
