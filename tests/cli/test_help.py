@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -15,6 +16,13 @@ COMMANDS = sorted(main.commands)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 # Options of other programs that README mentions.
 FOREIGN = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of photographs where one has to be for words to parse."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
 
 
 def options_of(command: click.Command) -> set[str]:

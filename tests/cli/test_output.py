@@ -172,7 +172,7 @@ def complete(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("hfc ex", ["extract"]),
+        ("hfc abl", ["ablation"]),
         ("hfc train --method hmcn-f+", ["hmcn-f+mtl", "hmcn-f+mtl-levels"]),
         ("hfc train --hierarchy deep", ["deepfashion-10", "deepfashion-5"]),
         ("hfc train --set drop", ["dropout="]),
