@@ -77,9 +77,10 @@ def _calls(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def small_plan(content: dict[str, Any]) -> dict[str, Any]:
-    """The plan of `hfc ablation` that ships with hfc, with one point and one seed for each method."""
+    """A plan of `hfc ablation` that ships with hfc, with one point and one seed for each method."""
     grid = {name: values[:1] for name, values in content["grid"].items()}
-    return content | {"grid": grid, "seeds": content["seeds"][:1], "search_seeds": content["search_seeds"][:1]}
+    seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
+    return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid}
 
 
 def small_hfc() -> None:
@@ -88,7 +89,7 @@ def small_hfc() -> None:
 
     resolve, read_toml = config.resolve, config.read_toml
     config.resolve = lambda kind, *layers: resolve(kind, SMALL.get(kind.__name__, {}), *layers)  # type: ignore[assignment]
-    config.read_toml = lambda path: small_plan(read_toml(path)) if path.name == "ablation.toml" else read_toml(path)
+    config.read_toml = lambda path: small_plan(read_toml(path)) if path.parent.name == "ablations" else read_toml(path)
     from cli.main import main  # only now: everything takes `resolve` from hfc.config by name
 
     main()

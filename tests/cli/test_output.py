@@ -173,7 +173,7 @@ def complete(line: str) -> list[str]:
     ("line", "offers"),
     [
         ("hfc abl", ["ablation"]),
-        ("hfc train --method hmcn-f+", ["hmcn-f+mtl", "hmcn-f+mtl-levels"]),
+        ("hfc train --method flat+", ["flat+hxe", "flat+soft-labels"]),
         ("hfc train --hierarchy deep", ["deepfashion-10", "deepfashion-5"]),
         ("hfc train --set drop", ["dropout="]),
         ("hfc extract --resize ", ["squash", "pad", "center-crop"]),
