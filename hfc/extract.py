@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hfc import crops, provenance, store
+from hfc import crops, network, provenance, store
 from hfc.config import ExtractConfig, plain
 from hfc.crops import CropSettings
 from hfc.datasets import read_regions
@@ -173,6 +173,7 @@ def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> di
     return {
         "schema": store.SCHEMA,
         "pixels": crops.PIXELS,
+        "numerics": network.NUMERICS,
         "backbone": config.backbone.split(".")[0],
         "weights": encoder.weights_digest,
         "image_size": config.image_size,
