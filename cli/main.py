@@ -17,6 +17,11 @@ from hfc import __version__
 from hfc.errors import HfcError, StoppedError
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = (
+    "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
+    "--workers or --shard-size, hfc train and hfc sweep --stream"
+)
+TORCH_OUT_OF_MEMORY = "can't allocate memory"  # torch has no error type of its own for it on a CPU
 
 
 class Program(click.Group):
@@ -31,6 +36,12 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except MemoryError as error:
+            raise click.ClickException(OUT_OF_MEMORY) from error
+        except RuntimeError as error:
+            if TORCH_OUT_OF_MEMORY not in str(error):
+                raise
+            raise click.ClickException(OUT_OF_MEMORY) from error
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
             sys.exit(INTERRUPTED)

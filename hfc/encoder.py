@@ -201,7 +201,7 @@ def auto_batch_size(device: torch.device) -> int:
 
 
 def _whole_passes(batch_size: int, device: torch.device) -> int:
-    """On a CPU a multiple of 8: other sizes are summed, and cut into vectors, in other ways, which round differently."""
+    """On a CPU a multiple of 8: other sizes are summed, and cut into vectors, in ways that round differently."""
     return batch_size if device.type == "cuda" else -(-batch_size // CPU_CROPS) * CPU_CROPS
 
 

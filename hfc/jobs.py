@@ -137,7 +137,7 @@ class Worker:
 GPU_AHEAD = 3
 # On a CPU the two share the cores, where decoding beside the network stalls its threads at every layer. They take
 # turns; a turn of several forward passes' crops keeps all decoding threads busy to its end.
-CPU_BATCHES = 4
+CPU_BATCHES = 8
 
 
 def decoding_threads() -> int:
