@@ -62,7 +62,7 @@ class ExtractConfig:
     )
     store: str = setting("float16", "type of the stored features", choices=("float16", "float32"))
     compile: bool = setting(False, "compile the backbone for this device first: a minute, then faster")
-    batch_size: int = setting(AUTO, "crops in one forward pass, on a CPU a multiple of 8; 0: by the device", low=0)
+    batch_size: int = setting(AUTO, "crops in one forward pass on a GPU; 0: 256. A CPU always takes 8", low=0)
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     shard_size: int = setting(4096, "regions in one shard, the unit of work and of resume", low=1)

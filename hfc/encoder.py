@@ -24,7 +24,10 @@ from hfc.weights import load_weights
 logger = logging.getLogger(__name__)
 
 POOLING = {"mean": "avg", "max": "max"}
-CPU_CROPS = 8
+# Crops in one forward pass. Not found by timing: batches of another size may round differently, and a resumed call must
+# not. On a CPU a small batch stays in the caches and is fastest; for other sizes oneDNN sums in other orders.
+# A GPU wants a large one to fill it.
+CPU_CROPS, GPU_CROPS = 8, 256
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -151,7 +154,7 @@ def load_encoder(
         pool: mean or max over the last feature map.
         precision: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: crops in one forward pass, on a CPU rounded up to a multiple of 8; 0: by the device.
+        batch_size: crops in one forward pass on a GPU; 0: 256. A CPU always takes 8.
         flip: give every crop a second view, its mirror image.
         compile: compile the network for this device first: a minute, then faster.
 
@@ -183,26 +186,12 @@ def load_encoder(
         weights_digest=digest,
         dim=dim,
         feature_map=feature_map,
-        batch_size=_whole_passes(batch_size, target) if batch_size else auto_batch_size(target),
+        batch_size=(batch_size or GPU_CROPS) if target.type == "cuda" else CPU_CROPS,
         flip=flip,
     )
     if compile:
         _compile(encoder, image_size)
     return encoder
-
-
-def auto_batch_size(device: torch.device) -> int:
-    """Crops in one forward pass that suit a device.
-
-    Not found by timing: batches of another size may round differently on a GPU, and a resumed call must not.
-    """
-    # On a CPU a small batch stays in the caches and runs up to twice as fast; a GPU wants a large one to fill it.
-    return 256 if device.type == "cuda" else CPU_CROPS
-
-
-def _whole_passes(batch_size: int, device: torch.device) -> int:
-    """On a CPU a multiple of 8: other sizes are summed, and cut into vectors, in ways that round differently."""
-    return batch_size if device.type == "cuda" else -(-batch_size // CPU_CROPS) * CPU_CROPS
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:

@@ -117,7 +117,7 @@ class Worker:
             job.regions,
             ((shard, job.rows(shard)) for shard in shards),
             job.crop,
-            batch_size=encoder.batch_size * (1 if on_gpu else CPU_BATCHES),
+            batch_size=encoder.batch_size if on_gpu else CPU_TURN,
             workers=job.config.workers or decoding_threads(),
             ahead=GPU_AHEAD if on_gpu else 0,
         )
@@ -137,7 +137,7 @@ class Worker:
 GPU_AHEAD = 3
 # On a CPU the two share the cores, where decoding beside the network stalls its threads at every layer. They take
 # turns; a turn of several forward passes' crops keeps all decoding threads busy to its end.
-CPU_BATCHES = 8
+CPU_TURN = 64
 
 
 def decoding_threads() -> int:

