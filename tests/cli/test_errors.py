@@ -175,7 +175,7 @@ def test_too_little_memory_is_said_in_one_line(error: Exception, place: Path, mo
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("hfc.train.train", fail)
+    monkeypatch.setattr("hfc.train.train_all", fail)
     result = train(place)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "Error: out of memory; close other programs" in result.stderr
@@ -185,6 +185,6 @@ def test_another_error_of_the_program_is_not_hidden(place: Path, monkeypatch: py
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("hfc.train.train", fail)
+    monkeypatch.setattr("hfc.train.train_all", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         train(place)
