@@ -1,0 +1,405 @@
+"""From pixels to a path in the tree: a run's backbone and its head, joined. Here alone both stages meet.
+
+Dimensions: B regions a batch, V views, D features, H levels, C leaves.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hfc import crops, jobs, runs
+from hfc.answers import decoded, predict, used_views
+from hfc.config import RECORDED, ExtractConfig, PredictConfig, TrainConfig, resolve
+from hfc.crops import Picture
+from hfc.datasets.folders import EXTENSIONS
+from hfc.decoding import stop_early
+from hfc.device import choose_device, multiplies
+from hfc.encoder import Encoder
+from hfc.errors import ConfigError, DatasetError, EncoderError, ImageError, RunError
+from hfc.features import Resident
+from hfc.fit import build_head
+from hfc.heads import Head
+from hfc.heads.layers import Prediction
+from hfc.hierarchy import Hierarchy, some
+from hfc.regions import Regions, strings
+from hfc.runs import Run
+from hfc.store import Features
+
+logger = logging.getLogger(__name__)
+
+# A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
+# perhaps the backbone.
+EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
+Box = tuple[float, float, float, float]
+Source = str | Path | Picture
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf that may be the answer."""
+
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the leaf."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of one region."""
+
+    id: str
+    """The image's path, or the row's id in a manifest."""
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the answer; fewer than H, or none, if it was not certain enough."""
+    probabilities: tuple[float, ...]
+    """Of each node of the path, its share of P_final: the sum over the leaves below it, over that of all leaves."""
+    top: tuple[Leaf, ...]
+    """The best leaves, best first."""
+    error: str = ""
+    """Why the image could not be read; then the rest is empty."""
+
+    def __str__(self) -> str:
+        """The path and the probability of its last node."""
+        if self.error:
+            return f"cannot be read: {self.error}"
+        return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's head with what is needed to read its answers."""
+
+    run: Run
+    hierarchy: Hierarchy
+    config: TrainConfig
+    head: Head
+    """In evaluation mode, on the CPU, in float32."""
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the features it was trained on come from a backbone that was never trained."""
+        return bool(self.run.result["cache"]["random_weights"])
+
+    def predict(self, features: Features) -> Prediction:
+        """The probabilities, not decoded, of (B, V, D) features as a cache holds them."""
+        views = used_views(Resident(torch.from_numpy(features)), self.config)
+        return predict(self.head, views, torch.arange(len(features)), self.config.beta)
+
+    @cached_property
+    def paths(self) -> list[tuple[str, ...]]:
+        """Of each leaf the names of the nodes down to it."""
+        return [self.hierarchy.path(leaf) for leaf in range(len(self.hierarchy.leaves))]
+
+    def answers(self, features: Features, ids: Sequence[str], top: int, min_confidence: float) -> Iterator[Answer]:
+        """What (B, V, D) features mean, B answers.
+
+        Args:
+            features: as a cache holds them.
+            ids: of each row.
+            top: leaves to name.
+            min_confidence: the answer is the deepest node of the path that is at least so probable.
+        """
+        if not len(features):
+            return
+        ancestors = torch.from_numpy(self.hierarchy.ancestors)
+        raw = self.predict(features)
+        scores = decoded(raw, self.hierarchy, self.config).final
+        # The scores of least-cost rank the leaves; what is probable, the head says.
+        final = raw.final if self.config.decode == "least-cost" else scores
+        shares = torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
+        best = scores.argsort(dim=1, descending=True, stable=True)[:, :top]
+        path = ancestors[best[:, 0]]
+        depth = torch.full((len(path),), ancestors.shape[1])
+        if min_confidence:
+            depth, _ = stop_early(shares, ancestors, min_confidence)
+        along = torch.stack(
+            [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
+        ).clamp_max(1)
+        found = zip(ids, depth.tolist(), along.tolist(), best.tolist(), shares.gather(1, best).tolist(), strict=True)
+        for name, level, along_path, leaves, chances in found:
+            yield Answer(
+                name,
+                self.paths[leaves[0]][:level],
+                tuple(along_path[:level]),
+                tuple(Leaf(self.paths[leaf], chance) for leaf, chance in zip(leaves, chances, strict=True)),
+            )
+
+
+def load_trained(folder: Path) -> Trained:
+    """A run's head, from the folder that `hfc train` wrote or the one that `hfc export --hf` made of it.
+
+    Raises:
+        RunError: a file is missing or damaged, or the files are of different runs.
+    """
+    run, file = _find(folder)
+    hierarchy = runs.hierarchy(run)
+    tensors = runs.head(run, file)
+    try:
+        config = resolve(TrainConfig, run.result["config"])
+        head = build_head(config, hierarchy, int(run.result["cache"]["dim"]))
+        head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{run.folder}: the head does not fit what the run records ({reason}); train it again"
+        ) from error
+    return Trained(run, hierarchy, config, head.eval())
+
+
+def _find(folder: Path) -> tuple[Run, str]:
+    """The run in a folder, or the only one below it, and the name of the file with its head."""
+    if (folder / EXPORTED).is_file() and not (folder / runs.RESULT).is_file():
+        try:
+            return Run(folder, json.loads((folder / EXPORTED).read_text("utf-8"))["run"], []), EXPORTED_HEAD
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder / EXPORTED}: not what hfc export writes: {error!r}; export it again") from error
+    if folder.is_dir() and not (folder / runs.RESULT).is_file():
+        found = runs.find([folder])
+        if len(found) > 1:
+            names = some([str(run.folder.relative_to(folder)) for run in found])
+            raise RunError(f"{folder}: holds {len(found)} runs; name one of them: {names}")
+        return found[0], runs.HEAD
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run; name the folder of one, as hfc train prints it")
+    return runs.read(folder), runs.HEAD
+
+
+def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Encoder]:
+    """The backbone that a run's features come from, with the settings of stage 1 that they were made under.
+
+    Args:
+        run: the run.
+        settings: where its weights are and what to compute in, where that is not as recorded.
+
+    Raises:
+        RunError: the weights are not at hand or are others, the run does not say what they were, or its crops or
+            normalisation are not those of this version.
+        ConfigError: no such device.
+    """
+    device = choose_device(settings.device)
+    cache = run.result["cache"]
+    try:
+        fields_of = dict(cache["key_fields"])
+        config = resolve(
+            ExtractConfig,
+            {name: fields_of[name] for name in ("image_size", "resize", "roi_margin", "pool", "store")},
+            {
+                "backbone": cache["backbone"],
+                "weights": _weights(run, settings.weights),
+                "views": "flip" if "flip" in fields_of["views"] else "identity",
+                "precision": _precision(run, fields_of["precision"], settings.precision, device),
+                "compile": fields_of["compile"] if settings.compile == RECORDED else settings.compile == "yes",
+                "device": str(device),
+                "batch_size": settings.batch_size,
+                "workers": settings.workers,
+            },
+        )
+        recorded = {name: fields_of[name] for name in ("weights", "pixels", "mean", "std")}
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(
+            f"{run.folder}: does not record how its features were made ({error}); extract and train again"
+        ) from error
+    try:
+        encoder = jobs.open_encoder(config)
+    except EncoderError as error:
+        raise RunError(
+            f"{run.folder}: the run's backbone cannot be opened: {error}; if its weights lie elsewhere now, say where "
+            "with --weights PATH"
+        ) from error
+    if encoder.weights_digest != recorded["weights"]:
+        raise RunError(
+            f"{run.folder}: weights {config.weights} are not those the run was trained on: expected digest "
+            f"{recorded['weights'][:12]}…, found {encoder.weights_digest[:12]}…; say where they are with --weights PATH"
+        )
+    here = {"pixels": crops.PIXELS, "mean": list(encoder.mean), "std": list(encoder.std)}
+    for name, value in here.items():
+        if recorded[name] != value:
+            raise RunError(
+                f"{run.folder}: its images were prepared in another way ({name} {recorded[name]}, here {value}); "
+                "extract and train again, or use the version of hfc and timm that it records"
+            )
+    return config, encoder
+
+
+def _weights(run: Run, wanted: str) -> str:
+    """Where a run's weights are, as timm's hub, a package or a file."""
+    if wanted != RECORDED:
+        return wanted
+    beside = run.folder / EXPORTED_BACKBONE
+    return str(beside) if beside.is_file() else str(run.result["cache"]["weights"])
+
+
+def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> str:
+    """What to compute in; a warning if that is not what the features were computed in."""
+    chosen = recorded if wanted == RECORDED else wanted
+    if wanted == RECORDED and not multiplies(recorded, device):
+        chosen = "fp32"
+    if chosen != recorded:
+        why = "as asked" if wanted != RECORDED else f"as {device} has no {recorded} in hardware"
+        logger.warning(
+            "%s: its features were computed in %s, these in %s, %s: they are rounded otherwise than what the head "
+            "was trained on",
+            run.folder,
+            recorded,
+            chosen,
+            why,
+        )
+    return chosen
+
+
+class Classifier:
+    """A run, ready to classify images: `Classifier.load(run)(image)`."""
+
+    def __init__(self, trained: Trained, stage1: ExtractConfig, encoder: Encoder, settings: PredictConfig) -> None:
+        if settings.min_confidence and trained.config.decode == "least-cost":
+            raise ConfigError(
+                "min_confidence: the run answers by least cost, whose scores are no probabilities to be confident of"
+            )
+        self.trained, self.encoder, self.settings = trained, encoder, settings
+        self.stage1 = stage1
+        self.crop = jobs.crop_settings(stage1, encoder)
+
+    @classmethod
+    def load(cls, run: str | Path, **settings: object) -> "Classifier":
+        """A classifier from the folder of a run, or one that `hfc export --hf` made of it.
+
+        Args:
+            run: the folder.
+            settings: any of hfc.config.PredictConfig, such as device, weights, top or min_confidence.
+
+        Raises:
+            RunError: a file is missing or damaged, or the backbone's weights are not at hand or not the run's.
+            ConfigError: a setting that does not exist or cannot have this value.
+        """
+        config = resolve(PredictConfig, settings)
+        trained = load_trained(Path(run))
+        if trained.random_weights:
+            logger.warning("%s: RANDOM WEIGHTS: its answers mean nothing; for benchmarks only", trained.run.folder)
+        return cls(trained, *open_backbone(trained.run, config), config)
+
+    @overload
+    def __call__(self, image: Source, box: Box | None = None) -> Answer: ...
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...], box: Box | None = None) -> list[Answer]: ...
+    def __call__(self, image: Source | list[Any] | tuple[Any, ...], box: Box | None = None) -> Answer | list[Answer]:
+        """Classify an image, or several in their order.
+
+        Args:
+            image: a path, a Pillow image or (height, width, 3) bytes; or a list of such.
+            box: corners x1 y1 x2 y2 in pixels of the upright image; without it the whole image.
+
+        Returns:
+            An answer, or for a list a list of them.
+
+        Raises:
+            ImageError: an image that cannot be read, by its path or its place in the list.
+        """
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        if all(isinstance(one, str | Path) for one in images):
+            answers = list(self.stream(as_regions([str(one) for one in images], box)))
+        else:
+            answers = list(self._in_memory(images, box))
+        if failed := next((answer for answer in answers if answer.error), None):
+            raise ImageError(f"{failed.id}: {failed.error}")
+        return answers if isinstance(image, list | tuple) else answers[0]
+
+    def stream(self, regions: Regions) -> Iterator[Answer]:
+        """Classify any number of regions in their order, a bounded number of images in memory at a time.
+
+        Images that cannot be read become answers with an `error`.
+
+        Raises:
+            HfcError: the backbone gives what is no number, or memory runs out.
+        """
+        for batch, features in self.features(regions):
+            found = dict(zip(batch.rows, self._answers(features, regions.id[batch.rows].tolist()), strict=True))
+            found |= {row: Answer(str(regions.id[row]), (), (), (), reason) for row, reason in batch.failures}
+            for row in sorted(found):
+                yield found[row]
+
+    def features(self, regions: Regions) -> Iterator[tuple[crops.Batch, Features]]:
+        """The batches of some regions and their (B, V, D) features, equal to those a cache of the run's would hold."""
+        shards = [(0, range(len(regions)))]
+        for encoded in jobs.encode_regions(regions, shards, self.crop, self.stage1, self.encoder):
+            yield encoded.batch, encoded.features
+
+    def _in_memory(self, images: Sequence[Source], box: Box | None) -> Iterator[Answer]:
+        """The same for a list that holds images themselves."""
+        corners = _corners(box)
+        size = self.encoder.batch_size
+        for start in range(0, len(images), size):
+            names = [f"image {place}" for place in range(start, min(start + size, len(images)))]
+            squares = []
+            for name, image in zip(names, images[start : start + size], strict=True):
+                try:
+                    squares.append(_square(image, corners, self.crop))
+                except ImageError as error:
+                    raise ImageError(f"{name}: {error}") from error
+            features = jobs.storable(self.encoder.encode(np.stack(squares)), self.stage1, names.__getitem__)
+            yield from self._answers(features, names)
+
+    def _answers(self, features: Features, ids: Sequence[str]) -> Iterator[Answer]:
+        return self.trained.answers(features, ids, self.settings.top, self.settings.min_confidence)
+
+
+def _square(image: Source, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
+    if not isinstance(image, str | Path):
+        return crops.crop_picture(image, corners, settings)
+    try:
+        return crops.crop_image(Path(image).read_bytes(), corners, settings)
+    except OSError as error:
+        raise ImageError(f"{image}: cannot read the file: {error.strerror or error}") from error
+
+
+def as_regions(paths: Sequence[str], box: Box | None = None) -> Regions:
+    """Images as the table that stage 1 takes, their paths as ids.
+
+    Args:
+        paths: of images; one may stand there several times.
+        box: corners x1 y1 x2 y2 in pixels, the same in all; without it the whole images.
+
+    Raises:
+        ConfigError: no four corners.
+    """
+    unknown = strings([""] * len(paths))
+    boxes = np.tile(_corners(box), (len(paths), 1))
+    return Regions(Path(), "images", strings(list(paths)), strings(list(paths)), boxes, unknown, unknown)
+
+
+def _corners(box: Box | None) -> NDArray[np.float32]:
+    corners = np.array(box if box is not None else (np.nan,) * 4, dtype=np.float32)
+    if corners.shape != (4,):
+        raise ConfigError(f"box: expected four corners x1 y1 x2 y2, found {box!r}")
+    return corners
+
+
+def find_images(paths: Sequence[Path]) -> list[str]:
+    """The images that some paths name: each file itself, and of each folder all that lie in and below it, sorted.
+
+    Raises:
+        DatasetError: a folder without images.
+    """
+    found: list[str] = []
+    for path in paths:
+        if not path.is_dir():  # one that is missing is reported like any other that cannot be read
+            found.append(str(path))
+            continue
+        inside = sorted(
+            str(file)
+            for file in path.rglob("*")
+            if file.suffix.lower() in EXTENSIONS
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and file.is_file()
+        )
+        if not inside:
+            raise DatasetError(f"{path}: expected images in or below this folder, found none")
+        found += inside
+    return found
