@@ -7,6 +7,7 @@ import click
 
 from cli.ablation import ablation
 from cli.demo import demo
+from cli.export import export
 from cli.extract import extract
 from cli.inspect import inspect, verify
 from cli.predict import predict
@@ -59,6 +60,7 @@ def main(verbose: bool) -> None:
     hfc train     feature cache -> runs     (seconds a run)
     hfc report    runs -> results tables
     hfc predict   a run, images -> paths in the tree
+    hfc export    a run -> ONNX graph, Hugging Face folder
     hfc sweep     settings found on validation
     hfc ablation  every method tuned alike and tested
     hfc inspect, hfc verify   what is in a cache, and whether it is whole
@@ -72,5 +74,5 @@ def main(verbose: bool) -> None:
     )
 
 
-for command in (sample, extract, inspect, verify, sweep, ablation, train, report, predict, demo):
+for command in (sample, extract, inspect, verify, sweep, ablation, train, report, predict, export, demo):
     main.add_command(command)

@@ -115,10 +115,12 @@ Line = Callable[["Answer"], str]
 
 
 def _as_table(classifier: "Classifier") -> Line:
+    waiting = ["RANDOM WEIGHTS: for benchmarks only\n"] * classifier.trained.random_weights
+
     def line(answer: "Answer") -> str:
         others = answer.top if len(answer.path) < len(classifier.trained.hierarchy.levels) else answer.top[1:]
         lines = [f"{answer.id}: {answer}", *(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}" for leaf in others)]
-        return "".join(f"{_printable(one)}\n" for one in lines)
+        return (waiting.pop() if waiting else "") + "".join(f"{_printable(one)}\n" for one in lines)
 
     return line
 

@@ -144,7 +144,8 @@ def load_trained(folder: Path) -> Trained:
     tensors = runs.head(run, file)
     try:
         config = resolve(TrainConfig, run.result["config"])
-        head = build_head(config, hierarchy, int(run.result["cache"]["dim"]))
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
+            head = build_head(config, hierarchy, int(run.result["cache"]["dim"]))
         head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -279,7 +280,8 @@ class Classifier:
             RunError: a file is missing or damaged, or the backbone's weights are not at hand or not the run's.
             ConfigError: a setting that does not exist or cannot have this value.
         """
-        config = resolve(PredictConfig, settings)
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+        config = resolve(PredictConfig, given)
         trained = load_trained(Path(run))
         if trained.random_weights:
             logger.warning("%s: RANDOM WEIGHTS: its answers mean nothing; for benchmarks only", trained.run.folder)
