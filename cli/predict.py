@@ -143,7 +143,7 @@ def _as_json(classifier: "Classifier") -> Line:
             found["path"] = answer.path
             found["probabilities"] = [round(p, 6) for p in answer.probabilities]
             found["top"] = [{"path": leaf.path, "probability": round(leaf.probability, 6)} for leaf in answer.top]
-        return json.dumps(found | mark, ensure_ascii=False) + "\n"
+        return json.dumps(found | mark) + "\n"  # in ASCII: names may hold U+2028 and its like, where others split lines
 
     return line
 

