@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hfc import runs
@@ -245,9 +245,10 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
     with _replacing(out) as partial:
         partial.mkdir()
         metadata = {"key": trained.run.result["key"], "format": "pt"}
-        save_file(_tensors(trained.head), partial / EXPORTED_HEAD, metadata)
+        # Not save_file, whose files their owner alone may read.
+        (partial / EXPORTED_HEAD).write_bytes(save(_tensors(trained.head), metadata))
         if encoder:
-            save_file(_tensors(encoder.model), partial / EXPORTED_BACKBONE, {"format": "pt"})
+            (partial / EXPORTED_BACKBONE).write_bytes(save(_tensors(encoder.model), {"format": "pt"}))
         (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
         card = model_card(trained.run, tree, _use_hf(trained, encoder, out.name))
@@ -302,6 +303,12 @@ def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: 
             f"`features`, float32 (rows, {views}, {result['cache']['dim']}): as hfc extract makes them"
             f"{', of the crop and of its mirror image' if views > 1 else ''}."
         )
+    rounding = []
+    if encoder and fields["precision"] != encoder.precision:
+        rounding = [
+            f"The backbone computes in float32 here, while the run's features, and with them the figures below, were made "
+            f"in {fields['precision']}: answers near a tie may differ."
+        ]
     kind = "scores that rank the leaves, no probabilities" if trained.config.decode == "least-cost" else "P_final"
     levels = enumerate(zip(tree.levels, tree.sizes, strict=True), 1)
     return [
@@ -319,6 +326,7 @@ def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: 
         "",
         "Checked with onnxruntime when it was written: its greatest difference to the run, both in float32, was",
         f"{difference:.1e} in a probability.",
+        *rounding,
     ]
 
 
