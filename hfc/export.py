@@ -306,8 +306,8 @@ def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: 
     rounding = []
     if encoder and fields["precision"] != encoder.precision:
         rounding = [
-            f"The backbone computes in float32 here, while the run's features, and with them the figures below, were made "
-            f"in {fields['precision']}: answers near a tie may differ."
+            "The backbone computes in float32 here, while the run's features, and with them the figures below, were "
+            f"made in {fields['precision']}: answers near a tie may differ."
         ]
     kind = "scores that rank the leaves, no probabilities" if trained.config.decode == "least-cost" else "P_final"
     levels = enumerate(zip(tree.levels, tree.sizes, strict=True), 1)
