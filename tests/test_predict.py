@@ -409,3 +409,17 @@ def test_hfc_offers_the_classifier_and_nothing_else() -> None:
 
     with pytest.raises(AttributeError, match="module 'hfc' has no attribute 'Clasifier'"):
         _ = hfc.Clasifier
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked", "compiled"),
+    [(True, "recorded", True), (True, "no", False), (False, "recorded", False), (False, "yes", True)],
+)
+def test_the_backbone_is_compiled_as_recorded_or_asked(
+    recorded: bool, asked: str, compiled: bool, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(run, lambda result: result["cache"]["key_fields"].update(compile=recorded))
+    calls: list[int] = []
+    monkeypatch.setattr("hfc.encoder._compile", lambda encoder, size: calls.append(size))
+    Classifier.load(run, compile=asked)
+    assert calls == [32] * compiled
