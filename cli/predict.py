@@ -15,7 +15,8 @@ from cli.options import settings
 from hfc.config import PredictConfig
 
 if TYPE_CHECKING:
-    from hfc.predict import Answer, Classifier
+    from hfc.predict import Classifier
+    from hfc.trained import Answer
 
 Box = tuple[float, float, float, float]
 

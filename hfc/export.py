@@ -29,7 +29,8 @@ from hfc.decoding import DECODINGS
 from hfc.encoder import Encoder
 from hfc.errors import ConfigError, RunError
 from hfc.heads.layers import Standardise
-from hfc.predict import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, Trained, load_trained, open_backbone
+from hfc.predict import open_backbone
+from hfc.trained import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, Trained, load_trained
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CARD = "README.md"

@@ -21,7 +21,7 @@ ROWS = (
     ("answers",),
     ("fit",),
     ("stacked",),
-    ("train", "report", "card"),
+    ("train", "report", "card", "trained"),
     ("sweep", "estimator", "predict"),
     ("ablation", "export"),
 )

@@ -20,7 +20,7 @@ from hfc.errors import ConfigError, HfcError, RunError
 from hfc.export import export_hf, export_onnx
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.trained import LEAVES, train_on, train_run, write_pictures
+from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> tuple[Run, Path]:
-    return train_run(place, {}, {"method": "levels+top-down"})
+    return train_run(place, {}, TOP_DOWN)
 
 
 def answers_of(file: Path, inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
@@ -50,7 +50,7 @@ def metadata_of(file: Path) -> dict[str, str]:
         {"method": "flat"},
         {"method": "hmcn-f+mtl"},
         {"method": "hmcn-f-original", "decode": "consistent"},
-        {"method": "levels+top-down"},
+        TOP_DOWN,
         {"method": "conditional", "decode": "least-cost"},
     ],
     ids=str,
@@ -73,7 +73,7 @@ def test_the_graph_of_a_head_gives_the_runs_predictions(
 
 @pytest.mark.parametrize("views", ["all", pytest.param("first", marks=pytest.mark.slow)])
 def test_the_graph_with_the_backbone_takes_crops(views: str, place: Path, tmp_path: Path) -> None:
-    run, _ = train_run(place, {"views": "flip"}, {"method": "levels+top-down", "views": views})
+    run, _ = train_run(place, {"views": "flip"}, {**TOP_DOWN, "views": views})
     export_onnx(run.folder, tmp_path / "whole.onnx", with_backbone=True)
     wanted = read_predictions(run.folder / "predictions.h5")
     regions = manifest.read(place / "m.csv")

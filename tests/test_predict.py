@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from hfc import Classifier, jobs
 from hfc.config import METHODS
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, DatasetError, HfcError, ImageError, RunError
-from hfc.predict import Answer, as_regions, find_images, load_trained
+from hfc.predict import as_regions, find_images
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.trained import LEAVES, train_on, train_run, write_pictures, write_weights
+from hfc.trained import Answer, load_trained
+from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures, write_weights
 
 UNREADABLE = "row 7"
 
@@ -36,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> tuple[Run, Path]:
-    return train_run(place, {}, {"method": "levels+top-down"})
+    return train_run(place, {}, TOP_DOWN)
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ STAGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "as it comes": ({}, {"method": "hmcn-f+mtl"}),
     "two views, padded, margin": (
         {"views": "flip", "resize": "pad", "roi_margin": 0.1, "store": "float32"},
-        {"method": "levels+top-down"},
+        TOP_DOWN,
     ),
     "two views of which the first": ({"views": "flip"}, {"method": "flat", "views": "first"}),
     "bfloat16, maximum, cut": (
@@ -108,8 +110,8 @@ def test_features_and_answers_are_those_of_the_run(case: str, place: Path) -> No
         assert all(list(a.top) == sorted(a.top, key=lambda leaf: -leaf.probability) for a in mine)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_predicts_what_it_was_tested_with(method: str, trained: tuple[Run, Path]) -> None:
+@pytest.mark.parametrize("method", {preset["head"]: method for method, preset in METHODS.items()}.values())
+def test_every_head_predicts_what_it_was_tested_with(method: str, trained: tuple[Run, Path]) -> None:
     run = train_on(trained[1], {"method": method, "seed": 3})
     cache = trained[1]
     loaded = load_trained(run.folder)
@@ -394,6 +396,12 @@ def test_the_recorded_precision_is_used_or_its_lack_is_said(
     assert classifier.encoder.precision == computed
     assert warning in caplog.text
     assert bool(caplog.text) == bool(warning)
+
+
+def test_a_run_of_a_method_that_is_no_more_is_still_read(run: Path) -> None:
+    settings = load_trained(run).config
+    rewrite(run, lambda result: result["config"].update(method="gone"))
+    assert load_trained(run).config == replace(settings, method=load_trained(run).config.method)
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(trained: tuple[Run, Path]) -> None:

@@ -25,6 +25,9 @@ SPLITS = ("train", "train", "train", "val", "test")
 STAGE1 = {"backbone": TINY, "image_size": 32, "precision": "fp32"}
 STAGE2 = {"epochs": 2, "reduced": 16, "width": 16, "dropout": 0.2, "precision": "fp32", "batch_size": 16}
 
+# Blended over β, and one path as the answer.
+TOP_DOWN: dict[str, object] = {"method": "levels", "beta": 0.3, "decode": "path"}
+
 
 def write_pictures(folder: Path) -> Path:
     """A manifest of 50 pictures, 10 a leaf; every second row has a box, and one picture cannot be read."""

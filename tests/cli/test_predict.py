@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import Classifier
-from tests.trained import train_run, write_pictures
+from tests.trained import TOP_DOWN, train_run, write_pictures
 
 
 def hfc(*words: object) -> Result:
@@ -24,7 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures, and a run in the folder `run`; `random` is one on random weights."""
     folder = write_pictures(tmp_path_factory.mktemp("predict")).parent
     for name, weights in (("run", {}), ("random", {"weights": "random"})):
-        run, _ = train_run(folder, weights, {"method": "levels+top-down"})
+        run, _ = train_run(folder, weights, TOP_DOWN)
         run.folder.rename(folder / name)
     return folder
 
