@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from hfc import runs
 from hfc.answers import blended, decoded
 from hfc.card import model_card, text
-from hfc.config import RECORDED, PredictConfig, resolve
+from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
 from hfc.decoding import DECODINGS
-from hfc.encoder import Encoder
+from hfc.encoder import Encoder, plain_weights
 from hfc.errors import ConfigError, RunError
 from hfc.heads.layers import Standardise
 from hfc.predict import open_backbone
@@ -115,7 +115,7 @@ def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weight
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"--onnx needs {', '.join(missing)}: python -m pip install {' '.join(missing)}")
     trained = load_trained(folder)
-    encoder = _encoder(trained, weights) if with_backbone else None
+    encoder = _backbone(trained, weights)[1] if with_backbone else None
     examples = _examples(trained, encoder)
     with _replacing(file) as partial:
         _write_graph(Graph(trained, encoder).eval(), examples, _metadata(trained, encoder), partial)
@@ -126,10 +126,10 @@ def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weight
     return Exported(file, card, difference)
 
 
-def _encoder(trained: Trained, weights: str) -> Encoder:
+def _backbone(trained: Trained, weights: str) -> tuple[ExtractConfig, Encoder]:
     """The run's backbone as ONNX and safetensors take it: plain, in float32, on the CPU."""
     settings = {"weights": weights, "precision": "fp32", "compile": "no", "device": "cpu", "batch_size": 1}
-    return open_backbone(trained.run, resolve(PredictConfig, settings))[1]
+    return open_backbone(trained.run, resolve(PredictConfig, settings))
 
 
 def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
@@ -232,7 +232,7 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         RunError: the run cannot be used, or the folder not written.
     """
     trained = load_trained(folder)
-    encoder = _encoder(trained, weights) if with_backbone else None
+    stage1, encoder = _backbone(trained, weights) if with_backbone else (None, None)
     if out.exists() and not (out / EXPORTED).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: exists and was not written by hfc export; name a new folder")
     tree = trained.hierarchy
@@ -247,9 +247,11 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         partial.mkdir()
         metadata = {"key": trained.run.result["key"], "format": "pt"}
         # Not save_file, whose files their owner alone may read.
-        (partial / EXPORTED_HEAD).write_bytes(save(_tensors(trained.head), metadata))
-        if encoder:
-            (partial / EXPORTED_BACKBONE).write_bytes(save(_tensors(encoder.model), {"format": "pt"}))
+        (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
+        if stage1:
+            (partial / EXPORTED_BACKBONE).write_bytes(
+                save(_contiguous(plain_weights(stage1.backbone, stage1.weights, stage1.pool)), {"format": "pt"})
+            )
         (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
         card = model_card(trained.run, tree, _use_hf(trained, encoder, out.name))
@@ -257,8 +259,8 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
     return Exported(out, out / CARD, 0.0)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hfc import crops, jobs
+from hfc import crops, jobs, network
 from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
 from hfc.crops import Picture
 from hfc.datasets.folders import EXTENSIONS
@@ -60,7 +60,7 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
                 "workers": settings.workers,
             },
         )
-        recorded = {name: fields_of[name] for name in ("weights", "pixels", "mean", "std")}
+        recorded = {name: fields_of[name] for name in ("weights", "pixels", "numerics", "mean", "std")}
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
             f"{run.folder}: does not record how its features were made ({error}); extract and train again"
@@ -77,7 +77,7 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
             f"{run.folder}: weights {config.weights} are not those the run was trained on: expected digest "
             f"{recorded['weights'][:12]}…, found {encoder.weights_digest[:12]}…; say where they are with --weights PATH"
         )
-    here = {"pixels": crops.PIXELS, "mean": list(encoder.mean), "std": list(encoder.std)}
+    here = {"pixels": crops.PIXELS, "numerics": network.NUMERICS, "mean": list(encoder.mean), "std": list(encoder.std)}
     for name, value in here.items():
         if recorded[name] != value:
             raise RunError(

@@ -28,7 +28,7 @@ UNREADABLE = "row 7"
 
 @pytest.fixture(autouse=True)
 def _small_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "CPU_BATCHES", 1)
+    monkeypatch.setattr(jobs, "CPU_TURN", 8)
 
 
 @pytest.fixture(scope="module")
