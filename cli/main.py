@@ -8,9 +8,11 @@ import click
 from cli.ablation import ablation
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.export import export
 from cli.extract import extract
 from cli.inspect import inspect, verify
 from cli.output import loudness, watch
+from cli.predict import predict
 from cli.report import report
 from cli.sample import sample
 from cli.sweep import sweep
@@ -20,6 +22,11 @@ from hfc.errors import HfcError, StoppedError
 from hfc.progress import watched_by
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = (
+    "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
+    "--workers or --shard-size, hfc train and hfc sweep --stream"
+)
+TORCH_OUT_OF_MEMORY = "can't allocate memory"  # torch has no error type of its own for it on a CPU
 
 
 class Program(click.Group):
@@ -35,6 +42,12 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except MemoryError as error:
+            raise click.ClickException(OUT_OF_MEMORY) from error
+        except RuntimeError as error:
+            if TORCH_OUT_OF_MEMORY not in str(error):
+                raise
+            raise click.ClickException(OUT_OF_MEMORY) from error
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on where it stopped", err=True)
             sys.exit(INTERRUPTED)
@@ -60,5 +73,5 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
 
 
-for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo, doctor):
+for command in (sample, extract, inspect, verify, sweep, ablation, train, report, predict, export, demo, doctor):
     main.add_command(command)

@@ -9,10 +9,19 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from hfc.config import ExtractConfig, SampleConfig, TrainConfig, nearest, parse_setting, read_toml, resolve
+from hfc.config import (
+    ExtractConfig,
+    PredictConfig,
+    SampleConfig,
+    TrainConfig,
+    nearest,
+    parse_setting,
+    read_toml,
+    resolve,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
+Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
 
 class Choice(click.Choice[str]):

@@ -1,11 +1,11 @@
-"""The frozen backbone: precision, pooling, features. It and hfc.weights alone know timm.
+"""The frozen backbone: precision, pooling, features. It, hfc.network and hfc.weights alone know timm.
 
 Dimensions: B crops, S side of a crop in pixels, V views, D features.
 """
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,17 @@ from torch import Tensor, nn
 from hfc.config import AUTO
 from hfc.device import choose_device, has_bf16_cpu
 from hfc.errors import EncoderError
+from hfc.network import fold_norms, keep_early_exact, pool_squeezes
 from hfc.provenance import canonical_json, digest_chunks
 from hfc.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
 POOLING = {"mean": "avg", "max": "max"}
+# Crops in one forward pass. Not found by timing: batches of another size may round differently, and a resumed call must
+# not. On a CPU a small batch stays in the caches and is fastest; for other sizes oneDNN sums in other orders.
+# A GPU wants a large one to fill it.
+CPU_CROPS, GPU_CROPS = 8, 256
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -150,7 +155,7 @@ def load_encoder(
         pool: mean or max over the last feature map.
         precision: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: crops in one forward pass; 0: by the device.
+        batch_size: crops in one forward pass on a GPU; 0: 256. A CPU always takes 8.
         flip: give every crop a second view, its mirror image.
         compile: compile the network for this device first: a minute, then faster.
 
@@ -163,13 +168,16 @@ def load_encoder(
     model = _create(backbone, pool)
     load_weights(model, backbone, weights)
     config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
-    model = model.eval().requires_grad_(False).to(target).to(memory_format=torch.channels_last)
+    model = model.eval().requires_grad_(False)
+    digest = _digest(model)  # of the weights as they came
+    fold_norms(model)
+    model = model.to(target).to(memory_format=torch.channels_last)
     feature_map, dim = _probe(model, backbone, image_size, target)
-    digest = _digest(model)
     chosen = choose_precision(precision, target)
     if chosen == "bf16":
-        for parent, name in _early_modules(model):
-            setattr(parent, name, _Exact(getattr(parent, name)))
+        keep_early_exact(model)
+    if target.type == "cpu" and not compile:
+        pool_squeezes(model)
     encoder = Encoder(
         model=model,
         device=target,
@@ -179,7 +187,7 @@ def load_encoder(
         weights_digest=digest,
         dim=dim,
         feature_map=feature_map,
-        batch_size=batch_size or auto_batch_size(target),
+        batch_size=(batch_size or GPU_CROPS) if target.type == "cuda" else CPU_CROPS,
         flip=flip,
     )
     if compile:
@@ -187,13 +195,15 @@ def load_encoder(
     return encoder
 
 
-def auto_batch_size(device: torch.device) -> int:
-    """Crops in one forward pass that suit a device.
+def plain_weights(backbone: str, weights: str, pool: str) -> dict[str, Tensor]:
+    """The tensors of a backbone as they came, in timm's names, before the network was made faster.
 
-    Not found by timing: batches of another size may round differently on a GPU, and a resumed call must not.
+    Raises:
+        EncoderError: as `load_encoder`.
     """
-    # On a CPU a small batch stays in the caches and runs up to twice as fast; a GPU wants a large one to fill it.
-    return 256 if device.type == "cuda" else 16
+    model = _create(backbone, pool)
+    load_weights(model, backbone, weights)
+    return model.state_dict()
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:
@@ -208,39 +218,6 @@ def _compile(encoder: Encoder, image_size: int) -> None:
             encoder.encode(crops)
     except RuntimeError as error:  # no compiler on the machine, or one that fails
         raise EncoderError(f"--compile failed; run without it: {str(error).splitlines()[0]}") from error
-
-
-class _Exact(nn.Module):
-    """A module kept in float32 inside a network of 16 bits."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The inner module's output."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            outputs: Tensor = self.inner(inputs.float())
-        return outputs
-
-
-def _early_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Parent and name of the modules from the pixels to the first feature level that timm names.
-
-    bfloat16's eight bits are no more than the pixels have, and rounding them is what costs most: with these layers in
-    float32 the least cosine similarity to float32 features rises from 0.9976 to 0.9995 (EfficientNet-Lite0, ImageNet
-    weights, 41 photographs), at no cost in speed for EfficientNet-b5.
-    """
-    levels: Any = getattr(model, "feature_info", None)
-    if not levels:
-        return
-    parent, last = model, str(levels[0]["module"])
-    for step in last.split("."):
-        children = list(parent._modules)
-        for name in children[: children.index(step)]:
-            yield parent, name
-        parent, before = parent.get_submodule(step), parent
-    yield before, step
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

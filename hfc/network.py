@@ -1,0 +1,157 @@
+"""A backbone made ready to run: the same function as timm's, computed faster. It changes modules in place.
+
+Dimensions: B crops, C channels.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.models.efficientnet import SqueezeExcite
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+logger = logging.getLogger(__name__)
+
+# Version of how a network is computed: part of the feature key, counted up when features change in their last bits.
+# 2: normalisations folded into convolutions, means of squeezes by pooling.
+NUMERICS = 2
+# The kinds whose output is their weights' alone; others, such as weight-standardised convolutions, are no such thing.
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+VECTORS = 32  # numbers that a CPU's activation takes at a time at most, in float32; with 8 crops, in 16 bits too
+
+
+class _Tracer(fx.Tracer):
+    """Looks at convolutions and normalisations from outside."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether to look no deeper."""
+        return isinstance(m, (*CONVOLUTIONS, *NORMS)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def fold_norms(model: nn.Module) -> int:
+    """Put every batch normalisation that follows a convolution into its weights, in float32.
+
+    Two passes less over every feature map: on two cores EfficientNet-b5 goes from 38 to 45 images/s in bfloat16, and
+    from 19 to 26 in float32. A network that cannot be traced stays as it is.
+
+    Args:
+        model: in evaluation mode, weights in float32.
+
+    Returns:
+        How many were folded.
+    """
+    try:
+        nodes = list(_Tracer().trace(model).nodes)
+    except Exception as error:  # whatever a network's own forward pass raises on what is no tensor
+        logger.info("batch normalisations are not folded: %s", error)
+        return 0
+    modules = dict(model.named_modules())
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
+    folded = 0
+    for node in nodes:
+        if node.op != "call_module" or type(modules[str(node.target)]) not in NORMS:
+            continue
+        before = node.args[0]
+        if not (isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1):
+            continue
+        conv, norm = modules[str(before.target)], modules[str(node.target)]
+        alone = calls[before.target] == calls[node.target] == 1
+        if alone and type(conv) in CONVOLUTIONS and norm.running_mean is not None:
+            _fold(conv, norm)
+            parent, _, name = str(node.target).rpartition(".")
+            setattr(model.get_submodule(parent), name, _after(norm))
+            folded += 1
+    return folded
+
+
+def _fold(conv: Any, norm: Any) -> None:
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+
+
+def _after(norm: nn.Module) -> nn.Module:
+    """What timm's fused layer does after it has normalised."""
+    if isinstance(norm, BatchNormAct2d):
+        steps: list[nn.Module] = [step for step in (norm.drop, norm.act) if not isinstance(step, nn.Identity)]
+        return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
+    return nn.Identity()
+
+
+class _Squeeze(nn.Module):
+    """timm's squeeze and excitation, faster on a CPU and with the same bits wherever in a batch a crop stands.
+
+    `Tensor.mean` over a map of 16-bit numbers is slow on a CPU, pooling is not. PyTorch's activations take whole
+    vectors by one routine and what is left of a tensor by another, which rounds differently: with few channels that is
+    most of the last crops. So the channels in the middle are filled up, with zeros that nothing refers to.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        reduce, expand = inner.conv_reduce, inner.conv_expand
+        missing = -reduce.out_channels % VECTORS
+        for conv, name, filling in (
+            (reduce, "weight", (0, 0, 0, 0, 0, 0, 0, missing)),
+            (reduce, "bias", (0, missing)),
+            (expand, "weight", (0, 0, 0, 0, 0, missing)),
+        ):
+            filled = nn.functional.pad(getattr(conv, name), filling)
+            setattr(conv, name, nn.Parameter(filled, requires_grad=False))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, height, width), each channel scaled by what the means of all say."""
+        inner = self.inner
+        means = nn.functional.avg_pool2d(inputs, inputs.shape[2:])
+        scaled: Tensor = inputs * inner.gate(inner.conv_expand(inner.act1(inner.conv_reduce(means))))
+        return scaled
+
+
+def pool_squeezes(model: nn.Module) -> None:
+    """Take the means of squeeze and excitation by pooling: EfficientNet-b5 goes from 44 to 59 images/s on a CPU."""
+    for name, module in list(model.named_modules()):
+        if type(module) is SqueezeExcite:
+            model.set_submodule(name, _Squeeze(module))
+
+
+class _Exact(nn.Module):
+    """A module kept in float32 inside a network of 16 bits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The inner module's output."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            outputs: Tensor = self.inner(inputs.float())
+        return outputs
+
+
+def keep_early_exact(model: nn.Module) -> None:
+    """Keep the modules from the pixels to the first feature level that timm names in float32.
+
+    bfloat16's eight bits are no more than the pixels have, and rounding them is what costs most: with these layers in
+    float32 the least cosine similarity to float32 features rises from 0.9976 to 0.9995 (EfficientNet-Lite0, ImageNet
+    weights, 41 photographs), at no cost in speed for EfficientNet-b5.
+    """
+    for parent, name in _early_modules(model):
+        setattr(parent, name, _Exact(getattr(parent, name)))
+
+
+def _early_modules(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    levels: Any = getattr(model, "feature_info", None)
+    if not levels:
+        return
+    parent, last = model, str(levels[0]["module"])
+    for step in last.split("."):
+        children = list(parent._modules)
+        for name in children[: children.index(step)]:
+            yield parent, name
+        parent, before = parent.get_submodule(step), parent
+    yield before, step
