@@ -62,5 +62,5 @@ def demo(out: Path) -> None:
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
     say("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
-    say(f"report: {out / 'report' / 'report.md'}")
+    say(f"report: {out / 'report' / 'report.html'}")
     answer({"cache": out / "sample.h5", "runs": out / "runs", "report": out / "report", "files": summary.files})

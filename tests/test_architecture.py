@@ -21,8 +21,7 @@ ROWS = (
     ("answers",),
     ("fit",),
     ("stacked",),
-    ("stacked",),
-    ("train", "report", "card", "trained"),
+    ("train", "report", "card", "trained", "doctor"),
     ("sweep", "estimator", "predict"),
     ("ablation", "export"),
 )
@@ -73,7 +72,7 @@ def test_imports_go_up(path: Path) -> None:
         ("click", {"cli/"}),
         ("onnx", {"hfc/export.py"}),
         ("onnxruntime", {"hfc/export.py"}),
-        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py"}),
+        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
     ],
 )
 def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -> None:
@@ -98,8 +97,20 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
     assert loaded_by("from hfc import Classifier") >= {"torch", "hfc.predict"}
 
 
-def test_the_report_needs_no_torch() -> None:
-    assert "torch" not in loaded_by("import hfc.report")
+def test_the_report_needs_no_torch_and_no_plotting_library() -> None:
+    assert not loaded_by("import hfc.report") & {"torch", "matplotlib"}
+
+
+def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> None:
+    """Numbers know nothing of tables and pictures, and these nothing of pages."""
+    order = (
+        *(("rows", "svg"), ("statistics", "plots"), ("tables", "figures", "trees", "gallery"), ("checks",)),
+        *(("contents", "latex"), ("page", "texts"), ("compare",), ("__init__",)),
+    )
+    height = {name: i for i, row in enumerate(order) for name in row}
+    for path in (ROOT / "hfc" / "report").glob("*.py"):
+        for name in {found.split(".")[2] for found in imports(path) if found.startswith("hfc.report.")}:
+            assert height.get(name, -1) < height[path.stem], f"{path.stem} imports {name}"
 
 
 def test_training_needs_no_images_and_no_backbone() -> None:

@@ -1,0 +1,200 @@
+"""What a report says and in which order; the page and the Markdown are two ways to write it down."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
+
+from hfc.report import figures, tables, trees
+from hfc.report.checks import WRONG, Check, provenance
+from hfc.report.gallery import Gallery
+from hfc.report.plots import Figure
+from hfc.report.rows import Group, Row
+from hfc.report.statistics import METHOD, Difference
+from hfc.report.tables import Table, p_text
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are shown on demand."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    blocks: "tuple[Block, ...]"
+    open: bool = False
+
+
+Named = TypeVar("Named", Table, Figure)
+Block = Text | Table | Figure | Gallery | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything a report says."""
+
+    title: str
+    verdicts: tuple[str, ...]
+    """The answer first: a sentence or two for each group of comparable rows."""
+    checks: tuple[Check, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def wrong(self) -> list[str]:
+        """What must not be overlooked."""
+        return [check.text for check in self.checks if check.state == WRONG]
+
+    def blocks(self) -> Iterator[Block]:
+        """Every block, folded ones too."""
+        for section in self.sections:
+            yield from _unfolded(section.blocks)
+
+
+def _unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        if isinstance(block, Fold):
+            yield from _unfolded(block.blocks)
+
+
+def report(
+    rows: Sequence[Row],
+    groups: Sequence[Group],
+    differences: Sequence[Sequence[Difference]],
+    checks: Sequence[Check],
+    galleries: Sequence[Fold],
+) -> Document:
+    """The report of some rows.
+
+    Args:
+        rows: all of them.
+        groups: those that may be compared.
+        differences: of each group every pair.
+        checks: what was checked.
+        galleries: mistakes with their pictures, where they were asked for.
+    """
+    prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
+    parts = [_Part(*each) for each in zip(groups, differences, prefixes, strict=True)]
+    in_tree = [tables.hierarchical(rows), tables.levels(rows), *_joined(part.hierarchy() for part in parts)]
+    rejection = [*_some(figures.stopping(rows)), *_joined(part.rejection() for part in parts)]
+    sections = [
+        Section("best", "Which is best", _joined(part.best() for part in parts)),
+        Section("table1", "The paper's table", (tables.table1(rows),)),
+        Section("differences", "Are the differences real", _joined(part.differences() for part in parts)),
+        Section("hierarchy", "In the tree", tuple(in_tree)),
+        Section("calibration", "Can its probabilities be trusted", _joined(part.calibration() for part in parts)),
+        Section("beta", "The balance β", _some(tables.betas(rows), figures.beta(rows))),
+        Section("rejection", "When it may say less", tuple(rejection)),
+        Section("categories", "Categories", _joined(part.categories() for part in parts)),
+        Section("mistakes", "Mistakes", tuple(galleries)),
+        Section("training", "Training", (figures.validation(rows), *_trainings(rows))),
+        Section("provenance", "Provenance", (provenance(rows),)),
+    ]
+    verdicts = tuple(verdict(group, found) for group, found in zip(groups, differences, strict=True))
+    return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
+
+
+def verdict(group: Group, differences: Sequence[Difference]) -> str:
+    """Which row is best, by how much, and whether the images suffice to say so."""
+    best, seeds = group.best, len(group.best.row.seeds)
+    over = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(best.target):,} test images"
+    told = f"{best.label} has the highest top-1: {tables.spread(best.row.values('top1'))}% ({over})."
+    behind = [each for each in differences if each.first is best]
+    if not behind:
+        return f"{told} There is no other row to compare it with."
+    second = behind[0]
+    gap = second.intervals["top1"]
+    told += (
+        f" It is {100 * gap.difference:.2f} points above {second.second.label} "
+        f"(95% interval {tables.signed(gap.low)} to {tables.signed(gap.high)}, corrected p {p_text(second.p)}): "
+    )
+    if second.significant:
+        told += "significant."
+    else:
+        told += "not significant, so these test images do not tell the two apart."
+    if len(behind) > 1:
+        beaten = [each.second.label for each in behind if each.significant]
+        worse = f"{len(beaten) or 'none'} of the {len(behind)} others"
+        told += f" Significantly worse: {worse}" + (f" ({'; '.join(beaten)})" if beaten else "") + "."
+    return told
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The blocks of one group of comparable rows."""
+
+    group: Group
+    found: Sequence[Difference]
+    prefix: str
+    """Of the names of its pictures, where there are several groups."""
+
+    def best(self) -> Iterator[Block]:
+        figure = figures.forest(self.group, self.found)
+        yield self._named(tables.headline(self.group, self.found))
+        if figure:
+            yield self._named(figure)
+
+    def differences(self) -> Iterator[Block]:
+        if self.found:
+            yield self._named(tables.differences(self.found))
+            yield Text(METHOD)
+
+    def hierarchy(self) -> Iterator[Block]:
+        yield self._named(figures.severity(self.group))
+
+    def calibration(self) -> Iterator[Block]:
+        yield self._named(tables.calibration(self.group.outcomes))
+        yield self._named(figures.reliability(self.group))
+
+    def rejection(self) -> Iterator[Block]:
+        yield self._named(figures.rejection(self.group))
+
+    def categories(self) -> Iterator[Block]:
+        yield self._named(trees.categories(self.group))
+        yield self._named(tables.categories(self.group))
+        for i, outcome in enumerate(self.group.outcomes, 1):
+            found = [self._named(trees.tree(outcome), i, outcome.label)]
+            confused = trees.confusion(outcome)
+            found += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
+            yield Fold(f"{outcome.label}: the tree, and what is taken for what", tuple(found), open=i == 1)
+
+    def _named(self, block: Named, *more: object) -> Named:
+        return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
+
+
+def _joined(parts: Iterable[Iterable[Block]]) -> tuple[Block, ...]:
+    return tuple(itertools.chain.from_iterable(parts))
+
+
+def _plain(word: object) -> str:
+    """What may stand in a file's name."""
+    return re.sub(r"[^A-Za-z0-9+]+", "-", str(word)).strip("-")[:60]
+
+
+def _some(*blocks: Table | Figure | None) -> tuple[Block, ...]:
+    return tuple(block for block in blocks if isinstance(block, Figure) or (block is not None and block.rows))
+
+
+def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
+    for i, row in enumerate(rows, 1):
+        drawn = tuple(
+            replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row)
+        )
+        yield Fold(f"{row.label}, seed {row.seeds[0]}: losses and weights of the tasks", drawn, open=i == 1)
