@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.extract import SOME_FAILED
-from cli.options import settings
+from cli.options import Choice, settings
+from cli.output import Command, bar
 from hfc.config import PredictConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     return x1, y1, x2, y2
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
 @click.option("--box", metavar="X1,Y1,X2,Y2", callback=parse_box, help="Where the garment is in each IMAGE, in pixels.")
@@ -49,11 +50,12 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv"]),
+    type=Choice(["table", "json", "csv"]),
     default="table",
     show_default=True,
     help="For eyes, a JSON object a line, or CSV with a row an image.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json: an object a line.")
 @settings(PredictConfig, "weights", "precision", "compile", "batch_size", "workers", "device", "outside_root")
 @click.pass_context
 def predict(
@@ -64,6 +66,7 @@ def predict(
     box: Box | None,
     manifest: Path | None,
     form: str,
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Classify images with RUN: the path in its tree, with probabilities.
@@ -71,6 +74,10 @@ def predict(
     IMAGE is a file or a folder, whose images are found in and below it. Crops, backbone and weights are those that RUN
     records; RUN is the folder of a run, or one that hfc export --hf made. The answers come in the order of the images.
     An image that cannot be read gets its reason in place of an answer, and the exit code is 3.
+
+    \b
+    Example:
+      hfc predict cache/runs/own/flat--tree--seed0--1a2b3c4d photos/new.jpg --top 3
 
     \b
     --format json gives an object a line:
@@ -84,8 +91,6 @@ def predict(
         )
     if not manifest and not images:
         raise click.UsageError("no images: give files or folders, or --manifest FILE")
-    from tqdm import tqdm
-
     from hfc.config import resolve
     from hfc.datasets.manifest import UNLABELLED
     from hfc.datasets.manifest import read as read_manifest
@@ -99,12 +104,10 @@ def predict(
         else as_regions(find_images(images), box)
     )
     classifier = Classifier.load(run, **given)
-    line = FORMATS[form](classifier)
+    line = FORMATS["json" if as_json else form](classifier)
     failed = 0
-    quiet = True if sys.stdout.isatty() else None  # the answers are the progress there
-    for answer in tqdm(
-        classifier.stream(regions), total=len(regions), unit="img", dynamic_ncols=True, leave=False, disable=quiet
-    ):
+    on_screen = sys.stdout.isatty()  # the answers are the progress there
+    for answer in bar(iterable=classifier.stream(regions), total=len(regions), unit="img", hidden=on_screen):
         click.echo(line(answer), nl=False)
         failed += bool(answer.error)
     if failed:

@@ -27,8 +27,8 @@ def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compar
     """Build the report of RUNS.
 
     Of every run in and below these folders. The folder of --out gets report.html (one page that needs no network),
-    report.md, table1.tex, results.csv,
-    results.json, differences.csv and figures/ (each picture as SVG and its numbers as CSV).
+    report.md, table1.tex, results.csv, results.json, differences.csv and figures/ (each picture as SVG and its numbers
+    as CSV).
 
     \b
     Examples:

@@ -54,12 +54,26 @@ ANSWERS: list[tuple[str, int, Any]] = [
 
 
 def test_every_command_answers_with_one_json_object_and_no_text(place: Path) -> None:
-    assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo"}  # in tests/test_readme.py
+    assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo", "predict", "export"}
     for words, code, expected in ANSWERS:
         result = hfc(*words.split(), "--json")
         assert (result.exit_code, result.stderr) == (code, ""), words
         found = json.loads(result.stdout)
         assert found | expected == found, words
+
+
+def test_predict_answers_with_one_json_object_a_line(place: Path) -> None:
+    hfc("sample", "drawn", "--images", "40")
+    hfc("extract", "drawn", *TINY.split(), "--out", "d.h5")
+    words = "train d.h5 --hierarchy deepfashion-5 --method flat --set epochs=1 --set batch_size=8 --out own"
+    (run,) = json.loads(hfc(*words.split(), "--json").stdout)["runs"]
+    pictures = sorted(Path("drawn").rglob("*.jpg"))[:3]
+    result = hfc("predict", run["folder"], *pictures, "--json", "-q")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [answer["id"] for answer in found] == [str(picture) for picture in pictures]
+    files = json.loads(hfc("export", run["folder"], "--hf", "hf", "--json", "-q").stdout)["files"]
+    assert sorted(files) == sorted(str(file) for file in Path("hf").iterdir())
 
 
 def test_json_of_a_training_has_what_the_runs_hold(place: Path) -> None:
