@@ -1,4 +1,4 @@
-"""`hfc report`: runs to tables."""
+"""`hfc report`: runs to tables, pictures and a page."""
 
 from pathlib import Path
 
@@ -6,12 +6,43 @@ import click
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the report.")
-def report(runs: tuple[Path, ...], out: Path) -> None:
-    """Build the results tables of every run in and below the folders RUNS."""
-    from hfc.report import write_report
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; --compare can do without.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="ROOT",
+    help="Show the worst mistakes: the folder that the image paths in the cache are relative to.",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A B",
+    help="What changed from the runs in folder A to those in folder B, instead of a report.",
+)
+def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compare: tuple[Path, Path] | None) -> None:
+    """Build the report of every run in and below the folders RUNS.
 
-    summary = write_report(runs, out)
+    The folder of --out gets report.html (one page that needs no network), report.md, table1.tex, results.csv,
+    results.json, differences.csv and figures/ (each picture as SVG and its numbers as CSV).
+
+    \b
+    Examples:
+      hfc report cache/runs --out cache/report --images photographs
+      hfc report --compare cache/runs/before cache/runs/after --out cache/changes
+    """
+    from hfc.report import write_comparison, write_report
+
+    if compare:
+        if runs or images:
+            raise click.UsageError("--compare A B takes the place of RUNS and --images")
+        summary = write_comparison(*compare, out)
+    elif not runs:
+        raise click.UsageError("name the folders of RUNS, or two sets of them with --compare A B")
+    elif not out:
+        raise click.UsageError("Missing option '--out': the folder of the report")
+    else:
+        summary = write_report(runs, out, images=images)
     click.echo(summary.table)
-    click.echo(f"\n{summary.runs} runs; report: {out / 'report.md'}")
+    click.echo(f"\n{summary.runs} runs" + (f"; report: {summary.files[0]}" if summary.files else ""))

@@ -1,13 +1,22 @@
-"""Tables and figures from run folders. Nothing here needs torch, and nothing is typed in."""
+"""Reports from run folders: a page, Markdown, LaTeX, CSV and JSON. Nothing here needs torch, and nothing is typed in."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from hfc import runs
 from hfc.errors import RunError
-from hfc.report import figures, tables
+from hfc.report import contents, latex, page, texts
+from hfc.report.checks import check
+from hfc.report.contents import Document
+from hfc.report.figures import Figure
+from hfc.report.gallery import galleries
+from hfc.report.rows import read_groups
+from hfc.report.statistics import all_pairs
 
 
 @dataclass(frozen=True)
@@ -17,36 +26,68 @@ class ReportSummary:
     folder: Path
     runs: int
     table: str
-    """The results table as plain text, for a terminal."""
+    """The results table as plain text, for a terminal, and below it what was concluded and what is wrong."""
     files: tuple[Path, ...]
 
 
-def write_report(roots: Sequence[Path], out: Path) -> ReportSummary:
+def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None) -> ReportSummary:
     """Build the report of every run below some folders.
 
     Args:
         roots: folders of runs.
-        out: the folder that receives report.md, results.csv, results.json, table1.tex and training.png.
+        out: the folder that receives report.html, report.md, table1.tex, results.csv, results.json, differences.csv, and
+            every picture in figures/ as SVG and CSV.
+        images: the folder that the cache's image paths are relative to, for pictures of mistakes; None: no pictures.
 
     Raises:
-        RunError: no runs, a damaged run, or a place that cannot be written.
+        RunError: no runs, a damaged run, no picture where they were asked for, or a place that cannot be written.
     """
     found = runs.find(roots)
-    rows = tables.summarise(found)
-    texts = {
-        "report.md": tables.markdown(rows),
-        "results.csv": tables.results_csv(rows),
-        "results.json": json.dumps(tables.results_json(rows, found), indent=2, ensure_ascii=False) + "\n",
-        "table1.tex": tables.latex(rows),
+    rows, groups = read_groups(found)
+    differences = [all_pairs(group.outcomes) for group in groups]
+    flat = [each for pairs in differences for each in pairs]
+    checks = check(rows, groups)
+    shown = [g for group in groups for o in group.outcomes for g in galleries(o, images)] if images else []
+    document = contents.report(rows, groups, differences, checks, shown)
+    results = texts.results_json(document, rows, found, flat)
+    files = {
+        **pages(document),
+        "table1.tex": latex.latex(rows, checks),
+        "results.csv": texts.results_csv(rows),
+        "results.json": json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        "differences.csv": texts.differences_csv(flat),
     }
+    return ReportSummary(out, len(found), texts.plain(document, rows), write(out, files))
+
+
+def pages(document: Document, name: str = "report") -> dict[str, str]:
+    """A document as files: the page, the Markdown and every picture."""
+    files = {f"{name}.html": page.html(document), f"{name}.md": texts.markdown(document)}
+    style = Markup("<style>{}</style>").format(Markup(page.figure_style()))
+    for block in document.blocks():
+        if isinstance(block, Figure):
+            opening, _, rest = block.drawing.partition(">")
+            files[f"figures/{block.name}.svg"] = f"{opening}>{style}{rest}\n"
+            files[f"figures/{block.name}.csv"] = texts.written(block.header, block.data)
+    return files
+
+
+def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write files into a folder, each whole or not at all.
+
+    Raises:
+        RunError: the operating system refuses.
+    """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            partial = out / f".{name}.part"
-            partial.write_text(text, "utf-8")
-            partial.replace(out / name)
-        figures.training(rows, out / "training.png")
+        for name, text in files.items():
+            place = out / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial = place.with_name(f".{place.name}.{os.getpid()}.part")
+            try:
+                partial.write_text(text, "utf-8")
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{out}: the report cannot be written: {error.strerror or error}") from error
-    files = tuple(out / name for name in (*texts, "training.png"))
-    return ReportSummary(out, len(found), tables.plain_text(rows), files)
+    return tuple(out / name for name in files)

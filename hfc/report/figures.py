@@ -1,59 +1,347 @@
-"""Figures from the epochs of runs."""
+"""Pictures of how methods compare and how they trained. Dimensions: S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import matplotlib
+import numpy as np
+from markupsafe import Markup
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-from hfc.report.tables import Row
-
-# Okabe and Ito's palette: told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-TASKS = {"-": "local", "--": "global", ":": "violation"}
+from hfc.metrics import BINS
+from hfc.report import svg
+from hfc.report.rows import Group, Outcome, Row
+from hfc.report.statistics import Difference
 
 
-def training(rows: Sequence[Row], file: Path) -> None:
-    """How each method trained: unweighted losses, learned weights and validation accuracy by epoch, first seed.
+@dataclass(frozen=True)
+class Figure:
+    """A picture, what it says in words, and its numbers."""
+
+    kind: ClassVar[str] = "figure"
+
+    name: str
+    title: str
+    alt: str
+    drawing: Markup
+    header: tuple[str, ...]
+    data: tuple[tuple[object, ...], ...]
+    note: str = ""
+
+
+def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
+    """How far every row is behind the best, with its interval; None for a single row."""
+    found = [each for each in differences if each.first is group.best]
+    if not found:
+        return None
+    intervals = [each.intervals["top1"] for each in found]
+    x = svg.Scale(*svg.span([0, *(-i.low for i in intervals), *(-i.high for i in intervals)]), 16, svg.WIDTH - 16)
+    step = 34
+    bottom = svg.TOP + step * len(found)
+    title = svg.shorten(f"top-1 against {group.best.label}, points", svg.WIDTH)
+    body = svg.x_axis(x, svg.TOP, bottom, title, percent=True)
+    body.append(svg.element("line", class_="axis", x1=x(0), x2=x(0), y1=svg.TOP, y2=bottom))
+    for i, (each, interval) in enumerate(zip(found, intervals, strict=True)):
+        y = svg.TOP + step * i + 24
+        low, mean, high = -interval.high, -interval.difference, -interval.low
+        verdict = "significant" if each.significant else "not significant"
+        said = f"{each.second.label}: {100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}"
+        body.append(svg.text(16, y - 9, svg.shorten(each.second.label, svg.WIDTH - 32), full=each.second.label))
+        series = 1 if each.significant else 0
+        ends = {"x1": x(low), "x2": x(high), "y1": y, "y2": y}
+        body.append(svg.element("line", svg.tip(said), class_=f"whisker {svg.colour(series)}", **ends))
+        body.append(svg.dot(x(mean), y, series, said, 4.5))
+    words = "; ".join(
+        f"{each.second.label} {-100 * i.difference:+.2f} [{-100 * i.high:+.2f}, {-100 * i.low:+.2f}]"
+        for each, i in zip(found, intervals, strict=True)
+    )
+    return Figure(
+        "behind-the-best",
+        "Behind the best",
+        f"Top-1 of each method minus that of {group.best.label}, percentage points with 95% intervals: {words}.",
+        svg.drawing(body, bottom + 38, f"Top-1 minus that of {group.best.label}, points: {words}"),
+        ("method", "best", "difference", "low", "high", "p_corrected"),
+        tuple(
+            (each.second.label, each.first.label, -i.difference, -i.high, -i.low, each.p)
+            for each, i in zip(found, intervals, strict=True)
+        ),
+        "An interval that crosses 0 is blue where the corrected test finds no difference either; orange: significant.",
+    )
+
+
+def curves(
+    name: str,
+    title: str,
+    series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]],
+    x_title: str,
+    y_title: str,
+    *,
+    alt: str,
+    header: tuple[str, str, str],
+    note: str = "",
+    percent: str = "",
+    log: bool = False,
+    diagonal: bool = False,
+    dots: float = 2.4,
+    extra: Sequence[tuple[int, Sequence[tuple[float, float]]]] = (),
+    marks: Sequence[tuple[int, float, float, str]] = (),
+) -> Figure:
+    """Lines through points.
 
     Args:
-        rows: grouped runs.
-        file: the PNG to write.
+        name, title, x_title, y_title, alt, note: in words.
+        series: of each line its name and its points, each with what it says.
+        header: of the data: the series, x and y.
+        percent: which axes (x, y) show fractions in percent.
+        log: whether y is logarithmic.
+        diagonal: draw y = x.
+        dots: radius of the points; 0: none.
+        extra: thin lines in a series' colour.
+        marks: large points: series, x, y, what it says.
     """
-    figure, (losses, weights, accuracy) = plt.subplots(
-        3, 1, figsize=(9, 10 + 0.25 * len(rows)), sharex=True, layout="constrained"
+    points = [point for _, found in series for point in found]
+    lines = [(x, y) for _, found in extra for x, y in found]
+    xs, ys = [p[0] for p in [*points, *lines]], [p[1] for p in [*points, *lines]]
+    limits = ((0.0, 1.0), (0.0, 1.0)) if diagonal else (svg.span(xs, margin=0.02), svg.log_span(ys) if log else svg.span(ys))
+    x, y = svg.plot(*limits, log=log)
+    body = svg.x_axis(x, y.end, y.start, x_title, percent="x" in percent)
+    body += svg.y_axis(y, x.start, x.end, y_title, percent="y" in percent)
+    if diagonal:
+        body.append(svg.element("line", class_="ideal", x1=x(0), y1=y(0), x2=x(1), y2=y(1)))
+    for i, found in extra:
+        body.append(svg.line([(x(a), y(b)) for a, b in found], i, thin=True))
+    for i, (_, points_here) in enumerate(series):
+        body.append(svg.line([(x(a), y(b)) for a, b, _ in points_here], i))
+        body += [svg.dot(x(a), y(b), i, said, dots) for a, b, said in points_here if dots]
+    body += [svg.dot(x(a), y(b), i, said, 5) for i, a, b, said in marks]
+    key, height = svg.legend([label for label, _ in series], y.start + svg.BOTTOM)
+    data = tuple((label, a, b) for label, found in series for a, b, _ in found)
+    return Figure(name, title, alt, svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt), header, data, note)
+
+
+def validation(rows: Sequence[Row]) -> Figure:
+    """The metric that picked the epoch, epoch by epoch, first seed of each row."""
+    metric = rows[0].first["selected"]["metric"]
+    series, marks = [], []
+    for i, row in enumerate(rows):
+        run = row.runs[0]
+        chosen = run.result["selected"]
+        metric_here = chosen["metric"]
+        found = [(float(line["epoch"]), float(line["val"][metric_here])) for line in run.epochs]
+        series.append((f"{row.label}, seed {row.seeds[0]}", [(x, y, f"epoch {x:g}: {100 * y:.2f}%") for x, y in found]))
+        best = float(chosen["val"][metric_here])
+        marks.append((i, float(chosen["epoch"]), best, f"{row.label}: epoch {chosen['epoch']} chosen, {100 * best:.2f}%"))
+    ends = "; ".join(f"{series[i][0]} chose epoch {x:g} at {100 * y:.1f}%" for i, x, y, _ in marks)
+    return curves(
+        "validation",
+        "Validation by epoch",
+        series,
+        "epoch",
+        f"validation {metric}, %",
+        alt=f"Validation {metric} by epoch: {ends}.",
+        header=("method", "epoch", metric),
+        note="Large point: the epoch that was chosen, on validation alone.",
+        percent="y",
+        dots=1.2,
+        marks=marks,
     )
-    try:
-        for i, row in enumerate(rows):
-            _draw(row, COLOURS[i % len(COLOURS)], losses, weights, accuracy)
-        losses.set(ylabel="loss, unweighted", yscale="log")
-        weights.set(ylabel="loss weight (1/σ²)")
-        accuracy.set(ylabel="validation, selected metric, %", xlabel="epoch")
-        for axes in (losses, weights, accuracy):
-            axes.grid(alpha=0.3)
-        for dash, task in TASKS.items():
-            if any(task in row.runs[0].epochs[0]["weights"] for row in rows):
-                losses.plot([], [], dash, color="gray", label=task)
-        losses.legend(title="line: task", fontsize="small")
-        figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2)
-        partial = file.with_name(f".{file.stem}.part.png")
-        figure.savefig(partial, dpi=120)
-        partial.replace(file)
-    finally:
-        plt.close(figure)
 
 
-def _draw(row: Row, colour: str, losses: Axes, weights: Axes, accuracy: Axes) -> None:
+def training(row: Row) -> list[Figure]:
+    """The unweighted task losses of a row's first seed and, where they were learned, the weights of the tasks."""
     run = row.runs[0]
-    epochs = [line["epoch"] for line in run.epochs]
-    for dash, task in TASKS.items():
-        if task in run.epochs[0]["weights"]:
-            losses.plot(epochs, [line["loss"][task] for line in run.epochs], dash, color=colour)
-            weights.plot(epochs, [line["weights"][task] for line in run.epochs], dash, color=colour)
-    chosen = run.result["selected"]
-    values = [100 * line["val"][chosen["metric"]] for line in run.epochs]
-    accuracy.plot(epochs, values, color=colour, label=f"{row.label}, seed {row.seeds[0]}")
-    accuracy.plot(chosen["epoch"], 100 * chosen["val"][chosen["metric"]], "o", color=colour)
+    tasks = list(run.epochs[0]["weights"])
+    found = []
+    for key, title, words in (
+        ("loss", "Unweighted losses", "loss, unweighted"),
+        ("weights", "Learned loss weights", "weight of the task"),
+    ):
+        series = [(task, _by_epoch(run.epochs, key, task)) for task in tasks]
+        values = [y for _, points in series for _, y, _ in points]
+        if key == "weights" and len(set(values)) == 1:
+            continue  # nothing was learned
+        ends = ", ".join(f"{task} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for task, points in series)
+        found.append(
+            curves(
+                key,
+                title,
+                series,
+                "epoch",
+                words,
+                alt=f"{title} of {row.label}, seed {row.seeds[0]}: {ends}.",
+                header=("task", "epoch", key),
+                log=min(values) > 0 and max(values) > 4 * min(values),
+                dots=1.2,
+            )
+        )
+    return found
+
+
+def _by_epoch(epochs: Sequence[dict[str, Any]], key: str, task: str) -> list[tuple[float, float, str]]:
+    return [(float(e["epoch"]), float(e[key][task]), f"{task}, epoch {e['epoch']}: {e[key][task]:.4g}") for e in epochs]
+
+
+def beta(rows: Sequence[Row]) -> Figure | None:
+    """Top-1 of the trained heads at every β, mean over seeds; None where no head blends."""
+    series, thin, marks = [], [], []
+    for row in rows:
+        found = [run.result for run in row.runs if "beta" in run.result]
+        if not found:
+            continue
+        i = len(series)
+        means = {split: _mean_curve([result["beta"][split] for result in found]) for split in ("test", "validation")}
+        series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
+        thin.append((i, means["validation"]))
+        own = float(found[0]["config"]["beta"])
+        marks += [(i, b, y, f"the runs' own β = {b:g}: {100 * y:.2f}%") for b, y in means["test"] if b == own]
+    if not series:
+        return None
+    ranges = "; ".join(f"{name}: {100 * min(p[1] for p in points):.1f} to {100 * max(p[1] for p in points):.1f}%"
+                       for name, points in series)
+    return curves(
+        "beta",
+        "Accuracy against β",
+        series,
+        "β, share of the local output",
+        "top-1, %",
+        alt=f"Test top-1 against β from 0 to 1: {ranges}.",
+        header=("method", "beta", "test_top1"),
+        note="Mean over seeds. Thick: test; thin: validation; large point: the runs' own β.",
+        percent="y",
+        extra=thin,
+        marks=marks,
+    )
+
+
+def _mean_curve(curves: Sequence[Sequence[dict[str, float]]]) -> list[tuple[float, float]]:
+    shared = sorted(set.intersection(*({at["beta"] for at in curve} for curve in curves)))
+    by_beta = [{at["beta"]: at["top1"] for at in curve} for curve in curves]
+    return [(b, float(np.mean([curve[b] for curve in by_beta]))) for b in shared]
+
+
+def reliability(group: Group) -> Figure:
+    """How often answers of each confidence are right, seeds pooled, in the bins of the calibration error."""
+    series = []
+    for outcome in group.outcomes:
+        confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
+        place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        points = []
+        for b in np.unique(place):
+            inside = place == b
+            sure, share = float(confidence[inside].mean()), float(right[inside].mean())
+            said = f"{outcome.label}: {int(inside.sum())} answers with {b / BINS:.2f} to {(b + 1) / BINS:.2f}, {100 * share:.1f}% right"
+            points.append((sure, share, said))
+        series.append((outcome.label, points))
+    words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
+    return curves(
+        "reliability",
+        "Reliability",
+        series,
+        "confidence",
+        "share right",
+        alt=f"Share of right answers against their confidence; on the dashed diagonal both agree. {words}.",
+        header=("method", "mean_confidence", "share_right"),
+        note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter.",
+        diagonal=True,
+    )
+
+
+def severity(group: Group) -> Figure:
+    """How far from the truth answers lie in the tree: the share of all test images at each LCA height."""
+    highest = max(len(outcome.tree.levels) for outcome in group.outcomes)
+    shares = [
+        [float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes
+    ]
+    one_tree = len({outcome.tree.digest for outcome in group.outcomes}) == 1
+    names = [_height_name(group.best, h, one_tree) for h in range(1, highest + 1)]
+    x = svg.Scale(0, highest, svg.LEFT, svg.WIDTH - svg.RIGHT)
+    _, y = svg.plot((0, 1), svg.span([v for row in shares for v in row[1:]], zero=True))
+    body = svg.y_axis(y, x.start, x.end, "test images, %", percent=True)
+    width = (x(1) - x(0)) * 0.8 / len(shares)
+    for h, name in enumerate(names, 1):
+        body.append(svg.text(x(h - 0.5), y.start + 15, name, anchor="middle", class_="tick"))
+        for i, outcome in enumerate(group.outcomes):
+            share = shares[i][h]
+            left = x(h - 1) + (x(1) - x(0)) * 0.1 + width * i
+            said = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
+            body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, said))
+    key, height = svg.legend([outcome.label for outcome in group.outcomes], y.start + 24, lines=False)
+    words = "; ".join(
+        f"{outcome.label}: " + ", ".join(f"{name} {100 * row[h]:.1f}%" for h, name in enumerate(names, 1))
+        for outcome, row in zip(group.outcomes, shares, strict=True)
+    )
+    alt = f"Share of test images answered wrong, by levels to climb to the lowest common ancestor: {words}."
+    return Figure(
+        "severity",
+        "How wrong the wrong answers are",
+        alt,
+        svg.drawing([*body, *key], y.start + 24 + height, alt),
+        ("method", "lca_height", "share_of_test_images"),
+        tuple((o.label, h, s) for o, row in zip(group.outcomes, shares, strict=True) for h, s in enumerate(row)),
+        "Mean over seeds; the height 0, right answers, is left out here and is in the data.",
+    )
+
+
+def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
+    levels = outcome.tree.levels
+    if not one_tree or height > len(levels):
+        return f"height {height}"
+    return f"wrong {levels[0]}" if height == len(levels) else f"same {levels[len(levels) - height - 1]}"
+
+
+def stopping(rows: Sequence[Row]) -> Figure | None:
+    """How often answers are right that stop at an inner node, against how deep they go; None where no run has it."""
+    series = []
+    for row in rows:
+        found = [run.result["stopping"] for run in row.runs if "stopping" in run.result]
+        if not found:
+            continue
+        points = []
+        for at in zip(*found, strict=True):
+            depth, right = (float(np.mean([seed[key] for seed in at])) for key in ("specificity", "correct"))
+            said = f"{row.label}, confidence {at[0]['confidence']:g}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
+            points.append((depth, right, said))
+        series.append((row.label, points))
+    if not series:
+        return None
+    words = "; ".join(f"{name}: {100 * points[0][1]:.1f}% at the leaves, {100 * points[-1][1]:.1f}% at depth "
+                      f"{100 * points[-1][0]:.0f}%" for name, points in series)
+    return curves(
+        "stopping",
+        "Stopping at an inner node",
+        series,
+        "mean depth of the answers, % (100: all are leaves)",
+        "on the true path, %",
+        alt=f"Share of answers on the true path against their depth, as the asked confidence grows: {words}.",
+        header=("method", "specificity", "on_true_path"),
+        note="Each point asks for more confidence; an answer goes as deep as its share of P_final allows. Mean over seeds.",
+        percent="xy",
+    )
+
+
+def rejection(group: Group) -> Figure:
+    """How often the leaves are right that are answered, when the least certain images are left to somebody else."""
+    series = []
+    for outcome in group.outcomes:
+        order = np.argsort(-outcome.confidence, axis=1, kind="stable")
+        right = np.take_along_axis(outcome.correct, order, axis=1).cumsum(axis=1).mean(axis=0)
+        count = len(right)
+        points = []
+        for share in np.linspace(0.05, 1, 20):
+            kept = max(round(share * count), 1)
+            accuracy = float(right[kept - 1] / kept)
+            points.append((kept / count, accuracy, f"{outcome.label}: {100 * accuracy:.1f}% of the surest {kept} are right"))
+        series.append((outcome.label, points))
+    words = "; ".join(
+        f"{name}: {100 * points[9][1]:.1f}% of the surer half, {100 * points[-1][1]:.1f}% of all" for name, points in series
+    )
+    return curves(
+        "rejection",
+        "Rejecting images",
+        series,
+        "images answered, %",
+        "top-1 of those, %",
+        alt=f"Top-1 against the share of images that are answered, the most certain first: {words}.",
+        header=("method", "share_answered", "top1"),
+        note="Leaves only; images in the order of the predicted leaf's share of P_final. Mean over seeds.",
+        percent="xy",
+    )

@@ -1,96 +1,56 @@
-"""Runs to tables: one row for each method, hierarchy and cache, averaged over seeds."""
+"""The report's tables: what stands in each cell, how it sorts and where it comes from; not how it is written."""
 
 import csv
 import io
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any
+from typing import ClassVar
 
-from hfc.runs import Run
+import numpy as np
 
-BENCHMARK_TEST_ROWS = 40_000  # DeepFashion, Category and Attribute Prediction
-HIERARCHICAL = (
-    ("top1", "top-1 %", 100),
-    ("top1_macro", "macro top-1 %", 100),
-    ("hF", "hF %", 100),
-    ("full_path_accuracy", "full path %", 100),
-    ("inconsistency", "inconsistent %", 100),
-    ("distance@1", "distance@1", 1),
-    ("distance@3", "distance@3", 1),
-    ("distance@5", "distance@5", 1),
-    ("mistake_severity", "mistake severity", 1),
-    ("ece", "ECE %", 100),
+from hfc.report.rows import Group, Outcome, Row
+from hfc.report.statistics import Difference
+
+# test metric, title, factor, whether more is better
+METRICS = (
+    ("top1", "top-1 %", 100, True),
+    ("top1_macro", "macro top-1 %", 100, True),
+    ("hF", "hF %", 100, True),
+    ("full_path_accuracy", "full path %", 100, True),
+    ("inconsistency", "inconsistent %", 100, False),
+    ("distance@1", "distance@1", 1, False),
+    ("distance@3", "distance@3", 1, False),
+    ("distance@5", "distance@5", 1, False),
+    ("mistake_severity", "mistake severity", 1, False),
 )
 
 
 @dataclass(frozen=True)
-class Row:
-    """Runs that differ in their seed alone."""
+class Cell:
+    """One cell of a table."""
 
-    runs: tuple[Run, ...]
-
-    @property
-    def first(self) -> dict[str, Any]:
-        """The result of the first seed: all seeds share what is not measured."""
-        return self.runs[0].result
-
-    @cached_property
-    def label(self) -> str:
-        """The method as the paper writes its rows, with settings that differ from its preset, and a mark if its
-        features came from random weights."""
-        result = self.first
-        changed = ", ".join(f"{key}={value}" for key, value in result["changed"].items())
-        mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
-        return f"{result['method']} ({result['hierarchy']['name']})" + (f" {changed}" if changed else "") + mark
-
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds in order."""
-        return [run.result["seed"] for run in self.runs]
-
-    @property
-    def commit(self) -> str:
-        """The commits the numbers came from, shortened; the code's digest where there was no git."""
-        found = {run.result["code"]["commit"] or "code " + run.result["code"]["digest"] for run in self.runs}
-        return ", ".join(sorted(_short_commit(name) for name in found))
-
-    def values(self, metric: str) -> list[float]:
-        """A test metric, seed by seed; empty where the runs do not have it."""
-        return [run.result["test"][metric] for run in self.runs if metric in run.result["test"]]
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
-        origin, tested = self.first["cache"]["origin"], self.first["rows"]["test"]
-        return bool(origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS)
+    text: str
+    value: float | None = None
+    """What it sorts by, where that is a number."""
+    best: bool = False
+    """Whether it is the best of its column."""
+    tip: str = ""
+    """More, for who points at it."""
 
 
-def _short_commit(name: str) -> str:
-    head = name.rstrip("+")
-    return (head[:17] if head.startswith("code ") else head[:12]) + ("+" if name.endswith("+") else "")
+@dataclass(frozen=True)
+class Table:
+    """A table and what must be read beside it."""
 
+    kind: ClassVar[str] = "table"
 
-def summarise(found: Sequence[Run]) -> list[Row]:
-    """Group runs that differ in seed alone, by cache, method and hierarchy; of equal seeds the latest counts."""
-    groups: dict[tuple[str, ...], dict[int, Run]] = {}
-    for run in sorted(found, key=lambda run: str(run.result["created"])):
-        result = run.result
-        settings = sorted((k, str(v)) for k, v in result["changed"].items())
-        key = (
-            result["cache"]["feature_key"],
-            result["cache"]["features_sha256"],
-            result["hierarchy"]["name"],
-            result["hierarchy"]["digest"],
-            result["method"],
-            str(settings),
-            str(result["rows"]),
-        )
-        groups.setdefault(key, {})[result["seed"]] = run
-    rows = [Row(tuple(run for _, run in sorted(seeds.items()))) for seeds in groups.values()]
-    return sorted(rows, key=lambda row: (row.first["cache"]["path"], row.label))
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
 
 
 def published() -> list[dict[str, str]]:
@@ -107,274 +67,307 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2, plus_mi
     return mean + (f"{plus_minus}{scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
+def p_text(p: float) -> str:
+    """A p as papers print it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference in percentage points, with its sign."""
+    return f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def _measured(row: Row, metric: str, scale: float = 100) -> Cell:
+    values = row.values(metric)
+    each = ", ".join(f"seed {seed}: {scale * v:.{_digits(scale)}f}" for seed, v in zip(row.seeds, values, strict=False))
+    return Cell(spread(values, scale, _digits(scale)), scale * statistics.fmean(values) if values else None, tip=each)
+
+
 def _digits(scale: float) -> int:
     return 2 if scale == 100 else 3
 
 
-def _table1(rows: Sequence[Row], plus_minus: str = " ± ") -> tuple[list[str], list[list[str]], list[list[str]]]:
-    """Header, cited rows and measured rows of the paper's Table 1."""
-    header = ["method", "top-3 %", "top-5 %", "landmarks", "seeds", "origin"]
+def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> list[tuple[Cell, ...]]:
+    """The rows with the best cells of a column marked; none where all rows are equally good."""
+    values = [row[column].value for row in rows if row[column].value is not None]
+    if len(set(values)) < 2:
+        return rows
+    best = (max if most else min)(value for value in values if value is not None)
+    return [
+        (*row[:column], replace(row[column], best=row[column].value == best), *row[column + 1 :])
+        if row[column].value is not None
+        else row
+        for row in rows
+    ]
+
+
+def headline(group: Group, differences: Sequence[Difference]) -> Table:
+    """What most readers came for: the rows of one group, best first, and how far each is behind the best."""
+    behind = {each.second.label: each for each in differences if each.first is group.best}
+    rows = []
+    for outcome in group.outcomes:
+        each = behind.get(outcome.label)
+        interval = each.intervals["top1"] if each else None
+        rows.append(
+            (
+                Cell(outcome.label),
+                *(_measured(outcome.row, metric) for metric in ("top1", "top3", "top5", "hF")),
+                Cell(
+                    f"{signed(-interval.difference)} [{signed(-interval.high)}, {signed(-interval.low)}]",
+                    -100 * interval.difference,
+                )
+                if interval
+                else Cell("–"),
+                Cell(p_text(each.p) + (" *" if each.significant else ""), each.p) if each else Cell("–"),
+                Cell(str(len(outcome.row.seeds)), len(outcome.row.seeds)),
+            )
+        )
+    for column in range(1, 5):
+        rows = _mark_best(rows, column)
+    header = ("method", "top-1 %", "top-3 %", "top-5 %", "hF %", "top-1 against the best, points", "p", "seeds")
+    note = "Mean ± sample standard deviation over seeds; [95% interval]; * significant. See Differences."
+    return Table("headline", "The methods, best first", header, tuple(rows), note)
+
+
+def table1(rows: Sequence[Row]) -> Table:
+    """The paper's Table 1: what is measured here, then what is cited."""
+    measured = [
+        (
+            Cell(row.label),
+            _measured(row, "top3"),
+            _measured(row, "top5"),
+            Cell("no"),
+            Cell(str(len(row.seeds)), len(row.seeds)),
+            Cell("measured"),
+        )
+        for row in rows
+    ]
     cited = [
-        [entry["method"], entry["top3"], entry["top5"], entry["landmarks"], "–", f"cited: {entry['source']}"]
+        (
+            Cell(entry["method"]),
+            Cell(entry["top3"], float(entry["top3"])),
+            Cell(entry["top5"], float(entry["top5"])),
+            Cell(entry["landmarks"]),
+            Cell("–"),
+            Cell(f"cited: {entry['source']}"),
+        )
         for entry in published()
     ]
-    measured = [
-        [
-            row.label,
-            spread(row.values("top3"), plus_minus=plus_minus),
-            spread(row.values("top5"), plus_minus=plus_minus),
-            "no",
-            str(len(row.seeds)),
-            "measured",
-        ]
-        for row in rows
-    ]
-    return header, cited, measured
+    header = ("method", "top-3 %", "top-5 %", "landmarks", "seeds", "origin")
+    note = "Measured rows: mean ± sample standard deviation over seeds. Cited rows: as published."
+    return Table("table1", "Table 1: top-k accuracy", header, (*measured, *cited), note)
 
 
-def _grid(header: Sequence[str], body: Sequence[Sequence[str]], escape: Callable[[str], str] = str) -> str:
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
+def hierarchical(rows: Sequence[Row]) -> Table:
+    """Every metric that knows the tree, and top-1 beside them."""
+    shown = [entry for entry in METRICS if any(row.values(entry[0]) for row in rows)]
+    body = [(Cell(row.label), *(_measured(row, key, scale) for key, _, scale, _ in shown)) for row in rows]
+    for column, (*_, most) in enumerate(shown, 1):
+        body = _mark_best(body, column, most)
+    note = (
+        "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read it "
+        "together with top-1. Inconsistent: the levels' own answers are no path of the tree."
+    )
+    header = ("method", *(title for _, title, _, _ in shown))
+    return Table("hierarchical", "Table 2: hierarchical metrics", header, tuple(body), note)
 
 
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")
-
-
-def plain_text(rows: Sequence[Row]) -> str:
-    """The measured rows, aligned for a terminal."""
-    header = ["method", "top-1 %", "top-3 %", "top-5 %", "hF %", "severity", "seeds"]
+def levels(rows: Sequence[Row]) -> Table:
+    """The accuracy of each level's own answer."""
+    names = list(dict.fromkeys(name for row in rows for name in row.first["hierarchy"]["levels"]))
     body = [
-        [
-            row.label,
-            *(spread(row.values(metric)) for metric in ("top1", "top3", "top5", "hF")),
-            spread(row.values("mistake_severity"), scale=1, digits=3),
-            str(len(row.seeds)),
-        ]
+        (
+            Cell(row.label),
+            *(
+                _measured(row, f"level_accuracy/{name}") if name in row.first["hierarchy"]["levels"] else Cell("–")
+                for name in names
+            ),
+        )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [header, *body]]
-    return "\n".join(line.rstrip() for line in lines)
+    for column in range(1, len(names) + 1):
+        body = _mark_best(body, column)
+    note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
+    return Table("levels", "Accuracy of each level's own answer, %", ("method", *names), tuple(body), note)
 
 
-def caveats(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know before trusting or comparing a number."""
-    notes = []
-    if any(row.first["cache"]["random_weights"] for row in rows):
-        notes.append(
-            "Rows marked [RANDOM WEIGHTS] rest on features of an untrained backbone: they measure speed, not skill."
+def calibration(rows: Sequence[Outcome]) -> Table:
+    """Whether a probability means what it says."""
+    body: list[tuple[Cell, ...]] = []
+    for outcome in rows:
+        sure, right = outcome.confidence.mean(axis=1), outcome.correct.mean(axis=1)
+        gap = float((sure - right).mean())
+        body.append(
+            (
+                Cell(outcome.label),
+                _measured(outcome.row, "ece"),
+                Cell(spread(list(sure)), 100 * float(sure.mean())),
+                Cell(spread(list(right)), 100 * float(right.mean())),
+                Cell(f"{signed(gap)} {'too sure' if gap > 0 else 'too modest'}", 100 * gap),
+            )
         )
-    origins = sorted({row.first["cache"]["origin"] for row in rows if not row.comparable})
-    if origins:
-        notes.append(
-            f"Measured on {'; '.join(origins)}. The cited rows are for DeepFashion's {BENCHMARK_TEST_ROWS:,} test "
-            "images: they stand here for reference and must not be compared with the measured ones."
-        )
-    if any(origin.startswith("drawn sample") for origin in origins):
-        notes.append(
-            "The pictures are drawn by a program: these numbers show that the pipeline works, nothing about clothes."
-        )
-    if any(row.first["hierarchy"]["name"].startswith("deepfashion-") for row in rows):
-        notes.append(
-            "The groupings deepfashion-5 and deepfashion-10 are this project's own; the paper's can no longer be had."
-        )
-    if len({tuple(row.first["rows"][split] for split in ("train", "val", "test")) for row in rows}) > 1:
-        notes.append("Rows differ in how many images they were trained or tested on.")
-    if unused := {reason: n for row in rows for reason, n in row.first["rows"]["unused"].items() if n}:
-        notes.append("Left out: " + ", ".join(f"{n} rows {reason}" for reason, n in unused.items()) + ".")
-    if len({commit for row in rows for commit in row.commit.split(", ")}) > 1:
-        notes.append("Rows come from different versions of the code; see Provenance.")
-    return notes
+    note = (
+        "ECE: expected calibration error of the predicted leaf's share of P_final, 15 bins. Decoded by least cost, the "
+        "shares are scores and no probabilities."
+    )
+    header = ("method", "ECE %", "mean confidence %", "top-1 %", "confidence − top-1, points")
+    return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note)
 
 
-BETA_HEADER = (
-    "method",
-    "β of the run",
-    "validation top-1 %",
-    "test top-1 %",
-    "β best on validation",
-    "validation top-1 % there",
-    "test top-1 % there",
+def differences(found: Sequence[Difference]) -> Table:
+    """Every pair of rows on the same images."""
+    metrics = list(dict.fromkeys(metric for each in found for metric in each.intervals))
+    body = []
+    for each in found:
+        intervals = [each.intervals.get(metric) for metric in metrics]
+        by_seed = ", ".join(f"{p_text(p)}" for p in each.by_seed.values())
+        body.append(
+            (
+                Cell(each.first.label),
+                Cell(each.second.label),
+                *(
+                    Cell(f"{signed(i.difference)} [{signed(i.low)}, {signed(i.high)}]", 100 * i.difference)
+                    if i
+                    else Cell("–", tip="their trees differ")
+                    for i in intervals
+                ),
+                Cell(f"{each.test.only_first} : {each.test.only_second}"),
+                Cell(p_text(each.test.p), each.test.p),
+                Cell(p_text(each.p), each.p, best=each.significant),
+                Cell(by_seed or "–"),
+            )
+        )
+    titles = {"hF": "hF"} | {metric: f"top-{metric[3:]}" for metric in metrics if metric.startswith("top")}
+    header = (
+        "first",
+        "second",
+        *(f"{titles[metric]}, points" for metric in metrics),
+        "right alone",
+        "p",
+        "p corrected",
+        "p of each seed",
+    )
+    note = "First minus second [95% interval]. Bold: significant."
+    return Table("differences", "Differences on the same test images", header, tuple(body), note)
+
+
+def categories(group: Group) -> Table:
+    """The accuracy of every category, with its number of test images."""
+    tree = group.best.tree
+    body = []
+    for name, path, support, scores in category_scores(group):
+        cells = [
+            Cell("–" if score is None else f"{100 * score:.1f}", None if score is None else 100 * score)
+            for score in scores
+        ]
+        above = " > ".join(path[:-1])
+        body.append((Cell(name), *([Cell(above)] if above else []), Cell(str(support), support), *cells))
+    above_title = [" > ".join(tree.levels[:-1])] if len(tree.levels) > 1 else []
+    header = (tree.levels[-1], *above_title, "test images", *(outcome.label for outcome in group.outcomes))
+    note = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
+    return Table("categories", "Accuracy of each category, %", header, tuple(body), note)
+
+
+def category_scores(group: Group) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
+    """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without images."""
+    tree = group.best.tree
+    found = []
+    for leaf, name in enumerate(tree.leaves):
+        rows = group.best.target == leaf
+        scores = [float(outcome.correct[:, rows].mean()) if rows.any() else None for outcome in group.outcomes]
+        found.append((name, tree.path(leaf), int(rows.sum()), scores))
+    return found
+
+
+BETA_NOTE = (
+    "P_final = β P_local + (1−β) P_global of the trained heads. The other tables are at the run's own β. β best on "
+    "validation, by top-1, is listed seed by seed; the validation figures there are flattered by the choice, the test "
+    "figures are not."
 )
 
 
-def _betas(row: Row) -> list[str]:
-    """A row's top-1 at the run's β and at the one best on validation, seed by seed; of runs that have them."""
+def betas(rows: Sequence[Row]) -> Table:
+    """Top-1 at the run's β and at the one best on validation; empty where no head blends."""
+    shown = [row for row in rows if any("beta" in run.result for run in row.runs)]
+    header = (
+        "method",
+        "β of the run",
+        "validation top-1 %",
+        "test top-1 %",
+        "β best on validation",
+        "validation top-1 % there",
+        "test top-1 % there",
+    )
+    return Table("betas", "β after training", header, tuple(map(_betas, shown)), BETA_NOTE)
+
+
+def _betas(row: Row) -> tuple[Cell, ...]:
     found = [run.result for run in row.runs if "beta" in run.result]
     own = [result["config"]["beta"] for result in found]
     best = [result["beta"]["best_on_validation"] for result in found]
 
-    def top1(split: str, betas: Sequence[float]) -> str:
+    def top1(split: str, betas: Sequence[float]) -> Cell:
         curves = [{at["beta"]: at["top1"] for at in result["beta"][split]} for result in found]
-        return spread([curve[beta] for curve, beta in zip(curves, betas, strict=True)])
+        values = [curve[beta] for curve, beta in zip(curves, betas, strict=True)]
+        return Cell(spread(values), 100 * statistics.fmean(values))
 
-    cells = [row.label]
+    cells = [Cell(row.label)]
     for shown, betas in ((sorted(set(own)), own), (best, best)):
-        cells += [", ".join(f"{beta:g}" for beta in shown), top1("validation", betas), top1("test", betas)]
-    return cells
+        mean = statistics.fmean(shown)
+        listed = Cell(", ".join(f"{beta:g}" for beta in shown), mean)
+        cells += [listed, top1("validation", betas), top1("test", betas)]
+    return tuple(cells)
 
 
-def _beta_section(rows: Sequence[Row]) -> list[str]:
-    """The parts of the report on β; none where no run has it, as of heads that do not blend."""
-    shown = [row for row in rows if any("beta" in run.result for run in row.runs)]
-    if not shown:
-        return []
-    return [
-        "### β after training",
-        "P\\_final = β P\\_local + (1−β) P\\_global of the trained heads. The other tables are at the run's own β. "
-        "β best on validation, by top-1, is listed seed by seed; the validation figures there are flattered by the "
-        "choice, the test figures are not.",
-        _grid(BETA_HEADER, [_betas(row) for row in shown], _md),
-    ]
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The whole report as Markdown."""
-    header, cited, measured = _table1(rows)
-    shown = [entry for entry in HIERARCHICAL if any(row.values(entry[0]) for row in rows)]
-    hierarchical = [
-        [row.label, *(spread(row.values(key), scale, _digits(scale)) for key, _, scale in shown)] for row in rows
-    ]
-    levels = [
-        [
-            row.label,
-            "; ".join(f"{name} {spread(_level(row, name))}" for name in row.first["hierarchy"]["levels"]),
-        ]
-        for row in rows
-    ]
-    return "\n\n".join(
-        [
-            "# Results",
-            "\n".join(f"- {_md(note)}" for note in caveats(rows)),
-            "## Table 1: top-k accuracy",
-            "Measured rows: mean ± sample standard deviation over seeds. Cited rows: as published.",
-            _grid(header, measured + cited, _md),
-            "## Table 2: hierarchical metrics",
-            "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: "
-            "read it together with top-1.",
-            _grid(["method", *(title for _, title, _ in shown)], hierarchical, _md),
-            "### Accuracy of each level's own prediction, %",
-            _grid(["method", "coarse to fine"], levels, _md),
-            *_beta_section(rows),
-            "## Training",
-            "![Unweighted losses, learned loss weights and validation accuracy by epoch; the numbers are in each run's "
-            "metrics.jsonl](training.png)",
-            "## Provenance",
-            _grid(PROVENANCE, [_provenance(row) for row in rows], _md),
-            "",
-        ]
+def provenance(rows: Sequence[Row]) -> Table:
+    """Where every number came from."""
+    facts: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("method", lambda row: row.label),
+        ("seeds", lambda row: ", ".join(map(str, row.seeds))),
+        ("cache", lambda row: row.first["cache"]["path"]),
+        ("data", lambda row: row.first["cache"]["origin"]),
+        ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
+        ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+        ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
+        ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
+        ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
+        ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+        ("hierarchy", _tree),
+        ("commit", lambda row: row.commit),
+        ("machine", machine),
+        ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
+        ("trained", lambda row: max(str(run.result["created"]) for run in row.runs)),
     )
+    body = tuple(tuple(Cell(fact(row)) for _, fact in facts) for row in rows)
+    return Table("provenance", "Where the numbers come from", tuple(name for name, _ in facts), body)
 
 
-PROVENANCE = (
-    "method",
-    "cache",
-    "data",
-    "backbone",
-    "weights",
-    "feature key",
-    "hierarchy",
-    "commit",
-    "seeds",
-    "train / val / test",
-)
+def weights(row: Row) -> str:
+    """Where a row's backbone had its weights from."""
+    cache = row.first["cache"]
+    return "RANDOM" if cache["random_weights"] else str(cache["weights"])
 
 
-def _provenance(row: Row) -> list[str]:
-    result = row.first
-    cache, hierarchy, counts = result["cache"], result["hierarchy"], result["rows"]
-    weights = "RANDOM" if cache["random_weights"] else cache["weights"]
-    return [
-        row.label,
-        cache["path"],
-        cache["origin"],
-        f"{cache['backbone']} at {cache['image_size']} px",
-        f"{weights} ({cache['weights_digest'][:12]})",
-        cache["feature_key"][:12],
-        f"{hierarchy['name']} ({' > '.join(map(str, hierarchy['sizes']))}, {hierarchy['digest'][:12]})",
-        row.commit,
-        ", ".join(map(str, row.seeds)),
-        f"{counts['train']} / {counts['val']} / {counts['test']}",
-    ]
+def _tree(row: Row) -> str:
+    found = row.first["hierarchy"]
+    return f"{found['name']} ({' > '.join(map(str, found['sizes']))}, {found['digest'][:12]})"
 
 
-def _level(row: Row, name: str) -> list[float]:
-    return [run.result["test"]["level_accuracy"][name] for run in row.runs]
+def machine(row: Row) -> str:
+    """The machines a row was trained on."""
+    found = [run.result["machine"] for run in row.runs]
+    told = (f"{m['device']}, {m['precision']}, {m['threads']} threads, {m['platform']}" for m in found)
+    return "; ".join(dict.fromkeys(told))
 
 
-def results_csv(rows: Sequence[Row]) -> str:
-    """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
-    keys = sorted({key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)})
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    head = ["kind", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
-    writer.writerow(head + [f"{key}_{part}" for key in keys for part in ("mean", "sd")] + ["source"])
-    for row in rows:
-        result = row.first
-        fixed = ["measured", result["method"], result["hierarchy"]["name"]]
-        fixed += [" ".join(f"{k}={v}" for k, v in result["changed"].items()), result["cache"]["path"]]
-        fixed += [
-            "RANDOM" if result["cache"]["random_weights"] else result["cache"]["weights"],
-            row.commit,
-            len(row.seeds),
-        ]
-        writer.writerow(fixed + [part for key in keys for part in _mean_sd(row.values(key))] + [""])
-    for entry in published():
-        cited = {"top3_mean": float(entry["top3"]) / 100, "top5_mean": float(entry["top5"]) / 100}
-        cells = [cited.get(f"{key}_{part}", "") for key in keys for part in ("mean", "sd")]
-        writer.writerow(["cited", entry["method"], "", "", "", "", "", "", *cells, entry["source"]])
-    return stream.getvalue()
-
-
-def _mean_sd(values: Sequence[float]) -> tuple[object, object]:
-    if not values:
-        return "", ""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else ""
-
-
-def results_json(rows: Sequence[Row], found: Sequence[Run]) -> dict[str, Any]:
-    """Everything the report is built from."""
-    return {
-        "rows": [
-            {"label": row.label, "seeds": row.seeds, "runs": [run.result["run"] for run in row.runs]} for row in rows
-        ],
-        "runs": [run.result for run in found],
-        "published": published(),
-        "caveats": caveats(rows),
-    }
-
-
-def latex(rows: Sequence[Row]) -> str:
-    """The paper's Table 1 with our rows below, for a document that loads booktabs."""
-    _, cited, measured = _table1(rows, plus_minus=r" $\pm$ ")
-
-    def line(cells: Sequence[str], origin: str) -> str:
-        method, top3, top5, landmarks, seeds = cells[:5]
-        mark = r"$\bigcirc$" if landmarks == "yes" else r"$\times$"
-        return " & ".join((_tex(method), top3, top5, mark, _tex(seeds), origin)) + r" \\"
-
-    return "\n".join(
-        [
-            *(f"% {note}" for note in caveats(rows)),
-            r"\begin{tabular}{lccccl}",
-            r"\toprule",
-            r"Method & top-3 & top-5 & FLD & seeds & \\",
-            r"\midrule",
-            *(line(cells, "cited") for cells in cited),
-            r"\midrule",
-            *(line(cells, "measured") for cells in measured),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
-
-
-def _tex(text: str) -> str:
-    """Text that LaTeX shows as it is."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text.replace("\n", " "))
+def node_scores(outcome: Outcome) -> list[tuple[int, int, int, float | None]]:
+    """Of every node, level by level: level, index, test images, and the share whose answer's path goes through it."""
+    tree = outcome.tree
+    truth = tree.ancestors[outcome.target]
+    share = outcome.on_path.mean(axis=0)
+    found = []
+    for level, size in enumerate(tree.sizes):
+        support = np.bincount(truth[:, level], minlength=size)
+        right = np.bincount(truth[:, level], share[:, level], minlength=size)
+        found += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
+    return found

@@ -1,0 +1,153 @@
+"""Whether the numbers can be trusted and compared: what holds, what to mind, and what is wrong."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
+
+ENOUGH_SEEDS = 3
+
+OK, MIND, WRONG = "ok", "mind", "wrong"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing a reader wants to know before trusting a number."""
+
+    state: str
+    """OK, MIND (it limits what the numbers say) or WRONG (they must not be compared, or mean nothing)."""
+    text: str
+
+
+def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
+    """Everything that can be checked from the runs alone, what is wrong first.
+
+    Args:
+        rows: all of them.
+        groups: those that share their test images.
+    """
+    found = [
+        *_weights(rows),
+        *_images(groups),
+        *_shared(rows),
+        *_repeated(groups),
+        *_code(rows),
+        *_seeds(rows),
+        *_benchmark(rows),
+        *_data(rows),
+    ]
+    return sorted(found, key=lambda each: (WRONG, MIND, OK).index(each.state))
+
+
+def _weights(rows: Sequence[Row]) -> Iterable[Check]:
+    untrained = [row.label for row in rows if row.first["cache"]["random_weights"]]
+    if untrained:
+        yield Check(
+            WRONG,
+            "Rows marked [RANDOM WEIGHTS] rest on features of an untrained backbone: they measure speed, not skill.",
+        )
+    else:
+        yield Check(OK, "All features come from trained weights.")
+
+
+def _images(groups: Sequence[Group]) -> Iterable[Check]:
+    if len(groups) > 1:
+        parts = "; ".join(_some([o.label for o in group.outcomes]) + f" on {_count(group)} images" for group in groups)
+        yield Check(WRONG, f"Rows were not tested on the same images and labels, and are compared apart: {parts}.")
+    elif groups:
+        yield Check(OK, f"All rows were tested on the same {_count(groups[0])} images with the same labels.")
+
+
+def _count(group: Group) -> str:
+    return f"{len(group.best.target):,}"
+
+
+SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
+    ("features", lambda row: row.first["cache"]["features_sha256"]),
+    ("labels", lambda row: row.first["cache"].get("labels_sha256", "")),
+    ("numbers of training and validation images", lambda row: [row.first["rows"][split] for split in ("train", "val")]),
+)
+
+
+def _shared(rows: Sequence[Row]) -> Iterable[Check]:
+    """What rows must share so that a difference is one of methods."""
+    differ = [name for name, of in SHARED if len({str(of(row)) for row in rows}) > 1]
+    if differ:
+        yield Check(
+            WRONG,
+            f"Rows differ in their {' and '.join(differ)}: their differences are not differences of methods alone; "
+            "see Provenance.",
+        )
+    elif len(rows) > 1:
+        yield Check(OK, "All rows rest on the same features, labels and numbers of training and validation images.")
+
+
+def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
+    """The predictions must give the accuracy that the result claims."""
+    wrong = [
+        run.result["run"]
+        for group in groups
+        for outcome in group.outcomes
+        for run, correct in zip(outcome.row.runs, outcome.correct, strict=True)
+        if abs(float(correct.mean()) - run.result["test"]["top1"]) > 1e-9
+    ]
+    if wrong:
+        yield Check(WRONG, f"The predictions of {_some(wrong)} do not give the top-1 in their result.json.")
+    elif groups:
+        yield Check(OK, "Every run's stored predictions give the top-1 that it reports.")
+
+
+def _code(rows: Sequence[Row]) -> Iterable[Check]:
+    digests = {run.result["code"]["digest"] for row in rows for run in row.runs}
+    commits = sorted({commit for row in rows for commit in row.commit.split(", ")})
+    if len(digests) > 1 or len(commits) > 1:
+        yield Check(MIND, "Rows come from different versions of the code; see Provenance.")
+    elif any(commit.endswith("+") for commit in commits):
+        yield Check(MIND, f"All runs come from one code, but with changes beside commit {commits[0].rstrip('+')}.")
+    else:
+        yield Check(OK, f"All runs come from one version of the code ({commits[0]}).")
+
+
+def _seeds(rows: Sequence[Row]) -> Iterable[Check]:
+    fewest = min(len(row.seeds) for row in rows)
+    if fewest < ENOUGH_SEEDS:
+        few = "one seed" if fewest == 1 else f"{fewest} seeds"
+        yield Check(MIND, f"Some rows have {few} only: how much another seed changes them is hardly known.")
+    else:
+        yield Check(OK, f"Every row has at least {fewest} seeds.")
+    if len({tuple(row.seeds) for row in rows}) > 1:
+        yield Check(MIND, "Rows were trained with different seeds.")
+
+
+def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
+    origins = sorted({row.first["cache"]["origin"] for row in rows if not row.comparable})
+    if origins:
+        yield Check(
+            MIND,
+            f"Measured on {'; '.join(origins)}. The cited rows are for DeepFashion's {BENCHMARK_TEST_ROWS:,} test "
+            "images: they stand here for reference and must not be compared with the measured ones.",
+        )
+    else:
+        yield Check(OK, "Measured on DeepFashion's whole test split, as the cited rows are.")
+    if any(origin.startswith("drawn sample") for origin in origins):
+        yield Check(
+            MIND,
+            "The pictures are drawn by a program: these numbers show that the pipeline works, nothing about clothes.",
+        )
+    if any(row.first["hierarchy"]["name"].startswith("deepfashion-") for row in rows):
+        yield Check(
+            MIND,
+            "The groupings deepfashion-5 and deepfashion-10 are this project's own; the paper's can no longer be had.",
+        )
+
+
+def _data(rows: Sequence[Row]) -> Iterable[Check]:
+    if unused := {reason: n for row in rows for reason, n in row.first["rows"]["unused"].items() if n}:
+        yield Check(MIND, "Left out: " + ", ".join(f"{n:,} rows {reason}" for reason, n in unused.items()) + ".")
+    if any(row.first["config"].get("decode") == "least-cost" for row in rows):
+        yield Check(MIND, "Rows decoded by least cost have scores and no probabilities: ignore their calibration.")
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,149 @@
+"""The mistakes worth looking at, with their pictures. N test images."""
+
+import base64
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from hfc.crops import CropSettings, stream_crops
+from hfc.errors import RunError, StoreError
+from hfc.regions import Regions, strings
+from hfc.report.rows import Ints, Outcome
+from hfc.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+SHOWN = 12  # of each kind
+SIDE = 160  # of a thumbnail, in pixels
+QUALITY = 78  # of its JPEG
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One wrong answer."""
+
+    id: str
+    truth: str
+    """The true path, `group > category`."""
+    answer: str
+    confidence: float
+    """The answer's share of P_final, mean over the seeds that gave a wrong one."""
+    height: float
+    """Levels to climb to the lowest common ancestor, mean over seeds."""
+    seeds: str
+    """How many seeds were wrong."""
+    source: str
+    """The thumbnail as a data: URI; "" where there is none."""
+    missing: str
+    """Why there is no thumbnail."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Some wrong answers of a row."""
+
+    kind: ClassVar[str] = "gallery"
+
+    title: str
+    note: str
+    pictures: tuple[Picture, ...]
+
+
+def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
+    """The most confident and the most costly mistakes of a row, with pictures.
+
+    Args:
+        outcome: the row.
+        root: the folder that the cache's image paths are relative to.
+
+    Raises:
+        RunError: none of the pictures is there.
+    """
+    wrong = ~outcome.correct
+    sure = np.where(wrong, outcome.confidence, 0.0).mean(axis=0)
+    cost = outcome.height.mean(axis=0)
+    worst = _most(np.lexsort((-cost, -sure)), wrong)
+    costly = _most(np.lexsort((-sure, -cost)), wrong)
+    rows = np.unique(np.concatenate([worst, costly]))
+    if not len(rows):
+        return []
+    shown = dict(zip(rows.tolist(), _thumbnails(_regions(outcome, rows, root)), strict=True))
+    if not any(source for source, _ in shown.values()):
+        path, reason = _regions(outcome, rows[:1], root).path[0], shown[int(rows[0])][1]
+        raise RunError(
+            f"--images {root}: none of the {len(rows)} pictures to show can be read, such as {path} ({reason}); give the "
+            f"folder that the paths in the cache {outcome.row.first['cache']['path']} are relative to"
+        )
+    label = outcome.label
+    return [
+        Gallery(title, note, tuple(_picture(outcome, int(row), *shown[int(row)]) for row in chosen))
+        for title, note, chosen in (
+            (f"Most confident mistakes: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
+            (f"Most costly mistakes: {label}", "Farthest from the truth in the tree: the greatest height first.", costly),
+        )
+    ]
+
+
+def _most(order: Ints, wrong: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Ints:
+    """The first rows of an order that any seed answers wrong."""
+    return order[wrong.any(axis=0)[order]][:SHOWN]
+
+
+def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:
+    tree = outcome.tree
+    wrong = ~outcome.correct[:, row]
+    answers = outcome.predicted[wrong, row]
+    said = np.bincount(answers).argmax()  # what most of the wrong seeds say
+    return Picture(
+        id=str(outcome.answers[0].id[row]),
+        truth=" > ".join(tree.path(int(outcome.target[row]))),
+        answer=" > ".join(tree.path(int(said))),
+        confidence=float(outcome.confidence[wrong, row].mean()),
+        height=float(outcome.height[:, row].mean()),
+        seeds=f"{int(wrong.sum())} of {len(wrong)}",
+        source=source,
+        missing=missing,
+    )
+
+
+def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
+    """Where the pictures of some rows lie: as the cache says where it is at hand, else the id is the path."""
+    ids = outcome.answers[0].id[rows]
+    origin = outcome.row.first["cache"]
+    if table := _cached(Path(origin["path"]), origin["feature_key"]):
+        position = {name: i for i, name in enumerate(table.id)}
+        if all(name in position for name in ids):
+            found = table.take(np.array([position[name] for name in ids]))
+            return Regions(root, found.origin, found.id, found.path, found.box, found.label, found.split)
+    blank = strings([""] * len(ids))
+    boxes = np.full((len(ids), 4), np.nan, dtype=np.float32)
+    return Regions(root, "", ids, ids, boxes, blank, blank)
+
+
+def _cached(path: Path, key: str) -> Regions | None:
+    """The regions of a run's cache, if it is still there and still the same."""
+    try:
+        with FeatureStore(path) as store:
+            return store.table().regions if store.key == key else None
+    except StoreError as error:
+        log.info("%s; pictures are looked for under their ids", error)
+        return None
+
+
+def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
+    """Of each region its picture as a data: URI and, where there is none, the reason."""
+    settings = CropSettings(SIDE, "pad", 0.0, (255, 255, 255))
+    found: dict[int, tuple[str, str]] = {}
+    for batch in stream_crops(regions, [(0, range(len(regions)))], settings, batch_size=32, workers=2, ahead=1):
+        found |= {row: ("", reason) for row, reason in batch.failures}
+        for row, crop in zip(batch.rows, batch.crops, strict=True):
+            stream = io.BytesIO()
+            Image.fromarray(crop).save(stream, "JPEG", quality=QUALITY)
+            found[row] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", ""
+    yield from (found[row] for row in range(len(regions)))

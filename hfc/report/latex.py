@@ -1,0 +1,67 @@
+"""The paper's Table 1 as LaTeX."""
+
+from collections.abc import Sequence
+
+from hfc.report.checks import OK, Check
+from hfc.report.rows import Row
+from hfc.report.tables import published, spread
+
+# A file that \input finds inside a document, where \@nodocument is \relax, is a table; else it is a document of its own.
+HEAD = r"""% pdflatex table1.tex shows it; in a paper: \usepackage{booktabs}, and \input{table1} inside a table.
+\makeatletter
+\ifx\@nodocument\relax
+  \def\hfcend{}
+\else
+  \documentclass{article}
+  \usepackage[T1]{fontenc}
+  \usepackage[margin=2cm]{geometry}
+  \usepackage{booktabs}
+  \pagestyle{empty}
+  \def\hfcend{\end{document}}
+  \begin{document}
+\fi
+\makeatother"""
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # in front of a row it would be an option of the line break before
+    "–": "--",
+    "β": r"$\beta$",
+}
+
+
+def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
+    """The paper's Table 1 with our rows below; what must be known of them stands in comments."""
+    body = [_line(e["method"], e["top3"], e["top5"], e["landmarks"], "--", "cited") for e in published()]
+    measured = [
+        _line(row.label, *(spread(row.values(m), plus_minus=r" $\pm$ ") for m in ("top3", "top5")), "no",
+              str(len(row.seeds)), "measured")
+        for row in rows
+    ]
+    notes = [f"% {' '.join(check.text.split())}" for check in checks if check.state != OK]
+    table = [r"\begin{tabular}{lccccl}", r"\toprule", r"Method & top-3 & top-5 & FLD & seeds & \\", r"\midrule"]
+    ends = [r"\bottomrule", r"\end{tabular}", r"\hfcend"]
+    return "\n".join([HEAD, *notes, *table, *body, r"\midrule", *measured, *ends, ""])
+
+
+def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin: str) -> str:
+    mark = r"$\bigcirc$" if landmarks == "yes" else r"$\times$"
+    return " & ".join((escape(method), top3, top5, mark, seeds, origin)) + r" \\"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX shows as it is; what its Latin fonts lack stands as its code point."""
+    return "".join(map(_character, " ".join(text.split())))
+
+
+def _character(c: str) -> str:
+    if c in SPECIAL:
+        return SPECIAL[c]
+    if c in "&%$#_{}":
+        return "\\" + c
+    return c if " " <= c <= "~" or "¡" <= c <= "ÿ" and c != "\xad" else f"[U+{ord(c):04X}]"

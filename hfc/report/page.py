@@ -1,0 +1,48 @@
+"""A report as one page of HTML that needs nothing but itself."""
+
+import base64
+import hashlib
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hfc import provenance
+from hfc.report.contents import Document
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("hfc.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def html(document: Document) -> str:
+    """The page. Its policy lets no request out and runs no script but its own, whatever the names in it hold."""
+    style = _source("page.css") + _source("figure.css")
+    script = _source("page.js")
+    return ENVIRONMENT.get_template("report.html").render(
+        document=document,
+        made=made(),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def figure_style() -> str:
+    """The colours of a drawing that stands by itself."""
+    return _source("figure.css")
+
+
+def made() -> str:
+    """Which program made a report."""
+    code = provenance.code()
+    return f"Made by hfc {code['version']}, {'commit ' + code['commit'][:12] if code['commit'] else 'code ' + code['digest'][:12]}."
+
+
+def _source(name: str) -> str:
+    assert ENVIRONMENT.loader
+    return ENVIRONMENT.loader.get_source(ENVIRONMENT, name)[0]
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

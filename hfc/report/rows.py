@@ -1,0 +1,240 @@
+"""Runs to rows: those that differ in their seed alone are one row. Dimensions: S seeds, N test images, H levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc import metrics, provenance, runs
+from hfc.errors import RunError, StoreError
+from hfc.hierarchy import Hierarchy
+from hfc.regions import Strings
+from hfc.runs import Run
+from hfc.store import read_predictions
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+BENCHMARK_TEST_ROWS = 40_000  # DeepFashion, Category and Attribute Prediction
+PREDICTIONS = "predictions.h5"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one run answered for its test images, in the order of their ids."""
+
+    tree: Hierarchy
+    id: Strings
+    """(N,)"""
+    target: Ints
+    """(N,) true leaves."""
+    predicted: Ints
+    """(N,) most probable leaves of P_final."""
+    rank: Ints
+    """(N,) how many leaves come before the true one."""
+    confidence: Floats
+    """(N,) the predicted leaf's share of P_final."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Over the test images and their true leaves: runs of one digest may be compared image by image."""
+        names = [self.tree.leaves[leaf] for leaf in self.target]
+        return provenance.digest([self.id.tolist(), names])
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed alone."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The result of the first seed: all seeds share what is not measured."""
+        return self.runs[0].result
+
+    @cached_property
+    def label(self) -> str:
+        """The method as the paper writes its rows, with settings that differ from its preset, and a mark if its
+        features came from random weights."""
+        result = self.first
+        changed = ", ".join(f"{key}={value}" for key, value in result["changed"].items())
+        mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
+        return f"{result['method']} ({result['hierarchy']['name']})" + (f" {changed}" if changed else "") + mark
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in order."""
+        return [run.result["seed"] for run in self.runs]
+
+    @property
+    def commit(self) -> str:
+        """The commits the numbers came from, shortened; the code's digest where there was no git."""
+        found = {run.result["code"]["commit"] or "code " + run.result["code"]["digest"] for run in self.runs}
+        return ", ".join(sorted(_short_commit(name) for name in found))
+
+    def values(self, metric: str) -> list[float]:
+        """A test metric, seed by seed; `level_accuracy/NAME` reaches inside; empty where the runs do not have it."""
+        outer, _, inner = metric.partition("/")
+        found = [run.result["test"].get(outer) for run in self.runs]
+        return [value[inner] if inner else value for value in found if value is not None]
+
+    def mean(self, metric: str) -> float:
+        """A test metric averaged over the seeds."""
+        return float(np.mean(self.values(metric)))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
+        origin, tested = self.first["cache"]["origin"], self.first["rows"]["test"]
+        return bool(origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS)
+
+
+def _short_commit(name: str) -> str:
+    head = name.rstrip("+")
+    return (head[:17] if head.startswith("code ") else head[:12]) + ("+" if name.endswith("+") else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A row and what its seeds answered, image by image."""
+
+    row: Row
+    answers: tuple[Answers, ...]
+    """Of each seed, all of one digest and one tree."""
+
+    @property
+    def label(self) -> str:
+        """The row's."""
+        return self.row.label
+
+    @property
+    def tree(self) -> Hierarchy:
+        """The tree of all seeds."""
+        return self.answers[0].tree
+
+    @property
+    def target(self) -> Ints:
+        """(N,) true leaves."""
+        return self.answers[0].target
+
+    @cached_property
+    def predicted(self) -> Ints:
+        """(S, N) most probable leaves."""
+        return np.stack([answers.predicted for answers in self.answers])
+
+    @cached_property
+    def rank(self) -> Ints:
+        """(S, N) how many leaves come before the true one."""
+        return np.stack([answers.rank for answers in self.answers])
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(S, N) the predicted leaf's share of P_final."""
+        return np.stack([answers.confidence for answers in self.answers])
+
+    @cached_property
+    def correct(self) -> Bools:
+        """(S, N) whether the most probable leaf is the true one."""
+        return self.rank == 0
+
+    @cached_property
+    def height(self) -> Ints:
+        """(S, N) LCA height of each answer, in levels; 0 where it is right."""
+        return self.tree.distance[self.predicted, self.target]
+
+    @cached_property
+    def on_path(self) -> Bools:
+        """(S, N, H) whether the path to the predicted leaf is right on each level."""
+        return self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows tested on the same images with the same labels, the best top-1 first: these may be compared."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def best(self) -> Outcome:
+        """The row of the highest mean top-1."""
+        return self.outcomes[0]
+
+
+def read_answers(run: Run) -> Answers:
+    """What a run answered.
+
+    Raises:
+        RunError: the predictions or the hierarchy are missing, damaged, or do not fit each other.
+    """
+    tree = runs.hierarchy(run)
+    file = run.folder / PREDICTIONS
+    try:
+        found = read_predictions(file)
+    except StoreError as error:
+        raise RunError(f"{error}; train the run again") from error
+    rows, leaves = len(found.id), len(tree.leaves)
+    if found.final.shape != (rows, leaves) or found.target.shape != (rows,) or rows == 0:
+        raise RunError(
+            f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {found.final.shape}; "
+            "train the run again"
+        )
+    if not 0 <= found.target.min() <= found.target.max() < leaves:
+        raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; train the run again")
+    order = np.argsort(found.id, kind="stable")
+    final, target = found.final[order], found.target[order]
+    rank = metrics.rank(final, target)
+    predicted = metrics.top(final, 1)[:, 0]
+    shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return Answers(tree, found.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
+
+
+def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
+    """Group runs that differ in seed alone, by cache, method and hierarchy; of equal seeds the latest counts.
+
+    Args:
+        found: runs.
+        tested: of each run the digest of its test images, where it was read: others make another row.
+    """
+    groups: dict[tuple[str, ...], dict[int, Run]] = {}
+    pairs = zip(found, tested or [""] * len(found), strict=True)
+    for run, images in sorted(pairs, key=lambda pair: str(pair[0].result["created"])):
+        result = run.result
+        settings = sorted((k, str(v)) for k, v in result["changed"].items())
+        key = (
+            result["cache"]["feature_key"],
+            result["cache"]["features_sha256"],
+            result["cache"].get("labels_sha256", ""),
+            result["hierarchy"]["name"],
+            result["hierarchy"]["digest"],
+            result["method"],
+            str(settings),
+            str(result["rows"]),
+            images,
+        )
+        groups.setdefault(key, {})[result["seed"]] = run
+    rows = [Row(tuple(run for _, run in sorted(seeds.items()))) for seeds in groups.values()]
+    return sorted(rows, key=lambda row: (row.first["cache"]["path"], row.label))
+
+
+def read_groups(found: Sequence[Run]) -> tuple[list[Row], list[Group]]:
+    """Every row, and the rows that may be compared with each other, image by image.
+
+    Raises:
+        RunError: a run's predictions or hierarchy cannot be read.
+    """
+    answers = {run.folder: read_answers(run) for run in found}
+    rows = summarise(found, [answers[run.folder].digest for run in found])
+    groups: dict[str, list[Outcome]] = {}
+    for row in rows:
+        outcome = Outcome(row, tuple(answers[run.folder] for run in row.runs))
+        groups.setdefault(outcome.answers[0].digest, []).append(outcome)
+    ordered = [
+        Group(tuple(sorted(outcomes, key=lambda outcome: (-outcome.correct.mean(), outcome.label))))
+        for outcomes in groups.values()
+    ]
+    return rows, ordered

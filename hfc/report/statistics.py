@@ -1,0 +1,144 @@
+"""Whether two methods differ on the same images. NumPy and SciPy only. Dimensions: S seeds, N test images.
+
+Each image is a pair: what one method made of it and what the other did.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from hfc.report.rows import Bools, Floats, Outcome
+
+DRAWS = 10_000
+LEVEL = 0.95  # of an interval
+ALPHA = 0.05  # a difference is called significant where the corrected p is below
+
+METHOD = (
+    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}; of an image counts the "
+    "mean over each method's seeds, so they say how another set of images would change the difference, not how other "
+    "seeds would (that is the ± of the tables). p: McNemar's exact test; an image counts as right where more than half "
+    "of a method's seeds are right, a tie by its first seed; corrected by Holm's method for the number of pairs of "
+    f"methods. Significant: corrected p below {ALPHA:g}. Intervals are not corrected."
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference of means and where it would lie on other images."""
+
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """On how many images one of two methods alone is right, and how likely so uneven counts are if both are as good."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """One method against another on the same images; positive: the first is better."""
+
+    first: Outcome
+    second: Outcome
+    intervals: dict[str, Interval]
+    """Of top{k} and, where both have one tree, hF, as fractions."""
+    test: McNemar
+    """Of top-1, seeds by majority."""
+    by_seed: dict[int, float]
+    """p of McNemar's test of each seed that both have, not corrected."""
+    p: float
+    """The test's p, corrected for the number of comparisons."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected test says so, in the direction of the difference."""
+        sides = self.test.only_first - self.test.only_second
+        return self.p < ALPHA and sides * self.intervals["top1"].difference > 0
+
+
+def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Percentile interval of a mean over images drawn again with replacement.
+
+    A mean depends only on how often each distinct score is drawn, and those counts are multinomial: the same
+    distribution as drawing N images, at a cost that does not grow with N.
+
+    Args:
+        scores: (N,) of each image, here the difference of two methods.
+        draws: how often.
+        level: share of the draws within the interval.
+        seed: the same seed gives the same interval.
+    """
+    values, counts = np.unique(np.round(scores.astype(np.float64), 12), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores), size=draws)
+    low, high = np.quantile(drawn @ values / len(scores), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(scores.mean()), float(low), float(high))
+
+
+def mcnemar(first: Bools, second: Bools) -> McNemar:
+    """McNemar's exact test, two-sided: the images on which one of two is right are a fair coin if both are as good.
+
+    Args:
+        first, second: (N,) whether each is right (McNemar 1947).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    tosses = only_first + only_second
+    return McNemar(only_first, only_second, float(binomtest(only_first, tosses).pvalue) if tosses else 1.0)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p corrected so that the chance of any false finding among all of them stays below the level (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    scaled = np.array(p, dtype=np.float64)[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return [float(value) for value in corrected]
+
+
+def majority(correct: Bools) -> Bools:
+    """(N,) whether more than half of the seeds, (S, N), are right; a tie goes by the first."""
+    twice = 2 * correct.sum(axis=0)
+    return np.where(twice == len(correct), correct[0], twice > len(correct)).astype(np.bool_)
+
+
+def differences(pairs: Iterable[tuple[Outcome, Outcome]]) -> list[Difference]:
+    """Compare pairs of rows that share their test images; p corrected over all of them."""
+    found = [_difference(first, second) for first, second in pairs]
+    corrected = holm([each.test.p for each in found])
+    return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
+
+
+def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:
+    """Every pair of rows, the one of the higher top-1 first."""
+    return differences(combinations(outcomes, 2))
+
+
+def _difference(first: Outcome, second: Outcome) -> Difference:
+    def mean_difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
+        gap: Floats = a.mean(axis=0) - b.mean(axis=0)
+        return gap
+
+    shared = [k for k in first.row.first["config"]["topk"] if k in second.row.first["config"]["topk"]]
+    intervals = {
+        f"top{k}": bootstrap(mean_difference(first.rank < k, second.rank < k)) for k in sorted({1, *shared})
+    }
+    if first.tree.digest == second.tree.digest:
+        # leaves lie at one depth, so hF is the share of right nodes on the path
+        intervals["hF"] = bootstrap(mean_difference(first.on_path.mean(axis=2), second.on_path.mean(axis=2)))
+    seeds = {seed: i for i, seed in enumerate(second.row.seeds)}
+    by_seed = {
+        seed: mcnemar(first.correct[i], second.correct[seeds[seed]]).p
+        for i, seed in enumerate(first.row.seeds)
+        if seed in seeds
+    }
+    test = mcnemar(majority(first.correct), majority(second.correct))
+    return Difference(first, second, intervals, test, by_seed, test.p)

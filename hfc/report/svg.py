@@ -1,0 +1,230 @@
+"""Drawings as SVG that follows the page's colours, with a text for every mark. Lengths in units of the drawing.
+
+Written here and not by a plotting library because marks have to carry their values, and colours to change with the
+reader's light or dark mode, which a library's finished drawing does not do.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH = 420
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 36
+PLOT_HEIGHT = 210
+LEGEND_LINE = 16
+CHARACTER = 5.9  # mean width of a character at the drawings' font size
+COLOURS = 8  # Okabe and Ito's, as classes s0 to s7 in figure.css
+DASHES = ("", "5 3", "2 2", "8 3 2 3")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values to positions along an axis."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """The position of a value."""
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log10(low), math.log10(high), math.log10(value)
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Some five round values along it."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = (1, 2, 5) if len(powers) < 4 else (1,)
+            values = [step * 10.0**power for power in powers for step in steps]
+        else:
+            rough = (self.high - self.low) / 5
+            power = 10.0 ** math.floor(math.log10(rough))
+            step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
+            values = [step * i for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
+        margin = 1e-9 * abs(self.high)
+        return [value for value in values if self.low - margin <= value <= self.high + margin]
+
+
+def span(values: Iterable[float], *, zero: bool = False, margin: float = 0.05) -> tuple[float, float]:
+    """The range of some values with some air around them."""
+    found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(found), max(found)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    air = margin * (high - low) or abs(high) * margin or 1.0
+    return (low if zero and low == 0 else low - air), (high if zero and high == 0 else high + air)
+
+
+def log_span(values: Iterable[float]) -> tuple[float, float]:
+    """The range of some positive values with some air around them, for a logarithmic axis."""
+    found = list(values)
+    low, high = min(found), max(found)
+    air = max((high / low) ** 0.05, 1.02)
+    return low / air, high * air
+
+
+def colour(i: int) -> str:
+    """The class of the i-th series' colour."""
+    return f"s{i % COLOURS}"
+
+
+def dash(i: int) -> str:
+    """Dashes that tell series of one colour apart."""
+    return DASHES[i // COLOURS % len(DASHES)]
+
+
+def shorten(text: str, width: float) -> str:
+    """A text that fits a width, its end left out if it does not."""
+    most = max(int(width / CHARACTER), 2)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def element(name: str, content: Markup | str = "", **attributes: object) -> Markup:
+    """An element; `class_` is class, `stroke_width` is stroke-width; everything is escaped that is no Markup."""
+    written = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
+        for key, value in attributes.items()
+        if value not in ("", None)
+    )
+    return Markup("<{}{}>{}</{}>").format(Markup(name), written, content, Markup(name))
+
+
+def _number(value: object) -> object:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+def tip(text: str) -> Markup:
+    """What a mark says when it is pointed at."""
+    return element("title", text) if text else Markup("")
+
+
+def text(x: float, y: float, content: str, *, anchor: str = "", full: str = "", **more: object) -> Markup:
+    """Words; `full` is what they say when pointed at, where they are shortened."""
+    shown = escape(content) + (tip(full) if full and full != content else Markup(""))
+    return element("text", shown, x=x, y=y, text_anchor=anchor, **more)
+
+
+def drawing(body: Iterable[Markup], height: float, alt: str) -> Markup:
+    """The whole drawing; `alt` says in words what it shows."""
+    return element(
+        "svg",
+        Markup("").join(body),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height:g}",
+        role="img",
+        aria_label=alt,
+    )
+
+
+def y_axis(y: Scale, left: float, right: float, title: str, *, percent: bool = False) -> list[Markup]:
+    """Grid, ticks and title of an upright axis; `percent` shows fractions in percent."""
+    middle = (y.start + y.end) / 2
+    found = [text(11, middle, title, anchor="middle", transform=f"rotate(-90 11 {middle:g})")]
+    for value in y.ticks:
+        found.append(element("line", class_="grid", x1=left, x2=right, y1=y(value), y2=y(value)))
+        found.append(text(left - 5, y(value) + 3.5, _tick(value, percent), anchor="end", class_="tick"))
+    return found
+
+
+def x_axis(x: Scale, top: float, bottom: float, title: str, *, percent: bool = False) -> list[Markup]:
+    """Grid, ticks and title of a level axis; `percent` shows fractions in percent."""
+    found = [text((x.start + x.end) / 2, bottom + 30, title, anchor="middle")]
+    for value in x.ticks:
+        found.append(element("line", class_="grid", x1=x(value), x2=x(value), y1=top, y2=bottom))
+        found.append(text(x(value), bottom + 14, _tick(value, percent), anchor="middle", class_="tick"))
+    return found
+
+
+def _tick(value: float, percent: bool) -> str:
+    return f"{100 * value if percent else value:.4g}".replace("-", "−")
+
+
+def line(points: Sequence[tuple[float, float]], series: int, *, thin: bool = False) -> Markup:
+    """A line through positions."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return element("polyline", class_=f"line {colour(series)}" + (" thin" if thin else ""), points=path, stroke_dasharray=dash(series))
+
+
+def dot(x: float, y: float, series: int, said: str, radius: float = 3.0) -> Markup:
+    """A point that says something."""
+    return element("circle", tip(said), class_=f"dot {colour(series)}", cx=x, cy=y, r=radius)
+
+
+def bar(x: float, y: float, width: float, height: float, series: int, said: str) -> Markup:
+    """A bar that says something."""
+    return element(
+        "rect", tip(said), class_=f"bar {colour(series)}", x=x, y=y, width=max(width, 0.0), height=max(height, 0.0)
+    )
+
+
+def legend(names: Sequence[str], top: float, *, lines: bool = True) -> tuple[list[Markup], float]:
+    """What the colours mean, one name a line below a drawing, and the height it takes."""
+    found = []
+    for i, name in enumerate(names):
+        y = top + LEGEND_LINE * i + 8
+        mark = (
+            line([(LEFT, y), (LEFT + 18, y)], i) if lines else bar(LEFT + 4, y - 5, 10, 10, i, "")
+        )
+        found += [mark, text(LEFT + 24, y + 4, shorten(name, WIDTH - LEFT - 30), full=name)]
+    return found, LEGEND_LINE * len(names) + 6
+
+
+def plot(
+    x: tuple[float, float],
+    y: tuple[float, float],
+    *,
+    log: bool = False,
+    height: float = PLOT_HEIGHT,
+) -> tuple[Scale, Scale]:
+    """The scales of a plot with axes, of the ranges x and y; `log` is of y."""
+    across = Scale(*x, LEFT, WIDTH - RIGHT)
+    return across, Scale(*y, TOP + height, TOP, log)
+
+
+def heat(
+    truth: Sequence[str],
+    answers: Sequence[str],
+    shares: Sequence[Sequence[float]],
+    said: Sequence[Sequence[str]],
+    alt: str,
+) -> Markup:
+    """A matrix of shares: a row for each truth, a column for each answer, the darker the more.
+
+    Args:
+        truth, answers: names of rows and columns.
+        shares: between 0 and 1, row by row.
+        said: what each cell says.
+        alt: the drawing in words.
+    """
+    side = min((WIDTH - 120) / len(answers), 40.0)
+    left = min(max((max(map(len, truth)) + 1) * CHARACTER, 40), 118)
+    top = min(max((max(map(len, answers)) + 1) * CHARACTER * 0.8, 30), 92)
+    body = []
+    for j, name in enumerate(answers):
+        x, y = left + (j + 0.5) * side + 3, top - 5
+        shown = shorten(name, (top - 4) / 0.8)
+        body.append(text(x, y, shown, full=name, transform=f"rotate(-52 {x:.1f} {y:.1f})"))
+    for i, name in enumerate(truth):
+        y = top + i * side
+        body.append(text(left - 5, y + side / 2 + 4, shorten(name, left - 4), anchor="end", full=name))
+        body.append(element("rect", class_="empty", x=left, y=y, width=side * len(answers), height=side))
+        for j, share in enumerate(shares[i]):
+            if share <= 0:
+                continue
+            x = left + j * side
+            body.append(
+                element("rect", tip(said[i][j]), class_="cell", x=x, y=y, width=side, height=side, fill_opacity=share)
+            )
+            if side >= 24 and share >= 0.005:
+                inside = "in dark" if share > 0.55 else "in"
+                body.append(
+                    text(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", anchor="middle", class_=inside)
+                )
+    return drawing(body, top + side * len(truth) + 4, alt)

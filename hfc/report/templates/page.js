@@ -1,0 +1,53 @@
+"use strict";
+// Tables sort by a click on a column's head; without this script they are tables all the same.
+for (const head of document.querySelectorAll("thead th")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = head.textContent;
+  head.replaceChildren(button);
+  button.addEventListener("click", () => {
+    const body = head.closest("table").tBodies[0];
+    const column = head.cellIndex;
+    const numbers = [...body.rows].some((row) => "value" in row.cells[column].dataset);
+    // Numbers start with the greatest, words with A.
+    const before = head.getAttribute("aria-sort");
+    const up = before ? before === "descending" : !numbers;
+    const key = (row) => {
+      const cell = row.cells[column];
+      return numbers ? ("value" in cell.dataset ? Number(cell.dataset.value) : NaN) : cell.textContent.trim();
+    };
+    const compare = (a, b) => {
+      if (!numbers) return up ? a.localeCompare(b) : b.localeCompare(a);
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // blanks stay last
+      return up ? a - b : b - a;
+    };
+    body.append(...[...body.rows].sort((a, b) => compare(key(a), key(b))));
+    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  });
+}
+
+// What a mark says is shown at once, and on a touch; without this script the browser shows it after a while.
+const tip = document.getElementById("tip");
+function show(event) {
+  const mark = event.target.closest && event.target.closest("svg *, td[title], td[data-tip]");
+  if (mark && mark.title && !mark.dataset.tip) { mark.dataset.tip = mark.title; mark.removeAttribute("title"); }
+  const title = mark && (mark.dataset.tip || (mark.querySelector(":scope > title, :scope > tip") || {}).textContent);
+  tip.hidden = !title;
+  if (!title) return;
+  tip.textContent = title;
+  const box = tip.getBoundingClientRect();
+  tip.style.left = Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 4)) + "px";
+  tip.style.top = (event.clientY + box.height + 18 < innerHeight ? event.clientY + 14 : event.clientY - box.height - 10) + "px";
+}
+document.addEventListener("pointermove", show);
+document.addEventListener("pointerdown", show);
+document.addEventListener("scroll", () => { tip.hidden = true; }, true);
+
+// Paper shows everything.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const fold of closed) fold.open = true;
+});
+addEventListener("afterprint", () => { for (const fold of closed) fold.open = false; });

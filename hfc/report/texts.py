@@ -1,0 +1,170 @@
+"""A report as Markdown, CSV, JSON and plain text."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hfc.report.checks import Check
+from hfc.report.contents import Block, Document, Fold, Text
+from hfc.report.figures import Figure
+from hfc.report.gallery import Gallery
+from hfc.report.rows import Row
+from hfc.report.statistics import Difference
+from hfc.report.tables import Cell, Table, published, spread, weights
+from hfc.runs import Run
+
+MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
+
+
+def markdown(document: Document) -> str:
+    """The whole document."""
+    parts = [f"# {escape(document.title)}", *map(escape, document.verdicts)]
+    parts.append("\n".join(f"- {MARKS[check.state]} {_check(check)}" for check in document.checks))
+    for section in document.sections:
+        parts += [f"## {escape(section.title)}", *_blocks(section.blocks, 3)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _check(check: Check) -> str:
+    return f"**{escape(check.text)}**" if check.state == "wrong" else escape(check.text)
+
+
+def _blocks(blocks: Iterable[Block], depth: int) -> Iterable[str]:
+    for block in blocks:
+        match block:
+            case Text():
+                yield escape(block.text)
+            case Table():
+                yield f"{'#' * depth} {escape(block.title)}"
+                yield escape(block.note)
+                yield grid(block.header, block.rows)
+            case Figure():
+                yield f"{'#' * depth} {escape(block.title)}"
+                yield f"![{escape(block.alt)}](figures/{block.name}.svg)"
+                yield f"{escape(block.note)} [Data](figures/{block.name}.csv)".strip()
+            case Gallery():
+                yield f"{'#' * depth} {escape(block.title)}"
+                header = ("image", "truth", "answer", "confidence", "height", "wrong seeds")
+                yield grid(header, [
+                    tuple(map(Cell, (p.id, p.truth, p.answer, f"{p.confidence:.2f}", f"{p.height:.2f}", p.seeds)))
+                    for p in block.pictures
+                ])
+            case Fold():
+                yield f"{'#' * depth} {escape(block.title)}"
+                yield from _blocks(block.blocks, depth + 1)
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table in Markdown."""
+    body = [[f"**{escape(cell.text)}**" if cell.best else escape(cell.text) for cell in row] for row in rows]
+    lines = [[escape(name) for name in header], ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def plain(document: Document, rows: Sequence[Row]) -> str:
+    """The measured rows, aligned for a terminal, and what must be known of them."""
+    header = ["method", "top-1 %", "top-3 %", "top-5 %", "hF %", "severity", "seeds"]
+    body = [
+        [
+            row.label,
+            *(spread(row.values(metric)) for metric in ("top1", "top3", "top5", "hF")),
+            spread(row.values("mistake_severity"), scale=1, digits=3),
+            str(len(row.seeds)),
+        ]
+        for row in rows
+    ]
+    told = [*document.verdicts, *(f"{MARKS['wrong']} {text}" for text in document.wrong)]
+    return "\n".join([columns([header, *body]), "", *told])
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Cells aligned for a terminal."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def results_csv(rows: Sequence[Row]) -> str:
+    """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
+    keys = sorted({key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)})
+    head = ["kind", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
+    body: list[list[object]] = []
+    for row in rows:
+        result = row.first
+        changed = " ".join(f"{k}={v}" for k, v in result["changed"].items())
+        fixed = ["measured", result["method"], result["hierarchy"]["name"], changed, result["cache"]["path"]]
+        fixed += [weights(row), row.commit, len(row.seeds)]
+        body.append([*fixed, *(part for key in keys for part in _mean_sd(row.values(key))), ""])
+    for entry in published():
+        cited = {"top3_mean": float(entry["top3"]) / 100, "top5_mean": float(entry["top5"]) / 100}
+        cells = [cited.get(f"{key}_{part}", "") for key in keys for part in ("mean", "sd")]
+        body.append(["cited", entry["method"], "", "", "", "", "", "", *cells, entry["source"]])
+    return written([*head, *(f"{key}_{part}" for key in keys for part in ("mean", "sd")), "source"], body)
+
+
+def _mean_sd(values: Sequence[float]) -> tuple[object, object]:
+    if not values:
+        return "", ""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else ""
+
+
+DIFFERENCE = ("first", "second", "metric", "difference", "low", "high", "only_first_right", "only_second_right", "p", "p_corrected")
+
+
+def differences_csv(found: Iterable[Difference]) -> str:
+    """A line for each pair of rows and metric; differences and limits as fractions, the test's columns of top-1 alone."""
+    body = []
+    for each in found:
+        for metric, i in each.intervals.items():
+            test = [each.test.only_first, each.test.only_second, each.test.p, each.p] if metric == "top1" else [""] * 4
+            body.append([each.first.label, each.second.label, metric, i.difference, i.low, i.high, *test])
+    return written(DIFFERENCE, body)
+
+
+def results_json(
+    document: Document, rows: Sequence[Row], found: Sequence[Run], differences: Iterable[Difference]
+) -> dict[str, Any]:
+    """Everything the report is built from, and what it concludes."""
+    return {
+        "verdicts": list(document.verdicts),
+        "checks": [{"state": check.state, "text": check.text} for check in document.checks],
+        "rows": [
+            {"label": row.label, "seeds": row.seeds, "runs": [run.result["run"] for run in row.runs]} for row in rows
+        ],
+        "differences": [difference_json(each) for each in differences],
+        "runs": [run.result for run in found],
+        "published": published(),
+    }
+
+
+def difference_json(each: Difference) -> dict[str, Any]:
+    """One pair of rows."""
+    return {
+        "first": each.first.label,
+        "second": each.second.label,
+        "intervals": {k: {"difference": i.difference, "low": i.low, "high": i.high} for k, i in each.intervals.items()},
+        "only_first_right": each.test.only_first,
+        "only_second_right": each.test.only_second,
+        "p": each.test.p,
+        "p_of_seeds": {str(seed): p for seed, p in each.by_seed.items()},
+        "p_corrected": each.p,
+        "significant": each.significant,
+    }
