@@ -1,4 +1,4 @@
-"""Reports from run folders: a page, Markdown, LaTeX, CSV and JSON. Nothing here needs torch, and nothing is typed in."""
+"""Reports from run folders: a page, Markdown, LaTeX, CSV and JSON. No torch, and nothing is typed in."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from hfc import runs
 from hfc.errors import RunError
-from hfc.report import contents, latex, page, texts
+from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
-from hfc.report.contents import Document
-from hfc.report.figures import Figure
+from hfc.report.contents import Document, Fold
 from hfc.report.gallery import galleries
-from hfc.report.rows import read_groups
+from hfc.report.plots import Figure
+from hfc.report.rows import Outcome, read_groups
 from hfc.report.statistics import all_pairs
 
 
@@ -35,19 +35,20 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
 
     Args:
         roots: folders of runs.
-        out: the folder that receives report.html, report.md, table1.tex, results.csv, results.json, differences.csv, and
-            every picture in figures/ as SVG and CSV.
+        out: the folder that receives report.html, report.md, table1.tex, results.csv, results.json, differences.csv,
+            and every picture in figures/ as SVG and CSV.
         images: the folder that the cache's image paths are relative to, for pictures of mistakes; None: no pictures.
 
     Raises:
         RunError: no runs, a damaged run, no picture where they were asked for, or a place that cannot be written.
     """
     found = runs.find(roots)
-    rows, groups = read_groups(found)
+    groups = read_groups(found)
+    rows = [outcome.row for group in groups for outcome in group.outcomes]
     differences = [all_pairs(group.outcomes) for group in groups]
     flat = [each for pairs in differences for each in pairs]
     checks = check(rows, groups)
-    shown = [g for group in groups for o in group.outcomes for g in galleries(o, images)] if images else []
+    shown = [_mistakes(o, images, i == 0) for group in groups for i, o in enumerate(group.outcomes)] if images else []
     document = contents.report(rows, groups, differences, checks, shown)
     results = texts.results_json(document, rows, found, flat)
     files = {
@@ -58,6 +59,23 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
         "differences.csv": texts.differences_csv(flat),
     }
     return ReportSummary(out, len(found), texts.plain(document, rows), write(out, files))
+
+
+def write_comparison(first: Path, second: Path, out: Path | None = None) -> ReportSummary:
+    """Say what changed between two sets of runs.
+
+    Args:
+        first, second: folders of runs, before and after.
+        out: the folder that receives compare.html, compare.md and compare.json; None: nothing is written.
+
+    Raises:
+        RunError: no runs, a damaged run, or a place that cannot be written.
+    """
+    found = compare.compare(first, second)
+    document = compare.document(found)
+    said = json.dumps(compare.as_json(found, document), indent=2, ensure_ascii=False) + "\n"
+    files = write(out, {**pages(document, "compare"), "compare.json": said}) if out else ()
+    return ReportSummary(out or Path(), found.runs, compare.plain(found, document), files)
 
 
 def pages(document: Document, name: str = "report") -> dict[str, str]:
@@ -91,3 +109,7 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     except OSError as error:
         raise RunError(f"{out}: the report cannot be written: {error.strerror or error}") from error
     return tuple(out / name for name in files)
+
+
+def _mistakes(outcome: Outcome, images: Path, first: bool) -> Fold:
+    return Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=first)

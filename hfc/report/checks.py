@@ -1,9 +1,10 @@
-"""Whether the numbers can be trusted and compared: what holds, what to mind, and what is wrong."""
+"""Where the numbers come from, and what speaks for and against trusting and comparing them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
+from hfc.report.tables import Cell, Table, spread
 
 ENOUGH_SEEDS = 3
 
@@ -151,3 +152,44 @@ def _data(rows: Sequence[Row]) -> Iterable[Check]:
 def _some(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def provenance(rows: Sequence[Row]) -> Table:
+    """Where every number came from."""
+    facts: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("method", lambda row: row.label),
+        ("seeds", lambda row: ", ".join(map(str, row.seeds))),
+        ("cache", lambda row: row.first["cache"]["path"]),
+        ("data", lambda row: row.first["cache"]["origin"]),
+        ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
+        ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+        ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
+        ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
+        ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
+        ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+        ("hierarchy", _tree),
+        ("commit", lambda row: row.commit),
+        ("machine", machine),
+        ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
+        ("trained", lambda row: max(str(run.result["created"]) for run in row.runs)),
+    )
+    body = tuple(tuple(Cell(fact(row)) for _, fact in facts) for row in rows)
+    return Table("provenance", "Where the numbers come from", tuple(name for name, _ in facts), body)
+
+
+def weights(row: Row) -> str:
+    """Where a row's backbone had its weights from."""
+    cache = row.first["cache"]
+    return "RANDOM" if cache["random_weights"] else str(cache["weights"])
+
+
+def _tree(row: Row) -> str:
+    found = row.first["hierarchy"]
+    return f"{found['name']} ({' > '.join(map(str, found['sizes']))}, {found['digest'][:12]})"
+
+
+def machine(row: Row) -> str:
+    """The machines a row was trained on."""
+    found = [run.result["machine"] for run in row.runs]
+    told = (f"{m['device']}, {m['precision']}, {m['threads']} threads, {m['platform']}" for m in found)
+    return "; ".join(dict.fromkeys(told))

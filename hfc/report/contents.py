@@ -1,14 +1,15 @@
 """What a report says and in which order; the page and the Markdown are two ways to write it down."""
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from hfc.report import figures, tables, trees
-from hfc.report.checks import WRONG, Check
-from hfc.report.figures import Figure
+from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
+from hfc.report.plots import Figure
 from hfc.report.rows import Group, Row
 from hfc.report.statistics import METHOD, Difference
 from hfc.report.tables import Table, p_text
@@ -78,7 +79,7 @@ def report(
     groups: Sequence[Group],
     differences: Sequence[Sequence[Difference]],
     checks: Sequence[Check],
-    galleries: Sequence[Gallery],
+    galleries: Sequence[Fold],
 ) -> Document:
     """The report of some rows.
 
@@ -89,23 +90,22 @@ def report(
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
     """
-    parts = [_Part(group, found, f"{i}-" if len(groups) > 1 else "") for i, (group, found) in enumerate(
-        zip(groups, differences, strict=True), 1)]
+    prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
+    parts = [_Part(*each) for each in zip(groups, differences, prefixes, strict=True)]
+    in_tree = [tables.hierarchical(rows), tables.levels(rows), *_joined(part.hierarchy() for part in parts)]
+    rejection = [*_some(figures.stopping(rows)), *_joined(part.rejection() for part in parts)]
     sections = [
-        Section("best", "Which is best", tuple(block for part in parts for block in part.best())),
+        Section("best", "Which is best", _joined(part.best() for part in parts)),
         Section("table1", "The paper's table", (tables.table1(rows),)),
-        Section("differences", "Are the differences real", tuple(block for part in parts for block in part.differences())),
-        Section("hierarchy", "In the tree", tuple(
-            (tables.hierarchical(rows), tables.levels(rows), *(block for part in parts for block in part.hierarchy())))),
-        Section("calibration", "Can its probabilities be trusted", tuple(
-            block for part in parts for block in part.calibration())),
+        Section("differences", "Are the differences real", _joined(part.differences() for part in parts)),
+        Section("hierarchy", "In the tree", tuple(in_tree)),
+        Section("calibration", "Can its probabilities be trusted", _joined(part.calibration() for part in parts)),
         Section("beta", "The balance β", _some(tables.betas(rows), figures.beta(rows))),
-        Section("rejection", "When it may say less", tuple(
-            _some(figures.stopping(rows)) + tuple(block for part in parts for block in part.rejection()))),
-        Section("categories", "Categories", tuple(block for part in parts for block in part.categories())),
+        Section("rejection", "When it may say less", tuple(rejection)),
+        Section("categories", "Categories", _joined(part.categories() for part in parts)),
         Section("mistakes", "Mistakes", tuple(galleries)),
         Section("training", "Training", (figures.validation(rows), *_trainings(rows))),
-        Section("provenance", "Provenance", (tables.provenance(rows),)),
+        Section("provenance", "Provenance", (provenance(rows),)),
     ]
     verdicts = tuple(verdict(group, found) for group, found in zip(groups, differences, strict=True))
     return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
@@ -131,10 +131,8 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
         told += "not significant, so these test images do not tell the two apart."
     if len(behind) > 1:
         beaten = [each.second.label for each in behind if each.significant]
-        rest = len(behind) - len(beaten)
-        told += f" Of {len(behind)} others it is significantly better than {len(beaten) or 'none'}"
-        told += f" ({'; '.join(beaten)})" if beaten and rest else ""
-        told += "."
+        worse = f"{len(beaten) or 'none'} of the {len(behind)} others"
+        told += f" Significantly worse: {worse}" + (f" ({'; '.join(beaten)})" if beaten else "") + "."
     return told
 
 
@@ -181,6 +179,10 @@ class _Part:
         return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
 
 
+def _joined(parts: Iterable[Iterable[Block]]) -> tuple[Block, ...]:
+    return tuple(itertools.chain.from_iterable(parts))
+
+
 def _plain(word: object) -> str:
     """What may stand in a file's name."""
     return re.sub(r"[^A-Za-z0-9+]+", "-", str(word)).strip("-")[:60]
@@ -192,5 +194,7 @@ def _some(*blocks: Table | Figure | None) -> tuple[Block, ...]:
 
 def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
     for i, row in enumerate(rows, 1):
-        drawn = tuple(replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row))
+        drawn = tuple(
+            replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row)
+        )
         yield Fold(f"{row.label}, seed {row.seeds[0]}: losses and weights of the tasks", drawn, open=len(rows) == 1)

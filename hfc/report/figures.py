@@ -1,31 +1,15 @@
 """Pictures of how methods compare and how they trained. Dimensions: S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from hfc.metrics import BINS
 from hfc.report import svg
+from hfc.report.plots import Figure, Point, curves
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture, what it says in words, and its numbers."""
-
-    kind: ClassVar[str] = "figure"
-
-    name: str
-    title: str
-    alt: str
-    drawing: Markup
-    header: tuple[str, ...]
-    data: tuple[tuple[object, ...], ...]
-    note: str = ""
 
 
 def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
@@ -68,56 +52,6 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
     )
 
 
-def curves(
-    name: str,
-    title: str,
-    series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]],
-    x_title: str,
-    y_title: str,
-    *,
-    alt: str,
-    header: tuple[str, str, str],
-    note: str = "",
-    percent: str = "",
-    log: bool = False,
-    diagonal: bool = False,
-    dots: float = 2.4,
-    extra: Sequence[tuple[int, Sequence[tuple[float, float]]]] = (),
-    marks: Sequence[tuple[int, float, float, str]] = (),
-) -> Figure:
-    """Lines through points.
-
-    Args:
-        name, title, x_title, y_title, alt, note: in words.
-        series: of each line its name and its points, each with what it says.
-        header: of the data: the series, x and y.
-        percent: which axes (x, y) show fractions in percent.
-        log: whether y is logarithmic.
-        diagonal: draw y = x.
-        dots: radius of the points; 0: none.
-        extra: thin lines in a series' colour.
-        marks: large points: series, x, y, what it says.
-    """
-    points = [point for _, found in series for point in found]
-    lines = [(x, y) for _, found in extra for x, y in found]
-    xs, ys = [p[0] for p in [*points, *lines]], [p[1] for p in [*points, *lines]]
-    limits = ((0.0, 1.0), (0.0, 1.0)) if diagonal else (svg.span(xs, margin=0.02), svg.log_span(ys) if log else svg.span(ys))
-    x, y = svg.plot(*limits, log=log)
-    body = svg.x_axis(x, y.end, y.start, x_title, percent="x" in percent)
-    body += svg.y_axis(y, x.start, x.end, y_title, percent="y" in percent)
-    if diagonal:
-        body.append(svg.element("line", class_="ideal", x1=x(0), y1=y(0), x2=x(1), y2=y(1)))
-    for i, found in extra:
-        body.append(svg.line([(x(a), y(b)) for a, b in found], i, thin=True))
-    for i, (_, points_here) in enumerate(series):
-        body.append(svg.line([(x(a), y(b)) for a, b, _ in points_here], i))
-        body += [svg.dot(x(a), y(b), i, said, dots) for a, b, said in points_here if dots]
-    body += [svg.dot(x(a), y(b), i, said, 5) for i, a, b, said in marks]
-    key, height = svg.legend([label for label, _ in series], y.start + svg.BOTTOM)
-    data = tuple((label, a, b) for label, found in series for a, b, _ in found)
-    return Figure(name, title, alt, svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt), header, data, note)
-
-
 def validation(rows: Sequence[Row]) -> Figure:
     """The metric that picked the epoch, epoch by epoch, first seed of each row."""
     metric = rows[0].first["selected"]["metric"]
@@ -129,7 +63,9 @@ def validation(rows: Sequence[Row]) -> Figure:
         found = [(float(line["epoch"]), float(line["val"][metric_here])) for line in run.epochs]
         series.append((f"{row.label}, seed {row.seeds[0]}", [(x, y, f"epoch {x:g}: {100 * y:.2f}%") for x, y in found]))
         best = float(chosen["val"][metric_here])
-        marks.append((i, float(chosen["epoch"]), best, f"{row.label}: epoch {chosen['epoch']} chosen, {100 * best:.2f}%"))
+        marks.append(
+            (i, float(chosen["epoch"]), best, f"{row.label}: epoch {chosen['epoch']} chosen, {100 * best:.2f}%")
+        )
     ends = "; ".join(f"{series[i][0]} chose epoch {x:g} at {100 * y:.1f}%" for i, x, y, _ in marks)
     return curves(
         "validation",
@@ -176,18 +112,20 @@ def training(row: Row) -> list[Figure]:
     return found
 
 
-def _by_epoch(epochs: Sequence[dict[str, Any]], key: str, task: str) -> list[tuple[float, float, str]]:
+def _by_epoch(epochs: Sequence[dict[str, Any]], key: str, task: str) -> list[Point]:
     return [(float(e["epoch"]), float(e[key][task]), f"{task}, epoch {e['epoch']}: {e[key][task]:.4g}") for e in epochs]
 
 
 def beta(rows: Sequence[Row]) -> Figure | None:
     """Top-1 of the trained heads at every β, mean over seeds; None where no head blends."""
-    series, thin, marks = [], [], []
-    for row in rows:
+    series: list[tuple[str, list[Point]]] = []
+    thin, marks, colours = [], [], []
+    for number, row in enumerate(rows):
         found = [run.result for run in row.runs if "beta" in run.result]
         if not found:
             continue
         i = len(series)
+        colours.append(number)
         means = {split: _mean_curve([result["beta"][split] for result in found]) for split in ("test", "validation")}
         series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
         thin.append((i, means["validation"]))
@@ -195,8 +133,10 @@ def beta(rows: Sequence[Row]) -> Figure | None:
         marks += [(i, b, y, f"the runs' own β = {b:g}: {100 * y:.2f}%") for b, y in means["test"] if b == own]
     if not series:
         return None
-    ranges = "; ".join(f"{name}: {100 * min(p[1] for p in points):.1f} to {100 * max(p[1] for p in points):.1f}%"
-                       for name, points in series)
+    ranges = "; ".join(
+        f"{name}: {100 * min(p[1] for p in points):.1f} to {100 * max(p[1] for p in points):.1f}%"
+        for name, points in series
+    )
     return curves(
         "beta",
         "Accuracy against β",
@@ -209,6 +149,7 @@ def beta(rows: Sequence[Row]) -> Figure | None:
         percent="y",
         extra=thin,
         marks=marks,
+        colours=colours,
     )
 
 
@@ -228,7 +169,8 @@ def reliability(group: Group) -> Figure:
         for b in np.unique(place):
             inside = place == b
             sure, share = float(confidence[inside].mean()), float(right[inside].mean())
-            said = f"{outcome.label}: {int(inside.sum())} answers with {b / BINS:.2f} to {(b + 1) / BINS:.2f}, {100 * share:.1f}% right"
+            edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
+            said = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
             points.append((sure, share, said))
         series.append((outcome.label, points))
     words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
@@ -248,9 +190,7 @@ def reliability(group: Group) -> Figure:
 def severity(group: Group) -> Figure:
     """How far from the truth answers lie in the tree: the share of all test images at each LCA height."""
     highest = max(len(outcome.tree.levels) for outcome in group.outcomes)
-    shares = [
-        [float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes
-    ]
+    shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes]
     one_tree = len({outcome.tree.digest for outcome in group.outcomes}) == 1
     names = [_height_name(group.best, h, one_tree) for h in range(1, highest + 1)]
     x = svg.Scale(0, highest, svg.LEFT, svg.WIDTH - svg.RIGHT)
@@ -264,7 +204,7 @@ def severity(group: Group) -> Figure:
             left = x(h - 1) + (x(1) - x(0)) * 0.1 + width * i
             said = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
             body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, said))
-    key, height = svg.legend([outcome.label for outcome in group.outcomes], y.start + 24, lines=False)
+    key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), y.start + 24, lines=False)
     words = "; ".join(
         f"{outcome.label}: " + ", ".join(f"{name} {100 * row[h]:.1f}%" for h, name in enumerate(names, 1))
         for outcome, row in zip(group.outcomes, shares, strict=True)
@@ -290,21 +230,27 @@ def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
 
 def stopping(rows: Sequence[Row]) -> Figure | None:
     """How often answers are right that stop at an inner node, against how deep they go; None where no run has it."""
-    series = []
-    for row in rows:
+    series: list[tuple[str, list[Point]]] = []
+    colours = []
+    for number, row in enumerate(rows):
         found = [run.result["stopping"] for run in row.runs if "stopping" in run.result]
         if not found:
             continue
         points = []
         for at in zip(*found, strict=True):
             depth, right = (float(np.mean([seed[key] for seed in at])) for key in ("specificity", "correct"))
-            said = f"{row.label}, confidence {at[0]['confidence']:g}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
+            asked = f"{row.label}, confidence {at[0]['confidence']:g}"
+            said = f"{asked}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
             points.append((depth, right, said))
         series.append((row.label, points))
+        colours.append(number)
     if not series:
         return None
-    words = "; ".join(f"{name}: {100 * points[0][1]:.1f}% at the leaves, {100 * points[-1][1]:.1f}% at depth "
-                      f"{100 * points[-1][0]:.0f}%" for name, points in series)
+    words = "; ".join(
+        f"{name}: {100 * points[0][1]:.1f}% at the leaves, {100 * points[-1][1]:.1f}% at depth "
+        f"{100 * points[-1][0]:.0f}%"
+        for name, points in series
+    )
     return curves(
         "stopping",
         "Stopping at an inner node",
@@ -313,8 +259,9 @@ def stopping(rows: Sequence[Row]) -> Figure | None:
         "on the true path, %",
         alt=f"Share of answers on the true path against their depth, as the asked confidence grows: {words}.",
         header=("method", "specificity", "on_true_path"),
-        note="Each point asks for more confidence; an answer goes as deep as its share of P_final allows. Mean over seeds.",
+        note="Each point asks for more confidence: an answer goes as deep as its share of P_final allows.",
         percent="xy",
+        colours=colours,
     )
 
 
@@ -329,10 +276,13 @@ def rejection(group: Group) -> Figure:
         for share in np.linspace(0.05, 1, 20):
             kept = max(round(share * count), 1)
             accuracy = float(right[kept - 1] / kept)
-            points.append((kept / count, accuracy, f"{outcome.label}: {100 * accuracy:.1f}% of the surest {kept} are right"))
+            points.append(
+                (kept / count, accuracy, f"{outcome.label}: {100 * accuracy:.1f}% of the surest {kept} are right")
+            )
         series.append((outcome.label, points))
     words = "; ".join(
-        f"{name}: {100 * points[9][1]:.1f}% of the surer half, {100 * points[-1][1]:.1f}% of all" for name, points in series
+        f"{name}: {100 * points[9][1]:.1f}% of the surer half, {100 * points[-1][1]:.1f}% of all"
+        for name, points in series
     )
     return curves(
         "rejection",

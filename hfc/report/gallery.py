@@ -14,7 +14,7 @@ from PIL import Image
 from hfc.crops import CropSettings, stream_crops
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
-from hfc.report.rows import Ints, Outcome
+from hfc.report.rows import Bools, Ints, Outcome
 from hfc.store import FeatureStore
 
 log = logging.getLogger(__name__)
@@ -77,22 +77,23 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
     if not any(source for source, _ in shown.values()):
         path, reason = _regions(outcome, rows[:1], root).path[0], shown[int(rows[0])][1]
         raise RunError(
-            f"--images {root}: none of the {len(rows)} pictures to show can be read, such as {path} ({reason}); give the "
-            f"folder that the paths in the cache {outcome.row.first['cache']['path']} are relative to"
+            f"--images {root}: none of the {len(rows)} pictures to show can be read, such as {path} ({reason}); "
+            f"give the folder that the paths in the cache {outcome.row.first['cache']['path']} are relative to"
         )
     label = outcome.label
     return [
         Gallery(title, note, tuple(_picture(outcome, int(row), *shown[int(row)]) for row in chosen))
         for title, note, chosen in (
-            (f"Most confident mistakes: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
-            (f"Most costly mistakes: {label}", "Farthest from the truth in the tree: the greatest height first.", costly),
+            (f"Most confident: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
+            (f"Most costly: {label}", "Farthest from the truth in the tree: the greatest height first.", costly),
         )
     ]
 
 
-def _most(order: Ints, wrong: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Ints:
-    """The first rows of an order that any seed answers wrong."""
-    return order[wrong.any(axis=0)[order]][:SHOWN]
+def _most(order: Ints, wrong: Bools) -> Ints:
+    """The first rows of an order that any seed, (S, N), answers wrong."""
+    any_wrong: Bools = np.any(wrong, axis=0)
+    return order[any_wrong[order]][:SHOWN]
 
 
 def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:

@@ -6,7 +6,7 @@ from hfc.report.checks import OK, Check
 from hfc.report.rows import Row
 from hfc.report.tables import published, spread
 
-# A file that \input finds inside a document, where \@nodocument is \relax, is a table; else it is a document of its own.
+# Inside a document \@nodocument is \relax: there the file is a table for \input, elsewhere a document of its own.
 HEAD = r"""% pdflatex table1.tex shows it; in a paper: \usepackage{booktabs}, and \input{table1} inside a table.
 \makeatletter
 \ifx\@nodocument\relax
@@ -37,16 +37,15 @@ SPECIAL = {
 
 def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
     """The paper's Table 1 with our rows below; what must be known of them stands in comments."""
-    body = [_line(e["method"], e["top3"], e["top5"], e["landmarks"], "--", "cited") for e in published()]
-    measured = [
-        _line(row.label, *(spread(row.values(m), plus_minus=r" $\pm$ ") for m in ("top3", "top5")), "no",
-              str(len(row.seeds)), "measured")
-        for row in rows
-    ]
+    cited = [_line(e["method"], e["top3"], e["top5"], e["landmarks"], "--", "cited") for e in published()]
+    measured = []
+    for row in rows:
+        top3, top5 = (spread(row.values(metric), plus_minus=r" $\pm$ ") for metric in ("top3", "top5"))
+        measured.append(_line(row.label, top3, top5, "no", str(len(row.seeds)), "measured"))
     notes = [f"% {' '.join(check.text.split())}" for check in checks if check.state != OK]
     table = [r"\begin{tabular}{lccccl}", r"\toprule", r"Method & top-3 & top-5 & FLD & seeds & \\", r"\midrule"]
     ends = [r"\bottomrule", r"\end{tabular}", r"\hfcend"]
-    return "\n".join([HEAD, *notes, *table, *body, r"\midrule", *measured, *ends, ""])
+    return "\n".join([HEAD, *notes, *table, *cited, r"\midrule", *measured, *ends, ""])
 
 
 def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin: str) -> str:
@@ -64,4 +63,4 @@ def _character(c: str) -> str:
         return SPECIAL[c]
     if c in "&%$#_{}":
         return "\\" + c
-    return c if " " <= c <= "~" or "¡" <= c <= "ÿ" and c != "\xad" else f"[U+{ord(c):04X}]"
+    return c if " " <= c <= "~" or ("¡" <= c <= "ÿ" and c != "\xad") else f"[U+{ord(c):04X}]"

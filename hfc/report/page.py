@@ -36,7 +36,8 @@ def figure_style() -> str:
 def made() -> str:
     """Which program made a report."""
     code = provenance.code()
-    return f"Made by hfc {code['version']}, {'commit ' + code['commit'][:12] if code['commit'] else 'code ' + code['digest'][:12]}."
+    name = f"commit {code['commit'][:12]}" if code["commit"] else f"code {code['digest'][:12]}"
+    return f"Made by hfc {code['version']}, {name}."
 
 
 def _source(name: str) -> str:

@@ -140,7 +140,8 @@ class Outcome:
     @cached_property
     def correct(self) -> Bools:
         """(S, N) whether the most probable leaf is the true one."""
-        return self.rank == 0
+        right: Bools = self.rank == 0
+        return right
 
     @cached_property
     def height(self) -> Ints:
@@ -150,7 +151,19 @@ class Outcome:
     @cached_property
     def on_path(self) -> Bools:
         """(S, N, H) whether the path to the predicted leaf is right on each level."""
-        return self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
+        same: Bools = self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
+        return same
+
+    def node_scores(self) -> list[tuple[int, int, int, float | None]]:
+        """Of every node: level, index, test images, and the share whose answer's path goes through it."""
+        truth = self.tree.ancestors[self.target]
+        share = self.on_path.mean(axis=0)
+        found = []
+        for level, size in enumerate(self.tree.sizes):
+            support = np.bincount(truth[:, level], minlength=size)
+            right = np.bincount(truth[:, level], share[:, level], minlength=size)
+            found += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +176,16 @@ class Group:
     def best(self) -> Outcome:
         """The row of the highest mean top-1."""
         return self.outcomes[0]
+
+    def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
+        """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without."""
+        tree = self.best.tree
+        found = []
+        for leaf, name in enumerate(tree.leaves):
+            rows = self.best.target == leaf
+            scores = [float(each.correct[:, rows].mean()) if rows.any() else None for each in self.outcomes]
+            found.append((name, tree.path(leaf), int(rows.sum()), scores))
+        return found
 
 
 def read_answers(run: Run) -> Answers:
@@ -221,8 +244,8 @@ def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
     return sorted(rows, key=lambda row: (row.first["cache"]["path"], row.label))
 
 
-def read_groups(found: Sequence[Run]) -> tuple[list[Row], list[Group]]:
-    """Every row, and the rows that may be compared with each other, image by image.
+def read_groups(found: Sequence[Run]) -> list[Group]:
+    """Rows that may be compared with each other, image by image.
 
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
@@ -233,8 +256,7 @@ def read_groups(found: Sequence[Run]) -> tuple[list[Row], list[Group]]:
     for row in rows:
         outcome = Outcome(row, tuple(answers[run.folder] for run in row.runs))
         groups.setdefault(outcome.answers[0].digest, []).append(outcome)
-    ordered = [
+    return [
         Group(tuple(sorted(outcomes, key=lambda outcome: (-outcome.correct.mean(), outcome.label))))
         for outcomes in groups.values()
     ]
-    return rows, ordered

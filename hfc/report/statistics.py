@@ -107,7 +107,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def majority(correct: Bools) -> Bools:
     """(N,) whether more than half of the seeds, (S, N), are right; a tie goes by the first."""
     twice = 2 * correct.sum(axis=0)
-    return np.where(twice == len(correct), correct[0], twice > len(correct)).astype(np.bool_)
+    right: Bools = np.where(twice == len(correct), correct[0], twice > len(correct))
+    return right
 
 
 def differences(pairs: Iterable[tuple[Outcome, Outcome]]) -> list[Difference]:
@@ -128,9 +129,7 @@ def _difference(first: Outcome, second: Outcome) -> Difference:
         return gap
 
     shared = [k for k in first.row.first["config"]["topk"] if k in second.row.first["config"]["topk"]]
-    intervals = {
-        f"top{k}": bootstrap(mean_difference(first.rank < k, second.rank < k)) for k in sorted({1, *shared})
-    }
+    intervals = {f"top{k}": bootstrap(mean_difference(first.rank < k, second.rank < k)) for k in sorted({1, *shared})}
     if first.tree.digest == second.tree.digest:
         # leaves lie at one depth, so hF is the share of right nodes on the path
         intervals["hF"] = bootstrap(mean_difference(first.on_path.mean(axis=2), second.on_path.mean(axis=2)))

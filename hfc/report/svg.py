@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH = 420
+WIDTH = 400
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 36
 PLOT_HEIGHT = 210
 LEGEND_LINE = 16
-CHARACTER = 5.9  # mean width of a character at the drawings' font size
+CHARACTER = 6.6  # mean width of a character at the drawings' font size, in a wide font
 COLOURS = 8  # Okabe and Ito's, as classes s0 to s7 in figure.css
+HEAT_ANGLE = 52  # of the names above a matrix, in degrees
 DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
 
@@ -47,7 +48,9 @@ class Scale:
             rough = (self.high - self.low) / 5
             power = 10.0 ** math.floor(math.log10(rough))
             step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
-            values = [step * i for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
+            values = [
+                step * i for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
+            ]
         margin = 1e-9 * abs(self.high)
         return [value for value in values if self.low - margin <= value <= self.high + margin]
 
@@ -149,7 +152,12 @@ def _tick(value: float, percent: bool) -> str:
 def line(points: Sequence[tuple[float, float]], series: int, *, thin: bool = False) -> Markup:
     """A line through positions."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return element("polyline", class_=f"line {colour(series)}" + (" thin" if thin else ""), points=path, stroke_dasharray=dash(series))
+    return element(
+        "polyline",
+        class_=f"line {colour(series)}" + (" thin" if thin else ""),
+        points=path,
+        stroke_dasharray=dash(series),
+    )
 
 
 def dot(x: float, y: float, series: int, said: str, radius: float = 3.0) -> Markup:
@@ -164,14 +172,13 @@ def bar(x: float, y: float, width: float, height: float, series: int, said: str)
     )
 
 
-def legend(names: Sequence[str], top: float, *, lines: bool = True) -> tuple[list[Markup], float]:
-    """What the colours mean, one name a line below a drawing, and the height it takes."""
+def legend(names: Sequence[tuple[int, str]], top: float, *, lines: bool = True) -> tuple[list[Markup], float]:
+    """What the series' colours mean, one name a line below a drawing, and the height it takes."""
     found = []
-    for i, name in enumerate(names):
+    for i, (series, name) in enumerate(names):
         y = top + LEGEND_LINE * i + 8
-        mark = (
-            line([(LEFT, y), (LEFT + 18, y)], i) if lines else bar(LEFT + 4, y - 5, 10, 10, i, "")
-        )
+        start = [(LEFT, y), (LEFT + 18, y)]
+        mark = line(start, series) if lines else bar(LEFT + 4, y - 5, 10, 10, series, "")
         found += [mark, text(LEFT + 24, y + 4, shorten(name, WIDTH - LEFT - 30), full=name)]
     return found, LEGEND_LINE * len(names) + 6
 
@@ -203,14 +210,16 @@ def heat(
         said: what each cell says.
         alt: the drawing in words.
     """
-    side = min((WIDTH - 120) / len(answers), 40.0)
-    left = min(max((max(map(len, truth)) + 1) * CHARACTER, 40), 118)
-    top = min(max((max(map(len, answers)) + 1) * CHARACTER * 0.8, 30), 92)
+    left = min(max(map(len, truth)) * CHARACTER + 10, 118)
+    across, up = math.cos(math.radians(HEAT_ANGLE)), math.sin(math.radians(HEAT_ANGLE))
+    top = min(max(map(len, answers)) * CHARACTER, 104) * up + 14
+    last = min(len(answers[-1]) * CHARACTER, 104) * across
+    side = min((WIDTH - left - last) / (len(answers) - 0.5), 36.0)
     body = []
     for j, name in enumerate(answers):
         x, y = left + (j + 0.5) * side + 3, top - 5
-        shown = shorten(name, (top - 4) / 0.8)
-        body.append(text(x, y, shown, full=name, transform=f"rotate(-52 {x:.1f} {y:.1f})"))
+        turned = f"rotate(-{HEAT_ANGLE} {x:.1f} {y:.1f})"
+        body.append(text(x, y, shorten(name, 104), full=name, transform=turned))
     for i, name in enumerate(truth):
         y = top + i * side
         body.append(text(left - 5, y + side / 2 + 4, shorten(name, left - 4), anchor="end", full=name))
@@ -224,7 +233,5 @@ def heat(
             )
             if side >= 24 and share >= 0.005:
                 inside = "in dark" if share > 0.55 else "in"
-                body.append(
-                    text(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", anchor="middle", class_=inside)
-                )
+                body.append(text(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", anchor="middle", class_=inside))
     return drawing(body, top + side * len(truth) + 4, alt)

@@ -3,12 +3,10 @@
 import csv
 import io
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import ClassVar
-
-import numpy as np
 
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
@@ -51,6 +49,13 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    narrow: bool = False
+    """Whether a picture fits beside it."""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Of each column whether it holds numbers."""
+        return tuple(any(row[i].value is not None for row in self.rows) for i in range(len(self.header)))
 
 
 def published() -> list[dict[str, str]]:
@@ -165,8 +170,8 @@ def hierarchical(rows: Sequence[Row]) -> Table:
     for column, (*_, most) in enumerate(shown, 1):
         body = _mark_best(body, column, most)
     note = (
-        "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read it "
-        "together with top-1. Inconsistent: the levels' own answers are no path of the tree."
+        "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read "
+        "it together with top-1. Inconsistent: the levels' own answers are no path of the tree."
     )
     header = ("method", *(title for _, title, _, _ in shown))
     return Table("hierarchical", "Table 2: hierarchical metrics", header, tuple(body), note)
@@ -188,7 +193,7 @@ def levels(rows: Sequence[Row]) -> Table:
     for column in range(1, len(names) + 1):
         body = _mark_best(body, column)
     note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
-    return Table("levels", "Accuracy of each level's own answer, %", ("method", *names), tuple(body), note)
+    return Table("levels", "Accuracy of each level's own answer, %", ("method", *names), tuple(body), note, narrow=True)
 
 
 def calibration(rows: Sequence[Outcome]) -> Table:
@@ -202,16 +207,15 @@ def calibration(rows: Sequence[Outcome]) -> Table:
                 Cell(outcome.label),
                 _measured(outcome.row, "ece"),
                 Cell(spread(list(sure)), 100 * float(sure.mean())),
-                Cell(spread(list(right)), 100 * float(right.mean())),
-                Cell(f"{signed(gap)} {'too sure' if gap > 0 else 'too modest'}", 100 * gap),
+                Cell(signed(gap), 100 * gap, tip="too sure" if gap > 0 else "too modest"),
             )
         )
     note = (
-        "ECE: expected calibration error of the predicted leaf's share of P_final, 15 bins. Decoded by least cost, the "
-        "shares are scores and no probabilities."
+        "ECE: expected calibration error of the predicted leaf's share of P_final, 15 bins. Confidence above top-1: "
+        "too sure. Decoded by least cost, the shares are scores and no probabilities."
     )
-    header = ("method", "ECE %", "mean confidence %", "top-1 %", "confidence − top-1, points")
-    return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note)
+    header = ("method", "ECE %", "mean confidence %", "above top-1, points")
+    return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note, narrow=True)
 
 
 def differences(found: Sequence[Difference]) -> Table:
@@ -255,7 +259,7 @@ def categories(group: Group) -> Table:
     """The accuracy of every category, with its number of test images."""
     tree = group.best.tree
     body = []
-    for name, path, support, scores in category_scores(group):
+    for name, path, support, scores in group.category_scores():
         cells = [
             Cell("–" if score is None else f"{100 * score:.1f}", None if score is None else 100 * score)
             for score in scores
@@ -266,17 +270,6 @@ def categories(group: Group) -> Table:
     header = (tree.levels[-1], *above_title, "test images", *(outcome.label for outcome in group.outcomes))
     note = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
     return Table("categories", "Accuracy of each category, %", header, tuple(body), note)
-
-
-def category_scores(group: Group) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
-    """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without images."""
-    tree = group.best.tree
-    found = []
-    for leaf, name in enumerate(tree.leaves):
-        rows = group.best.target == leaf
-        scores = [float(outcome.correct[:, rows].mean()) if rows.any() else None for outcome in group.outcomes]
-        found.append((name, tree.path(leaf), int(rows.sum()), scores))
-    return found
 
 
 BETA_NOTE = (
@@ -317,57 +310,3 @@ def _betas(row: Row) -> tuple[Cell, ...]:
         listed = Cell(", ".join(f"{beta:g}" for beta in shown), mean)
         cells += [listed, top1("validation", betas), top1("test", betas)]
     return tuple(cells)
-
-
-def provenance(rows: Sequence[Row]) -> Table:
-    """Where every number came from."""
-    facts: tuple[tuple[str, Callable[[Row], str]], ...] = (
-        ("method", lambda row: row.label),
-        ("seeds", lambda row: ", ".join(map(str, row.seeds))),
-        ("cache", lambda row: row.first["cache"]["path"]),
-        ("data", lambda row: row.first["cache"]["origin"]),
-        ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
-        ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
-        ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
-        ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
-        ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
-        ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
-        ("hierarchy", _tree),
-        ("commit", lambda row: row.commit),
-        ("machine", machine),
-        ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
-        ("trained", lambda row: max(str(run.result["created"]) for run in row.runs)),
-    )
-    body = tuple(tuple(Cell(fact(row)) for _, fact in facts) for row in rows)
-    return Table("provenance", "Where the numbers come from", tuple(name for name, _ in facts), body)
-
-
-def weights(row: Row) -> str:
-    """Where a row's backbone had its weights from."""
-    cache = row.first["cache"]
-    return "RANDOM" if cache["random_weights"] else str(cache["weights"])
-
-
-def _tree(row: Row) -> str:
-    found = row.first["hierarchy"]
-    return f"{found['name']} ({' > '.join(map(str, found['sizes']))}, {found['digest'][:12]})"
-
-
-def machine(row: Row) -> str:
-    """The machines a row was trained on."""
-    found = [run.result["machine"] for run in row.runs]
-    told = (f"{m['device']}, {m['precision']}, {m['threads']} threads, {m['platform']}" for m in found)
-    return "; ".join(dict.fromkeys(told))
-
-
-def node_scores(outcome: Outcome) -> list[tuple[int, int, int, float | None]]:
-    """Of every node, level by level: level, index, test images, and the share whose answer's path goes through it."""
-    tree = outcome.tree
-    truth = tree.ancestors[outcome.target]
-    share = outcome.on_path.mean(axis=0)
-    found = []
-    for level, size in enumerate(tree.sizes):
-        support = np.bincount(truth[:, level], minlength=size)
-        right = np.bincount(truth[:, level], share[:, level], minlength=size)
-        found += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
-    return found

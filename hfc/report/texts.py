@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hfc.report.checks import Check
+from hfc.report.checks import Check, weights
 from hfc.report.contents import Block, Document, Fold, Text
-from hfc.report.figures import Figure
 from hfc.report.gallery import Gallery
+from hfc.report.plots import Figure
 from hfc.report.rows import Row
 from hfc.report.statistics import Difference
-from hfc.report.tables import Cell, Table, published, spread, weights
+from hfc.report.tables import Cell, Table, published, spread
 from hfc.runs import Run
 
 MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
@@ -47,10 +47,13 @@ def _blocks(blocks: Iterable[Block], depth: int) -> Iterable[str]:
             case Gallery():
                 yield f"{'#' * depth} {escape(block.title)}"
                 header = ("image", "truth", "answer", "confidence", "height", "wrong seeds")
-                yield grid(header, [
-                    tuple(map(Cell, (p.id, p.truth, p.answer, f"{p.confidence:.2f}", f"{p.height:.2f}", p.seeds)))
-                    for p in block.pictures
-                ])
+                yield grid(
+                    header,
+                    [
+                        tuple(map(Cell, (p.id, p.truth, p.answer, f"{p.confidence:.2f}", f"{p.height:.2f}", p.seeds)))
+                        for p in block.pictures
+                    ],
+                )
             case Fold():
                 yield f"{'#' * depth} {escape(block.title)}"
                 yield from _blocks(block.blocks, depth + 1)
@@ -126,11 +129,22 @@ def _mean_sd(values: Sequence[float]) -> tuple[object, object]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else ""
 
 
-DIFFERENCE = ("first", "second", "metric", "difference", "low", "high", "only_first_right", "only_second_right", "p", "p_corrected")
+DIFFERENCE = (
+    "first",
+    "second",
+    "metric",
+    "difference",
+    "low",
+    "high",
+    "only_first_right",
+    "only_second_right",
+    "p",
+    "p_corrected",
+)
 
 
 def differences_csv(found: Iterable[Difference]) -> str:
-    """A line for each pair of rows and metric; differences and limits as fractions, the test's columns of top-1 alone."""
+    """A line for each pair of rows and metric, as fractions; the test is of top-1 alone."""
     body = []
     for each in found:
         for metric, i in each.intervals.items():

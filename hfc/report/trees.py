@@ -5,21 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from hfc.report import svg
-from hfc.report.figures import Figure
-from hfc.report.rows import Group, Outcome
-from hfc.report.tables import category_scores, node_scores
+from hfc.report.plots import Figure
+from hfc.report.rows import Floats, Group, Outcome
 
 ELSEWHERE = "elsewhere"
 
 
 def categories(group: Group) -> Figure:
     """The accuracy of each category as a bar, of the best row; the other rows as points."""
-    found = category_scores(group)
+    found = group.category_scores()
     step, left = 18, 118
-    x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 24)
+    x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
     bottom = svg.TOP + step * len(found) + 4
     body = svg.x_axis(x, svg.TOP, bottom, "accuracy, %", percent=True)
-    body.append(svg.text(svg.WIDTH - 2, bottom + 14, "images", anchor="end", class_="tick"))
+    body.append(svg.text(svg.WIDTH - 2, bottom + 28, "images", anchor="end", class_="tick"))
     for i, (name, path, support, scores) in enumerate(found):
         y = svg.TOP + step * i
         full = " > ".join(path)
@@ -34,7 +33,7 @@ def categories(group: Group) -> Figure:
                 body.append(svg.dot(x(score), y + 10, series, said, 3.5))
             else:
                 body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, said))
-    key, height = svg.legend([outcome.label for outcome in group.outcomes], bottom + 34, lines=False)
+    key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), bottom + 34, lines=False)
     measured = [(name, scores[0]) for name, _, _, scores in found if scores[0] is not None]
     worst = sorted(measured, key=lambda each: each[1] or 0)[:3]
     hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in worst)
@@ -45,14 +44,16 @@ def categories(group: Group) -> Figure:
         alt,
         svg.drawing([*body, *key], bottom + 34 + height, alt),
         ("category", "path", "test_images", *(outcome.label for outcome in group.outcomes)),
-        tuple((name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in found),
+        tuple(
+            (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in found
+        ),
         "Bars: the best row; points: the others. Mean over seeds.",
     )
 
 
 def tree(outcome: Outcome) -> Figure:
     """The tree, each node with the share of its images whose answer's path goes through it."""
-    scores = {(level, node): (n, score) for level, node, n, score in node_scores(outcome)}
+    scores = {(level, node): (n, score) for level, node, n, score in outcome.node_scores()}
     found = outcome.tree
     step, left = 18, 190
     x = svg.Scale(0, 1, left, svg.WIDTH - 70)
@@ -103,7 +104,9 @@ def _depth_first(outcome: Outcome) -> list[tuple[int, int]]:
 def confusion(outcome: Outcome) -> list[Figure]:
     """What is taken for what: among the groups, and among the children of every inner node below."""
     return [
-        figure for level in range(len(outcome.tree.levels)) for node in _parents(outcome, level)
+        figure
+        for level in range(len(outcome.tree.levels))
+        for node in _parents(outcome, level)
         if (figure := _confusion(outcome, level, node))
     ]
 
@@ -133,10 +136,13 @@ def _confusion(outcome: Outcome, level: int, parent: int) -> Figure | None:
         columns = [*names, ELSEWHERE]
     shares = counts / np.maximum(support, 1)[:, None]
     said = [
-        [f"{t} taken for {a}: {100 * share:.1f}%, {count:.3g} of {n} images" for a, share, count in zip(columns, *rows, strict=True)]
+        [
+            f"{t} taken for {a}: {100 * share:.1f}%, {count:.3g} of {n} images"
+            for a, share, count in zip(columns, *rows, strict=True)
+        ]
         for t, n, *rows in zip(names, support, shares, counts, strict=True)
     ]
-    where = "Between " + _plural(found.levels[0]) if not level else f"Inside {found.nodes[level - 1][parent]}"
+    where = f"Confusion inside {found.nodes[level - 1][parent]}" if level else f"Confusion of each {found.levels[0]}"
     alt = f"{where}, {outcome.label}: {_worst(names, columns, shares)}."
     data = tuple(
         (where, t, a, count, share)
@@ -147,11 +153,7 @@ def _confusion(outcome: Outcome, level: int, parent: int) -> Figure | None:
     return Figure("confusion", where, alt, svg.heat(names, columns, shares.tolist(), said, alt), header, data)
 
 
-def _plural(level: str) -> str:
-    return f"the nodes of {level}"
-
-
-def _worst(names: Sequence[str], columns: Sequence[str], shares: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
+def _worst(names: Sequence[str], columns: Sequence[str], shares: Floats) -> str:
     off = shares.copy()
     np.fill_diagonal(off, 0)
     if off.max() == 0:

@@ -1,0 +1,230 @@
+"""What changed between two sets of runs: settings, where they come from, and metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hfc import runs
+from hfc.report import tables, texts
+from hfc.report.checks import check
+from hfc.report.contents import Document, Section, Text
+from hfc.report.rows import Group, Outcome, read_groups
+from hfc.report.statistics import METHOD, Difference, differences
+from hfc.report.tables import Cell, Table, p_text, signed, spread
+
+METRICS = (*tables.METRICS[:1], ("top3", "top-3 %", 100, True), ("top5", "top-5 %", 100, True), *tables.METRICS[1:])
+NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A row of the first set and what stands for it in the second."""
+
+    before: Outcome
+    after: Outcome
+    difference: Difference | None
+    """After minus before; None where they were not tested on the same images with the same labels."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of runs side by side."""
+
+    names: tuple[str, str]
+    pairs: tuple[Pair, ...]
+    only: tuple[tuple[str, ...], tuple[str, ...]]
+    """Labels of the rows of each set that the other lacks."""
+    groups: tuple[tuple[Group, ...], tuple[Group, ...]]
+    runs: int
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Match the rows of two folders of runs.
+
+    Rows match by method, hierarchy and changed settings; what is left by method and hierarchy alone, where each set has
+    one such row.
+
+    Raises:
+        RunError: a folder holds no runs, or a damaged one.
+    """
+    found = [runs.find([root]) for root in (first, second)]
+    groups = [tuple(read_groups(each)) for each in found]
+    left = [[outcome for group in each for outcome in group.outcomes] for each in groups]
+    matched: list[tuple[Outcome, Outcome]] = []
+    for key in (_label, _method):
+        before, after = ({k: v for k, v in _by(key, rows).items() if len(v) == 1} for rows in left)
+        matched += [(rows[0], after[k][0]) for k, rows in before.items() if k in after]
+        taken = {id(outcome) for pair in matched for outcome in pair}
+        left = [[outcome for outcome in rows if id(outcome) not in taken] for rows in left]
+    same = [pair for pair in matched if pair[0].answers[0].digest == pair[1].answers[0].digest]
+    tested = {id(each.second): each for each in differences([(after, before) for before, after in same])}
+    pairs = tuple(Pair(before, after, tested.get(id(before))) for before, after in matched)
+    only = tuple(outcome.label for outcome in left[0]), tuple(outcome.label for outcome in left[1])
+    return Comparison((str(first), str(second)), pairs, only, (groups[0], groups[1]), sum(map(len, found)))
+
+
+def _label(outcome: Outcome) -> str:
+    return outcome.label
+
+
+def _method(outcome: Outcome) -> str:
+    return f"{outcome.row.first['method']} ({outcome.row.first['hierarchy']['name']})"
+
+
+def _by(key: Any, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(key(outcome), []).append(outcome)
+    return found
+
+
+def changes(pair: Pair) -> list[tuple[str, str, str]]:
+    """What differs in how two rows came to be: name, before, after."""
+    before, after = _origin(pair.before), _origin(pair.after)
+    names = dict.fromkeys([*before, *after])
+    return [(n, b, a) for n in names if (b := before.get(n, "–")) != (a := after.get(n, "–"))]
+
+
+def _origin(outcome: Outcome) -> dict[str, str]:
+    """Everything that may differ between two runs of one method, by name."""
+    row, result = outcome.row, outcome.row.first
+    cache = result["cache"]
+    settings = {f"setting {k}": _said(v) for k, v in result["config"].items() if k not in NOT_SETTINGS}
+    stage1 = {f"features: {k}": _said(v) for k, v in cache.get("key_fields", {}).items()}
+    versions = {f"version of {k}": str(v) for k, v in result.get("versions", {}).items()}
+    return {
+        **settings,
+        "hierarchy": f"{result['hierarchy']['name']} {result['hierarchy']['digest'][:12]}",
+        **stage1,
+        "features": cache["features_sha256"][:12],
+        "labels": cache.get("labels_sha256", "")[:12] or "the cache's own",
+        "images for training / validation / test": " / ".join(str(result["rows"][s]) for s in ("train", "val", "test")),
+        "test images and labels": outcome.answers[0].digest[:12],
+        "seeds": ", ".join(map(str, row.seeds)),
+        "code": row.commit,
+        **{f"machine: {k}": str(v) for k, v in result["machine"].items() if k != "precision"},
+        **versions,
+    }
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping | list):
+        return ", ".join(map(str, value))
+    text = str(value)
+    return text[:12] if len(text) == 64 and text.isalnum() else text  # digests
+
+
+def document(found: Comparison) -> Document:
+    """The comparison as a document."""
+    a, b = found.names
+    checked = [
+        check([o.row for group in groups for o in group.outcomes], groups) if groups else [] for groups in found.groups
+    ]
+    told = tuple(dict.fromkeys(each for side in checked for each in side if each.state == "wrong"))
+    sections = [
+        Section("metrics", "What it did to the metrics", (_metrics(found), Text(METHOD))),
+        Section("changes", "What changed", (_changes(found),)),
+    ]
+    missing = [(label, a) for label in found.only[0]] + [(label, b) for label in found.only[1]]
+    if missing:
+        body = tuple((Cell(label), Cell(where)) for label, where in missing)
+        sections.append(
+            Section("only", "Only in one", (Table("only", "Rows without a match", ("method", "in"), body),))
+        )
+    return Document(f"From {a} to {b}", (verdict(found),), told, tuple(sections))
+
+
+def verdict(found: Comparison) -> str:
+    """How many rows got better or worse, and whether the images suffice to say so."""
+    if not found.pairs:
+        return "No row of one set has a match in the other."
+    tested = [pair.difference for pair in found.pairs if pair.difference]
+    better = sum(each.significant and each.intervals["top1"].difference > 0 for each in tested)
+    worse = sum(each.significant and each.intervals["top1"].difference < 0 for each in tested)
+    same = len(tested) - better - worse
+    told = f"Of {len(found.pairs)} methods in both, top-1 is significantly better in {better} and worse in {worse}; "
+    told += f"{same} show no difference."
+    if untested := len(found.pairs) - len(tested):
+        told += f" {untested} cannot be tested: other test images or labels."
+    return told
+
+
+def _metrics(found: Comparison) -> Table:
+    shown = [m for m in METRICS if any(pair.before.row.values(m[0]) for pair in found.pairs)]
+    body = []
+    for pair in found.pairs:
+        each = pair.difference
+        interval = each.intervals["top1"] if each else None
+        gained = f"{signed(interval.difference)} [{signed(interval.low)}, {signed(interval.high)}]" if interval else "–"
+        cells = [
+            Cell(pair.after.label),
+            Cell(gained, 100 * interval.difference if interval else None),
+            Cell(p_text(each.p) + (" *" if each.significant else ""), each.p, best=each.significant)
+            if each
+            else Cell("not tested"),
+        ]
+        for metric, _, scale, _ in shown:
+            before, after = (outcome.row.values(metric) for outcome in (pair.before, pair.after))
+            digits = 2 if scale == 100 else 3
+            text = f"{spread(before, scale, digits)} → {spread(after, scale, digits)}"
+            change = scale * (pair.after.row.mean(metric) - pair.before.row.mean(metric)) if before and after else None
+            cells.append(Cell(text, change))
+        body.append(tuple(cells))
+    header = ("method", "top-1 gained, points", "p corrected", *(title for _, title, _, _ in shown))
+    note = "Before → after, mean ± sample standard deviation over seeds; columns sort by the change. * significant."
+    return Table("metrics", "Metrics", header, tuple(body), note)
+
+
+def _changes(found: Comparison) -> Table:
+    """What changed in all pairs alike is one row; the rest a row each."""
+    by_change: dict[tuple[str, str, str], list[str]] = {}
+    for pair in found.pairs:
+        for change in changes(pair):
+            by_change.setdefault(change, []).append(pair.after.label)
+    everyone = len(found.pairs)
+    body = tuple(
+        (Cell(name), Cell(before), Cell(after), Cell("all" if len(who) == everyone else "; ".join(who)))
+        for (name, before, after), who in by_change.items()
+    )
+    nothing = "" if body else "Nothing: the same settings, features, code, machine and versions."
+    return Table("changes", "Settings and provenance", ("what", found.names[0], found.names[1], "of"), body, nothing)
+
+
+def plain(found: Comparison, said: Document) -> str:
+    """The comparison for a terminal."""
+    lines = [["method", "top-1 before", "top-1 after", "gained, points", "p corrected"]]
+    for pair in found.pairs:
+        row = _metrics(Comparison(found.names, (pair,), found.only, found.groups, found.runs)).rows[0]
+        before, after = (spread(outcome.row.values("top1")) for outcome in (pair.before, pair.after))
+        lines.append([pair.after.label, before, after, row[1].text, row[2].text])
+    changed = [[cell.text for cell in row] for row in _changes(found).rows]
+    parts = [texts.columns(lines)] if found.pairs else []
+    parts.append(texts.columns([["changed", *found.names, "of"], *changed]) if changed else "nothing else changed")
+    parts += [f"only in {name}: {'; '.join(only)}" for name, only in zip(found.names, found.only, strict=True) if only]
+    return "\n\n".join([*parts, *said.verdicts, *(f"✗ {text}" for text in said.wrong)])
+
+
+def as_json(found: Comparison, said: Document) -> dict[str, Any]:
+    """The comparison for scripts."""
+    return {
+        "before": found.names[0],
+        "after": found.names[1],
+        "verdict": said.verdicts[0],
+        "pairs": [
+            {
+                "before": pair.before.label,
+                "after": pair.after.label,
+                "changes": [{"what": n, "before": b, "after": a} for n, b, a in changes(pair)],
+                "metrics": {
+                    metric: {"before": pair.before.row.mean(metric), "after": pair.after.row.mean(metric)}
+                    for metric, *_ in METRICS
+                    if pair.before.row.values(metric) and pair.after.row.values(metric)
+                },
+                "difference": texts.difference_json(pair.difference) if pair.difference else None,
+            }
+            for pair in found.pairs
+        ],
+        "only_before": list(found.only[0]),
+        "only_after": list(found.only[1]),
+    }
