@@ -15,7 +15,7 @@ from hfc.report.checks import check
 from hfc.report.contents import Document, Fold
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
-from hfc.report.rows import Outcome, read_groups
+from hfc.report.rows import Group, read_groups
 from hfc.report.statistics import all_pairs
 
 
@@ -48,7 +48,7 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
     differences = [all_pairs(group.outcomes) for group in groups]
     flat = [each for pairs in differences for each in pairs]
     checks = check(rows, groups)
-    shown = [_mistakes(o, images, i == 0) for group in groups for i, o in enumerate(group.outcomes)] if images else []
+    shown = _mistakes(groups, images) if images else []
     document = contents.report(rows, groups, differences, checks, shown)
     results = texts.results_json(document, rows, found, flat)
     files = {
@@ -111,5 +111,11 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(out / name for name in files)
 
 
-def _mistakes(outcome: Outcome, images: Path, first: bool) -> Fold:
-    return Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=first)
+def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
+    """The galleries of every row, those of the best of each group unfolded; rows without mistakes have none."""
+    found = [
+        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=outcome is group.best)
+        for group in groups
+        for outcome in group.outcomes
+    ]
+    return [fold for fold in found if fold.blocks]

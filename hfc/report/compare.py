@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hfc import runs
 from hfc.report import tables, texts
 from hfc.report.checks import check
@@ -167,12 +169,13 @@ def _metrics(found: Comparison) -> Table:
         for metric, _, scale, _ in shown:
             before, after = (outcome.row.values(metric) for outcome in (pair.before, pair.after))
             digits = 2 if scale == 100 else 3
-            text = f"{spread(before, scale, digits)} → {spread(after, scale, digits)}"
+            full = f"{spread(before, scale, digits)} → {spread(after, scale, digits)}"
+            means = [spread([float(np.mean(v))] if v else [], scale, digits) for v in (before, after)]
             change = scale * (pair.after.row.mean(metric) - pair.before.row.mean(metric)) if before and after else None
-            cells.append(Cell(text, change))
+            cells.append(Cell(" → ".join(means), change, tip=full))
         body.append(tuple(cells))
     header = ("method", "top-1 gained, points", "p corrected", *(title for _, title, _, _ in shown))
-    note = "Before → after, mean ± sample standard deviation over seeds; columns sort by the change. * significant."
+    note = "Before → after, means over seeds; columns sort by the change. * significant."
     return Table("metrics", "Metrics", header, tuple(body), note)
 
 

@@ -1,6 +1,7 @@
 """The paper's Table 1 as LaTeX."""
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from hfc.report.checks import OK, Check
 from hfc.report.rows import Row
@@ -54,7 +55,7 @@ def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX shows as it is; what its Latin fonts lack stands as its code point."""
+    """Text that LaTeX shows as it is, in any document; what its oldest fonts lack stands as its code point."""
     return "".join(map(_character, " ".join(text.split())))
 
 
@@ -63,4 +64,5 @@ def _character(c: str) -> str:
         return SPECIAL[c]
     if c in "&%$#_{}":
         return "\\" + c
-    return c if " " <= c <= "~" or ("¡" <= c <= "ÿ" and c != "\xad") else f"[U+{ord(c):04X}]"
+    letter = c in "ßæÆøØ" or ("À" <= c <= "ÿ" and normalize("NFD", c)[0].isascii())
+    return c if " " <= c <= "~" or letter else f"{SPECIAL['[']}U+{ord(c):04X}]"

@@ -18,11 +18,12 @@ LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
 METHOD = (
-    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}; of an image counts the "
-    "mean over each method's seeds, so they say how another set of images would change the difference, not how other "
-    "seeds would (that is the ± of the tables). p: McNemar's exact test; an image counts as right where more than half "
-    "of a method's seeds are right, a tie by its first seed; corrected by Holm's method for the number of pairs of "
-    f"methods. Significant: corrected p below {ALPHA:g}. Intervals are not corrected."
+    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}. Of an image counts the "
+    "mean over a method's seeds: intervals say how another set of images would change the difference, not how other "
+    "seeds would, which is the ± of the tables. p: McNemar's exact test. An image counts as right where more than half "
+    "of a method's seeds are right, a tie by the first. More seeds make a better majority, so only seeds count that "
+    "both methods have; where there are none, the first ones, as many of each. Corrected by Holm's method for the "
+    f"number of pairs of methods. Significant: corrected p below {ALPHA:g}. Intervals are not corrected."
 )
 
 
@@ -133,11 +134,15 @@ def _difference(first: Outcome, second: Outcome) -> Difference:
     if first.tree.digest == second.tree.digest:
         # leaves lie at one depth, so hF is the share of right nodes on the path
         intervals["hF"] = bootstrap(mean_difference(first.on_path.mean(axis=2), second.on_path.mean(axis=2)))
-    seeds = {seed: i for i, seed in enumerate(second.row.seeds)}
-    by_seed = {
-        seed: mcnemar(first.correct[i], second.correct[seeds[seed]]).p
-        for i, seed in enumerate(first.row.seeds)
-        if seed in seeds
-    }
-    test = mcnemar(majority(first.correct), majority(second.correct))
+    seeds = [seed for seed in first.row.seeds if seed in second.row.seeds]
+    a, b = _in_step(first, second, seeds)
+    by_seed = {seed: mcnemar(a[i], b[i]).p for i, seed in enumerate(seeds)}
+    test = mcnemar(majority(a), majority(b))
     return Difference(first, second, intervals, test, by_seed, test.p)
+
+
+def _in_step(first: Outcome, second: Outcome, seeds: Sequence[int]) -> tuple[Bools, Bools]:
+    """What both got right, (S, N) each, with the seeds they share; without any, as many of each as both have."""
+    fewest = min(len(first.row.seeds), len(second.row.seeds))
+    chosen = [[o.row.seeds.index(s) for s in seeds] or list(range(fewest)) for o in (first, second)]
+    return first.correct[chosen[0]], second.correct[chosen[1]]

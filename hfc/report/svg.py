@@ -61,7 +61,9 @@ def span(values: Iterable[float], *, zero: bool = False, margin: float = 0.05) -
     low, high = min(found), max(found)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    air = margin * (high - low) or abs(high) * margin or 1.0
+    if low == high:  # one value, and nothing but zero among them
+        return (low, low + 1) if zero else (low - (abs(low) * margin or 1), low + (abs(low) * margin or 1))
+    air = margin * (high - low)
     return (low if zero and low == 0 else low - air), (high if zero and high == 0 else high + air)
 
 

@@ -24,6 +24,8 @@ METRICS = (
     ("mistake_severity", "mistake severity", 1, False),
 )
 
+MOST_BESIDE = 3  # methods in a table of categories that leaves room for its picture beside it
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -224,7 +226,7 @@ def differences(found: Sequence[Difference]) -> Table:
     body = []
     for each in found:
         intervals = [each.intervals.get(metric) for metric in metrics]
-        by_seed = ", ".join(f"{p_text(p)}" for p in each.by_seed.values())
+        by_seed = ", ".join(f"seed {seed}: {p_text(p)}" for seed, p in each.by_seed.items())
         body.append(
             (
                 Cell(each.first.label),
@@ -236,9 +238,8 @@ def differences(found: Sequence[Difference]) -> Table:
                     for i in intervals
                 ),
                 Cell(f"{each.test.only_first} : {each.test.only_second}"),
-                Cell(p_text(each.test.p), each.test.p),
+                Cell(p_text(each.test.p), each.test.p, tip=f"seed by seed: {by_seed}" if by_seed else ""),
                 Cell(p_text(each.p), each.p, best=each.significant),
-                Cell(by_seed or "–"),
             )
         )
     titles = {"hF": "hF"} | {metric: f"top-{metric[3:]}" for metric in metrics if metric.startswith("top")}
@@ -249,9 +250,8 @@ def differences(found: Sequence[Difference]) -> Table:
         "right alone",
         "p",
         "p corrected",
-        "p of each seed",
     )
-    note = "First minus second [95% interval]. Bold: significant."
+    note = "First minus second [95% interval]. Bold: significant. The p of each seed is shown on pointing at p."
     return Table("differences", "Differences on the same test images", header, tuple(body), note)
 
 
@@ -269,7 +269,8 @@ def categories(group: Group) -> Table:
     above_title = [" > ".join(tree.levels[:-1])] if len(tree.levels) > 1 else []
     header = (tree.levels[-1], *above_title, "test images", *(outcome.label for outcome in group.outcomes))
     note = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
-    return Table("categories", "Accuracy of each category, %", header, tuple(body), note)
+    narrow = len(group.outcomes) <= MOST_BESIDE
+    return Table("categories", "Accuracy of each category, %", header, tuple(body), note, narrow)
 
 
 BETA_NOTE = (

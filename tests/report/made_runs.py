@@ -1,0 +1,145 @@
+"""Made-up run folders with known predictions: written as training writes them, without training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc import metrics, runs
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.regions import strings
+from hfc.store import Predictions
+
+TREE = "leaf,group\nTee,tops\nTank,tops\nJeans,trousers\nChinos,trousers\nShorts,trousers\nHat,hats\n"
+
+
+def tree_of(path: Path, text: str = TREE) -> Hierarchy:
+    """A tree written to a file and read back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return load_hierarchy(str(path))
+
+
+def guess(tree: Hierarchy, target: NDArray[np.int64], skill: float, seed: int) -> NDArray[np.float32]:
+    """(N, C) probabilities that favour the true leaf the more, the greater the skill."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(target), len(tree.leaves)))
+    logits[np.arange(len(target)), target] += skill
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return shares.astype(np.float32)
+
+
+def write_run(
+    folder: Path,
+    tree: Hierarchy,
+    *,
+    method: str = "flat",
+    seed: int = 0,
+    skill: float = 2.0,
+    rows: int = 60,
+    ids: Sequence[str] | None = None,
+    tasks: Sequence[str] = ("local", "global"),
+    final: NDArray[np.float32] | None = None,
+    target: NDArray[np.int64] | None = None,
+    **changes: Any,
+) -> Path:
+    """A run's folder; `cache__origin="x"` changes what its result says, reaching inside.
+
+    Args:
+        folder: holds the run.
+        tree: what is predicted.
+        method, seed: of the run.
+        skill: how good its guesses are.
+        rows, ids: its test images.
+        tasks: names of its task losses.
+        final, target: (N, C) and (N,), where the guesses are not to be drawn.
+        changes: of the result.
+    """
+    target = np.arange(rows) % len(tree.leaves) if target is None else target
+    final = guess(tree, target, skill, hash_of(method) + seed) if final is None else final
+    ids = [f"images/{i:04d}.jpg" for i in range(len(target))] if ids is None else ids
+    levels = [
+        np.stack([final[:, tree.ancestors[:, h] == node].sum(axis=1) for node in range(size)], axis=1)
+        for h, size in enumerate(tree.sizes)
+    ]
+    topk = [k for k in (1, 3, 5) if k <= len(tree.leaves)]
+    test = metrics.evaluate(levels, final, target, names=tree.levels, ancestors=tree.ancestors, topk=topk)
+    betas = [{"beta": b / 10, "top1": 0.5 + b / 100, "top3": 0.8, "top5": 0.9} for b in range(11)]
+    result: dict[str, Any] = {
+        "run": folder.name,
+        "key": f"{method}{seed}",
+        "method": method,
+        "seed": seed,
+        "changed": {},
+        "config": {"topk": topk, "beta": 0.7, "dropout": 0.7, "seed": seed, "decode": "leaf"},
+        "cache": {
+            "path": "cache/made-up.h5",
+            "feature_key": "f" * 64,
+            "key_fields": {"backbone": "made-up", "views": ["identity"]},
+            "features_sha256": "a" * 64,
+            "origin": "made-up features",
+            "backbone": "made-up",
+            "image_size": 224,
+            "weights": "hub",
+            "weights_digest": "b" * 64,
+            "random_weights": False,
+            "labels_sha256": "",
+        },
+        "hierarchy": {
+            "name": tree.name,
+            "digest": tree.digest,
+            "levels": list(tree.levels),
+            "sizes": list(tree.sizes),
+        },
+        "rows": {"train": 100, "val": 20, "test": len(target), "unused": {"without label": 0}},
+        "selected": {"epoch": 2, "metric": "top1", "val": {"top1": 0.6}},
+        "test": test,
+        "beta": {"validation": betas, "test": betas, "best_on_validation": 1.0},
+        "stopping": [
+            {"confidence": 0.0, "specificity": 1.0, "correct": 0.5, "precision": 0.6},
+            {"confidence": 0.9, "specificity": 0.6, "correct": 0.9, "precision": 0.9},
+        ],
+        "seconds": {"train": 1.5, "total": 2.0},
+        "machine": {"device": "cpu", "precision": "fp32", "threads": 2, "platform": "made-up"},
+        "code": {"version": "0.1.0", "commit": "c" * 40, "digest": "d" * 64},
+        "versions": {"python": "3.11", "torch": "2.5"},
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    for name, value in changes.items():
+        *outer, last = name.split("__")
+        place = result
+        for part in outer:
+            place = place[part]
+        place[last] = value
+    with runs.writing(folder) as writer:
+        writer.hierarchy(tree.to_csv())
+        for epoch in (1, 2, 3):
+            losses = {task: 1 / epoch + i for i, task in enumerate(tasks)}
+            weights = {task: 1 + epoch / 10 + i for i, task in enumerate(tasks)}
+            line = {"epoch": epoch, "loss": {**losses, "total": -1.0}, "weights": weights, "val": {"top1": epoch / 5}}
+            writer.epoch(line)
+        writer.predictions(Predictions(strings(list(ids)), target, tuple(levels), final))
+        writer.result(result)
+    return folder
+
+
+def hash_of(text: str) -> int:
+    """A small number of a text, the same in every process."""
+    return sum(text.encode("utf-8")) * 10
+
+
+def two_methods(folder: Path, tree: Hierarchy, **changes: Any) -> Path:
+    """A good and a poor method of three seeds each."""
+    for method, skill in (("flat", 3.0), ("hmcn-f", 0.5)):
+        for seed in range(3):
+            write_run(folder / f"{method}-{seed}", tree, method=method, seed=seed, skill=skill, **changes)
+    return folder
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change entries at the top of a run's result."""
+    file = folder / runs.RESULT
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **changes}), "utf-8")

@@ -1,0 +1,180 @@
+"""The page in a real browser: opened from the disk, on a phone and on a desk, nothing goes out and nothing goes wrong."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfc.report import write_comparison, write_report
+from tests.report.made_runs import tree_of, two_methods
+from tests.report.test_gallery import picture
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+CI = "CI" in os.environ  # which must have them
+
+if CI:
+    from selenium import webdriver
+else:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here (extra test)")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER) and not CI, reason="no Chromium here (Debian: chromium and chromium-driver)"
+)
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+HOSTILE = '<script>document.title="run"</script>'
+TREE = f'leaf,group\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",<b>tops</b>\nTank,<b>tops</b>\nJeans,trousers\n'
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with pictures and a comparison, of runs whose categories and files have hostile names."""
+    folder = tmp_path_factory.mktemp("browser")
+    tree = tree_of(folder / "t<i>.csv", TREE)
+    names = [f"images/<img src=x onerror=alert({i})>.jpg" for i in range(60)]
+    two_methods(folder / "runs", tree, ids=names, cache__origin="<script>alert(1)</script>")
+    for name in names:
+        picture(folder / "root" / name, (0, 90, 160))
+    write_report([folder / "runs"], folder / "report", images=folder / "root")
+    write_comparison(folder / "runs", folder / "runs", folder / "report")
+    return folder / "report"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or "chromium"
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(DRIVER or "chromedriver")
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def open_page(browser: Any, page: Path, size: str = "desk", scheme: str = "light", scripts: bool = True) -> None:
+    width, height = SIZES[size]
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
+    browser.get("about:blank")
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what came before
+    browser.get(page.as_uri())
+
+
+def requests(browser: Any) -> set[str]:
+    """Every address that was asked for since the page was opened, but data: in it."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert asked
+    return {url for url in asked if not url.startswith("data:")}
+
+
+@pytest.mark.parametrize("name", ["report.html", "compare.html"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_asks_nobody_and_complains_of_nothing(
+    name: str, size: str, scheme: str, place: Path, browser: Any
+) -> None:
+    open_page(browser, place / name, size, scheme)
+    wide, inner = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= inner == SIZES[size][0]
+    for element in browser.find_elements("css selector", "summary"):
+        element.click()
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= inner
+    assert browser.get_log("browser") == []
+    assert requests(browser) == {(place / name).as_uri()}
+    lightness = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+    assert (int(lightness) > 128) == (scheme == "light")
+
+
+def column(browser: Any, table: str, number: int) -> list[str]:
+    cells = browser.find_elements("css selector", f"{table} tbody tr > :nth-child({number})")
+    return [cell.text for cell in cells]
+
+
+def test_a_click_sorts_a_table_and_another_one_turns_it_round(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html")
+    table = "#table1 table"
+    before = column(browser, table, 2)
+    assert len(before) == 14
+    head = browser.find_element("css selector", f"{table} thead th:nth-child(2)")
+    head.find_element("css selector", "button").click()
+    falling = column(browser, table, 2)
+    numbers = [float(text.split(" ± ")[0]) for text in falling]
+    assert numbers == sorted(numbers, reverse=True)
+    assert sorted(falling) == sorted(before) != falling
+    assert head.get_attribute("aria-sort") == "descending"
+    head.find_element("css selector", "button").click()
+    assert column(browser, table, 2) == falling[::-1]
+    assert head.get_attribute("aria-sort") == "ascending"
+    browser.find_element("css selector", f"{table} thead th:nth-child(1) button").click()
+    names = column(browser, table, 1)
+    assert names == sorted(names, key=str.lower)
+    assert head.get_attribute("aria-sort") is None
+    browser.find_element("css selector", f"{table} thead th:nth-child(5) button").click()
+    seeds = column(browser, table, 5)
+    assert seeds == ["3"] * 2 + ["–"] * 12  # what has no number stays last
+    assert browser.get_log("browser") == []
+
+
+def test_hostile_names_are_shown_and_not_run(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html")
+    assert browser.title == "Results"
+    assert HOSTILE in column(browser, "#table-categories + * table, .block:has(#table-categories) table", 1)
+    assert len(browser.find_elements("css selector", "script")) == 1
+    assert browser.find_elements("css selector", "b, i") == []
+    images = browser.find_elements("css selector", "img")
+    assert images
+    assert all(image.get_attribute("src").startswith("data:image/jpeg") for image in images)
+    assert browser.execute_script("return [...document.images].filter(i => !i.hidden && !i.complete).length") == 0
+    assert "<img src=x onerror=alert(" in images[0].get_attribute("alt")
+
+
+def test_marks_say_their_value_to_mouse_and_finger(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html")
+    mark = browser.find_element("css selector", "#figure-behind-the-best circle")
+    said = mark.find_element("css selector", "title").get_attribute("textContent")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+    webdriver.ActionChains(browser).move_to_element(mark).perform()
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed()
+    assert tip.text == said
+    assert "significant" in said
+    webdriver.ActionChains(browser).move_to_element(browser.find_element("css selector", "h1")).perform()
+    assert not tip.is_displayed()
+
+
+def test_without_script_it_reads_the_same(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html", scripts=False)
+    try:
+        assert len(browser.find_elements("css selector", "table")) >= 8
+        assert browser.find_elements("css selector", "thead button") == []  # nothing that would do nothing
+        assert len(column(browser, "#table1 table", 1)) == 14
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_paper_shows_what_was_folded(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html")
+    folded = "return document.querySelectorAll('details:not([open])').length"
+    assert browser.execute_script(folded) > 0
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(folded) == 0
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(folded) > 0

@@ -1,0 +1,127 @@
+"""Mistakes with their pictures: which are shown, where they are looked for, and what is said if they are not there."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfc import runs, store
+from hfc.errors import RunError
+from hfc.regions import Regions, strings
+from hfc.report import write_report
+from hfc.report.gallery import SHOWN, galleries
+from hfc.report.rows import Outcome, read_groups
+from tests.made_up import FIELDS
+from tests.report.made_runs import tree_of, two_methods, write_run
+
+SAID = np.array([0, 1, 2, 1, 3, 2])
+TARGET = np.array([0, 0, 0, 1, 2, 2])
+
+
+def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (40, 40)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, quality=95)
+
+
+def outcome(folder: Path) -> Outcome:
+    (group,) = read_groups(runs.find([folder]))
+    return group.best
+
+
+def wrong_thrice(folder: Path, **changes: object) -> Outcome:
+    """Images 1, 2 and 4 are wrong; 2 is the farthest off, 4 the surest."""
+    tree = tree_of(folder / "tree.csv")
+    final = np.full((6, 6), 0.02, dtype=np.float32)
+    final[np.arange(6), SAID] = [0.9, 0.5, 0.6, 0.9, 0.9, 0.9]
+    names = [f"images/{i}.jpg" for i in range(6)]
+    write_run(folder / "run", tree, final=final, target=TARGET, ids=names, **changes)
+    return outcome(folder / "run")
+
+
+def pixel(uri: str, x: int, y: int) -> tuple[int, ...]:
+    assert uri.startswith("data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return tuple(image.convert("RGB").getpixel((x, y)))  # type: ignore[arg-type]
+
+
+def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
+    found = wrong_thrice(tmp_path)
+    for i in range(6):
+        picture(tmp_path / "root" / "images" / f"{i}.jpg", (40 * i, 0, 0), (60, 30))
+    worst, costly = galleries(found, tmp_path / "root")
+    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
+    assert [p.id for p in costly.pictures] == ["images/2.jpg", "images/4.jpg", "images/1.jpg"]
+    first = costly.pictures[0]
+    assert (first.truth, first.answer, first.height, first.seeds) == ("tops > Tee", "trousers > Jeans", 2.0, "1 of 1")
+    assert first.confidence == pytest.approx(0.6 / 0.7)
+    assert pixel(first.source, 80, 80)[0] == pytest.approx(80, abs=4)  # that very picture, not another
+    assert pixel(first.source, 80, 5) == (255, 255, 255)  # not stretched
+
+
+def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> None:
+    shard = tmp_path / "shard.h5"
+    names = strings([f"images/{i}.jpg" for i in range(6)])
+    box = np.full((6, 4), np.nan, dtype=np.float32)
+    box[4] = [20, 0, 40, 40]
+    split = strings(["test"] * 6)
+    regions = Regions(tmp_path, "made-up", names, strings([f"deep/{i}.png" for i in range(6)]), box, split, split)
+    store.write_shard(shard, store.Shard(0, np.ones((6, 1, 2), np.float16), np.ones(6, np.bool_), []), FIELDS)
+    store.assemble(tmp_path / "c.h5", [shard], regions, key_fields=FIELDS, config={}, provenance={})
+    with store.FeatureStore(tmp_path / "c.h5") as opened:
+        key = opened.key
+    for i in range(6):
+        picture(tmp_path / "root" / "deep" / f"{i}.png", (0, 0, 0))
+    image = Image.new("RGB", (40, 40), (0, 0, 0))
+    image.paste((250, 0, 0), (20, 0, 40, 40))
+    image.save(tmp_path / "root" / "deep" / "4.png")
+    found = wrong_thrice(tmp_path / "right", cache__path=str(tmp_path / "c.h5"), cache__feature_key=key)
+    shown = galleries(found, tmp_path / "root")[0].pictures[0]
+    assert shown.id == "images/4.jpg"
+    assert pixel(shown.source, 80, 80)[0] > 230  # the box alone
+    other = wrong_thrice(tmp_path / "other", cache__path=str(tmp_path / "c.h5"))  # not the cache of the run
+    with pytest.raises(RunError, match=r"such as images/1\.jpg"):
+        galleries(other, tmp_path / "root")
+
+
+def test_a_picture_that_is_missing_or_damaged_says_so_in_its_place(tmp_path: Path) -> None:
+    found = wrong_thrice(tmp_path)
+    picture(tmp_path / "root" / "images" / "4.jpg", (9, 9, 9))
+    (tmp_path / "root" / "images" / "2.jpg").write_text("no picture")
+    shown = {p.id: p for p in galleries(found, tmp_path / "root")[0].pictures}
+    assert shown["images/4.jpg"].source
+    assert shown["images/2.jpg"].missing.startswith("not an image in a known format")
+    assert shown["images/1.jpg"].missing == "cannot read the file: No such file or directory"
+
+
+def test_no_picture_at_all_is_an_error_that_says_which_folder_is_wanted(tmp_path: Path) -> None:
+    found = wrong_thrice(tmp_path)
+    with pytest.raises(RunError) as caught:
+        galleries(found, tmp_path)
+    assert str(caught.value) == (
+        f"--images {tmp_path}: none of the 3 pictures to show can be read, such as images/1.jpg (cannot read the file: "
+        "No such file or directory); give the folder that the paths in the cache cache/made-up.h5 are relative to"
+    )
+
+
+def test_a_run_without_mistakes_has_no_gallery(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "run", tree, final=np.eye(6, dtype=np.float32)[TARGET], target=TARGET)
+    assert galleries(outcome(tmp_path / "run"), tmp_path) == []
+    write_report([tmp_path / "run"], tmp_path / "out", images=tmp_path)
+    assert "Mistakes" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_the_page_embeds_at_most_so_many_of_each_kind_and_row(tmp_path: Path) -> None:
+    two_methods(tmp_path / "runs", tree_of(tmp_path / "tree.csv"))
+    for i in range(60):
+        picture(tmp_path / "root" / "images" / f"{i:04d}.jpg", (i, i, i))
+    write_report([tmp_path / "runs"], tmp_path / "out", images=tmp_path / "root")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    (group,) = read_groups(runs.find([tmp_path / "runs"]))
+    counts = [min(int((~each.correct).any(axis=0).sum()), SHOWN) for each in group.outcomes]
+    assert counts[1] == SHOWN
+    assert page.count('<img src="data:image/jpeg;base64,') == 2 * sum(counts)
+    assert page.count("<img") == 2 * sum(counts)

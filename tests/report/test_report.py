@@ -1,0 +1,309 @@
+"""The report's files from made-up runs with known numbers."""
+
+import csv
+import html
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc.errors import RunError
+from hfc.report import svg, write_report
+from hfc.report.contents import verdict
+from hfc.report.rows import read_groups
+from hfc.report.statistics import all_pairs
+from hfc.runs import find
+from tests.report.made_runs import tree_of, two_methods, write_run
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = '<script>document.title="run"</script>'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods, three seeds each, and their report."""
+    folder = tmp_path_factory.mktemp("report")
+    two_methods(folder / "runs", tree_of(folder / "tree.csv"))
+    write_report([folder / "runs"], folder / "report")
+    return folder
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_file_that_is_promised_is_there_and_nothing_else(place: Path) -> None:
+    summary = write_report([place / "runs"], place / "again")
+    found = sorted(path for path in (place / "again").rglob("*") if path.is_file())
+    assert found == sorted(summary.files)
+    assert {path.name for path in found if path.parent == place / "again"} == {
+        "report.html",
+        "report.md",
+        "table1.tex",
+        "results.csv",
+        "results.json",
+        "differences.csv",
+    }
+    for file in summary.files:
+        assert file.read_bytes() == (place / "report" / file.relative_to(place / "again")).read_bytes(), file
+
+
+def test_every_picture_has_words_and_numbers(place: Path) -> None:
+    page = (place / "report" / "report.html").read_text("utf-8")
+    drawn = sorted((place / "report" / "figures").glob("*.svg"))
+    names = {re.sub(r"-\d.*", "", path.stem) for path in drawn}
+    assert names == {
+        *("behind-the-best", "severity", "reliability", "beta", "stopping", "rejection", "categories", "tree"),
+        *("confusion", "validation", "loss", "weights"),
+    }
+    for file in drawn:
+        root = ElementTree.parse(file).getroot()
+        assert root.tag == f"{SVG}svg"
+        words = root.get("aria-label") or ""
+        assert len(words) > 30
+        assert re.search(r"\d", words), words  # it names numbers, not only the subject
+        assert root.find(f"{SVG}style") is not None
+        assert len(rows_of(file.with_suffix(".csv"))) > 0
+        assert f'href="figures/{file.stem}.csv"' in page
+        assert root.findall(f".//{SVG}title")  # marks say their values
+    assert page.count("<svg") == len(drawn)
+
+
+def test_the_page_asks_nobody_for_anything(place: Path) -> None:
+    page = (place / "report" / "report.html").read_text("utf-8")
+    assert "default-src 'none'" in page
+    outside = re.findall(r"(?:src|href|action)\s*=\s*[\"'](?!#|figures/|data:)[^\"']*", page)
+    assert outside == []
+    assert set(re.findall(r"https?://[^\"' ]*", page)) == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_markdown_and_csv_repeat_the_runs_numbers(place: Path) -> None:
+    found = {f"{r.result['method']}{r.result['seed']}": r.result["test"] for r in find([place / "runs"])}
+    text = (place / "report" / "report.md").read_text("utf-8")
+    rows = rows_of(place / "report" / "results.csv")
+    assert [row["kind"] for row in rows] == ["measured"] * 2 + ["cited"] * 12
+    for row in rows[:2]:
+        for metric in ("top1", "top3", "hF", "ece", "mistake_severity"):
+            values = [found[f"{row['method']}{seed}"][metric] for seed in range(3)]
+            assert float(row[f"{metric}_mean"]) == pytest.approx(np.mean(values))
+            assert float(row[f"{metric}_sd"]) == pytest.approx(np.std(values, ddof=1))
+        top3, top5 = (
+            f"{100 * float(row[f'{m}_mean']):.2f} ± {100 * float(row[f'{m}_sd']):.2f}" for m in ("top3", "top5")
+        )
+        assert f"| {row['method']} (tree) | {top3} | {top5} | no | 3 | measured |" in text
+    assert "| effi+HMCN-F(10)+MTL | 91.24 | 95.68 | no | – | cited: Cho et al., ICCV-W 2019, Table 1 |" in text
+    assert float(rows[8]["top3_mean"]) == pytest.approx(0.9124)
+
+
+def test_the_differences_are_in_every_form(place: Path) -> None:
+    (pair,) = all_pairs(read_groups(find([place / "runs"]))[0].outcomes)
+    rows = rows_of(place / "report" / "differences.csv")
+    assert [row["metric"] for row in rows] == ["top1", "top3", "top5", "hF"]
+    assert float(rows[0]["low"]) == pair.intervals["top1"].low
+    assert float(rows[0]["p_corrected"]) == pair.p
+    result = json.loads((place / "report" / "results.json").read_text("utf-8"))
+    assert result["differences"][0]["significant"] is True
+    assert result["verdicts"][0].endswith("significant.")
+    page = (place / "report" / "report.html").read_text("utf-8")
+    assert result["verdicts"][0] in html.unescape(page)
+    assert f"{pair.test.only_first} : {pair.test.only_second}" in page
+
+
+def test_confusion_counts_what_was_said(place: Path) -> None:
+    (group,) = read_groups(find([place / "runs"]))
+    best, tree = group.best, group.best.tree
+    for i, parent in enumerate([None, 0, 1]):  # hats have one child, and so no matrix
+        (file,) = (place / "report" / "figures").glob(f"confusion-1-flat-tree-{i}.csv")
+        for row in rows_of(file):
+            level = 0 if parent is None else 1
+            names = tree.nodes[level]
+            counts = 0
+            for seed in range(3):
+                for truth, said in zip(best.target, best.predicted[seed], strict=True):
+                    named = names[tree.ancestors[said, level]]
+                    if parent is not None and tree.ancestors[said, 0] != parent:
+                        named = "elsewhere"
+                    counts += names[tree.ancestors[truth, level]] == row["truth"] and named == row["answer"]
+            assert float(row["images"]) == pytest.approx(counts / 3), row
+            assert float(row["share"]) == pytest.approx(counts / 3 / 10 / (1 if level else SIZES[row["truth"]]))
+
+
+SIZES = {"tops": 2, "trousers": 3, "hats": 1}  # leaves of ten test images each
+
+
+def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path) -> None:
+    (group,) = read_groups(find([place / "runs"]))
+    figures = place / "report" / "figures"
+    by_label = {outcome.label: outcome for outcome in group.outcomes}
+    for row in rows_of(figures / "severity.csv"):
+        heights = by_label[row["method"]].height.ravel().tolist()
+        assert float(row["share_of_test_images"]) == pytest.approx(heights.count(int(row["lca_height"])) / len(heights))
+    for row in rows_of(figures / "rejection.csv"):
+        outcome, kept = by_label[row["method"]], round(float(row["share_answered"]) * 60)
+        hits = 0
+        for seed in range(3):
+            surest = sorted(range(60), key=lambda i: -outcome.confidence[seed, i])[:kept]
+            hits += sum(bool(outcome.correct[seed, i]) for i in surest)
+        assert float(row["top1"]) == pytest.approx(hits / 3 / kept)
+    for outcome in group.outcomes:
+        points = [row for row in rows_of(figures / "reliability.csv") if row["method"] == outcome.label]
+        bins: dict[int, list[tuple[float, bool]]] = {}
+        for sure, right in zip(outcome.confidence.ravel(), outcome.correct.ravel(), strict=True):
+            place_of = next(b for b in range(15) if b / 15 < sure <= (b + 1) / 15)
+            bins.setdefault(place_of, []).append((float(sure), bool(right)))
+        assert len(points) == len(bins)
+        for row, b in zip(points, sorted(bins), strict=True):
+            assert float(row["mean_confidence"]) == pytest.approx(np.mean([sure for sure, _ in bins[b]]))
+            assert float(row["share_right"]) == pytest.approx(np.mean([right for _, right in bins[b]]))
+
+
+def test_losses_of_any_task_names_are_drawn_and_weights_only_where_they_were_learned(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs", tree, tasks=("local/1", "local/2", "global"))
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    losses = rows_of(tmp_path / "out" / "figures" / "loss-1-flat-tree.csv")
+    assert [(row["task"], row["epoch"], float(row["loss"])) for row in losses[:4]] == [
+        ("local/1", "1.0", 1.0),
+        ("local/1", "2.0", 0.5),
+        ("local/1", "3.0", 1 / 3),
+        ("local/2", "1.0", 2.0),
+    ]
+    assert {row["task"] for row in losses} == {"local/1", "local/2", "global"}
+    assert (tmp_path / "out" / "figures" / "weights-1-flat-tree.csv").is_file()
+    lines = (tmp_path / "runs" / "metrics.jsonl").read_text().splitlines()
+    fixed = [json.dumps({**json.loads(line), "weights": {"local/1": 1.0}}) for line in lines]
+    (tmp_path / "runs" / "metrics.jsonl").write_text("\n".join(fixed) + "\n")
+    write_report([tmp_path / "runs"], tmp_path / "fixed")
+    assert not list((tmp_path / "fixed" / "figures").glob("weights*"))
+
+
+def test_beta_after_training_is_tabulated_and_drawn_for_runs_that_have_it(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for seed, (validation, test, best) in enumerate(
+        [([0.1, 0.6, 0.5], [0.2, 0.4, 0.5], 0.5), ([0.1, 0.6, 0.7], [0.2, 0.4, 0.6], 0.7)]
+    ):
+        curves = {
+            split: [{"beta": b, "top1": y} for b, y in zip((0.0, 0.5, 0.7), scores, strict=True)]
+            for split, scores in (("validation", validation), ("test", test))
+        }
+        beta = {**curves, "best_on_validation": best}
+        write_run(tmp_path / "runs" / str(seed), tree, method="hmcn-f", seed=seed, beta=beta)
+    flat = write_run(tmp_path / "runs" / "flat", tree)
+    result = json.loads((flat / "result.json").read_text())
+    del result["beta"], result["stopping"]
+    (flat / "result.json").write_text(json.dumps(result))
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    section = text.partition("## The balance β")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("|")][2:] == [
+        "| hmcn-f (tree) | 0.7 | 60.00 ± 14.14 | 55.00 ± 7.07 | 0.5, 0.7 | 65.00 ± 7.07 | 50.00 ± 14.14 |"
+    ]
+    drawn = rows_of(tmp_path / "out" / "figures" / "beta.csv")
+    assert [float(row["test_top1"]) for row in drawn] == pytest.approx([0.2, 0.4, 0.55])
+    write_report([tmp_path / "runs" / "flat"], tmp_path / "flat")
+    assert "balance β" not in (tmp_path / "flat" / "report.md").read_text()
+    assert not list((tmp_path / "flat" / "figures").glob("beta*"))
+
+
+def test_the_verdict_says_who_is_best_by_how_much_and_whether_that_is_sure(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    target = np.arange(60) % 6
+    right = np.eye(6, dtype=np.float32)[target]
+    nearly, bad = right.copy(), np.roll(right, 1, axis=1)
+    nearly[0] = np.roll(nearly[0], 1)
+
+    def said(**finals: np.ndarray) -> str:
+        folder = tmp_path / "-".join(finals)
+        for method, final in finals.items():
+            write_run(folder / method, tree, method=method, final=final, target=target)
+        (group,) = read_groups(find([folder]))
+        return verdict(group, all_pairs(group.outcomes))
+
+    alone = "flat (tree) has the highest top-1: 100.00% (1 seed, 60 test images)."
+    assert said(flat=right) == f"{alone} There is no other row to compare it with."
+    close = said(flat=right, levels=nearly)
+    assert "It is 1.67 points above levels (tree) (95% interval +0.00 to +5.00, corrected p 1.000)" in close
+    assert close.endswith("not significant, so these test images do not tell the two apart.")
+    three = said(flat=right, levels=nearly, conditional=bad)
+    assert three.endswith("Significantly worse: 1 of the 2 others (conditional (tree)).")
+    assert "corrected p < 0.001): significant." in said(flat=right, conditional=bad)
+
+
+def test_random_weights_and_mixed_caches_are_a_red_line_everywhere(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs" / "a", tree)
+    write_run(tmp_path / "runs" / "b", tree, method="levels", cache__random_weights=True, cache__features_sha256="0")
+    summary = write_report([tmp_path / "runs"], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    red = re.findall(r'<p class="wrong" role="alert">(.*?)</p>', page)
+    assert len(red) == 2
+    for words in ("RANDOM WEIGHTS", "Rows differ in their features"):
+        assert words in summary.table
+        assert any(words in line for line in red)
+        assert words in (tmp_path / "out" / "report.md").read_text("utf-8").replace("\\", "")
+        assert words in (tmp_path / "out" / "table1.tex").read_text("utf-8")
+    assert "RANDOM" in (tmp_path / "out" / "results.csv").read_text("utf-8")
+
+
+def test_rows_on_other_images_are_reported_apart(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs" / "a", tree)
+    write_run(tmp_path / "runs" / "b", tree, method="levels", ids=[f"x{i}" for i in range(60)])
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"1-severity.svg", "2-severity.svg", "1-tree-1-flat-tree.svg", "2-tree-1-levels-tree.svg"} <= names
+    assert rows_of(tmp_path / "out" / "differences.csv") == []
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert page.count('class="verdict"') == 2
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "a&b <i>.csv", f"leaf,group\n{HOSTILE},a|b\n'\"&,a|b\n*c*,_d_\n</svg>,_d_\n$x^2,_d_\n")
+    for seed in range(2):
+        write_run(tmp_path / "runs" / str(seed), tree, seed=seed, cache__origin="<img src=x onerror=alert(1)>")
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert HOSTILE not in page
+    assert page.count("<script>") == 1
+    assert "<img" not in page
+    assert "a&amp;b &lt;i&gt;" in page
+    for file in (tmp_path / "out" / "figures").glob("*.svg"):
+        ElementTree.parse(file)  # well-formed whatever the names
+        assert "<script" not in file.read_text("utf-8")
+    assert {row["category"] for row in rows_of(tmp_path / "out" / "figures" / "categories.csv")} == set(tree.leaves)
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "\\<script\\>" in text
+    assert "<script>" not in text.replace("\\<", "")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs", tree)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file: the report cannot be written"):
+        write_report([tmp_path / "runs"], tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        (svg.Scale(0, 1, 0, 100), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (svg.Scale(-3, 7.1, 100, 0), [-2.5, 0, 2.5, 5]),
+        (svg.Scale(0.78, 0.83, 0, 1), [0.78, 0.79, 0.8, 0.81, 0.82, 0.83]),
+        (svg.Scale(0.02, 4, 0, 1, log=True), [0.1, 1]),
+        (svg.Scale(0.15, 2.1, 0, 1, log=True), [0.2, 0.5, 1, 2]),
+    ],
+)
+def test_ticks_are_round_and_inside(scale: svg.Scale, expected: list[float]) -> None:
+    assert scale.ticks == pytest.approx(expected)
+    positions = [scale(tick) for tick in scale.ticks]
+    assert positions == sorted(positions, reverse=scale.end < scale.start)
+    assert (scale(scale.low), scale(scale.high)) == (scale.start, scale.end)

@@ -1,0 +1,156 @@
+"""Runs to rows and groups: what is averaged, what may be compared, what the predictions hold."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hfc import runs
+from hfc.errors import RunError
+from hfc.report.rows import Row, read_groups, summarise
+from hfc.report.tables import spread
+from hfc.store import Predictions, write_predictions
+from tests.report.made_runs import guess, tree_of, two_methods, write_run
+
+
+def rows_of(folder: Path) -> list[Row]:
+    return summarise(runs.find([folder]))
+
+
+def test_seeds_become_one_row_with_mean_and_sample_deviation(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for seed, top3 in ((1, 0.92), (0, 0.90), (2, 0.91)):
+        write_run(tmp_path / "r" / str(seed), tree, seed=seed, test__top3=top3)
+    (row,) = rows_of(tmp_path / "r")
+    assert (row.seeds, row.label) == ([0, 1, 2], "flat (tree)")
+    assert spread(row.values("top3")) == "91.00 ± 1.00"
+    assert row.values("level_accuracy/leaf") == row.values("top1")
+    assert (row.values("nothing"), spread([]), spread([0.5])) == ([], "–", "50.00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "hmcn-f"},
+        {"hierarchy__name": "0"},
+        {"cache__features_sha256": "0"},
+        {"cache__labels_sha256": "0"},
+        {"changed": {"beta": 0.5}},
+        {"rows__train": 7},
+    ],
+)
+def test_runs_that_differ_in_more_than_their_seed_are_kept_apart(change: dict[str, Any], tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "r" / "a", tree)
+    write_run(tmp_path / "r" / "b", tree, seed=1, **change)
+    assert len(rows_of(tmp_path / "r")) == 2
+
+
+def test_a_seed_that_was_run_twice_counts_once_and_the_latest_counts(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "r" / "a", tree, test__top3=0.5, created="2026-02-01T00:00:00+00:00")
+    write_run(tmp_path / "r" / "b", tree)
+    (row,) = rows_of(tmp_path / "r")
+    assert row.values("top3") == [0.5]
+
+
+def test_changed_settings_and_random_weights_stand_in_the_label(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "r", tree, changed={"beta": 0.5, "width": 64}, cache__random_weights=True)
+    (row,) = rows_of(tmp_path / "r")
+    assert row.label == "flat (tree) beta=0.5, width=64 [RANDOM WEIGHTS]"
+
+
+def test_the_code_of_every_seed_is_named(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for seed, commit in enumerate(("a" * 40, "b" * 40 + "+", "")):
+        write_run(tmp_path / "r" / str(seed), tree, seed=seed, code__commit=commit)
+    (row,) = rows_of(tmp_path / "r")
+    assert row.commit == f"{'a' * 12}, {'b' * 12}+, code {'d' * 12}"
+
+
+def test_only_deepfashions_whole_test_split_stands_beside_published_numbers(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for name, origin, test in (("a", "DeepFashion", 40000), ("b", "DeepFashion", 39999), ("c", "CSV", 40000)):
+        write_run(tmp_path / name, tree, cache__origin=origin, rows__test=test)
+    assert [rows_of(tmp_path / name)[0].comparable for name in "abc"] == [True, False, False]
+
+
+def test_rows_of_other_test_images_or_other_labels_are_other_groups(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    two_methods(tmp_path / "r", tree)
+    write_run(tmp_path / "r" / "images", tree, method="levels", ids=[f"other{i}" for i in range(60)])
+    write_run(tmp_path / "r" / "labels", tree, method="conditional", target=np.full(60, 1))
+    groups = read_groups(runs.find([tmp_path / "r"]))
+    assert [[outcome.label for outcome in group.outcomes] for group in groups] == [
+        ["conditional (tree)"],
+        ["flat (tree)", "hmcn-f (tree)"],
+        ["levels (tree)"],
+    ]
+
+
+def test_seeds_of_other_test_images_are_another_row(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "r" / "a", tree)
+    write_run(tmp_path / "r" / "b", tree, seed=1, ids=[f"other{i}" for i in range(60)])
+    assert [group.best.row.seeds for group in read_groups(runs.find([tmp_path / "r"]))] == [[0], [1]]
+
+
+def test_answers_are_those_of_the_predictions(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    target = np.arange(60) % 6
+    final = guess(tree, target, 1.0, 7)
+    write_run(tmp_path / "r", tree, final=final, target=target)
+    (group,) = read_groups(runs.find([tmp_path / "r"]))
+    found = group.best
+    order = sorted(range(60), key=lambda i: f"images/{i:04d}.jpg")
+    for place, i in enumerate(order):
+        ranking = sorted(range(6), key=lambda leaf: (-final[i, leaf], leaf))
+        assert found.predicted[0, place] == ranking[0]
+        assert found.rank[0, place] == ranking.index(target[i])
+        assert found.confidence[0, place] == pytest.approx(final[i].max() / final[i].sum())
+        paths = tree.path(ranking[0]), tree.path(int(target[i]))
+        same = [a == b for a, b in zip(*paths, strict=True)]
+        assert found.height[0, place] == same.count(False)
+        assert found.on_path[0, place].tolist() == same
+    assert found.correct.mean() == pytest.approx(found.row.mean("top1"))
+
+
+def test_nodes_and_categories_are_counted_as_by_hand(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    target = np.array([0, 0, 0, 1, 2, 2])  # no Hat, no Chinos, no Shorts
+    said = np.array([0, 1, 2, 1, 3, 2])
+    write_run(tmp_path / "r", tree, target=target, final=np.eye(6, dtype=np.float32)[said])
+    (group,) = read_groups(runs.find([tmp_path / "r"]))
+    third = pytest.approx(1 / 3)
+    assert [(name, path, n, scores) for name, path, n, scores in group.category_scores() if n] == [
+        ("Tee", ("tops", "Tee"), 3, [third]),
+        ("Tank", ("tops", "Tank"), 1, [1.0]),
+        ("Jeans", ("trousers", "Jeans"), 2, [0.5]),
+    ]
+    assert {scores[0] for _, _, n, scores in group.category_scores() if not n} == {None}
+    assert group.best.node_scores()[:3] == [(0, 0, 4, 0.75), (0, 1, 2, 1.0), (0, 2, 0, None)]
+    assert group.best.node_scores()[3:6] == [(1, 0, 3, third), (1, 1, 1, 1.0), (1, 2, 2, 0.5)]
+
+
+def test_damaged_predictions_are_refused_by_name(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    folder = write_run(tmp_path / "r", tree)
+    found = runs.read(folder)
+    good = folder / "predictions.h5"
+    few = np.ones((3, 2), dtype=np.float32)
+    ids = np.array(["a", "b", "c"], dtype=np.object_)
+    for predictions, message in (
+        (Predictions(ids, np.zeros(3, dtype=np.int64), (few,), few), "expected probabilities of 3 rows over 6 leaves"),
+        (Predictions(ids, np.full(3, 6), (few,), np.ones((3, 6), dtype=np.float32)), "names a leaf"),
+    ):
+        write_predictions(good, predictions)
+        with pytest.raises(RunError, match=message):
+            read_groups([found])
+    good.write_text("no HDF5")
+    with pytest.raises(RunError, match=r"predictions.h5: cannot read predictions: .*; train the run again"):
+        read_groups([found])
+    good.unlink()
+    with pytest.raises(RunError, match="train the run again"):
+        read_groups([found])

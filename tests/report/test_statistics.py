@@ -1,0 +1,150 @@
+"""Intervals, tests and corrections against naive loops and SciPy."""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from hfc import runs
+from hfc.report import statistics
+from hfc.report.rows import Outcome, read_groups
+from hfc.report.statistics import all_pairs, bootstrap, holm, majority, mcnemar
+from tests.report.made_runs import tree_of, write_run
+
+
+def test_the_interval_is_scipys_percentile_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.choice([-1, -1 / 3, 0, 1 / 3, 1], p=[0.05, 0.1, 0.6, 0.15, 0.1], size=400)
+    found = bootstrap(scores, draws=40_000)
+    expected = scipy_bootstrap((scores,), np.mean, n_resamples=40_000, method="percentile", rng=2).confidence_interval
+    assert found.difference == pytest.approx(scores.mean())
+    assert found.low == pytest.approx(expected.low, abs=0.003)
+    assert found.high == pytest.approx(expected.high, abs=0.003)
+
+
+def test_the_interval_is_that_of_drawing_images_one_by_one() -> None:
+    scores = np.array([1, 1, 0, 0, 0, -1, 0, 1, 0, 0], dtype=np.float64)
+    rng = np.random.default_rng(3)
+    means = sorted(scores[rng.integers(0, 10, 10)].mean() for _ in range(20_000))
+    found = bootstrap(scores, draws=20_000, level=0.8)
+    assert found.low == pytest.approx(means[2_000], abs=0.101)  # means are tenths
+    assert found.high == pytest.approx(means[18_000], abs=0.101)
+    assert found.low < 0.2 < found.high
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for trial in range(400):
+        found = bootstrap(rng.choice([-1, 0, 1], p=[0.1, 0.7, 0.2], size=300), draws=1000, seed=trial)
+        hits += found.low <= 0.1 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_equal_scores_leave_nothing_open_and_equal_seeds_give_equal_intervals() -> None:
+    assert bootstrap(np.zeros(7)) == statistics.Interval(0.0, 0.0, 0.0)
+    scores = np.random.default_rng(0).normal(size=50)
+    assert bootstrap(scores) == bootstrap(scores) != bootstrap(scores, seed=1)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10))
+def test_mcnemar_is_the_two_sided_test_of_a_fair_coin(first: int, second: int, both: int) -> None:
+    a = np.array([True] * first + [False] * second + [True] * both, dtype=np.bool_)
+    b = np.array([False] * first + [True] * second + [True] * both, dtype=np.bool_)
+    tosses = first + second
+    chances = [math.comb(tosses, k) / 2**tosses for k in range(tosses + 1)]
+    expected = sum(chance for chance in chances if chance <= chances[first] * (1 + 1e-9))
+    found = mcnemar(a, b)
+    assert (found.only_first, found.only_second) == (first, second)
+    assert found.p == pytest.approx(min(expected, 1.0))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_steps_down_as_it_is_defined(p: list[float]) -> None:
+    def adjusted(i: int) -> float:
+        """The greatest of (m − rank) p over everything at least as significant."""
+        ranked = sorted(range(len(p)), key=lambda j: (p[j], j))
+        before = ranked[: ranked.index(i) + 1]
+        return min(max((len(p) - rank) * p[j] for rank, j in enumerate(before)), 1.0)
+
+    assert holm(p) == pytest.approx([adjusted(i) for i in range(len(p))])
+
+
+def test_holm_of_a_textbooks_numbers() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_a_majority_of_seeds_decides_and_the_first_breaks_a_tie(seeds: int) -> None:
+    columns = list(itertools.product([False, True], repeat=seeds))
+    found = majority(np.array(columns, dtype=np.bool_).T)
+    for votes, decided in zip(columns, found, strict=True):
+        expected = votes[0] if sum(votes) * 2 == seeds else sum(votes) * 2 > seeds
+        assert decided == expected, votes
+
+
+def outcomes(folder: Path) -> list[Outcome]:
+    (group,) = read_groups(runs.find([folder]))
+    return list(group.outcomes)
+
+
+def test_a_difference_is_that_of_the_means_over_seeds_and_pairs_go_by_id(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    names = [f"{i}.jpg" for i in range(60)]
+    rng = np.random.default_rng(0)
+    for method, skill, seeds in (("flat", 3.0, 3), ("hmcn-f", 1.0, 2)):
+        for seed in range(seeds):
+            order = rng.permutation(60)  # every run lists the images in another order
+            target = (np.arange(60) % 6)[order]
+            ids = [names[i] for i in order]
+            out = tmp_path / "runs" / f"{method}{seed}"
+            write_run(out, tree, method=method, seed=seed, skill=skill, target=target, ids=ids)
+    good, poor = outcomes(tmp_path / "runs")
+    assert good.label == "flat (tree)"
+    (found,) = all_pairs([good, poor])
+    for k in (1, 3, 5):
+        expected = good.row.mean(f"top{k}") - poor.row.mean(f"top{k}")
+        assert found.intervals[f"top{k}"].difference == pytest.approx(expected)
+    assert found.intervals["hF"].difference == pytest.approx(good.row.mean("hF") - poor.row.mean("hF"))
+    assert good.answers[0].id.tolist() == poor.answers[1].id.tolist() == sorted(names)
+    assert sorted(found.by_seed) == [0, 1]
+
+
+def test_as_many_seeds_of_both_vote(tmp_path: Path) -> None:
+    """One seed against three: a majority of three would be better than each of them, and the test unfair."""
+    tree = tree_of(tmp_path / "tree.csv")
+    for seed in range(3):
+        write_run(tmp_path / "runs" / f"a{seed}", tree, seed=seed)
+    write_run(tmp_path / "runs" / "b", tree, method="levels", seed=1)
+    by_label = {outcome.label: outcome for outcome in outcomes(tmp_path / "runs")}
+    three, one = by_label["flat (tree)"], by_label["levels (tree)"]
+    (found,) = statistics.differences([(three, one)])
+    assert found.test == mcnemar(three.correct[1], one.correct[0])
+    assert found.p == found.by_seed[1] == found.test.p
+    write_run(tmp_path / "other" / "b", tree, method="conditional", seed=7)
+    (other,) = outcomes(tmp_path / "other")
+    (found,) = statistics.differences([(three, other)])
+    assert found.test == mcnemar(three.correct[0], other.correct[0])
+    assert found.by_seed == {}
+
+
+def test_all_pairs_are_corrected_together(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for method, skill in (("flat", 3.0), ("levels", 2.0), ("conditional", 0.0)):
+        write_run(tmp_path / "runs" / method, tree, method=method, skill=skill)
+    found = all_pairs(outcomes(tmp_path / "runs"))
+    assert [(each.first.row.first["method"], each.second.row.first["method"]) for each in found] == [
+        ("flat", "levels"),
+        ("flat", "conditional"),
+        ("levels", "conditional"),
+    ]
+    assert [each.p for each in found] == holm([each.test.p for each in found])
+    assert [each.significant for each in found] == [each.p < 0.05 for each in found]
+    assert found[1].significant
