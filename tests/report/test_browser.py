@@ -1,4 +1,4 @@
-"""The page in a real browser: opened from the disk, on a phone and on a desk, nothing goes out and nothing goes wrong."""
+"""The page in a real browser: opened from the disk, on a phone and on a desk, it asks nobody and goes wrong nowhere."""
 
 import json
 import os
@@ -151,6 +151,8 @@ def test_marks_say_their_value_to_mouse_and_finger(place: Path, browser: Any) ->
     mark = browser.find_element("css selector", "#figure-behind-the-best circle")
     said = mark.find_element("css selector", "title").get_attribute("textContent")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+    # until it is scrolled: scrolling takes what is shown away
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
     webdriver.ActionChains(browser).move_to_element(mark).perform()
     tip = browser.find_element("id", "tip")
     assert tip.is_displayed()

@@ -31,8 +31,11 @@ for (const head of document.querySelectorAll("thead th")) {
 const tip = document.getElementById("tip");
 function show(event) {
   const mark = event.target.closest && event.target.closest("svg *, td[title], td[data-tip]");
-  if (mark && mark.title && !mark.dataset.tip) { mark.dataset.tip = mark.title; mark.removeAttribute("title"); }
-  const title = mark && (mark.dataset.tip || (mark.querySelector(":scope > title, :scope > tip") || {}).textContent);
+  if (mark && mark.title) { // of a cell: the browser would show it as well
+    mark.dataset.tip = mark.title;
+    mark.removeAttribute("title");
+  }
+  const title = mark && (mark.dataset.tip || mark.querySelector(":scope > title")?.textContent);
   tip.hidden = !title;
   if (!title) return;
   tip.textContent = title;
