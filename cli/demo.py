@@ -48,4 +48,4 @@ def demo(out: Path) -> None:
     summary = write_report([out / "runs"], out / "report")
     click.echo(summary.table)
     click.echo("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
-    click.echo(f"report: {out / 'report' / 'report.md'}")
+    click.echo(f"report: {out / 'report' / 'report.html'}")

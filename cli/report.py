@@ -12,7 +12,7 @@ import click
     "--images",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="ROOT",
-    help="Show the worst mistakes: the folder that the image paths in the cache are relative to.",
+    help="Show the worst mistakes; ROOT: the data set's folder, or that of the image paths in the cache.",
 )
 @click.option(
     "--compare",

@@ -143,6 +143,10 @@ def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _data(rows: Sequence[Row]) -> Iterable[Check]:
+    if len({row.first["hierarchy"]["digest"] for row in rows}) > 1:
+        yield Check(
+            MIND, "Rows have different trees: compare top-k, not what depends on the tree (hF, distance, levels)."
+        )
     if unused := {reason: n for row in rows for reason, n in row.first["rows"]["unused"].items() if n}:
         yield Check(MIND, "Left out: " + ", ".join(f"{n:,} rows {reason}" for reason, n in unused.items()) + ".")
     if any(row.first["config"].get("decode") == "least-cost" for row in rows):

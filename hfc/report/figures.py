@@ -48,7 +48,7 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
             (each.second.label, each.first.label, -i.difference, -i.high, -i.low, each.p)
             for each, i in zip(found, intervals, strict=True)
         ),
-        "An interval that crosses 0 is blue where the corrected test finds no difference either; orange: significant.",
+        "Bars: 95% intervals. Orange: significantly worse; blue: not significantly.",
     )
 
 

@@ -1,10 +1,11 @@
 """The mistakes worth looking at, with their pictures. N test images."""
 
 import base64
+import functools
 import io
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,10 +76,13 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
         return []
     shown = dict(zip(rows.tolist(), _thumbnails(_regions(outcome, rows, root)), strict=True))
     if not any(source for source, _ in shown.values()):
+        origin = outcome.row.first["cache"]
+        cached = _cached(Path(origin["path"]), origin["feature_key"])
+        hint = f", which was {cached[0].root}" if cached else ""
         path, reason = _regions(outcome, rows[:1], root).path[0], shown[int(rows[0])][1]
         raise RunError(
             f"--images {root}: none of the {len(rows)} pictures to show can be read, such as {path} ({reason}); "
-            f"give the folder that the paths in the cache {outcome.row.first['cache']['path']} are relative to"
+            f"give the folder that the paths in the cache {origin['path']} are relative to{hint}"
         )
     label = outcome.label
     return [
@@ -117,21 +121,25 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
     """Where the pictures of some rows lie: as the cache says where it is at hand, else the id is the path."""
     ids = outcome.answers[0].id[rows]
     origin = outcome.row.first["cache"]
-    if table := _cached(Path(origin["path"]), origin["feature_key"]):
+    if cached := _cached(Path(origin["path"]), origin["feature_key"]):
+        table, source = cached
+        if source.resolve() == root.resolve():  # the data set itself, whose images may lie deeper
+            root = table.root
         position = {name: i for i, name in enumerate(table.id)}
         if all(name in position for name in ids):
-            found = table.take(np.array([position[name] for name in ids]))
-            return Regions(root, found.origin, found.id, found.path, found.box, found.label, found.split)
+            return replace(table.take(np.array([position[name] for name in ids])), root=root)
     blank = strings([""] * len(ids))
     boxes = np.full((len(ids), 4), np.nan, dtype=np.float32)
     return Regions(root, "", ids, ids, boxes, blank, blank)
 
 
-def _cached(path: Path, key: str) -> Regions | None:
-    """The regions of a run's cache, if it is still there and still the same."""
+@functools.lru_cache(maxsize=1)
+def _cached(path: Path, key: str) -> tuple[Regions, Path] | None:
+    """The regions of a run's cache and the data set they came from, if it is still there and still the same."""
     try:
         with FeatureStore(path) as store:
-            return store.table().regions if store.key == key else None
+            source = Path(store.provenance.get("dataset", {}).get("source", path))
+            return (store.table().regions, source) if store.key == key else None
     except StoreError as error:
         log.info("%s; pictures are looked for under their ids", error)
         return None

@@ -12,6 +12,7 @@ from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
 
 # test metric, title, factor, whether more is better
+OF_LEAVES = ("top1", "top1_macro", "top3", "top5")  # the others depend on the tree
 METRICS = (
     ("top1", "top-1 %", 100, True),
     ("top1_macro", "macro top-1 %", 100, True),
@@ -108,6 +109,11 @@ def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> 
     ]
 
 
+def _one_tree(rows: Sequence[Row]) -> bool:
+    """Whether metrics that depend on the tree may be compared."""
+    return len({row.first["hierarchy"]["digest"] for row in rows}) == 1
+
+
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
     """What most readers came for: the rows of one group, best first, and how far each is behind the best."""
     behind = {each.second.label: each for each in differences if each.first is group.best}
@@ -129,7 +135,7 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
                 Cell(str(len(outcome.row.seeds)), len(outcome.row.seeds)),
             )
         )
-    for column in range(1, 5):
+    for column in range(1, 5 if _one_tree([outcome.row for outcome in group.outcomes]) else 4):
         rows = _mark_best(rows, column)
     header = ("method", "top-1 %", "top-3 %", "top-5 %", "hF %", "top-1 against the best, points", "p", "seeds")
     note = "Mean ± sample standard deviation over seeds; [95% interval]; * significant. See Differences."
@@ -169,8 +175,9 @@ def hierarchical(rows: Sequence[Row]) -> Table:
     """Every metric that knows the tree, and top-1 beside them."""
     shown = [entry for entry in METRICS if any(row.values(entry[0]) for row in rows)]
     body = [(Cell(row.label), *(_measured(row, key, scale) for key, _, scale, _ in shown)) for row in rows]
-    for column, (*_, most) in enumerate(shown, 1):
-        body = _mark_best(body, column, most)
+    for column, (metric, _, _, most) in enumerate(shown, 1):
+        if metric in OF_LEAVES or _one_tree(rows):
+            body = _mark_best(body, column, most)
     note = (
         "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read "
         "it together with top-1. Inconsistent: the levels' own answers are no path of the tree."
@@ -192,7 +199,7 @@ def levels(rows: Sequence[Row]) -> Table:
         )
         for row in rows
     ]
-    for column in range(1, len(names) + 1):
+    for column in range(1, len(names) + 1) if _one_tree(rows) else ():
         body = _mark_best(body, column)
     note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
     return Table("levels", "Accuracy of each level's own answer, %", ("method", *names), tuple(body), note, narrow=True)
@@ -237,7 +244,7 @@ def differences(found: Sequence[Difference]) -> Table:
                     else Cell("–", tip="their trees differ")
                     for i in intervals
                 ),
-                Cell(f"{each.test.only_first} : {each.test.only_second}"),
+                Cell(f"{each.test.only_first}\u00a0:\u00a0{each.test.only_second}"),
                 Cell(p_text(each.test.p), each.test.p, tip=f"seed by seed: {by_seed}" if by_seed else ""),
                 Cell(p_text(each.p), each.p, best=each.significant),
             )

@@ -69,7 +69,8 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
     split = strings(["test"] * 6)
     regions = Regions(tmp_path, "made-up", names, strings([f"deep/{i}.png" for i in range(6)]), box, split, split)
     store.write_shard(shard, store.Shard(0, np.ones((6, 1, 2), np.float16), np.ones(6, np.bool_), []), FIELDS)
-    store.assemble(tmp_path / "c.h5", [shard], regions, key_fields=FIELDS, config={}, provenance={})
+    origin = {"dataset": {"root": str(tmp_path / "root"), "source": str(tmp_path)}}
+    store.assemble(tmp_path / "c.h5", [shard], regions, key_fields=FIELDS, config={}, provenance=origin)
     with store.FeatureStore(tmp_path / "c.h5") as opened:
         key = opened.key
     for i in range(6):
@@ -81,6 +82,9 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
     shown = galleries(found, tmp_path / "root")[0].pictures[0]
     assert shown.id == "images/4.jpg"
     assert pixel(shown.source, 80, 80)[0] > 230  # the box alone
+    assert galleries(found, tmp_path)[0].pictures[0].source == shown.source  # by the data set's own folder
+    with pytest.raises(RunError, match=f"c.h5 are relative to, which was {tmp_path / 'root'}"):
+        galleries(found, tmp_path / "right")
     other = wrong_thrice(tmp_path / "other", cache__path=str(tmp_path / "c.h5"))  # not the cache of the run
     with pytest.raises(RunError, match=r"such as images/1\.jpg"):
         galleries(other, tmp_path / "root")

@@ -16,7 +16,7 @@ from hfc.report.contents import verdict
 from hfc.report.rows import read_groups
 from hfc.report.statistics import all_pairs
 from hfc.runs import find
-from tests.report.made_runs import tree_of, two_methods, write_run
+from tests.report.made_runs import TREE, tree_of, two_methods, write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<script>document.title="run"</script>'
@@ -112,7 +112,7 @@ def test_the_differences_are_in_every_form(place: Path) -> None:
     assert result["verdicts"][0].endswith("significant.")
     page = (place / "report" / "report.html").read_text("utf-8")
     assert result["verdicts"][0] in html.unescape(page)
-    assert f"{pair.test.only_first} : {pair.test.only_second}" in page
+    assert f"{pair.test.only_first}\u00a0:\u00a0{pair.test.only_second}" in page
 
 
 def test_confusion_counts_what_was_said(place: Path) -> None:
@@ -263,6 +263,21 @@ def test_rows_on_other_images_are_reported_apart(tmp_path: Path) -> None:
     assert page.count('class="verdict"') == 2
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_only_what_may_be_compared_is_marked_as_the_best(tmp_path: Path) -> None:
+    trees = [tree_of(tmp_path / "one.csv"), tree_of(tmp_path / "two.csv", TREE.replace("Hat,hats", "Hat,tops"))]
+    for tree, skill in zip(trees, (1.0, 3.0), strict=True):
+        write_run(tmp_path / "runs" / tree.name, tree, skill=skill)
+    write_report([tmp_path / "runs" / "one"], tmp_path / "alone")
+    assert "**" not in (tmp_path / "alone" / "report.md").read_text("utf-8")
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    lines = (tmp_path / "out" / "report.md").read_text("utf-8").partition("## In the tree")[2].splitlines()
+    header = next(line for line in lines if line.startswith("| method")).split(" | ")
+    better = next(line for line in lines if line.startswith("| flat (two)")).split(" | ")
+    marked = [name for name, cell in zip(header, better, strict=True) if cell.startswith("**")]
+    assert marked == ["top-1 %", "macro top-1 %"]  # the others depend on the tree
+    assert "Rows have different trees" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
 def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
