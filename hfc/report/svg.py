@@ -76,8 +76,8 @@ def log_span(values: Iterable[float]) -> tuple[float, float]:
 
 
 def colour(i: int) -> str:
-    """The class of the i-th series' colour."""
-    return f"s{i % COLOURS}"
+    """The classes of the i-th series' colour; beyond eight the colours come again, paler."""
+    return f"s{i % COLOURS}" + (" again" if i >= COLOURS else "")
 
 
 def dash(i: int) -> str:
