@@ -158,27 +158,35 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
+FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("cache", lambda row: row.first["cache"]["path"]),
+    ("data", lambda row: row.first["cache"]["origin"]),
+    ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
+    ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+    ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+    ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
+    ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
+    ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
+    ("hierarchy", lambda row: _tree(row)),
+    ("seeds", lambda row: ", ".join(map(str, row.seeds))),
+    ("commit", lambda row: row.commit),
+    ("machine", lambda row: machine(row)),
+    ("last trained", lambda row: max(str(run.result["created"]) for run in row.runs)[:10]),
+    ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
+)
+
+
 def provenance(rows: Sequence[Row]) -> Table:
-    """Where every number came from."""
-    facts: tuple[tuple[str, Callable[[Row], str]], ...] = (
-        ("method", lambda row: row.label),
-        ("seeds", lambda row: ", ".join(map(str, row.seeds))),
-        ("cache", lambda row: row.first["cache"]["path"]),
-        ("data", lambda row: row.first["cache"]["origin"]),
-        ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
-        ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
-        ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
-        ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
-        ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
-        ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
-        ("hierarchy", _tree),
-        ("commit", lambda row: row.commit),
-        ("machine", machine),
-        ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
-        ("trained", lambda row: max(str(run.result["created"]) for run in row.runs)),
-    )
-    body = tuple(tuple(Cell(fact(row)) for _, fact in facts) for row in rows)
-    return Table("provenance", "Where the numbers come from", tuple(name for name, _ in facts), body)
+    """Where every number came from: what all rows share once, what differs with whom it belongs to."""
+    body = []
+    for name, of in FACTS:
+        told: dict[str, list[str]] = {}
+        for row in rows:
+            told.setdefault(of(row), []).append(row.label)
+        for value, labels in told.items():
+            body.append((Cell(name), Cell(value), Cell("all" if len(told) == 1 else "; ".join(labels))))
+    note = "What all rows share stands once; digests by their first twelve digits."
+    return Table("provenance", "Where the numbers come from", ("what", "value", "of"), tuple(body), note)
 
 
 def weights(row: Row) -> str:

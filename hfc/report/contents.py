@@ -197,4 +197,4 @@ def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
         drawn = tuple(
             replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row)
         )
-        yield Fold(f"{row.label}, seed {row.seeds[0]}: losses and weights of the tasks", drawn, open=len(rows) == 1)
+        yield Fold(f"{row.label}, seed {row.seeds[0]}: losses and weights of the tasks", drawn, open=i == 1)

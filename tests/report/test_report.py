@@ -280,6 +280,20 @@ def test_only_what_may_be_compared_is_marked_as_the_best(tmp_path: Path) -> None
     assert "Rows have different trees" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
+def test_provenance_says_once_what_rows_share_and_whose_it_is_where_they_differ(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs" / "a", tree)
+    write_run(tmp_path / "runs" / "b", tree, method="levels", machine__device="cuda:0", seed=4)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    section = (tmp_path / "out" / "report.md").read_text("utf-8").partition("## Provenance")[2]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")][2:]
+    assert [line[1:] for line in lines if line[0] == "weights"] == [["hub (bbbbbbbbbbbb)", "all"]]
+    assert [line[1:] for line in lines if line[0] == "commit"] == [["c" * 12, "all"]]
+    assert [line[2] for line in lines if line[1].startswith("cuda:0, fp32")] == ["levels (tree)"]
+    assert {tuple(line[1:]) for line in lines if line[0] == "seeds"} == {("0", "flat (tree)"), ("4", "levels (tree)")}
+    assert {line[0] for line in lines} >= {"cache", "data", "hierarchy", "feature key", "labels", "machine"}
+
+
 def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "a&b <i>.csv", f"leaf,group\n{HOSTILE},a|b\n'\"&,a|b\n*c*,_d_\n</svg>,_d_\n$x^2,_d_\n")
     for seed in range(2):
