@@ -164,7 +164,8 @@ def line(points: Sequence[tuple[float, float]], series: int, *, thin: bool = Fal
 
 def dot(x: float, y: float, series: int, said: str, radius: float = 3.0) -> Markup:
     """A point that says something."""
-    return element("circle", tip(said), class_=f"dot {colour(series)}", cx=x, cy=y, r=radius)
+    kind = "dot" if radius > 2 else "dot fine"
+    return element("circle", tip(said), class_=f"{kind} {colour(series)}", cx=x, cy=y, r=radius)
 
 
 def bar(x: float, y: float, width: float, height: float, series: int, said: str) -> Markup:
