@@ -7,8 +7,10 @@ import click
 
 from cli.ablation import ablation
 from cli.demo import demo
+from cli.export import export
 from cli.extract import extract
 from cli.inspect import inspect, verify
+from cli.predict import predict
 from cli.report import report
 from cli.sample import sample
 from cli.sweep import sweep
@@ -57,6 +59,8 @@ def main(verbose: bool) -> None:
     hfc extract   images -> feature cache   (once, on the GPU)
     hfc train     feature cache -> runs     (seconds a run)
     hfc report    runs -> results tables
+    hfc predict   a run, images -> paths in the tree
+    hfc export    a run -> ONNX graph, Hugging Face folder
     hfc sweep     settings found on validation
     hfc ablation  every method tuned alike and tested
     hfc inspect, hfc verify   what is in a cache, and whether it is whole
@@ -70,5 +74,5 @@ def main(verbose: bool) -> None:
     )
 
 
-for command in (sample, extract, inspect, verify, sweep, ablation, train, report, demo):
+for command in (sample, extract, inspect, verify, sweep, ablation, train, report, predict, export, demo):
     main.add_command(command)

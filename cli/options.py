@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from hfc.config import ExtractConfig, SampleConfig, TrainConfig, parse_setting, read_toml, resolve
+from hfc.config import ExtractConfig, PredictConfig, SampleConfig, TrainConfig, parse_setting, read_toml, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
+Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:

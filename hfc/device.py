@@ -36,3 +36,14 @@ def has_bf16_cpu() -> bool:
 
     probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(probe() for probe in probes if probe)
+
+
+def multiplies(precision: str, device: "torch.device") -> bool:
+    """Whether a device multiplies matrices of a precision, fp32, bf16 or fp16, in hardware."""
+    import torch
+
+    if precision == "fp32":
+        return True
+    if device.type == "cuda":
+        return precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16" and has_bf16_cpu()

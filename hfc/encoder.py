@@ -194,6 +194,17 @@ def load_encoder(
     return encoder
 
 
+def plain_weights(backbone: str, weights: str, pool: str) -> dict[str, Tensor]:
+    """The tensors of a backbone as they came, in timm's names, before the network was made faster.
+
+    Raises:
+        EncoderError: as `load_encoder`.
+    """
+    model = _create(backbone, pool)
+    load_weights(model, backbone, weights)
+    return model.state_dict()
+
+
 def _compile(encoder: Encoder, image_size: int) -> None:
     """Compile for batches of exactly the encoder's size; weights become constants, so that they can be folded."""
     # Imported on use: loading the compiler takes seconds.

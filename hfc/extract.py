@@ -19,12 +19,11 @@ import numpy as np
 
 from hfc import crops, network, provenance, store
 from hfc.config import ExtractConfig, plain
-from hfc.crops import CropSettings
 from hfc.datasets import read_regions
 from hfc.encoder import Encoder
 from hfc.engines import Engine, open_engine
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
-from hfc.jobs import Job, Work, Worker, decoding_threads, open_encoder
+from hfc.jobs import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)
@@ -161,8 +160,7 @@ def extract(
 
 def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:
     encoder = open_encoder(config)
-    r, g, b = (round(255 * channel) for channel in encoder.mean)
-    crop = CropSettings(config.image_size, config.resize, config.roi_margin, fill=(r, g, b))
+    crop = crop_settings(config, encoder)
     # `auto` is resolved here once: it shapes the features, so every process must take the same.
     config = replace(config, precision=encoder.precision)
     return Job(regions, crop, config, out, _key_fields(regions, encoder, config)), encoder

@@ -81,6 +81,12 @@ def open_encoder(config: ExtractConfig) -> Encoder:
     )
 
 
+def crop_settings(config: ExtractConfig, encoder: Encoder) -> CropSettings:
+    """How a region becomes what the backbone takes; padding has the colour that normalisation makes zero."""
+    r, g, b = (round(255 * channel) for channel in encoder.mean)
+    return CropSettings(config.image_size, config.resize, config.roi_margin, fill=(r, g, b))
+
+
 class Worker:
     """Makes shards of a job. The backbone does not travel: sent to another process, a worker loads it anew there."""
 
@@ -111,26 +117,65 @@ class Worker:
         Raises:
             HfcError: the backbone gives what cannot be stored, or the disk refuses.
         """
-        job, encoder = self.job, self.encoder
-        on_gpu = encoder.device.type == "cuda"
-        batches = stream_crops(
-            job.regions,
-            ((shard, job.rows(shard)) for shard in shards),
-            job.crop,
-            batch_size=encoder.batch_size if on_gpu else CPU_TURN,
-            workers=job.config.workers or decoding_threads(),
-            ahead=GPU_AHEAD if on_gpu else 0,
-        )
+        job = self.job
         part = _Part()
-        flying: deque[tuple[Batch, Callable[[], NDArray[np.float32]], float]] = deque()
-        for batch in batches:
-            started = time.perf_counter()
-            flying.append((batch, encoder.submit(batch.crops), time.perf_counter() - started))
-            # A GPU has the next batch before this one is waited for; a CPU has finished already.
-            if not on_gpu or len(flying) > 1:
-                yield part.add(job, *flying.popleft())
-        while flying:
-            yield part.add(job, *flying.popleft())
+        for encoded in encode_regions(
+            job.regions, ((shard, job.rows(shard)) for shard in shards), job.crop, job.config, self.encoder
+        ):
+            yield part.add(job, encoded)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of crops and what the backbone makes of them."""
+
+    batch: Batch
+    features: store.Features
+    """(B, V, D) as they are stored, one for each of the batch's rows."""
+    encode_s: float
+
+
+def encode_regions(
+    regions: Regions, shards: Iterable[tuple[int, range]], crop: CropSettings, config: ExtractConfig, encoder: Encoder
+) -> Iterator[Encoded]:
+    """Decode the regions of some shards and encode them, batch after batch, in order: what every feature comes from.
+
+    Args:
+        regions: the table the rows index.
+        shards: number and rows of each shard, taken up as the stream gets there.
+        crop: how a region becomes a crop.
+        config: the settings of stage 1; of them the number of threads and the type of the features.
+        encoder: the backbone.
+
+    Raises:
+        HfcError: the backbone gives what cannot be stored, or memory runs out.
+    """
+    on_gpu = encoder.device.type == "cuda"
+    batches = stream_crops(
+        regions,
+        shards,
+        crop,
+        batch_size=encoder.batch_size if on_gpu else CPU_TURN,
+        workers=config.workers or decoding_threads(),
+        ahead=GPU_AHEAD if on_gpu else 0,
+    )
+    flying: deque[tuple[Batch, Callable[[], NDArray[np.float32]], float]] = deque()
+
+    def land() -> Encoded:
+        batch, result, launched = flying.popleft()
+        started = time.perf_counter()
+        features = result()
+        seconds = launched + time.perf_counter() - started
+        return Encoded(batch, storable(features, config, lambda place: str(regions.id[batch.rows[place]])), seconds)
+
+    for batch in batches:
+        started = time.perf_counter()
+        flying.append((batch, encoder.submit(batch.crops), time.perf_counter() - started))
+        # A GPU has the next batch before this one is waited for; a CPU has finished already.
+        if not on_gpu or len(flying) > 1:
+            yield land()
+    while flying:
+        yield land()
 
 
 # A GPU computes while the CPU decodes this many batches ahead: enough to hide a slow image, few enough to bound memory.
@@ -154,17 +199,15 @@ class _Part:
         self.ok = np.empty(0, dtype=np.bool_)
         self.failures: list[tuple[int, str]] = []
 
-    def add(self, job: Job, batch: Batch, result: Callable[[], NDArray[np.float32]], launched: float) -> Work:
+    def add(self, job: Job, encoded: Encoded) -> Work:
         """Take in one batch; write the shard with its last one."""
+        batch = encoded.batch
         rows = job.rows(batch.shard)
-        started = time.perf_counter()
-        encoded = result()
-        finished = time.perf_counter()
         if self.features is None:
-            self.features = np.zeros((len(rows), *encoded.shape[1:]), dtype=job.config.store)
+            self.features = np.zeros((len(rows), *encoded.features.shape[1:]), dtype=encoded.features.dtype)
             self.ok, self.failures = np.zeros(len(rows), dtype=np.bool_), []
         places = np.array(batch.rows, dtype=np.int64) - rows.start
-        self.features[places] = _checked(job, encoded, batch.rows)
+        self.features[places] = encoded.features
         self.ok[places] = True
         self.failures += batch.failures
         written = 0.0
@@ -179,19 +222,28 @@ class _Part:
             failures=batch.failures,
             read_s=batch.read_s,
             decode_s=batch.decode_s,
-            encode_s=launched + finished - started,
+            encode_s=encoded.encode_s,
             write_s=written,
         )
 
 
-def _checked(job: Job, features: NDArray[np.float32], rows: list[int]) -> NDArray[np.float32]:
-    """The features, if they can be stored as they are."""
+def storable(features: NDArray[np.float32], config: ExtractConfig, name: Callable[[int], str]) -> store.Features:
+    """(B, V, D) features in the type they are stored in.
+
+    Args:
+        features: (B, V, D) of the backbone.
+        config: the settings of stage 1.
+        name: what a row is called, for messages.
+
+    Raises:
+        EncoderError: they are NaN or infinite, or too large for that type.
+    """
     finite = np.isfinite(features).all(axis=(1, 2))
     if not finite.all():
-        name = job.regions.id[rows[int(np.argmin(finite))]]
         raise EncoderError(
-            f"{name}: the backbone gives NaN or infinite features in {job.config.precision}; try --precision fp32"
+            f"{name(int(np.argmin(finite)))}: the backbone gives NaN or infinite features in {config.precision}; "
+            "try --precision fp32"
         )
-    if job.config.store == "float16" and features.size and np.abs(features).max() > MAX_FLOAT16:
+    if config.store == "float16" and features.size and np.abs(features).max() > MAX_FLOAT16:
         raise EncoderError(f"features beyond float16's {MAX_FLOAT16:g}; give --store float32")
-    return features
+    return features.astype(config.store, copy=False)

@@ -65,10 +65,11 @@ def logsumexp_by(logits: Tensor, group: Tensor, groups: int) -> Tensor:
         groups: how many there are; read off the index, a GPU would be waited for in every step.
     """
     index = group.expand_as(logits)
+    shape = (logits.shape[0], groups)  # len() would fix the number of rows where a head is exported
     # The greatest of each group is taken off first, so that nothing overflows.
-    top = logits.new_full((len(logits), groups), -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
+    top = logits.new_full(shape, -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
     shifted = (logits - top.gather(1, index)).exp()
-    return top + logits.new_zeros(len(logits), groups).scatter_add(1, index, shifted).log()
+    return top + logits.new_zeros(shape).scatter_add(1, index, shifted).log()
 
 
 def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hfc.errors import HierarchyError, RunError, StoreError
@@ -29,6 +30,7 @@ from hfc.store import Predictions, write_predictions
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
 HIERARCHY = "hierarchy.csv"
+HEAD = "head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class RunWriter:
     def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
         """Write the selected weights and the key of their run; equal weights give equal bytes."""
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(arrays, self.folder / "head.safetensors", metadata={"key": key})
+        save_file(arrays, self.folder / HEAD, metadata={"key": key})
 
     def predictions(self, predictions: Predictions) -> None:
         """Write the test predictions."""
@@ -109,6 +111,28 @@ def hierarchy(run: Run) -> Hierarchy:
     if found.digest != run.result["hierarchy"]["digest"]:
         raise RunError(f"{file}: not the hierarchy the run was trained with; train it again")
     return found
+
+
+def head(run: Run, name: str = HEAD) -> dict[str, NDArray[Any]]:
+    """The selected weights of a run.
+
+    Args:
+        run: the run.
+        name: the file in its folder that holds them.
+
+    Raises:
+        RunError: they are missing, damaged, or those of another run.
+    """
+    file = run.folder / name
+    try:
+        with safe_open(file, "numpy") as opened:
+            key = (opened.metadata() or {}).get("key", "none")
+            tensors = {tensor: opened.get_tensor(tensor) for tensor in opened.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
+    if key != run.result["key"]:
+        raise RunError(f"{file}: the head of another run: expected key {run.result['key'][:12]}…, found {key[:12]}…")
+    return tensors
 
 
 def find(roots: Iterable[Path]) -> list[Run]:

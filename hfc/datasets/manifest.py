@@ -9,23 +9,24 @@ from hfc.errors import DatasetError
 from hfc.regions import Regions, check_inside, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
+UNLABELLED = ("path",)  # what prediction needs
 CORNERS = ("x1", "y1", "x2", "y2")
 WHOLE_IMAGE = (math.nan,) * 4
 
 
-def read(file: Path, *, outside_root: bool = False) -> Regions:
+def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = REQUIRED) -> Regions:
     """The regions a manifest lists.
 
     Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
     and split may be blank: unknown. Four blank corners, or no corner columns: the whole image. Without an `id` column
     the path is the id, so each image may stand there once. Blanks around a cell do not count, but those at the end of a
-    path or id do, and those in front of it where it is quoted.
+    path or id do, and those in front of it where it is quoted. Columns that are not required may be missing.
 
     Raises:
         DatasetError: the message names file and row.
     """
     header, rows = read_csv(file, "manifest")
-    column = _columns(file, header)
+    column = _columns(file, header, required)
     if not rows:
         raise DatasetError(f"{file}: expected a row for each region, found only the header")
     for number, row in rows:
@@ -45,7 +46,8 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
             raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
     if not outside_root:
         check_inside(file, numbers, cells["path"])
-    check_splits(file, numbers, cells["split"])
+    unknown = [""] * len(rows)
+    check_splits(file, numbers, cells.get("split", unknown))
     _check_ids(file, numbers, cells)
     return Regions(
         root=file.parent,
@@ -53,17 +55,17 @@ def read(file: Path, *, outside_root: bool = False) -> Regions:
         id=strings(cells.get("id", cells["path"])),
         path=strings(cells["path"]),
         box=np.array(boxes, dtype=np.float32),
-        label=strings(cells["label"]),
-        split=strings(cells["split"]),
+        label=strings(cells.get("label", unknown)),
+        split=strings(cells.get("split", unknown)),
     )
 
 
-def _columns(file: Path, names: list[str]) -> dict[str, int]:
+def _columns(file: Path, names: list[str], required: tuple[str, ...]) -> dict[str, int]:
     given = set(names)
     corners = given & set(CORNERS)
-    if not given.issuperset(REQUIRED) or len(given) < len(names) or (corners and corners != set(CORNERS)):
+    if not given.issuperset(required) or len(given) < len(names) or (corners and corners != set(CORNERS)):
         raise DatasetError(
-            f"{file}: row 1: expected the columns path,label,split and optionally id and x1,y1,x2,y2, "
+            f"{file}: row 1: expected the columns {','.join(required)} and optionally id and x1,y1,x2,y2, "
             f"found {','.join(names)!r}"
         )
     return {name: i for i, name in enumerate(names)}

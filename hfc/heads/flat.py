@@ -95,5 +95,7 @@ class Flat(nn.Module):
         final = probabilities(full(logits.leaf), self.loss)
         # Sigmoids of different leaves do not add up to a probability: normalise before summing over a node's leaves.
         shares = F.normalize(final, p=1.0, dim=1)
-        above = [shares @ F.one_hot(column).to(shares.dtype) for column in self.ancestors.unbind(dim=1)[:-1]]
+        # Sizes are given: read off the index, they could not be known when the head is exported.
+        columns = zip(self.ancestors.unbind(dim=1)[:-1], self.sizes, strict=False)
+        above = [shares @ F.one_hot(column, size).to(shares.dtype) for column, size in columns]
         return Prediction((*above, final), final)

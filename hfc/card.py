@@ -1,0 +1,178 @@
+"""A run's model card in Markdown: classes, metrics, data, limits and provenance, all from the run itself."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hfc.hierarchy import Hierarchy
+from hfc.runs import Run
+
+RANDOM = "RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only."
+METRICS = {
+    "top1": "top-1 accuracy",
+    "top3": "top-3 accuracy",
+    "top5": "top-5 accuracy",
+    "top1_macro": "top-1 accuracy, mean over the leaves",
+    "hF": "hierarchical F1",
+    "full_path_accuracy": "every level's own prediction right",
+    "inconsistency": "levels' own predictions that are no path of the tree",
+    "ece": "expected calibration error",
+}
+
+
+def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
+    """The card of a run.
+
+    Args:
+        run: the run.
+        hierarchy: its tree.
+        use: Markdown lines on how the exported files are used.
+
+    Returns:
+        Markdown that begins with the YAML header model hubs read.
+    """
+    result = run.result
+    parts = [
+        _header(result),
+        [f"# {text(result['run'])}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result)],
+        ["## Use", "", *use],
+        ["## Classes", "", *_classes(hierarchy)],
+        ["## How well it does", "", *_metrics(result)],
+        ["## Data", "", *_data(result)],
+        ["## Limits", "", *_limits(result)],
+        ["## Where it comes from", "", *_provenance(result)],
+    ]
+    return "\n".join("\n".join(part) + "\n" for part in parts)
+
+
+def text(value: object) -> str:
+    """Any text as it is to be read in Markdown, on one line and in a cell of a table."""
+    line = html.escape(" ".join(str(value).split()), quote=False)
+    return "".join(f"\\{sign}" if sign in "\\`*_[]|~#$" else sign for sign in line)
+
+
+def _random(result: Mapping[str, Any]) -> bool:
+    return bool(result["cache"]["random_weights"])
+
+
+def _header(result: Mapping[str, Any]) -> list[str]:
+    """YAML, whose values are written as JSON, which it contains: nothing in a name can break it."""
+    scores = [
+        {"type": kind, "name": METRICS[name], "value": round(result["test"][name], 4)}
+        for name, kind in (("top1", "accuracy"), ("hF", "f1"))
+        if name in result["test"]
+    ]
+    origin = result["cache"]["origin"]
+    task = {"type": "image-classification", "name": "Image classification"}
+    measured = {"task": task, "dataset": {"type": "other", "name": origin}, "metrics": scores}
+    header = {
+        "library_name": "hfc",
+        "pipeline_tag": "image-classification",
+        "tags": ["hierarchical-classification", "fashion", result["config"]["head"]],
+        "model-index": [{"name": result["run"], "results": [measured]}],
+    }
+    return ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    cache, tree = result["cache"], result["hierarchy"]
+    levels = ", ".join(
+        f"{size} of level {text(level)}" for level, size in zip(tree["levels"], tree["sizes"], strict=True)
+    )
+    return (
+        f"Classifies a picture of a garment along a path of a tree ({levels}): the head {text(result['method'])} on "
+        f"features of a frozen {text(cache['backbone'])}, trained by hfc {text(result['code']['version'])}."
+    )
+
+
+def _classes(hierarchy: Hierarchy) -> list[str]:
+    """A row each leaf, from the coarsest level."""
+    rows = [hierarchy.path(leaf) for leaf in range(len(hierarchy.leaves))]
+    rows.sort(key=lambda path: path[:-1])
+    return _table(hierarchy.levels, rows)
+
+
+def _metrics(result: Mapping[str, Any]) -> list[str]:
+    test = result["test"]
+    rows = [(name, _percent(test[key])) for key, name in METRICS.items() if key in test]
+    rows += [(f"accuracy of level {level}", _percent(value)) for level, value in test["level_accuracy"].items()]
+    rows.append(
+        ("mistake severity: levels to climb from a wrong leaf to the true path", f"{test['mistake_severity']:.3f}")
+    )
+    return [
+        f"On {result['rows']['test']} test images, looked at once, after the epoch was picked on "
+        f"{result['rows']['val']} others; one run, seed {result['seed']}.",
+        "",
+        *_table(("measure", "value"), rows),
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _data(result: Mapping[str, Any]) -> list[str]:
+    cache, rows = result["cache"], result["rows"]
+    left_out = ", ".join(f"{count} {why}" for why, count in rows["unused"].items() if count)
+    return _table(
+        ("what", "value"),
+        [
+            ("origin", cache["origin"]),
+            ("images for training, validation, test", f"{rows['train']}, {rows['val']}, {rows['test']}"),
+            ("left out", left_out or "none"),
+            ("labels", f"SHA-256 {cache['labels_sha256']}" if cache.get("labels_sha256") else "those of the cache"),
+        ],
+    )
+
+
+def _limits(result: Mapping[str, Any]) -> list[str]:
+    test, classes = result["test"], result["hierarchy"]["sizes"][-1]
+    lines = [
+        f"It knows {classes} leaves and answers with one of them, whatever the picture shows.",
+        f"The figures hold for pictures like those of the data above ({text(result['cache']['origin'])}); on other "
+        "cameras, shops or crops, and for groups of the people pictured, it was not measured.",
+        f"The probability of its answers is on average {100 * test['ece']:.1f} percentage points off the share of them "
+        "that is right, so choose a threshold on pictures of your own.",
+        "One run of one seed: another seed gives other figures.",
+        "What the backbone's weights were trained on, and under which licence, is theirs.",
+    ]
+    if test["inconsistency"]:
+        lines.append(f"In {_percent(test['inconsistency'])} of the test images its levels contradict each other.")
+    return [f"- {line}" for line in ([f"**{RANDOM}**"] if _random(result) else []) + lines]
+
+
+def _provenance(result: Mapping[str, Any]) -> list[str]:
+    cache, tree, code = result["cache"], result["hierarchy"], result["code"]
+    fields = cache["key_fields"]
+    names = ("image_size", "resize", "roi_margin", "pool", "views", "precision", "compile", "store")
+    settings = {**result["changed"], "decode": result["config"]["decode"], "beta": result["config"]["beta"]}
+    return _table(
+        ("what", "value"),
+        [
+            ("run key", result["key"]),
+            ("method, seed", f"{result['method']}, {result['seed']}"),
+            ("settings other than the method's, decode and β", _settings(settings)),
+            ("feature key", cache["feature_key"]),
+            ("SHA-256 of the features", cache["features_sha256"]),
+            ("crops and arithmetic", _settings({name: fields[name] for name in names if name in fields})),
+            ("backbone", cache["backbone"]),
+            ("digest of its weights", cache["weights_digest"]),
+            ("hierarchy", f"{tree['name']}, {tree['digest']}"),
+            ("code", f"hfc {code['version']}, commit {code['commit'] or 'unknown'}, digest {code['digest']}"),
+            ("versions", _settings(result["versions"])),
+            ("machine", _settings(result["machine"])),
+            ("trained", result["created"]),
+        ],
+    )
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name} {'/'.join(map(str, value)) if isinstance(value, list) else value}" for name, value in values.items()
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cell if cell == '---' else text(cell) for cell in row)} |" for row in lines]

@@ -1,0 +1,353 @@
+"""A run as what other programs take: an ONNX graph, or a folder in Hugging Face layout; each with a model card.
+
+Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C^h nodes on level h, C leaves.
+"""
+
+import copy
+import importlib.util
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hfc import runs
+from hfc.answers import blended, decoded
+from hfc.card import model_card, text
+from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
+from hfc.decoding import DECODINGS
+from hfc.encoder import Encoder, plain_weights
+from hfc.errors import ConfigError, RunError
+from hfc.heads.layers import Standardise
+from hfc.predict import open_backbone
+from hfc.trained import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, Trained, load_trained
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+CARD = "README.md"
+# What a probability of the graph may differ by from the run's, both in float32: sums are rounded in another order.
+TOLERANCE_HEAD, TOLERANCE_BACKBONE = 1e-5, 1e-3
+ROWS = (1, 3)  # of the inputs that a graph is checked with
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    file: Path
+    card: Path
+    difference: float
+    """The greatest difference of a probability to the original's; 0 where nothing was computed."""
+
+
+class Graph(nn.Module):
+    """Everything from features, or from crops, to what a run answers, as one module that can be traced."""
+
+    ancestors: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trained: Trained, encoder: Encoder | None) -> None:
+        """Build the module.
+
+        Args:
+            trained: the run.
+            encoder: its backbone on the CPU in float32; without it features come in.
+        """
+        super().__init__()
+        self.config = trained.config
+        self.head = copy.deepcopy(trained.head)
+        self.head.standardise = _Standardise(trained.head.standardise)
+        self.backbone = encoder.model if encoder else None
+        self.flip = bool(encoder and encoder.flip)
+        self.register_buffer("ancestors", torch.from_numpy(trained.hierarchy.ancestors))
+        self.register_buffer("mean", 255 * torch.tensor(encoder.mean if encoder else ()))
+        self.register_buffer("std", 255 * torch.tensor(encoder.std if encoder else ()))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, S, 3) bytes, or (B, V, D) features as a cache holds them, to P_final (B, C) and H levels (B, C^h)."""
+        views = list(inputs.float().unbind(dim=1)) if self.backbone is None else self._views(inputs, self.backbone)
+        used = views if self.config.views == "all" else views[:1]
+        raw = blended(self.head, [self.head(view) for view in used], self.config.beta)
+        found = DECODINGS[self.config.decode](raw, self.ancestors)
+        return found.final, *found.levels
+
+    def _views(self, crops: Tensor, backbone: nn.Module) -> list[Tensor]:
+        pixels = ((crops.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return [backbone(pixels), *([backbone(pixels.flip(-1))] if self.flip else [])]
+
+
+class _Standardise(Standardise):
+    """The same numbers in one step: what the CPU does in many small ones to be fast cannot be traced."""
+
+    def __init__(self, other: Standardise) -> None:
+        super().__init__(len(other.mean))
+        self.load_state_dict(other.state_dict())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) to (B, D)."""
+        return (features - self.mean) / self.std
+
+
+def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Exported:
+    """Write a run as an ONNX graph, with a model card beside it.
+
+    Args:
+        folder: the run's.
+        file: the graph. Its card gets the same name and the suffix .md.
+        with_backbone: crops come in, not features.
+        weights: where the backbone's are now.
+
+    Raises:
+        ConfigError: a package is missing.
+        RunError: the run cannot be used, the graph does not compute what the run does, or nothing can be written; then
+            no file is left.
+    """
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"--onnx needs {', '.join(missing)}: python -m pip install {' '.join(missing)}")
+    trained = load_trained(folder)
+    encoder = _backbone(trained, weights)[1] if with_backbone else None
+    examples = _examples(trained, encoder)
+    with _replacing(file) as partial:
+        _write_graph(Graph(trained, encoder).eval(), examples, _metadata(trained, encoder), partial)
+        difference = _check(partial, examples, trained, encoder)
+        card = file.with_suffix(".md")
+        use = _use_onnx(trained, encoder, file.name, difference)
+        card.write_text(model_card(trained.run, trained.hierarchy, use), "utf-8")
+    return Exported(file, card, difference)
+
+
+def _backbone(trained: Trained, weights: str) -> tuple[ExtractConfig, Encoder]:
+    """The run's backbone as ONNX and safetensors take it: plain, in float32, on the CPU."""
+    settings = {"weights": weights, "precision": "fp32", "compile": "no", "device": "cpu", "batch_size": 1}
+    return open_backbone(trained.run, resolve(PredictConfig, settings))
+
+
+def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
+    """Inputs of several numbers of rows: noise, features about where those of the training split were."""
+    rng = np.random.default_rng(0)
+    if encoder:
+        side = int(trained.run.result["cache"]["key_fields"]["image_size"])
+        return [rng.integers(0, 256, (rows, side, side, 3)).astype(np.uint8) for rows in ROWS]
+    layer = trained.head.standardise
+    mean, std = layer.mean.numpy(), layer.std.numpy()
+    views = len(trained.run.result["cache"]["key_fields"].get("views", [""]))
+    return [(mean + std * rng.normal(size=(rows, views, len(mean)))).astype(np.float32) for rows in ROWS]
+
+
+def _write_graph(graph: Graph, examples: list[NDArray[Any]], metadata: Mapping[str, object], file: Path) -> None:
+    import onnx
+
+    example = torch.from_numpy(examples[-1])  # of several rows: one row would be taken for the only size there is
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own parts
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                input_names=["crops" if graph.backbone else "features"],
+                output_names=["final", *(f"level_{h}" for h in range(1, graph.ancestors.shape[1] + 1))],
+                dynamic_shapes=({0: torch.export.Dim("rows")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        assert program is not None
+        model = program.model_proto
+        onnx.helper.set_model_props(model, {name: _as_text(value) for name, value in metadata.items()})
+        onnx.save(model, file)
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"the run cannot be turned into an ONNX graph: {reason}") from error
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
+    """What a program needs to know of the numbers: names of nodes, the input, and where it comes from."""
+    result, tree = trained.run.result, trained.hierarchy
+    fields = result["cache"]["key_fields"]
+    crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
+    return {
+        "hfc.run": result["run"],
+        "hfc.key": result["key"],
+        "hfc.levels": list(tree.levels),
+        "hfc.nodes": [list(nodes) for nodes in tree.nodes],
+        "hfc.ancestors": tree.ancestors.tolist(),
+        "hfc.decode": trained.config.decode,
+        "hfc.input": {"kind": "crops" if encoder else "features", "backbone": result["cache"]["backbone"], **crops},
+        "hfc.random_weights": trained.random_weights,
+    }
+
+
+def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: Encoder | None) -> float:
+    """The greatest difference of a probability between the graph in onnxruntime and the run itself.
+
+    Raises:
+        RunError: it is more than rounding explains.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in session.get_inputs())
+    worst = 0.0
+    for example in examples:
+        features = encoder.encode(example) if encoder else example
+        found = decoded(trained.predict(features), trained.hierarchy, trained.config)
+        for mine, theirs in zip(session.run(None, {name: example}), (found.final, *found.levels), strict=True):
+            worst = max(worst, float(np.abs(mine - theirs.numpy()).max()))
+    most = TOLERANCE_BACKBONE if encoder else TOLERANCE_HEAD
+    if not worst <= most:  # NaN too
+        raise RunError(
+            f"{trained.run.folder}: the ONNX graph differs from the run by {worst:.2g} in a probability, more than "
+            f"{most:g}; nothing is left of it; try another version of {', '.join(PACKAGES)}"
+        )
+    return worst
+
+
+def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Exported:
+    """Write a run as a folder in Hugging Face layout, which `Classifier.load` reads as well.
+
+    model.safetensors (the head), config.json (the run's result, folders left out of its paths), hierarchy.csv and the
+    card README.md; with the backbone also backbone.safetensors, so that the folder needs nothing else.
+
+    Args:
+        folder: the run's.
+        out: the folder to write, new or an earlier export.
+        with_backbone: put the backbone's weights beside the head.
+        weights: where they are now.
+
+    Raises:
+        RunError: the run cannot be used, or the folder not written.
+    """
+    trained = load_trained(folder)
+    stage1, encoder = _backbone(trained, weights) if with_backbone else (None, None)
+    if out.exists() and not (out / EXPORTED).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: exists and was not written by hfc export; name a new folder")
+    tree = trained.hierarchy
+    config = {
+        "model_type": "hfc",
+        "architectures": [trained.config.head],
+        "id2label": dict(enumerate(tree.leaves)),
+        "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
+        "run": _without_folders(trained.run.result),
+    }
+    with _replacing(out) as partial:
+        partial.mkdir()
+        metadata = {"key": trained.run.result["key"], "format": "pt"}
+        # Not save_file, whose files their owner alone may read.
+        (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
+        if stage1:
+            (partial / EXPORTED_BACKBONE).write_bytes(
+                save(_contiguous(plain_weights(stage1.backbone, stage1.weights, stage1.pool)), {"format": "pt"})
+            )
+        (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
+        card = model_card(trained.run, tree, _use_hf(trained, encoder, out.name))
+        (partial / CARD).write_text(card, "utf-8")
+    return Exported(out, out / CARD, 0.0)
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result whose paths are names of files: what is given away need not tell where it was made."""
+    cache, config = dict(result["cache"]), dict(result["config"])
+    for part, names in ((cache, ("path", "labels", "weights")), (config, ("hierarchy",))):
+        part.update({name: Path(part[name]).name for name in names})
+    return {**result, "cache": cache, "config": config}
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name that becomes the path when the block ends well; else nothing is left of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            if path.is_dir():
+                shutil.rmtree(path)
+            partial.replace(path)
+        finally:
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: float) -> list[str]:
+    """How the graph is used, in Markdown."""
+    result, tree = trained.run.result, trained.hierarchy
+    fields = result["cache"]["key_fields"]
+    if encoder:
+        side = fields["image_size"]
+        taken = (
+            f"`crops`, uint8 (rows, {side}, {side}, 3): RGB, each region with a margin of {fields['roi_margin']:g}, "
+            f"resized by {text(fields['resize'])}, bicubic, and no more: the graph normalises."
+        )
+    else:
+        views = len(fields.get("views", [""]))
+        taken = (
+            f"`features`, float32 (rows, {views}, {result['cache']['dim']}): as hfc extract makes them"
+            f"{', of the crop and of its mirror image' if views > 1 else ''}."
+        )
+    rounding = []
+    if encoder and fields["precision"] != encoder.precision:
+        rounding = [
+            "The backbone computes in float32 here, while the run's features, and with them the figures below, were "
+            f"made in {fields['precision']}: answers near a tie may differ."
+        ]
+    kind = "scores that rank the leaves, no probabilities" if trained.config.decode == "least-cost" else "P_final"
+    levels = enumerate(zip(tree.levels, tree.sizes, strict=True), 1)
+    return [
+        f"{text(name)} is an ONNX graph. In:",
+        "",
+        f"- {taken}",
+        "",
+        "Out, float32:",
+        "",
+        f"- `final` (rows, {len(tree.leaves)}): {kind} over the leaves.",
+        *(f"- `level_{h}` (rows, {size}): probabilities of level {text(level)}." for h, (level, size) in levels),
+        "",
+        "The names of all nodes, in the order of the outputs, are in the graph's metadata: `hfc.levels`, `hfc.nodes`,",
+        "and of each leaf its ancestors' places, `hfc.ancestors`.",
+        "",
+        "Checked with onnxruntime when it was written: its greatest difference to the run, both in float32, was",
+        f"{difference:.1e} in a probability.",
+        *rounding,
+    ]
+
+
+def _use_hf(trained: Trained, encoder: Encoder | None, name: str) -> list[str]:
+    """How the folder is used, in Markdown."""
+    where = (
+        "The backbone's weights lie beside the head."
+        if encoder
+        else "The backbone's weights are not in this folder: they are taken from where the run had them, or from "
+        "`weights=PATH`, and refused unless they have the digest below."
+    )
+    return [
+        "```python",
+        "from hfc import Classifier",
+        "",
+        f"classifier = Classifier.load({json.dumps(name)})",
+        'print(classifier("photo.jpg"))',
+        "```",
+        "",
+        where,
+    ]
