@@ -70,9 +70,9 @@ def test_imports_go_up(path: Path) -> None:
         ("h5py", {"hfc/store/"}),
         ("timm", {"hfc/encoder.py", "hfc/network.py", "hfc/weights.py"}),
         ("click", {"cli/"}),
+        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/export.py"}),
         ("onnxruntime", {"hfc/export.py"}),
-        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
     ],
 )
 def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -> None:
@@ -89,6 +89,22 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_command_line_starts_without_what_is_slow_to_load() -> None:
     assert not loaded_by("import cli.main") & {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn"}
+
+
+def test_the_report_needs_no_torch_and_no_plotting_library() -> None:
+    assert not loaded_by("import hfc.report") & {"torch", "matplotlib"}
+
+
+def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> None:
+    """Numbers know nothing of tables and pictures, and these nothing of pages."""
+    order = (
+        *(("rows", "svg"), ("statistics", "plots"), ("tables", "figures", "trees", "gallery"), ("checks",)),
+        *(("contents", "latex"), ("page", "texts"), ("compare",), ("__init__",)),
+    )
+    height = {name: i for i, row in enumerate(order) for name in row}
+    for path in (ROOT / "hfc" / "report").glob("*.py"):
+        for name in {found.split(".")[2] for found in imports(path) if found.startswith("hfc.report.")}:
+            assert height.get(name, -1) < height[path.stem], f"{path.stem} imports {name}"
 
 
 def test_importing_the_package_loads_nothing_of_it() -> None:
