@@ -113,22 +113,6 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
     assert loaded_by("from hfc import Classifier") >= {"torch", "hfc.predict"}
 
 
-def test_the_report_needs_no_torch_and_no_plotting_library() -> None:
-    assert not loaded_by("import hfc.report") & {"torch", "matplotlib"}
-
-
-def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> None:
-    """Numbers know nothing of tables and pictures, and these nothing of pages."""
-    order = (
-        *(("rows", "svg"), ("statistics", "plots"), ("tables", "figures", "trees", "gallery"), ("checks",)),
-        *(("contents", "latex"), ("page", "texts"), ("compare",), ("__init__",)),
-    )
-    height = {name: i for i, row in enumerate(order) for name in row}
-    for path in (ROOT / "hfc" / "report").glob("*.py"):
-        for name in {found.split(".")[2] for found in imports(path) if found.startswith("hfc.report.")}:
-            assert height.get(name, -1) < height[path.stem], f"{path.stem} imports {name}"
-
-
 def test_training_needs_no_images_and_no_backbone() -> None:
     used = "from cli.train import train; import hfc.train, hfc.estimator"
     assert not loaded_by(used) & {"hfc.crops", "hfc.encoder", "hfc.weights", "hfc.datasets", "timm"}

@@ -175,7 +175,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(place: Path, monkeypat
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hfc.train.train", interrupt)
+    monkeypatch.setattr("hfc.train.train_together", interrupt)
     result = train(place)
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
