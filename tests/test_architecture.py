@@ -105,6 +105,8 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
     for path in (ROOT / "hfc" / "report").glob("*.py"):
         for name in {found.split(".")[2] for found in imports(path) if found.startswith("hfc.report.")}:
             assert height.get(name, -1) < height[path.stem], f"{path.stem} imports {name}"
+
+
 def test_importing_the_package_loads_nothing_of_it() -> None:
     loaded = loaded_by("import hfc")
     assert not loaded & {"torch", "numpy", "hfc.predict"}
