@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hfc import provenance
 from hfc.config import SPLITS
 from hfc.device import choose_device
 from hfc.errors import HierarchyError, RunError
@@ -89,6 +90,9 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
             "weights_digest": weights.get("digest", ""),
             "random_weights": bool(weights.get("random", False)),
             "labels": str(labels or path),
+            "labels_digest": provenance.digest(
+                [column.tolist() for column in (table.regions.id, table.regions.label, table.regions.split)]
+            ),
             "labels_sha256": labels_sha256,  # of the CSV; "" = the cache's own labels, which its checksums cover
             "extracted_by": store.provenance.get("code", {}),
         }

@@ -26,10 +26,13 @@ NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
     """Digest over everything a result depends on: features, labels, splits, hierarchy, settings and code."""
-    regions = cache.table.regions
     settings = {key: value for key, value in plain(config).items() if key not in NOT_IN_KEY}
-    labels = provenance.digest([regions.id.tolist(), regions.label.tolist(), regions.split.tolist()])
-    sources = [cache.meta["features_sha256"], labels, task.hierarchy.digest, provenance.code_digest()]
+    sources = [
+        cache.meta["features_sha256"],
+        cache.meta["labels_digest"],
+        task.hierarchy.digest,
+        provenance.code_digest(),
+    ]
     return provenance.digest([sources, settings, task.hierarchy.name])
 
 

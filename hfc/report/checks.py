@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
+from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row, labels
 from hfc.report.tables import Cell, Table, spread
 
 ENOUGH_SEEDS = 3
@@ -65,7 +65,7 @@ def _count(group: Group) -> str:
 
 SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
     ("features", lambda row: row.first["cache"]["features_sha256"]),
-    ("labels", lambda row: row.first["cache"].get("labels_sha256", "")),
+    ("labels and splits", lambda row: labels(row.first)),
     ("numbers of training and validation images", lambda row: [row.first["rows"][split] for split in ("train", "val")]),
 )
 
@@ -80,7 +80,9 @@ def _shared(rows: Sequence[Row]) -> Iterable[Check]:
             "see Provenance.",
         )
     elif len(rows) > 1:
-        yield Check(OK, "All rows rest on the same features, labels and numbers of training and validation images.")
+        yield Check(
+            OK, "All rows rest on the same features, labels, splits and numbers of training and validation images."
+        )
 
 
 def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
@@ -183,8 +185,8 @@ def provenance(rows: Sequence[Row]) -> Table:
         told: dict[str, list[str]] = {}
         for row in rows:
             told.setdefault(of(row), []).append(row.label)
-        for value, labels in told.items():
-            body.append((Cell(name), Cell(value), Cell("all" if len(told) == 1 else "; ".join(labels))))
+        for value, rows_of in told.items():
+            body.append((Cell(name), Cell(value), Cell("all" if len(told) == 1 else "; ".join(rows_of))))
     note = "What all rows share stands once; digests by their first twelve digits."
     return Table("provenance", "Where the numbers come from", ("what", "value", "of"), tuple(body), note)
 

@@ -1,6 +1,6 @@
 """Runs to rows: those that differ in their seed alone are one row. Dimensions: S seeds, N test images, H levels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,6 +44,11 @@ class Answers:
         """Over the test images and their true leaves: runs of one digest may be compared image by image."""
         names = [self.tree.leaves[leaf] for leaf in self.target]
         return provenance.digest([self.id.tolist(), names])
+
+
+def labels(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Digests of what a run was told of its rows: the file its labels come from, and all ids, labels and splits."""
+    return result["cache"].get("labels_sha256", ""), result["cache"].get("labels_digest", "")
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
         key = (
             result["cache"]["feature_key"],
             result["cache"]["features_sha256"],
-            result["cache"].get("labels_sha256", ""),
+            *labels(result),
             result["hierarchy"]["name"],
             result["hierarchy"]["digest"],
             result["method"],

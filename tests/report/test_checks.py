@@ -43,7 +43,8 @@ def test_runs_that_share_everything_have_nothing_wrong(place: Path) -> None:
     [
         ({"cache__random_weights": True}, "wrong", "[RANDOM WEIGHTS] rest on features of an untrained backbone"),
         ({"cache__features_sha256": "0"}, "wrong", "Rows differ in their features:"),
-        ({"cache__labels_sha256": "0"}, "wrong", "Rows differ in their labels:"),
+        ({"cache__labels_sha256": "0"}, "wrong", "Rows differ in their labels and splits:"),
+        ({"cache__labels_digest": "0"}, "wrong", "Rows differ in their labels and splits:"),
         ({"rows__train": 1}, "wrong", "Rows differ in their numbers of training and validation images:"),
         ({"ids": [f"x{i}" for i in range(60)]}, "wrong", "Rows were not tested on the same images and labels"),
         ({"test__top1": 0.123}, "wrong", "The predictions of more do not give the top-1 in their result.json."),

@@ -36,6 +36,7 @@ def test_seeds_become_one_row_with_mean_and_sample_deviation(tmp_path: Path) -> 
         {"hierarchy__name": "0"},
         {"cache__features_sha256": "0"},
         {"cache__labels_sha256": "0"},
+        {"cache__labels_digest": "0"},
         {"changed": {"beta": 0.5}},
         {"rows__train": 7},
     ],
