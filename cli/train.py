@@ -116,7 +116,7 @@ def run(
         done = 0
         for config, (result, trained) in zip(configs, found, strict=True):
             test = result.result["test"]
-            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config.topk)
+            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in result.result["config"]["topk"])
             note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
             say(f"{result.folder.name}: test {scores}  ({note})")
             about = {name: getattr(config, name) for name in ("method", "hierarchy", "seed")}

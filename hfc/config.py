@@ -151,7 +151,9 @@ class TrainConfig:
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)
     select: str = setting("top1", "validation metric that picks the epoch")
-    topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k", low=1)
+    topk: tuple[int, ...] = setting(
+        (1, 3, 5), "the k of top-k accuracy and distance@k; these, as far as there are leaves", low=1
+    )
     precision: str = setting(
         "auto", "arithmetic of the matrix products; auto: by the device", choices=("auto", "fp32", "bf16")
     )

@@ -4,7 +4,6 @@ Dimensions: N rows, D features, H levels (coarse to fine), C leaves.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,7 +39,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         hierarchy: the tree over the labels: the name of a shipped one, a CSV file, a `Hierarchy`, or a mapping of each
             leaf to its path, coarse to fine and ending in the leaf itself. None: the tree is learned from y where y
             holds paths, else it has one level.
-        settings: any other setting of `TrainConfig`, by name; `topk` is cut to the number of leaves if not named.
+        settings: any other setting of `TrainConfig`, by name.
         validation_fraction: share of the rows held out, stratified by leaf, to pick the epoch. 0 or None: the last
             epoch is taken; so it is where that share has fewer rows than there are classes in y.
         random_state: None, an integer or a RandomState; an integer makes fits repeatable, bit for bit on one machine.
@@ -167,10 +166,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (self.settings or {}).items()}
         for key in OWN.keys() & changes.keys():
             raise ConfigError(f"settings: {key} does not go here; it is the argument {OWN[key]}")
-        config = resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
-        if "topk" not in changes:  # nobody asked for more leaves than there are
-            config = replace(config, topk=tuple(k for k in config.topk if k <= len(self.classes_)))
-        return config
+        return resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
 
 
 def _labels(where: str, y: Any) -> Any:

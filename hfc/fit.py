@@ -61,7 +61,10 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
     Raises:
         ConfigError: settings that do not fit each other or the hierarchy.
     """
-    metrics.check_topk(config.topk, len(task.hierarchy.leaves))
+    leaves = len(task.hierarchy.leaves)
+    if config.topk == TrainConfig.topk:  # nobody asked for more leaves than there are
+        config = replace(config, topk=tuple(k for k in config.topk if k <= leaves))
+    metrics.check_topk(config.topk, leaves)
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")

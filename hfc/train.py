@@ -4,7 +4,6 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import torch
 
 from hfc import provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
-from hfc.config import METHODS, TrainConfig, plain, to_toml
-from hfc.fit import Checkpoint, Fitted, fitting_batch_size, settle
+from hfc.config import TrainConfig, plain, resolve, to_toml
+from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
 from hfc.stacked import fit_all, groups
 from hfc.store import Predictions
@@ -42,17 +41,10 @@ def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
 
 
 def changed_settings(config: TrainConfig, task: Task) -> dict[str, object]:
-    """The settings in which a run differs from its method as it ships; what is left to the data is no change."""
-    preset = {**{f.name: f.default for f in fields(TrainConfig)}, **METHODS[config.method]}
-    mine = plain(config)
-    if mine["batch_size"] == fitting_batch_size(len(task.rows["train"])):
-        mine["batch_size"] = preset["batch_size"]
+    """The settings, settled, in which a run differs from its method as it ships; what the data decide is no change."""
+    preset = plain(settle(resolve(TrainConfig, {"method": config.method}), task))
     skip = ("method", "seed", "precision", *NOT_IN_KEY)
-    return {
-        key: value
-        for key, value in mine.items()
-        if key not in skip and value != (list(d) if isinstance(d := preset[key], tuple) else d)
-    }
+    return {key: value for key, value in plain(config).items() if key not in skip and value != preset[key]}
 
 
 def train(

@@ -145,7 +145,7 @@ def test_it_trains_as_the_training_loop_does() -> None:
     tree = fitted.hierarchy_
     task = Task(tree, rows, torch.from_numpy(tree.ancestors)[leaf], {})
     features = Resident(torch.from_numpy(X).float()[:, None])
-    config = resolve(TrainConfig, QUICK, {"seed": fitted.config_.seed})
+    config = resolve(TrainConfig, {"method": fitted.method}, QUICK, {"seed": fitted.config_.seed})
     direct = fit(features, task, config)
     assert direct.best == {"epoch": 5, "metric": "top1", "val": {}}
     final = predict(direct.head, features, rows["test"], config.beta).final

@@ -17,7 +17,7 @@ from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
 from hfc.features import Resident, statistics
-from hfc.fit import Checkpoint, Training, build_head, fit, fitting_batch_size, learning_rate
+from hfc.fit import Checkpoint, Training, build_head, fit, fitting_batch_size, learning_rate, settle
 from hfc.heads import HEADS
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
@@ -169,7 +169,7 @@ def test_every_decided_option_is_reachable(place: Path, cache: Cache) -> None:
     ):
         key = text.partition("=")[0]
         changed = resolve(TrainConfig, parse_setting(TrainConfig, text))
-        assert set(changed_settings(changed, task)) <= {key}
+        assert set(changed_settings(settle(changed, task), task)) <= {key}
 
 
 def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
@@ -177,6 +177,18 @@ def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> No
     assert settled.batch_size == fitting_batch_size(len(task.rows["train"]))
     assert changed_settings(settled, task) == {}
     assert changed_settings(replace(settled, batch_size=33), task) == {"batch_size": 33}
+
+
+def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
+    write_cache(tmp_path / "c.h5", ["Tee", "Tank", "Jeans"] * 60, ["train", "train", "val", "test"] * 45)
+    (tmp_path / "tree.csv").write_text("leaf,group\nTee,tops\nTank,tops\nJeans,trousers\n")
+    cache = load_cache(tmp_path / "c.h5")
+    run, _ = train(cache, quick(tmp_path), tmp_path / "runs")
+    assert run.result["config"]["topk"] == [1, 3]
+    assert "topk" not in run.result["changed"]
+    assert run.result["test"]["top3"] == 1
+    with pytest.raises(ConfigError, match="top-5 of 3 classes does not exist"):
+        train(cache, quick(tmp_path, topk=[1, 5]), tmp_path / "runs")
 
 
 @pytest.mark.parametrize("option", ["blend=logit", "loss=softmax", "global_input_skip=true", "residual=false"])
