@@ -20,8 +20,9 @@ from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_tree_csv
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
-# What sums in another order rounds in float32, over the 18 steps of these runs.
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}
+# What sums in another order rounds, over the 18 steps of these runs. Adam divides a gradient by its size, so that of one
+# near 0 the rounding alone moves its weight; a step is up to 3e-3, and another mask or batch moves weights by 1e-2.
+TOLERANCE = {"atol": 5e-4, "rtol": 1e-4}
 
 
 @pytest.fixture(scope="module")
