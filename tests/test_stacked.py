@@ -20,9 +20,9 @@ from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_tree_csv
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
-# What sums in another order rounds, over the 18 steps of these runs. Adam divides a gradient by its size, so that of one
-# near 0 the rounding alone moves its weight; a step is up to 3e-3, and another mask or batch moves weights by 1e-2.
-TOLERANCE = {"atol": 5e-4, "rtol": 1e-4}
+# What sums in another order rounds. Adam divides a gradient by its size, so where one is near 0 the rounding alone moves a
+# weight, by a step at most; on average weights agree. Another mask or batch moves them by 1e-3 on average.
+STEP, ON_AVERAGE = 3e-3, 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +53,16 @@ def three(place: Path, task: Task, **changes: object) -> list[TrainConfig]:
     ]
 
 
-def assert_same(stacked: Sequence[Fitted], alone: Sequence[Fitted], **tolerance: float) -> None:
+def assert_same(stacked: Sequence[Fitted], alone: Sequence[Fitted]) -> None:
     for one, other in zip(stacked, alone, strict=True):
         assert one.best["epoch"] == other.best["epoch"]
         for module in ("head", "weighting"):
             states = getattr(one, module).state_dict(), getattr(other, module).state_dict()
             assert states[0].keys() == states[1].keys()
             for name, tensor in states[1].items():
-                torch.testing.assert_close(
-                    states[0][name], tensor, **tolerance, msg=lambda text, name=name: name + text
-                )
+                difference = (states[0][name].double() - tensor.double()).abs()
+                assert difference.max() <= STEP, name
+                assert difference.mean() <= ON_AVERAGE, name
 
 
 def both_ways(cache: Cache, task: Task, configs: Sequence[TrainConfig]) -> tuple[list[Fitted], list[Fitted], Any]:
@@ -81,7 +81,7 @@ STACKABLE = [name for name, preset in METHODS.items() if WEIGHTINGS[str(preset["
 @pytest.mark.parametrize("method", STACKABLE)
 def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, cache: Cache, task: Task) -> None:
     stacked, alone, lines = both_ways(cache, task, three(place, task, method=method))
-    assert_same(stacked, alone, **TOLERANCE)
+    assert_same(stacked, alone)
     assert len(lines["stacked"]) == 9
     for (number, line), (_, other) in zip(
         sorted(lines["stacked"], key=lambda item: item[0]), lines["alone"], strict=True
@@ -101,7 +101,7 @@ def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, ca
 )
 def test_so_it_does_with_other_settings(changes: dict[str, object], place: Path, cache: Cache, task: Task) -> None:
     stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f", **changes))
-    assert_same(stacked, alone, **TOLERANCE)
+    assert_same(stacked, alone)
 
 
 def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(place: Path, cache: Cache, task: Task) -> None:
@@ -116,14 +116,14 @@ def test_several_views_are_drawn_as_alone(place: Path, cache: Cache, task: Task)
     one = cache.features.tensor
     two = replace(cache, features=Resident(torch.cat([one, one + 0.5 * torch.randn(one.shape)], dim=1)))
     stacked, alone, _ = both_ways(two, task, three(place, task, method="flat"))
-    assert_same(stacked, alone, **TOLERANCE)
+    assert_same(stacked, alone)
 
 
 @pytest.mark.slow
 def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, task: Task) -> None:
     configs = three(place, task, method="hmcn-f+mtl", step="compiled")
     stacked = fit_stacked(cache.features, task, configs)
-    assert_same(stacked, [fit(cache.features, task, config) for config in configs], **TOLERANCE)
+    assert_same(stacked, [fit(cache.features, task, config) for config in configs])
 
 
 @pytest.mark.parametrize(
