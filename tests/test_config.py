@@ -19,9 +19,9 @@ def test_later_layers_win() -> None:
 
 
 def test_a_flag_method_overrides_what_the_file_said_of_the_head() -> None:
-    file = plain(resolve(TrainConfig, {"method": "hmcn-f+mtl", "dropout": 0.1}))
+    file = plain(resolve(TrainConfig, {"method": "hmcn-f+mtl", "mixup": 0.1}))
     config = resolve(TrainConfig, file, {"method": "flat"})
-    assert (config.method, config.head, config.loss, config.weighting, config.dropout) == (
+    assert (config.method, config.head, config.loss, config.weighting, config.mixup) == (
         *("flat", "flat", "softmax", "sum"),
         0.1,
     )

@@ -25,7 +25,15 @@ from hfc.train import changed_settings, check, train, train_all
 from hfc.weightings import WEIGHTINGS
 from tests.made_up import FIELDS, small_cache, write_cache, write_tree_csv
 
-QUICK = {"method": "hmcn-f+mtl", "epochs": 6, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
+QUICK = {
+    "method": "hmcn-f+mtl",
+    "learning_rate": 0.003,
+    "epochs": 6,
+    "batch_size": 32,
+    "reduced": 32,
+    "width": 32,
+    "dropout": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
