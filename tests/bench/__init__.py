@@ -1,13 +1,24 @@
 """Benchmarks: `python -m tests.bench NAME` prints a JSON object a line. Ratios of one run, medians of several turns."""
 
 import json
+import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def say(**fields: object) -> None:
     """One line of JSON."""
     print(json.dumps(fields), flush=True)
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held. Not ru_maxrss, in which a child inherits what its parent held (Linux)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def seconds(action: Callable[[], object]) -> float:

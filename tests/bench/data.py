@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 from hfc import store
 from hfc.datasets import read_regions
 from hfc.regions import Regions, strings
-from tests.bench import say, seconds
+from tests.bench import peak_bytes, say, seconds
 from tests.deepfashion_tree import write_large_tree
 
 DEEPFASHION = 289_222
@@ -64,7 +63,7 @@ def assemble(words: list[str]) -> None:
         turns=options.turns,
         seconds=took,
         assemble_of_plain=round(statistics.median(ratios), 2),
-        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        peak_mb=round(peak_bytes() / 1e6),
     )
 
 
@@ -90,7 +89,7 @@ def read(words: list[str]) -> None:
     if options.tree:
         how = {"outside_root": False, "split_seed": 0, "val_fraction": 0.1, "test_fraction": 0.2}
         took = seconds(lambda: read_regions(options.tree, **how))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_bytes() / 1e6
         say(benchmark="read", rows=options.rows, seconds=round(took, 2), peak_mb_of_the_process=round(peak))
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from hfc.datasets.sample import draw_sample
 from hfc.extract import extract
 from hfc.jobs import Job, Worker, open_encoder
 from hfc.regions import Regions
-from tests.bench import say, seconds
+from tests.bench import peak_bytes, say, seconds
 
 STOCK = (256,) if torch.cuda.is_available() else (4, 8, 16)  # batches of the stock recipe; the fastest counts
 STOCK_IMAGES = 96  # enough for a rate; the recipe is slow
@@ -64,7 +63,7 @@ def main(words: list[str]) -> None:
     config = resolve(ExtractConfig, settings)
     if options.memory_of:
         extract(options.memory_of, options.memory_of.with_suffix(".h5"), config, overwrite=True)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(peak_bytes())
         return
     with tempfile.TemporaryDirectory() as scratch:
         manifest = write_dataset(Path(scratch), options.images)

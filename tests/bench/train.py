@@ -5,7 +5,6 @@ Made-up features at DeepFashion's scale: 289,222 × 2048 in float16, its 50 cate
 
 import argparse
 import csv
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions, strings
 from hfc.tasks import Cache, load_cache, prepare
 from hfc.train import check, train_all
-from tests.bench import say
+from tests.bench import peak_bytes, say
 
 SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}
 DEEPFASHION = sum(SPLITS.values())
@@ -262,7 +261,7 @@ def stream(words: list[str]) -> None:
     config = resolve(TrainConfig, {"method": options.method, "hierarchy": TREE, "epochs": 1})
     if options.cache:
         epoch(options.cache, config, streamed=options.streamed)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(peak_bytes())
         return
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         path = write_made_up_cache(Path(scratch) / "c.h5", options.rows, options.dim)
