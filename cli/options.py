@@ -97,8 +97,9 @@ def build(
 ) -> Config:
     """Settings in their order: default, file, --set, flag."""
     layers: list[dict[str, object]] = [read_toml(config_file)] if config_file else []
-    layers.append({key: value for text in assignments for key, value in parse_setting(kind, text).items()})
-    layers.append({key: value for key, value in flags.items() if value is not None})
+    given = {key: value for text in assignments for key, value in parse_setting(kind, text).items()}
+    # One layer: the preset of --method comes before what --set changes of it.
+    layers.append(given | {key: value for key, value in flags.items() if value is not None})
     return resolve(kind, *layers)
 
 

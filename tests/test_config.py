@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.options import build
 from hfc.config import METHODS, ExtractConfig, TrainConfig, parse_setting, plain, read_toml, resolve, to_toml
 from hfc.errors import ConfigError
 
@@ -25,6 +26,11 @@ def test_a_flag_method_overrides_what_the_file_said_of_the_head() -> None:
         *("flat", "flat", "softmax", "sum"),
         0.1,
     )
+
+
+def test_set_changes_what_the_flag_method_brings() -> None:
+    config = build(TrainConfig, None, ("learning_rate=0.01", "beta=0.2"), {"method": "levels+path", "seed": None})
+    assert (config.method, config.learning_rate, config.beta, config.dropout) == ("levels+path", 0.01, 0.2, 0.8)
 
 
 def test_a_method_leaves_nothing_of_another_behind() -> None:
