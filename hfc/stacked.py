@@ -10,7 +10,7 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -276,10 +276,10 @@ def _open_up(template: _Both, dim: int) -> dict[str, tuple[Dropout, int]]:
     for hook in hooks:
         hook.remove()
     head.standardise = nn.Identity()  # type: ignore[assignment]
-    found: Mapping[Dropout, tuple[str, int]] = {}
+    found: dict[Dropout, tuple[str, int]] = {}
     for name, block in head.named_modules():
         if isinstance(block, Block):
-            found = {**found, block.dropout: (f"head.{name}.dropout.mask", block.linear.out_features)}
+            found[block.dropout] = f"head.{name}.dropout.mask", block.linear.out_features
             block.dropout = _GivenDropout()  # type: ignore[assignment]
             block.norm.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
     return {found[dropout][0]: (dropout, found[dropout][1]) for dropout in order}

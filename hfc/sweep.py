@@ -17,7 +17,7 @@ from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
 from hfc.stacked import fit_all, groups
-from hfc.tasks import open_cache
+from hfc.tasks import open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -201,7 +201,7 @@ def _score(
 ) -> list[dict[str, Any]]:
     """Train some points once, and say how they did on validation."""
     opened = open_cache(cache, **where)
-    task, _ = train.check(opened, configs[0])
+    task = prepare(opened, configs[0].hierarchy)
     settled = [settle(config, task) for config in configs]
     return [
         {

@@ -95,7 +95,7 @@ def train_together(
     Raises:
         HfcError: as `train`.
     """
-    task, _ = check(cache, configs[0])
+    task = prepare(cache, configs[0].hierarchy)
     settled = [settle(config, task) for config in configs]
     keys = [run_key(cache, task, config) for config in settled]
     folders = [out / run_name(config, task.hierarchy, key) for config, key in zip(settled, keys, strict=True)]
