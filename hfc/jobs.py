@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hfc import store
 from hfc.config import ExtractConfig
 from hfc.crops import Batch, CropSettings, stream_crops
+from hfc.device import keep_freed_memory
 from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
 from hfc.regions import Regions
@@ -67,8 +68,8 @@ class Work:
 
 
 def open_encoder(config: ExtractConfig) -> Encoder:
-    """The backbone that a job's settings name."""
-    return load_encoder(
+    """The backbone that a job's settings name. On a CPU, memory is set up for it in this process."""
+    encoder = load_encoder(
         config.backbone,
         weights=config.weights,
         image_size=config.image_size,
@@ -79,6 +80,9 @@ def open_encoder(config: ExtractConfig) -> Encoder:
         flip=config.views == "flip",
         compile=config.compile,
     )
+    if encoder.device.type == "cpu":
+        keep_freed_memory()
+    return encoder
 
 
 def crop_settings(config: ExtractConfig, encoder: Encoder) -> CropSettings:
