@@ -207,15 +207,14 @@ class FeatureStore:
                 block = place(start, min(start + CHUNK_ROWS, self.shape[0]))
                 try:
                     self._read(start, block)
-                    yield start, block, ""
+                    yield start, block, self._non_finite(start, block)
                 except StoreError as error:
                     yield start, block, str(error)
 
         state = hashlib.sha256()
         readable = True
         blocks = -(-self.shape[0] // CHUNK_ROWS)
-        for start, block, damage in steps(ahead(reads()), "reading features", blocks):
-            problem = damage or self._non_finite(start, block)
+        for start, block, problem in steps(ahead(reads()), "reading features", blocks):
             readable = readable and not problem
             state.update(block.data.cast("B"))
             yield start, block, problem
