@@ -24,8 +24,9 @@ def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool,
 
     The test split of CACHE is never looked at. The TOML file fixes settings at its top level (method, hierarchy, …),
     gives `seeds`, and lists in [grid] the values of each setting to combine, or in [random] lists or { low, high, log }
-    to draw `trials` points from. OUT/best.toml is what hfc train --config takes. Stopped half way, the same command
-    goes on where it was.
+    to draw `trials` points from. With `folds` at its top level training and validation rows judge together, by
+    cross-validation: a small validation split alone chooses badly. OUT/best.toml is what hfc train --config takes.
+    Stopped half way, the same command goes on where it was.
 
     \b
     Example:
@@ -51,6 +52,7 @@ def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool,
     for trial in found[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
         say(f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}  {settings}")
-    say(f"{len(found)} points, {len(plan.seeds)} seeds each, on validation alone")
+    judge = f"by cross-validation in {plan.folds} folds" if plan.folds else "on validation alone"
+    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}")
     say(f"next: hfc train {cache} --config {out / BEST}")
     answer({"trials": [asdict(trial) for trial in found], "seeds": plan.seeds, "best": out / BEST})

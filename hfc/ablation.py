@@ -19,8 +19,8 @@ class Ablation:
     """What to compare, as a TOML file says it.
 
     Top level: `methods`; `search_seeds`, of the search; `seeds`, of the runs that are tested; and any setting to keep
-    fixed. [grid], [random] and `trials`: what is searched for every method, as in `hfc sweep`; [own.METHOD]: what is
-    searched for that one besides, in a grid.
+    fixed. [grid], [random], `trials` and `folds`: what is searched for every method and how, as in `hfc sweep`;
+    [own.METHOD]: what is searched for that one besides, in a grid.
     """
 
     searches: Mapping[str, Sweep]
@@ -31,7 +31,7 @@ class Ablation:
     @property
     def trainings(self) -> int:
         """How many trainings it takes in all."""
-        searched = sum(len(plan.points) * len(plan.seeds) for plan in self.searches.values())
+        searched = sum(plan.trainings for plan in self.searches.values())
         return searched + len(self.searches) * len(self.seeds)
 
 
@@ -107,7 +107,7 @@ def ablation(
             report(f"searching {method}", start + now)
 
         best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
-        done += len(search.points) * len(search.seeds)
+        done += search.trainings
         configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
         for run, _ in train_all(cache, configs, out / "runs", jobs=jobs):
             found.append(run)

@@ -1,4 +1,7 @@
-"""Search for settings: grid (as the paper did) or random, on validation alone. The test split is never looked at."""
+"""Search for settings: grid (as the paper did) or random, on the validation split or by cross-validation.
+
+The test split is never looked at.
+"""
 
 import itertools
 import json
@@ -12,12 +15,12 @@ import joblib
 import numpy as np
 import tomli_w
 
-from hfc import train
+from hfc import provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
 from hfc.stacked import fit_all, groups
-from hfc.tasks import open_cache, prepare
+from hfc.tasks import fold, open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -27,7 +30,8 @@ BEST = "best.toml"
 class Sweep:
     """What to try, as a TOML file says it.
 
-    Top level: `seeds` (a list), `trials` (how many points of a random search), and any setting that stays fixed.
+    Top level: `seeds` (a list), `folds` (of cross-validation over training and validation rows; without it the
+    validation split judges), `trials` (how many points of a random search), and any setting that stays fixed.
     [grid]: a list of values for each setting; every combination is tried.
     [random]: for a setting a list to choose from, or { low, high, log }; `trials` points are drawn.
     """
@@ -35,18 +39,30 @@ class Sweep:
     fixed: Mapping[str, object]
     points: tuple[Mapping[str, object], ...]
     seeds: tuple[int, ...]
+    folds: int = 0
+    """Of cross-validation; 0: the validation split judges."""
+
+    @property
+    def parts(self) -> Sequence[int | None]:
+        """The folds by number; None for the cache's own splits."""
+        return range(self.folds) if self.folds else [None]
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it takes."""
+        return len(self.points) * len(self.seeds) * len(self.parts)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the search, over all its seeds."""
+    """One point of the search, over all its seeds and folds."""
 
     settings: dict[str, Any]
     """The settings that were searched."""
     score: float
-    """Mean over seeds of the selection metric on validation."""
+    """Mean over seeds and folds of the selection metric on validation."""
     spread: float
-    """Sample standard deviation over seeds; 0 for one seed."""
+    """Sample standard deviation over seeds, of each seed's mean over folds; 0 for one seed."""
 
 
 def read_sweep(file: Path) -> Sweep:
@@ -62,7 +78,9 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
     """What to try, of what a TOML file holds; `file` is its name, for messages. Raises as `read_sweep` does."""
     content = dict(content)
     seeds, count = parse_seeds(file, "seeds", content.pop("seeds", [0])), content.pop("trials", 0)
-    grid, random = content.pop("grid", {}), content.pop("random", {})
+    folds, grid, random = content.pop("folds", 0), content.pop("grid", {}), content.pop("random", {})
+    if type(folds) is not int or folds == 1 or folds < 0:
+        raise ConfigError(f"{file}: folds: expected two or more, or 0 for the validation split, found {folds!r}")
     if not isinstance(grid, dict) or not isinstance(random, dict) or not (grid or random):
         raise ConfigError(f"{file}: expected a table [grid] or [random] of the settings to search")
     known = {f.name for f in fields(TrainConfig)} - {"seed"}
@@ -73,7 +91,7 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
         if type(count) is not int or count < 1:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
-    return Sweep(content, tuple(points), seeds)
+    return Sweep(content, tuple(points), seeds, folds)
 
 
 def parse_seeds(file: Path, name: str, seeds: object) -> tuple[int, ...]:
@@ -119,9 +137,9 @@ def sweep(
     jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
-    """Try every point with every seed, and write what was found.
+    """Try every point with every seed, on every fold, and write what was found.
 
-    `out` gets `trials.jsonl`, a line for each point and seed, from which an interrupted sweep goes on, and `best.toml`,
+    `out` gets `trials.jsonl`, a line for each training, from which an interrupted sweep goes on, and `best.toml`,
     which `hfc train --config` takes.
 
     Args:
@@ -142,25 +160,30 @@ def sweep(
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
     where = {"device": configs[0].device, "labels": labels, "stream": stream}
     opened = open_cache(cache, **where)
-    keys = [train.run_key(opened, *train.check(opened, config)) for config in configs]
+    keys = {
+        (i, part): _key(train.run_key(opened, *train.check(opened, config)), part, plan.folds)
+        for i, config in enumerate(configs)
+        for part in plan.parts
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         lines = _read_trials(out / TRIALS)
-        todo = {key: config for key, config in zip(keys, configs, strict=True) if key not in lines}
-        report(len(keys) - len(todo), len(keys))
-        names, waiting = list(todo), list(todo.values())
-        calls = (
-            joblib.delayed(_score)(cache, where, [waiting[i] for i in group], [names[i] for i in group])
-            for group in groups(waiting)
-        )
+        report(sum(key in lines for key in keys.values()), len(keys))
+        calls = []
+        for part in plan.parts:
+            todo = {keys[i, part]: config for i, config in enumerate(configs) if keys[i, part] not in lines}
+            names, waiting = list(todo), list(todo.values())
+            for group in groups(waiting):
+                named = {names[i]: waiting[i] for i in group}
+                calls.append(joblib.delayed(_score)(cache, where, part, plan.folds, named))
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
             for found in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
                 lines |= {line["key"]: line for line in found}
                 file.writelines(json.dumps(line) + "\n" for line in found)
                 file.flush()
-                report(sum(key in lines for key in keys), len(keys))
-        trials = _trials(plan, [lines[key]["score"] for key in keys])
+                report(sum(key in lines for key in keys.values()), len(keys))
+        trials = _trials(plan, [lines[key]["score"] for key in keys.values()])
         (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "utf-8")
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
@@ -169,9 +192,14 @@ def sweep(
     return trials
 
 
+def _key(key: str, part: int | None, folds: int) -> str:
+    """Of a run's key, the key of its training on a fold."""
+    return key if part is None else provenance.digest([key, part, folds])
+
+
 def _trials(plan: Sweep, scores: Sequence[float]) -> list[Trial]:
-    """The points with their scores over seeds, the best first; of equals the one listed first."""
-    rows = np.reshape(np.array(scores), (len(plan.points), len(plan.seeds)))
+    """The points with their scores over seeds and folds, the best first; of equals the one listed first."""
+    rows = np.reshape(np.array(scores), (len(plan.points), len(plan.seeds), len(plan.parts))).mean(axis=2)
     spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
     order = np.argsort(-rows.mean(axis=1), kind="stable")
     return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i])) for i in order]
@@ -197,11 +225,14 @@ def _end_last_line(file: Path) -> None:
 
 
 def _score(
-    cache: Path, where: dict[str, Any], configs: Sequence[TrainConfig], keys: Sequence[str]
+    cache: Path, where: dict[str, Any], part: int | None, folds: int, named: Mapping[str, TrainConfig]
 ) -> list[dict[str, Any]]:
-    """Train some points once, and say how they did on validation."""
+    """Train some points once, and say how they did on what is held out; `named`: their settings by key."""
     opened = open_cache(cache, **where)
+    configs = list(named.values())
     task = prepare(opened, configs[0].hierarchy)
+    if part is not None:
+        task = fold(task, part, folds)
     settled = [settle(config, task) for config in configs]
     return [
         {
@@ -209,8 +240,9 @@ def _score(
             "score": fitted.best["val"][config.select],
             "epoch": fitted.best["epoch"],
             "seed": config.seed,
+            **({} if part is None else {"fold": part}),
             "val": fitted.best["val"],
             "changed": train.changed_settings(config, task),
         }
-        for key, config, fitted in zip(keys, settled, fit_all(opened.features, task, settled), strict=True)
+        for key, config, fitted in zip(named, settled, fit_all(opened.features, task, settled), strict=True)
     ]

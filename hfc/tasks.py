@@ -4,6 +4,7 @@ Dimensions: N rows, V views, D features, H levels.
 """
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,3 +139,24 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
             "without split": int((ok & labelled & ~in_split).sum()),
         },
     )
+
+
+def fold(task: Task, number: int, folds: int) -> Task:
+    """A task of cross-validation: training and validation rows, shuffled and dealt out anew; no row of the test split.
+
+    Args:
+        task: the task as the cache splits it.
+        number: which of the parts is for validation, from 0; the others are for training.
+        folds: how many parts.
+
+    Raises:
+        RunError: fewer rows than parts.
+    """
+    from sklearn.model_selection import KFold  # imported on use: it takes a second
+
+    rows = torch.cat([task.rows["train"], task.rows["val"]]).sort().values
+    if len(rows) < folds:
+        raise RunError(f"{folds} folds need as many rows for training and validation, found {len(rows)}")
+    parts = KFold(folds, shuffle=True, random_state=0).split(np.arange(len(rows)))
+    train, val = next(itertools.islice(parts, number, None))
+    return replace(task, rows={"train": rows[train], "val": rows[val], "test": rows[:0]})

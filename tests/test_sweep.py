@@ -2,16 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from sklearn.model_selection import KFold
 
 from cli.main import main
 from hfc import metrics, tasks, train
 from hfc.config import TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError
+from hfc.errors import ConfigError, RunError
 from hfc.fit import fit
 from hfc.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
@@ -53,6 +56,42 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
     best = resolve(TrainConfig, read_toml(tmp_path / "out" / "best.toml"))
     assert (best.learning_rate, best.dropout) == tuple(found[0].settings.values())
     assert (best.method, best.epochs) == ("flat", 3)
+
+
+def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place: Path, tmp_path: Path) -> None:
+    text = "seeds = [0, 1]\nfolds = 3\n[grid]\nlearning_rate = [1e-6, 0.01]\n"
+    plan = read_sweep(write(tmp_path, place, text))
+    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    cache = tasks.load_cache(place / "c.h5")
+    whole = tasks.prepare(cache, str(place / "tree.csv"))
+    rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
+    scores = {}
+    for rate in (1e-6, 0.01):
+        by_seed = []
+        for seed in (0, 1):
+            config = resolve(TrainConfig, plan.fixed, {"learning_rate": rate, "seed": seed})
+            values = []
+            for train_rows, val_rows in KFold(3, shuffle=True, random_state=0).split(rows):
+                parts = {"train": torch.from_numpy(rows[train_rows]), "val": torch.from_numpy(rows[val_rows])}
+                values.append(fit(cache.features, replace(whole, rows=parts), config).best["val"]["top1"])
+            by_seed.append(np.mean(values))
+        scores[rate] = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1))
+    for trial in found:
+        assert (trial.score, trial.spread) == pytest.approx(scores[trial.settings["learning_rate"]])
+    lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert len({line["key"] for line in lines}) == len(lines) == plan.trainings == 12
+    # Nothing is left to do, and a search on the validation split is another one.
+    seen: list[tuple[int, int]] = []
+    sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
+    assert seen == [(12, 12)]
+    sweep(place / "c.h5", replace(plan, folds=0), tmp_path / "out", report=lambda *done: seen.append(done))
+    assert seen[1] == (0, 4)
+
+
+def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
+    plan = read_sweep(write(tmp_path, place, "folds = 100000\n[grid]\ndropout = [0.1]\n"))
+    with pytest.raises(RunError, match="100000 folds need as many rows for training and validation, found"):
+        sweep(place / "c.h5", plan, tmp_path / "out")
 
 
 def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +155,8 @@ BROKEN = [
     ("[grid]\ndropout = 0.5\n", "[grid] dropout: expected a list of values, found 0.5"),
     ("[grid]\ndropuot = [0.5]\n", "dropuot is no setting that can be searched or fixed"),
     ("[grid]\nseed = [1]\n", "seed is no setting"),
+    ("folds = 1\n[grid]\ndropout = [0.5]\n", "folds: expected two or more, or 0 for the validation split, found 1"),
+    ("folds = 2.5\n[grid]\ndropout = [0.5]\n", "folds: expected two or more"),
     ("seeds = 3\n[grid]\ndropout = [0.5]\n", "seeds: expected a list of integers, found 3"),
     ("[random]\ndropout = [0.5]\n", "trials: expected how many points to draw, found 0"),
     ("trials = 2\n[random]\ndropout = { low = 1, high = 0 }\n", "[random] dropout: expected a list, or low < high"),
