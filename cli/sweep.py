@@ -19,7 +19,14 @@ SHOWN = 10
 @click.option("--labels", type=click.Path(path_type=Path), help="A CSV of other labels, as in hfc train.")
 @click.option("--stream", is_flag=True, help="Read the features from the disk, as in hfc train.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, a cache in each.")
-def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool, jobs: int) -> None:
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "ray"]),
+    help="Where the processes are: this machine, or a Ray cluster (RAY_ADDRESS) that sees CACHE under the same path.",
+)
+def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool, jobs: int, engine: str) -> None:
     """Search for settings on validation.
 
     The test split of CACHE is never looked at. The TOML file fixes settings at its top level (method, hierarchy, …),
@@ -38,11 +45,12 @@ def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool,
       [grid]
       learning_rate = [0.001, 0.003]
     """
+    from hfc.parallel import on
     from hfc.sweep import BEST, read_sweep
     from hfc.sweep import sweep as stage
 
     plan = read_sweep(file)
-    with bar(unit="run", desc="search") as shown:
+    with on(engine), bar(unit="run", desc="search") as shown:
 
         def report(done: int, total: int) -> None:
             shown.total, shown.n = total, done

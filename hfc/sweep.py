@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 import tomli_w
 
-from hfc import provenance, train
+from hfc import parallel, provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
@@ -148,7 +148,7 @@ def sweep(
         out: a folder.
         labels: other labels for the cache, joined by id.
         stream: leave the features on the disk.
-        jobs: processes, each with the features in its memory; joblib's own backends (such as Ray's) may be set around.
+        jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
         report: called with how many trainings are done, of how many.
 
     Returns:
@@ -178,7 +178,7 @@ def sweep(
                 calls.append(joblib.delayed(_score)(cache, where, part, plan.folds, named))
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
-            for found in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+            for found in parallel.run(calls, jobs, ordered=False):
                 lines |= {line["key"]: line for line in found}
                 file.writelines(json.dumps(line) + "\n" for line in found)
                 file.flush()

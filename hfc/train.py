@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import torch
 
-from hfc import provenance, runs
+from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import TrainConfig, plain, resolve, to_toml
 from hfc.fit import Checkpoint, Fitted, settle
@@ -218,7 +218,7 @@ def train_all(
         for config in configs:
             check(cache, config)
         together = groups(configs)
-        calls = (
+        calls = [
             joblib.delayed(_train)(
                 path,
                 where,
@@ -228,10 +228,10 @@ def train_all(
                 _numbered(report, group) if jobs == 1 else None,
             )
             for group in together
-        )
+        ]
         ready: dict[int, tuple[runs.Run, bool]] = {}
         following = 0
-        for group, found in zip(together, joblib.Parallel(n_jobs=jobs, return_as="generator")(calls), strict=True):
+        for group, found in zip(together, parallel.run(calls, jobs, ordered=True), strict=True):
             ready |= zip(group, found, strict=True)
             while following in ready:
                 yield ready.pop(following)

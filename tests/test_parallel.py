@@ -1,0 +1,86 @@
+"""Independent calls in several processes, and on a Ray cluster of this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+from click.testing import CliRunner
+from joblib.parallel import SequentialBackend
+
+from cli.main import main
+from hfc import parallel
+from tests.made_up import small_cache, write_tree_csv
+
+ROOT = Path(__file__).parent.parent
+GRID = """
+method = "flat"
+hierarchy = "tree.csv"
+epochs = 2
+batch_size = 64
+reduced = 16
+[grid]
+learning_rate = [1e-6, 0.001, 0.01]
+dropout = [0.1, 0.2, 0.3]
+"""
+
+
+class AllAtOnce(SequentialBackend):  # type: ignore[misc]
+    """A backend that cannot give one result after the other, as Ray's."""
+
+    supports_return_generator = False
+
+
+@pytest.mark.parametrize("backend", ["loky", "all at once"])
+def test_every_call_returns_once_and_in_order(backend: str) -> None:
+    joblib.register_parallel_backend("all at once", AllAtOnce)
+    calls = [joblib.delayed(divmod)(number, 7) for number in range(25)]  # three slices and a part
+    with joblib.parallel_config(backend=backend):
+        assert list(parallel.run(calls, 2, ordered=True)) == [divmod(number, 7) for number in range(25)]
+        assert sorted(parallel.run(calls, 2, ordered=False)) == sorted(divmod(number, 7) for number in range(25))
+
+
+def test_what_comes_in_slices_is_not_waited_for_as_a_whole() -> None:
+    joblib.register_parallel_backend("all at once", AllAtOnce)
+    done: list[int] = []
+    calls = [joblib.delayed(done.append)(number) for number in range(100)]
+    with joblib.parallel_config(backend="all at once"):
+        next(parallel.run(calls, 2, ordered=True))
+    assert len(done) == parallel.SLICE * 2
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parallel")
+    small_cache(folder / "c.h5")
+    write_tree_csv(folder / "tree.csv")
+    (folder / "grid.toml").write_text(GRID)
+    return folder
+
+
+def test_ray_is_asked_for_where_it_is_not_installed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ["sweep", str(place / "c.h5"), "--grid", str(place / "grid.toml"), "--out", str(place / "s")]
+    result = CliRunner().invoke(main, [*words, "--engine", "ray"])
+    assert result.exit_code == 1
+    assert '--engine ray needs Ray: python -m pip install "hfc[ray]"' in result.output
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_finds_what_one_on_this_machine_finds(place: Path, tmp_path: Path) -> None:
+    found = {}
+    for engine in ("local", "ray"):
+        out = tmp_path / engine
+        words = ["-m", "cli", "sweep", "c.h5", "--grid", "grid.toml", "--out", str(out), "--engine", engine]
+        # One thread each: the same sums in the same order.
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, *words, "--jobs", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=env)
+        assert done.returncode == 0, done.stderr
+        lines = map(json.loads, (out / "trials.jsonl").read_text().splitlines())
+        found[engine] = {line["key"]: (line["score"], line["epoch"], line["val"]) for line in lines}
+    assert len(found["local"]) == 9
+    assert found["ray"] == found["local"]
