@@ -147,7 +147,9 @@ class TrainConfig:
 
     epochs: int = setting(40, "passes over the training split", low=1)
     batch_size: int = setting(AUTO, "rows in one step; 0: some 24 steps an epoch, within 64 and 1024", low=0)
-    learning_rate: float = setting(3e-3, "Adam's learning rate at its highest", low=0)
+    learning_rate: float = setting(
+        3e-3, "Adam's learning rate at its highest; 0: 0.16 over the number of steps, within 0.0003 and 0.003", low=0
+    )
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)
     select: str = setting("top1", "validation metric that picks the epoch")
@@ -193,7 +195,7 @@ class PredictConfig:
 
 
 # Found for the softmax heads by cross-validation on training and validation photographs; the paper's want larger steps.
-CAREFUL: Mapping[str, object] = {"learning_rate": 3e-4, "dropout": 0.8}
+CAREFUL: Mapping[str, object] = {"learning_rate": AUTO, "dropout": 0.8}
 METHODS: Mapping[str, Mapping[str, object]] = {
     # the baseline the paper leaves out
     "flat": {"head": "flat", "loss": "softmax", "weighting": "sum", **CAREFUL},

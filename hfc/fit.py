@@ -76,9 +76,12 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
         raise ConfigError(f"label_smoothing: head {config.head} with loss {config.loss} does not take it; set it to 0")
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
+    rows = len(task.rows["train"])
+    batch_size = config.batch_size or fitting_batch_size(rows)
     return replace(
         config,
-        batch_size=config.batch_size or fitting_batch_size(len(task.rows["train"])),
+        batch_size=batch_size,
+        learning_rate=config.learning_rate or fitting_learning_rate(math.ceil(rows / batch_size) * config.epochs),
         precision=_precision(config.precision, task.target.device),
     )
 
@@ -86,6 +89,15 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
 def fitting_batch_size(rows: int) -> int:
     """The power of two that makes some 24 steps of an epoch, within 64 and 1024."""
     return int(2 ** min(max(round(math.log2(max(rows, 1) / 24)), 6), 10))
+
+
+def fitting_learning_rate(steps: int) -> float:
+    """A peak that takes a softmax head about as far in however few steps: 0.16 over them, within 0.0003 and 0.003.
+
+    Best by five-fold cross-validation with 100, 240, 800 and 2,588 photographs to train on: 0.003, 0.001 to 0.003,
+    0.0003 and 0.0003.
+    """
+    return min(max(0.16 / steps, 3e-4), 3e-3)
 
 
 def _precision(precision: str, device: torch.device) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
-from hfc.config import TrainConfig, plain, resolve, to_toml
+from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
 from hfc.stacked import fit_all, groups
@@ -42,9 +43,15 @@ def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
 
 def changed_settings(config: TrainConfig, task: Task) -> dict[str, object]:
     """The settings, settled, in which a run differs from its method as it ships; what the data decide is no change."""
-    preset = plain(settle(resolve(TrainConfig, {"method": config.method}), task))
+    preset = resolve(TrainConfig, {"method": config.method})
+    ships = plain(settle(preset, task))
+    # What the data decide, as they would beside the run's other settings.
+    if preset.batch_size == AUTO:
+        ships["batch_size"] = settle(replace(config, batch_size=AUTO), task).batch_size
+    if preset.learning_rate == AUTO:
+        ships["learning_rate"] = settle(replace(config, learning_rate=AUTO), task).learning_rate
     skip = ("method", "seed", "precision", *NOT_IN_KEY)
-    return {key: value for key, value in plain(config).items() if key not in skip and value != preset[key]}
+    return {key: value for key, value in plain(config).items() if key not in skip and value != ships[key]}
 
 
 def train(

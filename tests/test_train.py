@@ -17,7 +17,16 @@ from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
 from hfc.features import Resident, statistics
-from hfc.fit import Checkpoint, Training, build_head, fit, fitting_batch_size, learning_rate, settle
+from hfc.fit import (
+    Checkpoint,
+    Training,
+    build_head,
+    fit,
+    fitting_batch_size,
+    fitting_learning_rate,
+    learning_rate,
+    settle,
+)
 from hfc.heads import HEADS
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
@@ -181,10 +190,11 @@ def test_every_decided_option_is_reachable(place: Path, cache: Cache) -> None:
 
 
 def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
-    task, settled = check(cache, resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")}))
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
+    task, settled = check(cache, config)
     assert settled.batch_size == fitting_batch_size(len(task.rows["train"]))
     assert changed_settings(settled, task) == {}
-    assert changed_settings(replace(settled, batch_size=33), task) == {"batch_size": 33}
+    assert changed_settings(check(cache, replace(config, batch_size=33))[1], task) == {"batch_size": 33}
 
 
 def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -465,6 +475,17 @@ def test_learned_weights_that_explode_end_the_run(place: Path, cache: Cache, tmp
 
 def test_the_batch_size_follows_the_training_rows() -> None:
     assert [fitting_batch_size(rows) for rows in (2, 800, 2830, 11018, 209_222)] == [64, 64, 128, 512, 1024]
+
+
+def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache: Cache) -> None:
+    assert [fitting_learning_rate(steps) for steps in (1, 80, 160, 400, 8000)] == [0.003, 0.002, 0.001, 0.0004, 0.0003]
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 10})
+    task, settled = check(cache, replace(config, batch_size=8))
+    steps = sum(1 for _ in cache.features.batches(task.rows["train"], 8, torch.Generator())) * 10
+    assert settled.learning_rate == fitting_learning_rate(steps)
+    assert 0.0003 < settled.learning_rate < 0.003
+    assert changed_settings(settled, task) == {"epochs": 10, "batch_size": 8}
+    assert changed_settings(replace(settled, learning_rate=0.5), task)["learning_rate"] == 0.5
 
 
 @pytest.mark.parametrize("method", ["hmcn-f+mtl", "flat"])
