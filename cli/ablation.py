@@ -21,14 +21,15 @@ from cli.output import Command, answer, bar, say
 def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> None:
     """Compare methods on CACHE fairly.
 
-    The report says whether the hierarchy helps. Every method, the flat one included, gets the same search on the
-    validation split; its best settings are trained with seeds of their own and tested once. OUT gets search/, runs/ and
-    report/. Stopped half way, the same command goes on.
+    The report says whether the hierarchy helps. Every method, the flat one included, gets the same search, which never
+    sees the test split; its best settings are trained with seeds of their own and tested once. OUT gets search/, runs/
+    and report/. Stopped half way, the same command goes on.
 
     \b
     The TOML file (those in the package stand in hfc/ablations/) has
       methods        which to compare
       search_seeds   of the search, averaged
+      folds          of its cross-validation over training and validation rows; without it the validation split judges
       seeds          of the runs that are tested
       [grid]         a list of values for each setting to search
       [own.METHOD]   the same for a setting that only this method has
@@ -53,5 +54,5 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
         stage(cache, comparison, out, jobs=jobs, report=report)
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
-    say(f"\n{comparison.trainings} trainings; settings chosen on validation alone; report: {summary.folder}")
+    say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")
     answer({"trainings": comparison.trainings, "folder": out, "report": summary.folder, "files": summary.files})

@@ -1,4 +1,4 @@
-"""The paper's question, asked fairly: every method is tuned alike on validation, then tested with seeds of its own."""
+"""The paper's question, asked fairly: every method tuned alike without the test split, and tested with own seeds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def ablation(
     jobs: int = 1,
     report: Callable[[str, int], None] = lambda doing, done: None,
 ) -> list[runs.Run]:
-    """Search for each method's settings on validation, and test its best ones with other seeds.
+    """Search for each method's settings without the test split, and test its best ones with other seeds.
 
     `out` gets `search/METHOD/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
     features, settings and code is not done again.

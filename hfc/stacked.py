@@ -195,12 +195,13 @@ class _Stack:
         device = self.flat.device
         rate = torch.tensor(rates, device=device)[:, None]
         decay = torch.tensor([each.config.weight_decay for each in self.trainings], device=device)[:, None]
+        decays = any(each.config.weight_decay for each in self.trainings)
         sums, seen = torch.zeros((), device=device), 0
         for features, target in self._batches():
             buffers = self.buffers | self._masks(features.shape[1])
             found, (_, losses) = self.gradients(self.parameters, buffers, features, target)
             gradient = torch.cat([found[name].flatten(1) for name in self.parameters], dim=1)
-            self._step(gradient, rate, decay)
+            self._step(gradient, rate, decay if decays else None)
             sums = sums + losses.detach() * features.shape[1]
             seen += features.shape[1]
         self._hand_back()
@@ -232,13 +233,14 @@ class _Stack:
         return {name: torch.stack(masks) for name, masks in drawn.items()}
 
     @torch.no_grad()
-    def _step(self, gradient: Tensor, rate: Tensor, decay: Tensor) -> None:
+    def _step(self, gradient: Tensor, rate: Tensor, decay: Tensor | None) -> None:
         """One step of Adam in every run, each at its own rate, with decoupled weight decay."""
         self.steps += 1
         first, second = BETAS
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        self.flat.mul_(1 - rate * decay * self.decayed)
+        if decay is not None:
+            self.flat.mul_(1 - rate * decay * self.decayed)
         scale = self.square.sqrt().div_(math.sqrt(1 - second**self.steps)).add_(EPSILON)
         self.flat.sub_(rate / (1 - first**self.steps) * self.mean / scale)
 

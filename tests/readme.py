@@ -77,10 +77,10 @@ def _calls(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def small_plan(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan of `hfc ablation` that ships with hfc, with one point and one seed for each method."""
+    """A plan of `hfc ablation` that ships with hfc, with one point, one seed and two folds for each method."""
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
-    return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid}
+    return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid, "folds": 2}
 
 
 def small_hfc() -> None:

@@ -60,7 +60,7 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
         assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3}
     assert read_toml(tmp_path / "a" / "search" / "flat" / "best.toml")["learning_rate"] == 0.01
     assert "levels+path (tree)" in done.stdout
-    assert "8 trainings; settings chosen on validation alone" in done.stdout
+    assert "8 trainings; settings chosen without the test split" in done.stdout
     assert (tmp_path / "a" / "report" / "report.md").is_file()
 
 
@@ -82,7 +82,7 @@ def test_the_plans_in_the_package_compare_every_method_and_tune_all_alike() -> N
             own = {name for point in search.points for name in point} - {"learning_rate", "dropout"}
             assert {str({k: v for k, v in point.items() if k not in own}) for point in search.points} == shared
             assert len(own) <= 1
-            assert len(search.seeds) == 2
+            assert len(search.seeds) * search.folds >= 5
 
 
 def test_a_setting_of_its_own_is_searched_for_one_method_alone(tmp_path: Path) -> None:
