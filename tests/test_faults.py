@@ -100,9 +100,10 @@ def only_the_cache(folder: Path) -> bool:
     return [path.name for path in folder.iterdir()] == ["c.h5"]
 
 
-# Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once.
+# Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once; the cache itself
+# is synced once more, while it is checked.
 INSTANTS = [("write", 50), ("after rename", 3), ("before rename", 7)]
-MORE = [("fsync", 1), ("before rename", 3), ("fsync", 8), ("fsync", 13), ("after rename", 7)]
+MORE = [("fsync", 1), ("before rename", 3), ("fsync", 8), ("fsync", 13), ("fsync", 14), ("after rename", 7)]
 MARKED = [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.slow) for instant in MORE)]
 
 

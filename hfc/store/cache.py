@@ -36,6 +36,7 @@ from hfc.store.files import (
     put_attribute,
     put_failures,
     put_text,
+    sync,
     view,
 )
 from hfc.store.shards import check_shard, load_shard, read_shard, shard_files, shard_folder
@@ -333,8 +334,11 @@ def assemble(
             }
             _put_header(file, header)
             file.attrs.update({"schema": SCHEMA, "complete": True})
-        with FeatureStore(partial) as store:
-            store.verify()
+        with ThreadPoolExecutor(1, "sync") as syncs:  # the disk is busy while what it was given is checked
+            syncing = syncs.submit(sync, partial)
+            with FeatureStore(partial) as store:
+                store.verify()
+            syncing.result()
 
 
 def _wait_for(futures: list[Future[None]]) -> None:

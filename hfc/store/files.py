@@ -165,6 +165,12 @@ def is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def atomically(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, which takes its place when the block ends well and is removed when it does not.
@@ -177,8 +183,7 @@ def atomically(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync(partial)
             partial.replace(path)
             folder = os.open(path.parent, os.O_RDONLY)
             try:
