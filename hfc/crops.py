@@ -3,6 +3,8 @@
 Dimensions: B crops a batch, S side of a crop in pixels.
 """
 
+import contextlib
+import ctypes
 import io
 import logging
 import math
@@ -33,6 +35,9 @@ MAX_PIXELS = 89_478_485  # from where Pillow warns; one clear outcome instead of
 # file. The filter is set once, as filters belong to the process and decoding threads would undo each other's.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+# libtiff writes to the process's stderr by itself. It is linked to Pillow's C module, through which it can be reached.
+with contextlib.suppress(AttributeError, OSError):
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 # Pictures in pixels alone. Pillow goes by content, not by name, and knows formats too that it hands to other programs
 # (EPS to Ghostscript) or that hold no picture for it. MPO and PGM come with JPEG and PPM; AVIF with Pillow 11.3.
 Image.init()

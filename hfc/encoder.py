@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hfc.config import AUTO
 from hfc.device import choose_device, has_bf16_cpu
 from hfc.errors import EncoderError
-from hfc.network import fold_norms, keep_early_exact, pool_squeezes
+from hfc.network import even_activations, fold_norms, keep_early_exact, pool_squeezes
 from hfc.provenance import canonical_json, digest_chunks
 from hfc.weights import load_weights
 
@@ -178,6 +178,7 @@ def load_encoder(
         keep_early_exact(model)
     if target.type == "cpu" and not compile:
         pool_squeezes(model)
+        even_activations(model)
     encoder = Encoder(
         model=model,
         device=target,

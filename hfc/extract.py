@@ -79,6 +79,10 @@ class _Stage:
     encoder: Encoder
     engine: Engine
     source: Path
+    most: int
+    """How many images may fail before the work stops."""
+    retry: bool
+    """Whether what failed in an earlier call is tried again, and so does not count."""
     stop: Callable[[], bool]
     report: Callable[[Progress], None]
     started: float
@@ -136,11 +140,11 @@ def extract(
     )
     if config.limit:
         regions = regions.spread(config.limit)
-    _most_failures(config, len(regions))
+    most = _most_failures(config, len(regions))
     if engine.leads:
         _check_writable(out, overwrite)
     job, encoder = _prepare(regions, out, config)
-    stage = _Stage(job, encoder, engine, source, stop, report, started)
+    stage = _Stage(job, encoder, engine, source, most, retry_failures, stop, report, started)
     if dry_run:
         if not engine.leads:
             return None
@@ -248,6 +252,7 @@ def _plan(stage: _Stage, overwrite: bool) -> dict[str, Any]:
     rows = len(job.regions)
     if job.out.exists() and not overwrite:
         failures = _reuse(job, relabel=True)
+        _clear(job)
         return {"complete": True, "resumed": rows, "failed": len(failures)}
     shard_size, failed = _resume(job, overwrite)
     job = replace(job, config=replace(job.config, shard_size=shard_size))
@@ -267,6 +272,18 @@ def _reuse(job: Job, *, relabel: bool) -> store.Failures:
         logger.warning("%s: the features are there; only labels or splits changed, and were rewritten", job.out)
         store.relabel(job.out, job.regions)
     return table.failures
+
+
+def _clear(job: Job) -> None:
+    """Remove what processes left that were killed with the cache in its place; but no shards of other settings."""
+    store.remove_leftovers(job.out)
+    job.out.with_name(job.out.name + RETRY).unlink(missing_ok=True)
+    try:
+        for file in store.shard_files(job.out)[:1]:
+            store.read_shard(file, job.key_fields)
+    except StoreError:
+        return
+    shutil.rmtree(store.shard_folder(job.out), ignore_errors=True)
 
 
 def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
@@ -309,7 +326,8 @@ def _warn_of_little_space(job: Job, encoder: Encoder, resumed: int) -> None:
 def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
     """Make shards, count, and stop when too much fails."""
     job, engine = stage.job, stage.engine
-    most, before = _most_failures(job.config, len(job.regions)), progress.failed
+    before = progress.failed
+    excused = before if stage.retry else 0
     first: tuple[int, str] | None = None
     stage.report(progress)
     for work in engine.run(todo, Worker(job, stage.encoder), stage.stop):
@@ -320,10 +338,10 @@ def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
             setattr(progress, name, getattr(progress, name) + getattr(work, name))
         stage.report(progress)
         first = first or next(iter(work.failures), None)
-        if progress.failed > most:
+        if progress.failed - excused > stage.most:
             example = f"; the first: {job.regions.id[first[0]]}: {first[1]}" if first else ""
             raise DatasetError(
-                f"{job.out}: stopped: {progress.failed} images failed, more than --max-failures "
+                f"{job.out}: stopped: {progress.failed - excused} images failed, more than --max-failures "
                 f"{job.config.max_failures}{example}. Finished shards are kept: mend the images and run again, "
                 "with --retry-failures"
             )

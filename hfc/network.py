@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.layers import GELU, BatchNormAct2d, Conv2dSame, GELUTanh, QuickGELU
 from timm.models.efficientnet import SqueezeExcite
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -23,6 +23,10 @@ NUMERICS = 2
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 VECTORS = 32  # numbers that a CPU's activation takes at a time at most, in float32; with 8 crops, in 16 bits too
+VECTOR_BYTES = 128  # the same in bytes
+LEAST_PART = 32768  # numbers; with fewer for each, PyTorch takes fewer threads
+# Activations whose last bits depend on the routine that computes them: all with a division or an exponential.
+ROUNDED = (nn.SiLU, nn.Sigmoid, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.Softplus, GELU, GELUTanh, QuickGELU)
 
 
 class _Tracer(fx.Tracer):
@@ -117,6 +121,42 @@ def pool_squeezes(model: nn.Module) -> None:
     for name, module in list(model.named_modules()):
         if type(module) is SqueezeExcite:
             model.set_submodule(name, _Squeeze(module))
+
+
+class _Even(nn.Module):
+    """An activation that gives a crop the same bits wherever in a batch it stands, whatever the number of threads.
+
+    PyTorch cuts a tensor into one part a thread, takes whole vectors of each by one routine and what is left by
+    another. With 1, 2, 4 or 8 threads nothing is left; with 3 a part ends inside a crop: then crops go one by one.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, …) activated."""
+        if torch.compiler.is_compiling() or _in_whole_vectors(inputs):  # what is exported has no threads of ours
+            outputs: Tensor = self.inner(inputs)
+            return outputs
+        outputs = inputs if getattr(self.inner, "inplace", False) else inputs.clone()
+        for crop in outputs:
+            crop.copy_(self.inner(crop))
+        return outputs
+
+
+def _in_whole_vectors(inputs: Tensor) -> bool:
+    """Whether neither the end of a tensor nor a part that a thread takes of it leaves a rest."""
+    total, vector = inputs.numel(), VECTOR_BYTES // inputs.element_size()
+    threads = min(torch.get_num_threads(), -(-total // LEAST_PART))
+    return total % vector == 0 and -(-total // threads) % vector == 0
+
+
+def even_activations(model: nn.Module) -> None:
+    """Make what a CPU's activations give a crop independent of its place in the batch."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ROUNDED):
+            model.set_submodule(name, _Even(module))
 
 
 class _Exact(nn.Module):

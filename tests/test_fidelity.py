@@ -1,5 +1,6 @@
 """The features are right: against a plain float32 forward pass, one image at a time, through timm's own transform."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hfc.datasets.sample import draw_sample
 from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
 from hfc.extract import extract
-from hfc.network import fold_norms, pool_squeezes
+from hfc.network import ROUNDED, even_activations, fold_norms, pool_squeezes
 from hfc.store import FeatureStore
 from tests.clothing import CLOTHING, needs_clothing
 
@@ -139,6 +140,67 @@ def test_a_squeeze_gives_a_crop_the_same_bits_wherever_it_stands() -> None:
             np.testing.assert_array_equal(network(maps.roll(4, 0)), network(maps).roll(4, 0))
 
 
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+SLOW_B5 = pytest.param("tf_efficientnet_b5", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_b0", SLOW_B5])
+def test_with_any_number_of_threads_a_crop_has_the_same_bits_in_any_company(
+    backbone: str, precision: str, set_threads: Callable[[int], None]
+) -> None:
+    # Each number of threads by itself: between them the last bits may differ, as sums are taken in other orders.
+    rng = np.random.default_rng(0)
+    crops, others = rng.integers(0, 256, (2, 16, 64, 64, 3)).astype(np.uint8)
+    encoder = lite(precision, backbone=backbone, weights="random", image_size=64)
+    for threads in (1, 2, 3, 4):
+        set_threads(threads)
+        whole = encoder.encode(crops)
+        for shift in (1, 3):
+            np.testing.assert_array_equal(encoder.encode(np.roll(crops, shift, axis=0)), np.roll(whole, shift, axis=0))
+        for place in (0, 7):
+            np.testing.assert_array_equal(encoder.encode(crops[place : place + 1])[0], whole[place])
+            company = others.copy()
+            company[(place + 4) % 8] = crops[place]
+            np.testing.assert_array_equal(encoder.encode(company)[(place + 4) % 8], whole[place])
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_an_activation_gives_a_crop_the_same_bits_in_any_part_of_a_thread(
+    kind: type[torch.nn.Module], set_threads: Callable[[int], None]
+) -> None:
+    torch.manual_seed(0)
+    plain = kind()
+    network = torch.nn.Sequential(kind())
+    even_activations(network)
+    for threads in (1, 2, 3, 5):
+        set_threads(threads)
+        for _ in range(8):
+            maps = 3 * torch.randn(8, 48, 47, 31).to(memory_format=torch.channels_last)
+            before = maps.clone()
+            found = network(maps)
+            np.testing.assert_array_equal(network(maps.roll(3, 0)), found.roll(3, 0))
+            np.testing.assert_array_equal(maps, before)
+            np.testing.assert_allclose(found, plain(maps), rtol=1e-5, atol=1e-6)
+            assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_activation_in_place_stays_in_place(set_threads: Callable[[int], None]) -> None:
+    set_threads(3)
+    maps = torch.randn(8, 48, 47, 31).to(memory_format=torch.channels_last)
+    want = torch.nn.functional.silu(maps)
+    network = torch.nn.Sequential(torch.nn.SiLU(inplace=True))
+    even_activations(network)
+    assert network(maps) is maps
+    np.testing.assert_allclose(maps, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_b0", "mobilenetv3_small_100", "resnet18", VIT])
 def test_a_network_made_faster_computes_what_timm_computes(backbone: str) -> None:
     torch.manual_seed(0)
@@ -154,6 +216,7 @@ def test_a_network_made_faster_computes_what_timm_computes(backbone: str) -> Non
         want = model(pixels).numpy()
         folded = fold_norms(model)
         pool_squeezes(model)
+        even_activations(model)
         got = model(pixels).numpy()
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert not norms

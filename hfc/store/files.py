@@ -225,7 +225,8 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
-        file.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
+        with contextlib.suppress(OSError):  # a full disk; the lock holds without its holder's name
+            file.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
         yield
     finally:
         file.unlink(missing_ok=True)
