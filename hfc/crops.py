@@ -277,6 +277,8 @@ def _reason(content: bytes, error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ImageError("pixels are floating-point numbers, whose range nobody knows; save it in 8 or 16 bits")
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit gray: keep the high byte
         return Image.fromarray((np.asarray(image, dtype=np.int32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

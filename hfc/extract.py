@@ -196,12 +196,12 @@ def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> di
 
 def _check_writable(out: Path, overwrite: bool) -> None:
     """Find out now, not after an hour."""
-    if overwrite and out.is_file() and not store.is_hdf5(out):
-        raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
-    if out.is_dir():
-        raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
+        if overwrite and out.is_file() and not store.is_hdf5(out):
+            raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
+        if out.is_dir():
+            raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         out.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()

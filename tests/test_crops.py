@@ -1,6 +1,5 @@
 """Crops against Pillow's and timm's own, and every kind of image."""
 
-import errno
 import io
 import math
 import os
@@ -22,6 +21,7 @@ from PIL import Image, JpegImagePlugin, features
 from hfc.crops import CropSettings, crop_image, stream_crops
 from hfc.errors import HfcError, ImageError
 from hfc.regions import Regions, strings
+from tests.privileges import unprivileged
 
 NO_BOX = np.full(4, np.nan, dtype=np.float32)
 Pixels = NDArray[np.uint8]
@@ -150,7 +150,8 @@ def frames(kind: str) -> bytes:
 
 
 def test_an_animation_gives_its_first_frame() -> None:
-    for kind in ("GIF", "WEBP"):
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        assert Image.open(io.BytesIO(frames(kind))).n_frames == 2  # type: ignore[attr-defined]
         first = Image.open(io.BytesIO(frames(kind))).convert("RGB")
         np.testing.assert_array_equal(crop_image(frames(kind), NO_BOX, settings()), expected(first, (0, 0, 90, 60)))
         assert np.abs(np.asarray(first).astype(int) - (255, 0, 0)).mean() > 20
@@ -248,6 +249,14 @@ def test_what_pillow_logs_of_a_damaged_image_is_not_shown(tmp_path: Path) -> Non
     assert err == ""
 
 
+def test_what_libtiff_says_of_a_damaged_image_is_not_shown(tmp_path: Path) -> None:
+    content = bytearray(encode(picture(), "TIFF", compression="tiff_lzw"))
+    content[8:208] = bytes(range(200))
+    out, err = alone(tmp_path, bytes(content))
+    assert out.startswith("damaged image: ")
+    assert err == ""
+
+
 def outcome(folder: Path, name: str) -> str:
     """The reason why a path gives no crop; "" if it gives one."""
     names = strings([name])
@@ -272,14 +281,16 @@ def test_any_file_name_is_read_and_no_odd_file_stops_the_work(tmp_path: Path) ->
     assert outcome(tmp_path, "link.jpg") == ""
 
 
-def test_a_file_that_may_not_be_read_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
-
-    def refuse(self: Path) -> bytes:  # root may read everything, so permissions alone do not test it
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert outcome(tmp_path, "a.jpg") == "cannot read the file: Permission denied"
+    (tmp_path / "a.jpg").chmod(0)
+    (tmp_path / "closed").mkdir(0)
+    with unprivileged():
+        assert outcome(tmp_path, "a.jpg") == "cannot read the file: Permission denied"
+        assert outcome(tmp_path, "closed/a.jpg") == "cannot read the file: Permission denied"
+    (tmp_path / "a.jpg").chmod(0o600)
+    with unprivileged():
+        assert outcome(tmp_path, "a.jpg") == ""
 
 
 def test_running_out_of_memory_is_an_error_not_a_damaged_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +325,9 @@ def test_boxes_may_be_fractions_and_reach_beyond_the_image() -> None:
 
 JPEG = encode(picture(), "JPEG")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+FLOAT = encode(Image.fromarray(np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)), "TIFF")
 BROKEN = {
+    "floating-point": (FLOAT, NO_BOX, "pixels are floating-point numbers, whose range nobody knows"),
     "empty": (b"", NO_BOX, "the file is empty"),
     "text": (b"no picture", NO_BOX, "not an image in a known format"),
     "EPS": (EPS, NO_BOX, "^not an image in a known format: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000"),

@@ -18,6 +18,7 @@ from hfc.encoder import load_encoder
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoreError
 from hfc.extract import ExtractSummary, Progress, extract
 from tests.deepfashion_tree import ITEMS, write_images, write_tree
+from tests.privileges import unprivileged
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "store": "float32"}
 Cache = tuple[store.Features, store.Table, str]
@@ -88,7 +89,7 @@ def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Pa
         if table.ok[row]:
             content = (tmp_path / str(table.regions.path[row])).read_bytes()
             want = encoder.encode(crop_image(content, table.regions.box[row], crop)[None])
-            np.testing.assert_allclose(features[row], want[0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(features[row], want[0])
         else:
             assert not features[row].any()
     with store.FeatureStore(tmp_path / "c.h5") as cache:
@@ -119,7 +120,7 @@ def test_unreadable_images_are_failures_and_leave_other_rows_alone(tmp_path: Pat
     assert "truncated" in reasons[3]
     assert all(reasons)
     assert not features[[0, 1, 2, 4]].any()
-    np.testing.assert_allclose(features[[3, 5]], good[0][[3, 5]], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(features[[3, 5]], good[0][[3, 5]])
 
 
 def test_features_are_those_of_a_whole_image_decoded_by_pillow(tmp_path: Path) -> None:
@@ -214,6 +215,20 @@ def test_other_settings_are_refused_and_named(
 
 
 @pytest.mark.parametrize("finished", [True, False])
+def test_other_weights_of_the_same_backbone_are_refused_and_named(
+    finished: bool, manifest: Path, tmp_path: Path
+) -> None:
+    state = timm.create_model("test_efficientnet").state_dict()  # drawn anew, so not those of `random`
+    save_file(state, tmp_path / "other.safetensors")
+    if finished:
+        extract(manifest, tmp_path / "c.h5", config())
+    else:
+        interrupted(manifest, tmp_path / "c.h5", 4)
+    with pytest.raises(StaleStoreError, match=r"made with weights = \w{12}…, asked for weights = \w{12}…; give another"):
+        extract(manifest, tmp_path / "c.h5", config(weights=str(tmp_path / "other.safetensors")))
+
+
+@pytest.mark.parametrize("finished", [True, False])
 def test_other_boxes_are_refused(finished: bool, manifest: Path, tmp_path: Path) -> None:
     if finished:
         extract(manifest, tmp_path / "c.h5", config())
@@ -240,6 +255,32 @@ def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_pat
     assert after[1].regions.split.tolist() == [*before[1].regions.split[:9], "val"]
     np.testing.assert_array_equal(after[0], before[0])
     assert (after[1].ok.tolist(), after[1].failures) == (before[1].ok.tolist(), before[1].failures)
+
+
+def test_what_killed_processes_left_beside_a_whole_cache_is_removed(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    interrupted(manifest, out, 10)
+    (tmp_path / "c.h5.shards").rename(tmp_path / "kept")
+    extract(manifest, out, config())
+    for name in ("c.h5.12.part", "c.h5.retry"):
+        (tmp_path / name).touch()
+    (tmp_path / "kept").rename(tmp_path / "c.h5.shards")
+    assert extract(manifest, out, config()).written is False
+    assert sorted(path.name for path in tmp_path.glob("c.h5*")) == ["c.h5"]
+
+
+def test_shards_of_other_settings_beside_a_whole_cache_are_left_alone(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    extract(manifest, out, config())
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(manifest, out, config(pool="max"), overwrite=True, report=stop)
+    assert extract(manifest, out, config()).written is False
+    assert extract(manifest, out, config(pool="max"), overwrite=True).progress.resumed == 8
 
 
 CHANGES_KEY = {
@@ -314,6 +355,27 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(manifest: Pat
         extract(manifest, tmp_path, config(), report=count)
     with pytest.raises(StoreError, match="cannot be written"):
         extract(manifest, manifest / "c.h5", config(), report=count)
+    for mode, name in ((0o555, "read-only"), (0, "closed")):
+        (tmp_path / name).mkdir(mode)
+        with unprivileged(), pytest.raises(StoreError, match=r"c\.h5: cannot be written: Permission denied"):
+            extract(manifest, tmp_path / name / "c.h5", config(), report=count)
+        assert list((tmp_path / name).iterdir()) == []
+
+
+def test_a_folder_that_becomes_read_only_leaves_what_can_be_resumed(
+    undisturbed: Cache, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "c.h5"
+
+    def close(progress: Progress) -> None:
+        if progress.done >= 4:
+            store.shard_folder(out).chmod(0o555)
+
+    with unprivileged(), pytest.raises(StoreError, match=r"000000004-000000008\.h5: cannot be written: Permission"):
+        extract(manifest, out, config(), report=close)
+    store.shard_folder(out).chmod(0o755)
+    assert extract(manifest, out, config()).progress.resumed == 4
+    assert read(out)[2] == undisturbed[2]
 
 
 def test_deepfashions_layout_goes_through_b5(tmp_path: Path) -> None:
@@ -388,6 +450,27 @@ def test_too_many_failures_stop_the_work(most: str, stops: bool, manifest: Path,
     assert resumed == 10  # the third failure is row 8, in the last batch of the last shard
     summary = extract(manifest, out, config())
     assert (summary.progress.resumed, summary.progress.done) == (10, 0)
+
+
+def test_failures_that_are_to_be_tried_again_do_not_count(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    with pytest.raises(DatasetError, match="stopped: 2 images failed, more than --max-failures 1"):
+        extract(manifest, out, config(max_failures="1"))
+    write_images(manifest.parent, ["3.jpg", "6.jpg"])
+    with pytest.raises(DatasetError, match="stopped: 2 images failed"):  # row 3, from the first call, and row 8
+        extract(manifest, out, config(max_failures="1"))
+    summary = extract(manifest, out, config(max_failures="1"), retry_failures=True)
+    assert [name for name, _ in summary.failures] == ["r8"]
+    extract(manifest, tmp_path / "new.h5", config())
+    assert read(out)[2] == read(tmp_path / "new.h5")[2]
+
+
+def test_a_share_of_failures_is_one_of_all_rows_in_a_retry_too(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    extract(manifest, out, config(max_failures="30%"))
+    write_images(manifest.parent, ["3.jpg"])
+    summary = extract(manifest, out, config(max_failures="30%"), retry_failures=True)  # two of the three fail again
+    assert [name for name, _ in summary.failures] == ["r6", "r8"]
 
 
 @pytest.mark.parametrize("text", ["few", "-1", "5 %%", "%"])

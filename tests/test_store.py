@@ -21,6 +21,7 @@ from hfc.errors import IncompleteStoreError, StaleStoreError, StoreError
 from hfc.provenance import digest
 from hfc.regions import Regions, strings
 from hfc.store.cache import _change_header
+from tests.privileges import unprivileged
 
 KEY = {"schema": 1, "backbone": "b", "image_size": 224}
 
@@ -344,6 +345,19 @@ def test_shards_alone_are_an_incomplete_cache(tmp_path: Path) -> None:
     (tmp_path / "c.h5.shards").mkdir()
     with pytest.raises(IncompleteStoreError, match="run the same hfc extract again"):
         store.FeatureStore(tmp_path / "c.h5")
+
+
+def test_a_cache_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "c.h5", 40)
+    for closed, message in ((tmp_path / "in" / "c.h5", "not a readable HDF5 file"), (tmp_path / "in", "cannot be read")):
+        before = closed.stat().st_mode
+        closed.chmod(0)
+        with unprivileged(), pytest.raises(StoreError, match=f"{message}.*Permission denied"):
+            store.FeatureStore(tmp_path / "in" / "c.h5")
+        with unprivileged():
+            assert [message in problem for problem in store.problems(tmp_path / "in" / "c.h5")] == [True]
+        closed.chmod(before)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:

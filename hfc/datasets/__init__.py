@@ -20,12 +20,15 @@ def read_regions(
     Raises:
         DatasetError: nothing readable there; the message names file and row.
     """
-    if source.is_file():
-        return manifest.read(source, outside_root=outside_root)
-    if not source.is_dir():
-        raise DatasetError(
-            f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
-        )
-    if deepfashion.recognise(source):
-        return deepfashion.read(source, outside_root=outside_root)
-    return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    try:
+        if source.is_file():
+            return manifest.read(source, outside_root=outside_root)
+        if not source.is_dir():
+            raise DatasetError(
+                f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
+            )
+        if deepfashion.recognise(source):
+            return deepfashion.read(source, outside_root=outside_root)
+        return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    except OSError as error:  # a folder that may not be listed or entered
+        raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error

@@ -32,6 +32,7 @@ from hfc.store.files import (
     get_attribute,
     get_failures,
     get_text,
+    is_there,
     put_array,
     put_attribute,
     put_failures,
@@ -81,7 +82,7 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
+        if not is_there(path):
             if shard_folder(path).is_dir():
                 raise IncompleteStoreError(f"{path}: extraction did not finish; run the same hfc extract again")
             raise StoreError(f"{path}: no such feature cache; make one with hfc extract")
@@ -252,16 +253,16 @@ class FeatureStore:
 
 def problems(path: Path) -> Iterator[str]:
     """Everything that is damaged in a cache, or in the shards of one that is not finished, a line each."""
-    if not path.is_file() and shard_folder(path).is_dir():
+    try:
+        store = FeatureStore(path)
+    except IncompleteStoreError as error:
         for file in steps(shard_files(path), "checking shards"):
             try:
                 read_shard(file)
-            except StoreError as error:
-                yield str(error)
-        yield f"{path}: extraction did not finish; run the same hfc extract again"
+            except StoreError as damage:
+                yield str(damage)
+        yield str(error)
         return
-    try:
-        store = FeatureStore(path)
     except StoreError as error:
         yield str(error)
         return

@@ -159,6 +159,18 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        StoreError: nobody can tell, as its folder may not be entered.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5, perhaps truncated: something that --overwrite may replace."""
     with path.open("rb") as file:

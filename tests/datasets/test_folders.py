@@ -8,6 +8,7 @@ import pytest
 from hfc.datasets import read_regions
 from hfc.errors import DatasetError
 from hfc.regions import Regions
+from tests.privileges import unprivileged
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -119,6 +120,16 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "K\udce4der/a.jpg")
     with pytest.raises(DatasetError, match="is not UTF-8, which the cache is kept in; rename it"):
         read(tmp_path)
+
+
+def test_a_folder_that_may_not_be_listed_is_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "Tee/a.jpg", "Coat/b.jpg")
+    for closed in (tmp_path / "Coat", tmp_path):
+        closed.chmod(0)
+        with unprivileged(), pytest.raises(DatasetError, match=f"^{closed}.*: cannot be read: Permission denied$"):
+            read(tmp_path)
+        closed.chmod(0o755)
+    assert len(read(tmp_path)) == 2
 
 
 def test_a_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
