@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cli.extract import stop_signals
 from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import ConfigError
@@ -103,7 +104,10 @@ def only_the_cache(folder: Path) -> bool:
 # Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once; the cache itself
 # is synced once more, while it is checked.
 INSTANTS = [("write", 50), ("after rename", 3), ("before rename", 7)]
-MORE = [("fsync", 1), ("before rename", 3), ("fsync", 8), ("fsync", 13), ("fsync", 14), ("after rename", 7)]
+MORE = [
+    *(("write", 70), ("fsync", 1), ("fsync", 8), ("fsync", 13), ("fsync", 14)),
+    *(("before rename", 3), ("after rename", 7)),
+]
 MARKED = [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.slow) for instant in MORE)]
 
 
@@ -143,6 +147,17 @@ def test_asked_to_stop_it_finishes_the_shard_and_says_how_to_go_on(
     assert not list(tmp_path.rglob("*.part"))
     assert hfc(*words)[0] == 0
     assert checksum(tmp_path / "c.h5") == undisturbed
+
+
+def test_asked_a_second_time_it_stops_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stop_signals() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 # A shard takes about 6 KB, the cache 30 KB: the first limit stops the first shard, the second the assembly. With five
