@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import build, configuration, settings
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, bar, one_line, say
 from hfc.config import ExtractConfig
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
     say(f"  key        {summary.key}")
     say(f"  failures   {len(summary.failures)}")
     for name, reason in summary.failures[:SHOWN_FAILURES]:
-        say(f"    {name}: {reason}")
+        say(one_line(f"    {name}: {reason}"))
     if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
         say(f"    and {more} more; all are listed in the cache under /failures")
     if not dry_run:

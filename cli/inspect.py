@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Command, answer, say
+from cli.output import Command, answer, one_line, say
 from hfc.errors import StoreError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def inspect(cache: Path) -> None:
 
     found = survey(cache)
     for name, text in [*_origin(found), *_content(found)]:
-        say(f"  {name:<12} {text}" if name else f"{'':15}{text}")
+        say(one_line(f"  {name:<12} {text}" if name else f"{'':15}{text}"))
     answer(found)
 
 

@@ -66,6 +66,11 @@ def say(text: str, *, err: bool = False) -> None:
             click.echo(text, err=err)
 
 
+def one_line(text: str) -> str:
+    """A text with names of files in it, which may hold newlines and what a terminal obeys, as one harmless line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def answer(found: Any) -> None:
     """Print what a command found, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):

@@ -204,7 +204,7 @@ def _check_writable(out: Path, overwrite: bool) -> None:
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         out.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # whoever holds the lock may have taken it for a leftover
     except OSError as error:
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
 

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from hfc import jobs
+from hfc.config import ExtractConfig, resolve
+
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -29,3 +32,11 @@ def test_freed_memory_is_kept_for_what_comes_next() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     handed_back, kept = map(int, done.stdout.split())
     assert kept < handed_back / 100
+
+
+def test_stage_1_keeps_freed_memory_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(jobs, "keep_freed_memory", lambda: asked.append(True))
+    settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "device": "cpu"}
+    jobs.open_encoder(resolve(ExtractConfig, settings))
+    assert asked == [True]

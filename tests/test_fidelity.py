@@ -179,10 +179,10 @@ def test_an_activation_gives_a_crop_the_same_bits_in_any_part_of_a_thread(
     plain = kind()
     network = torch.nn.Sequential(kind())
     even_activations(network)
-    for threads in (1, 2, 3, 5):
+    for threads in (1, 2, 3):
         set_threads(threads)
-        for _ in range(8):
-            maps = 3 * torch.randn(8, 48, 47, 31).to(memory_format=torch.channels_last)
+        for _ in range(4):
+            maps = 3 * torch.randn(8, 40, 47, 31).to(memory_format=torch.channels_last)
             before = maps.clone()
             found = network(maps)
             np.testing.assert_array_equal(network(maps.roll(3, 0)), found.roll(3, 0))
@@ -193,7 +193,7 @@ def test_an_activation_gives_a_crop_the_same_bits_in_any_part_of_a_thread(
 
 def test_an_activation_in_place_stays_in_place(set_threads: Callable[[int], None]) -> None:
     set_threads(3)
-    maps = torch.randn(8, 48, 47, 31).to(memory_format=torch.channels_last)
+    maps = torch.randn(8, 40, 47, 31).to(memory_format=torch.channels_last)
     want = torch.nn.functional.silu(maps)
     network = torch.nn.Sequential(torch.nn.SiLU(inplace=True))
     even_activations(network)

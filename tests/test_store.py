@@ -236,6 +236,24 @@ def test_any_flipped_byte_is_noticed_or_harmless(mask: int, tmp_path: Path) -> N
     assert sum(flipped(tmp_path / "c.h5", range(size), mask).values()) == size
 
 
+def test_a_flipped_bit_of_a_shard_is_noticed_or_harmless(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(40, 1, 8)).astype(np.float16)
+    ok = np.arange(40) != 1
+    store.write_shard(tmp_path / "0.h5", store.Shard(0, features, ok, [(1, "bad")]), KEY)
+    whole = (tmp_path / "0.h5").read_bytes()
+    want = store.read_shard(tmp_path / "0.h5", KEY).digest()
+    noticed = 0
+    for place in np.random.default_rng(1).choice(len(whole), 400, replace=False):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (tmp_path / "0.h5").write_bytes(damaged)
+        try:
+            assert store.read_shard(tmp_path / "0.h5", KEY).digest() == want, f"byte {place}"
+        except StoreError:
+            noticed += 1
+    assert noticed > 100
+
+
 def test_every_damage_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "c.h5"
     write(path, 600)

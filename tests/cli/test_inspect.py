@@ -57,6 +57,20 @@ def test_inspect_says_what_is_there(cache: Path) -> None:
     assert (found["shape"], found["duplicates"]) == ([10, 1, 256], [["2.jpg", "4.jpg"]])
 
 
+def test_a_name_of_several_lines_or_with_orders_for_the_terminal_takes_one_harmless_line(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,label,split\n"two\nlines\x1b[31m ü.jpg","T\nee",train\n')
+    flags = [word for key, value in TINY.items() for word in (f"--{key.replace('_', '-')}", value)]
+    result = CliRunner().invoke(
+        main, ["extract", str(tmp_path / "m.csv"), *map(str, flags), "--out", str(tmp_path / "c.h5")], color=True
+    )
+    assert result.exit_code == 3
+    name = r"two\nlines\x1b[31m ü.jpg"
+    assert f"    {name}: cannot read the file: No such file or directory" in result.output.splitlines()
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "c.h5")], color=True).output.splitlines()
+    assert f"{'':15}{name}: cannot read the file: No such file or directory" in shown
+    assert r"  labels       1: T\nee 1" in shown
+
+
 def test_verify_lists_every_damage(cache: Path) -> None:
     result = hfc("verify", cache)
     assert (result.exit_code, result.output) == (0, f"{cache}: every checksum is right\n")
