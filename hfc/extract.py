@@ -252,7 +252,7 @@ def _plan(stage: _Stage, overwrite: bool) -> dict[str, Any]:
     rows = len(job.regions)
     if job.out.exists() and not overwrite:
         failures = _reuse(job, relabel=True)
-        _clear(job)
+        _clear(job, failures)
         return {"complete": True, "resumed": rows, "failed": len(failures)}
     shard_size, failed = _resume(job, overwrite)
     job = replace(job, config=replace(job.config, shard_size=shard_size))
@@ -274,10 +274,11 @@ def _reuse(job: Job, *, relabel: bool) -> store.Failures:
     return table.failures
 
 
-def _clear(job: Job) -> None:
+def _clear(job: Job, failures: store.Failures) -> None:
     """Remove what processes left that were killed with the cache in its place; but no shards of other settings."""
     store.remove_leftovers(job.out)
-    job.out.with_name(job.out.name + RETRY).unlink(missing_ok=True)
+    if not failures:
+        job.out.with_name(job.out.name + RETRY).unlink(missing_ok=True)
     try:
         for file in store.shard_files(job.out)[:1]:
             store.read_shard(file, job.key_fields)
@@ -389,8 +390,9 @@ def _retry(stage: _Stage) -> Progress:
     beside = job.out.with_name(job.out.name + RETRY)
     keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)
-    # Whatever lies there of other rows is of no use: the rows that fail have changed since.
-    _, progress, _ = _run(replace(stage, job=part), overwrite=True)
+    # Whatever lies there of other rows is of no use: the rows that fail have changed since. What lies there of these
+    # rows was extracted by a call that did not come to merge it, as on a full disk.
+    _, progress, _ = _run(replace(stage, job=part), overwrite=not engine.share(lambda: _is_cache_of(part)))
     if engine.leads:
         with store.FeatureStore(job.out) as cache, store.FeatureStore(beside) as retried:
             left = len(retried.table().failures)
@@ -400,6 +402,15 @@ def _retry(stage: _Stage) -> Progress:
         store.merge(job.out, places, beside, origin)
         beside.unlink()
     return progress
+
+
+def _is_cache_of(job: Job) -> bool:
+    try:
+        with store.FeatureStore(job.out) as cache:
+            store.refuse_other_key(job.out, cache.key_fields, job.key_fields)
+    except StoreError:
+        return False
+    return True
 
 
 def _failed_rows(path: Path) -> list[int]:

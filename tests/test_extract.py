@@ -1,5 +1,7 @@
 """Stage 1: what it writes, what it resumes, what it refuses."""
 
+import errno
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -259,9 +261,11 @@ def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_pat
 
 def test_what_killed_processes_left_beside_a_whole_cache_is_removed(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.h5"
+    write_images(manifest.parent, ["3.jpg", "6.jpg"])
+    manifest.write_text(manifest.read_text().replace("70,1,90,5", "7,1,9,5"))  # now nothing fails
     interrupted(manifest, out, 10)
     (tmp_path / "c.h5.shards").rename(tmp_path / "kept")
-    extract(manifest, out, config())
+    assert extract(manifest, out, config()).failures == []
     for name in ("c.h5.12.part", "c.h5.retry"):
         (tmp_path / name).touch()
     (tmp_path / "kept").rename(tmp_path / "c.h5.shards")
@@ -434,6 +438,30 @@ def test_an_interrupted_retry_changes_nothing_and_is_resumed(manifest: Path, tmp
     assert (summary.progress.total, summary.progress.resumed, summary.progress.done) == (3, 2, 1)
     extract(manifest, tmp_path / "new.h5", config())
     assert read(out)[2] == read(tmp_path / "new.h5")[2]
+
+
+def test_a_retry_that_could_not_be_merged_is_merged_by_the_next(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "c.h5"
+    extract(manifest, out, config())
+    before = out.read_bytes()
+    write_images(manifest.parent, ["3.jpg", "6.jpg"])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(StoreError, match=r"c\.h5: cannot be written: No space left on device"):
+            extract(manifest, out, config(), retry_failures=True)
+    assert out.read_bytes() == before
+    summary = extract(manifest, out, config(), retry_failures=True)
+    assert (summary.progress.total, summary.progress.resumed, summary.progress.done) == (3, 3, 0)
+    assert [name for name, _ in summary.failures] == ["r8"]
+    extract(manifest, tmp_path / "new.h5", config())
+    assert read(out)[2] == read(tmp_path / "new.h5")[2]
+    assert not list(tmp_path.glob("c.h5.*"))
 
 
 @pytest.mark.parametrize(("most", "stops"), [("2", True), ("3", False), ("20%", True), ("30%", False)])
