@@ -226,7 +226,9 @@ def test_other_weights_of_the_same_backbone_are_refused_and_named(
         extract(manifest, tmp_path / "c.h5", config())
     else:
         interrupted(manifest, tmp_path / "c.h5", 4)
-    with pytest.raises(StaleStoreError, match=r"made with weights = \w{12}…, asked for weights = \w{12}…; give another"):
+    with pytest.raises(
+        StaleStoreError, match=r"made with weights = \w{12}…, asked for weights = \w{12}…; give another"
+    ):
         extract(manifest, tmp_path / "c.h5", config(weights=str(tmp_path / "other.safetensors")))
 
 

@@ -368,7 +368,10 @@ def test_shards_alone_are_an_incomplete_cache(tmp_path: Path) -> None:
 def test_a_cache_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "c.h5", 40)
-    for closed, message in ((tmp_path / "in" / "c.h5", "not a readable HDF5 file"), (tmp_path / "in", "cannot be read")):
+    for closed, message in (
+        (tmp_path / "in" / "c.h5", "not a readable HDF5 file"),
+        (tmp_path / "in", "cannot be read"),
+    ):
         before = closed.stat().st_mode
         closed.chmod(0)
         with unprivileged(), pytest.raises(StoreError, match=f"{message}.*Permission denied"):
