@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from hfc import runs
 from hfc.errors import RunError
+from hfc.progress import steps
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
 from hfc.report.contents import Document, Fold
@@ -97,7 +98,7 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
         RunError: the operating system refuses.
     """
     try:
-        for name, text in files.items():
+        for name, text in steps(files.items(), "writing the report", len(files)):
             place = out / name
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_name(f".{place.name}.{os.getpid()}.part")
@@ -113,9 +114,9 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
 
 def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
     """The galleries of every row, those of the best of each group unfolded; rows without mistakes have none."""
+    outcomes = [(outcome, outcome is group.best) for group in groups for outcome in group.outcomes]
     found = [
-        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=outcome is group.best)
-        for group in groups
-        for outcome in group.outcomes
+        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=best)
+        for outcome, best in steps(outcomes, "reading pictures of mistakes")
     ]
     return [fold for fold in found if fold.blocks]

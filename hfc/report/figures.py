@@ -1,7 +1,6 @@
 """Pictures of how methods compare and how they trained. Dimensions: S seeds, N test images, H levels."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -53,48 +52,56 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
 
 
 def validation(rows: Sequence[Row]) -> Figure:
-    """The metric that picked the epoch, epoch by epoch, first seed of each row."""
-    metric = rows[0].first["selected"]["metric"]
-    series, marks = [], []
+    """The metric that picked the epoch, epoch by epoch: mean over seeds, each seed, and the epochs that were chosen."""
+    series: list[tuple[str, list[Point]]] = []
+    thin, marks, data, ends = [], [], [], []
     for i, row in enumerate(rows):
-        run = row.runs[0]
-        chosen = run.result["selected"]
-        metric_here = chosen["metric"]
-        found = [(float(line["epoch"]), float(line["val"][metric_here])) for line in run.epochs]
-        series.append((f"{row.label}, seed {row.seeds[0]}", [(x, y, f"epoch {x:g}: {100 * y:.2f}%") for x, y in found]))
-        best = float(chosen["val"][metric_here])
-        marks.append(
-            (i, float(chosen["epoch"]), best, f"{row.label}: epoch {chosen['epoch']} chosen, {100 * best:.2f}%")
-        )
-    ends = "; ".join(f"{series[i][0]} chose epoch {x:g} at {100 * y:.1f}%" for i, x, y, _ in marks)
+        metric = row.first["selected"]["metric"]
+        lines = [[(float(line["epoch"]), float(line["val"][metric])) for line in run.epochs] for run in row.runs]
+        series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
+        thin += _each(i, lines)
+        data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
+        chosen = [(float(s["epoch"]), float(s["val"][metric])) for s in (run.result["selected"] for run in row.runs)]
+        for seed, (x, y) in zip(row.seeds, chosen, strict=True):
+            marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
+        epochs, scores = ([f"{scale * each[k]:.{k}f}" for each in chosen] for k, scale in ((0, 1), (1, 100)))
+        ends.append(f"{row.label} chose epoch {', '.join(epochs)} at {', '.join(scores)}%")
+    metrics = " or ".join(dict.fromkeys(row.first["selected"]["metric"] for row in rows))
     return curves(
         "validation",
         "Validation by epoch",
         series,
         "epoch",
-        f"validation {metric}, %",
-        alt=f"Validation {metric} by epoch: {ends}.",
-        header=("method", "epoch", metric),
-        note="Large point: the epoch that was chosen, on validation alone.",
+        f"validation {metrics}, %",
+        alt=f"Validation {metrics} by epoch, mean over seeds and each seed: {'; '.join(ends)}.",
+        header=("method", "seed", "epoch", "validation"),
+        data=data,
+        note=f"{THIN if thin else ''}Large points: the epochs that were chosen, on validation alone.",
         percent="y",
         dots=1.2,
+        extra=thin,
         marks=marks,
     )
 
 
 def training(row: Row) -> list[Figure]:
-    """The unweighted task losses of a row's first seed and, where they were learned, the weights of the tasks."""
-    run = row.runs[0]
-    tasks = list(run.epochs[0]["weights"])
+    """The unweighted task losses of a row, mean over seeds and each seed, and the tasks' weights where they change."""
     found = []
+    seeds = f"seed{'s' if len(row.seeds) > 1 else ''} {', '.join(map(str, row.seeds))}"
     for key, title, words in (
         ("loss", "Unweighted losses", "loss, unweighted"),
-        ("weights", "Learned loss weights", "weight of the task"),
+        ("weights", "Loss weights", "weight of the task"),
     ):
-        series = [(task, _by_epoch(run.epochs, key, task)) for task in tasks]
-        values = [y for _, points in series for _, y, _ in points]
+        series: list[tuple[str, list[Point]]] = []
+        thin, data = [], []
+        for i, task in enumerate(row.runs[0].epochs[0]["weights"]):
+            lines = [[(float(line["epoch"]), float(line[key][task])) for line in run.epochs] for run in row.runs]
+            series.append((task, _over_seeds(task, lines, lambda y: f"{y:.4g}")))
+            thin += _each(i, lines)
+            data += [(task, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
+        values = [value for *_, value in data]
         if key == "weights" and len(set(values)) == 1:
-            continue  # nothing was learned
+            continue  # they stay as they are
         ends = ", ".join(f"{task} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for task, points in series)
         found.append(
             curves(
@@ -103,17 +110,42 @@ def training(row: Row) -> list[Figure]:
                 series,
                 "epoch",
                 words,
-                alt=f"{title} of {row.label}, seed {row.seeds[0]}: {ends}.",
-                header=("task", "epoch", key),
+                alt=f"{title} of {row.label}, {'mean over ' if thin else ''}{seeds}: {ends}.",
+                header=("task", "seed", "epoch", key),
+                data=data,
+                note=THIN.strip() if thin else "",
                 log=min(values) > 0 and max(values) > 4 * min(values),
                 dots=1.2,
+                extra=thin,
             )
         )
     return found
 
 
-def _by_epoch(epochs: Sequence[dict[str, Any]], key: str, task: str) -> list[Point]:
-    return [(float(e["epoch"]), float(e[key][task]), f"{task}, epoch {e['epoch']}: {e[key][task]:.4g}") for e in epochs]
+THIN = "Thick: mean over seeds; thin: each seed. "
+Line = list[tuple[float, float]]
+
+
+def _each(i: int, lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """The seeds' own lines of series `i`; none where there is one seed, whose mean it is."""
+    return [(i, line) for line in lines] if len(lines) > 1 else []
+
+
+def _over_seeds(name: str, lines: Sequence[Line], said: Callable[[float], str]) -> list[Point]:
+    """The mean of the seeds' lines at each epoch, which says their range as well."""
+    points = []
+    for x, y in _mean_line(lines):
+        at = [dict(line)[x] for line in lines]
+        spread = f", seeds {said(min(at))} to {said(max(at))}" if len(at) > 1 else ""
+        points.append((x, y, f"{name}, epoch {x:g}: {said(y)}{spread}"))
+    return points
+
+
+def _mean_line(lines: Sequence[Line]) -> Line:
+    """The mean of some lines wherever all of them have a point."""
+    found = [dict(line) for line in lines]
+    shared = sorted(set.intersection(*map(set, found)))
+    return [(x, float(np.mean([line[x] for line in found]))) for x in shared]
 
 
 def beta(rows: Sequence[Row]) -> Figure | None:
@@ -126,7 +158,10 @@ def beta(rows: Sequence[Row]) -> Figure | None:
             continue
         i = len(series)
         colours.append(number)
-        means = {split: _mean_curve([result["beta"][split] for result in found]) for split in ("test", "validation")}
+        means = {
+            split: _mean_line([[(at["beta"], at["top1"]) for at in result["beta"][split]] for result in found])
+            for split in ("test", "validation")
+        }
         series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
         thin.append((i, means["validation"]))
         own = float(found[0]["config"]["beta"])
@@ -151,12 +186,6 @@ def beta(rows: Sequence[Row]) -> Figure | None:
         marks=marks,
         colours=colours,
     )
-
-
-def _mean_curve(curves: Sequence[Sequence[dict[str, float]]]) -> list[tuple[float, float]]:
-    shared = sorted(set.intersection(*({at["beta"] for at in curve} for curve in curves)))
-    by_beta = [{at["beta"]: at["top1"] for at in curve} for curve in curves]
-    return [(b, float(np.mean([curve[b] for curve in by_beta]))) for b in shared]
 
 
 def reliability(group: Group) -> Figure:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hfc import metrics, provenance, runs
 from hfc.errors import RunError, StoreError
 from hfc.hierarchy import Hierarchy
+from hfc.progress import steps
 from hfc.regions import Strings
 from hfc.runs import Run
 from hfc.store import read_predictions
@@ -255,7 +256,7 @@ def read_groups(found: Sequence[Run]) -> list[Group]:
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    answers = {run.folder: read_answers(run) for run in found}
+    answers = {run.folder: read_answers(run) for run in steps(found, "reading predictions")}
     rows = summarise(found, [answers[run.folder].digest for run in found])
     groups: dict[str, list[Outcome]] = {}
     for row in rows:

@@ -3,7 +3,7 @@
 Each image is a pair: what one method made of it and what the other did.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from hfc.progress import steps
 from hfc.report.rows import Bools, Floats, Outcome
 
 DRAWS = 10_000
@@ -112,16 +113,16 @@ def majority(correct: Bools) -> Bools:
     return right
 
 
-def differences(pairs: Iterable[tuple[Outcome, Outcome]]) -> list[Difference]:
+def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
     """Compare pairs of rows that share their test images; p corrected over all of them."""
-    found = [_difference(first, second) for first, second in pairs]
+    found = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
     corrected = holm([each.test.p for each in found])
     return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 
 
 def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:
     """Every pair of rows, the one of the higher top-1 first."""
-    return differences(combinations(outcomes, 2))
+    return differences(list(combinations(outcomes, 2)))
 
 
 def _difference(first: Outcome, second: Outcome) -> Difference:
