@@ -205,5 +205,5 @@ def _tree(row: Row) -> str:
 def machine(row: Row) -> str:
     """The machines a row was trained on."""
     found = [run.result["machine"] for run in row.runs]
-    told = (f"{m['device']}, {m['precision']}, {m['threads']} threads, {m['platform']}" for m in found)
+    told = (f"{m['device']}, {m['precision']}, threads: {m['threads']}, {m['platform']}" for m in found)
     return "; ".join(dict.fromkeys(told))

@@ -47,7 +47,8 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
             (each.second.label, each.first.label, -i.difference, -i.high, -i.low, each.p)
             for each, i in zip(found, intervals, strict=True)
         ),
-        "Bars: 95% intervals. Orange: significantly worse; blue: not significantly.",
+        "Bars: 95% intervals, of each pair by itself. Orange: significantly worse, corrected for the number of pairs; "
+        "blue: not significantly, even where the bar ends short of 0.",
     )
 
 
@@ -190,7 +191,7 @@ def beta(rows: Sequence[Row]) -> Figure | None:
 
 def reliability(group: Group) -> Figure:
     """How often answers of each confidence are right, seeds pooled, in the bins of the calibration error."""
-    series = []
+    series, data = [], []
     for outcome in group.outcomes:
         confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
         place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
@@ -201,6 +202,7 @@ def reliability(group: Group) -> Figure:
             edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
             said = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
             points.append((sure, share, said))
+            data.append((outcome.label, sure, share, int(inside.sum())))
         series.append((outcome.label, points))
     words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
     return curves(
@@ -210,7 +212,8 @@ def reliability(group: Group) -> Figure:
         "confidence",
         "share right",
         alt=f"Share of right answers against their confidence; on the dashed diagonal both agree. {words}.",
-        header=("method", "mean_confidence", "share_right"),
+        header=("method", "mean_confidence", "share_right", "answers"),
+        data=data,
         note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter.",
         diagonal=True,
     )

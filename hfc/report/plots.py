@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from hfc.report import svg
 
+MARK = 4  # radius of a large point
+
 Point = tuple[float, float, str]
 """x, y, and what it says."""
 
@@ -79,7 +81,7 @@ def curves(
     for i, (_, points_here) in enumerate(series):
         body.append(svg.line([(x(a), y(b)) for a, b, _ in points_here], of[i]))
         body += [svg.dot(x(a), y(b), of[i], said, dots) for a, b, said in points_here if dots]
-    body += [svg.dot(x(a), y(b), of[i], said, 5) for i, a, b, said in marks]
+    body += [svg.dot(x(a), y(b), of[i], said, MARK) for i, a, b, said in marks]
     key, height = svg.legend(list(zip(of, [label for label, _ in series], strict=True)), y.start + svg.BOTTOM)
     numbers = tuple(data) or tuple((label, a, b) for label, found in series for a, b, _ in found)
     drawn = svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt)

@@ -19,12 +19,13 @@ LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
 METHOD = (
-    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}. Of an image counts the "
-    "mean over a method's seeds: intervals say how another set of images would change the difference, not how other "
-    "seeds would, which is the ± of the tables. p: McNemar's exact test. An image counts as right where more than half "
-    "of a method's seeds are right, a tie by the first. More seeds make a better majority, so only seeds count that "
-    "both methods have; where there are none, the first ones, as many of each. Corrected by Holm's method for the "
-    f"number of pairs of methods. Significant: corrected p below {ALPHA:g}. Intervals are not corrected."
+    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, each image with its "
+    "mean over a method's seeds. They say how other images would change the difference, not how other seeds would, "
+    "which is the ± of the tables, and they are not corrected for the number of pairs. p: McNemar's exact test. An "
+    "image counts as right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds "
+    "make a better majority, so only seeds that both methods have count; where they share none, the first ones, as many "
+    "of each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
+    f"{ALPHA:g}."
 )
 
 
