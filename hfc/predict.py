@@ -87,6 +87,17 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
     return config, encoder
 
 
+def open_plain(run: Run, weights: str) -> tuple[ExtractConfig, Encoder]:
+    """The backbone of a run as ONNX and safetensors take it: plain, in float32, on the CPU; raises as `open_backbone`.
+
+    Args:
+        run: the run.
+        weights: where its weights are now.
+    """
+    settings = {"weights": weights, "precision": "fp32", "compile": "no", "device": "cpu", "batch_size": 1}
+    return open_backbone(run, resolve(PredictConfig, settings))
+
+
 def _weights(run: Run, wanted: str) -> str:
     """Where a run's weights are, as timm's hub, a package or a file."""
     if wanted != RECORDED:

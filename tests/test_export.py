@@ -14,10 +14,11 @@ from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfc import Classifier, export
+from hfc import Classifier
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, RunError
 from hfc.export import export_hf, export_onnx
+from hfc.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
 from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
@@ -113,13 +114,13 @@ def test_a_graph_says_what_it_takes_and_names_its_nodes(trained: tuple[Run, Path
 def test_a_graph_that_disagrees_is_not_left(
     trained: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = export.Graph.forward
+    right = graphs.Graph.forward
 
-    def wrong(self: export.Graph, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def wrong(self: graphs.Graph, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         final, *levels = right(self, inputs)
         return final, levels[0] + 0.01, *levels[1:]
 
-    monkeypatch.setattr(export.Graph, "forward", wrong)
+    monkeypatch.setattr(graphs.Graph, "forward", wrong)
     (tmp_path / "head.onnx").write_text("an earlier one")
     with pytest.raises(RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; nothing"):
         export_onnx(trained[0].folder, tmp_path / "head.onnx")
@@ -183,7 +184,7 @@ def test_a_hugging_face_folder_is_read_back(
 
 def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     run, _ = train_run(place, {"weights": "random"}, {"method": "flat", "dropout": 0.1})
-    card = export_hf(run.folder, tmp_path / "hf").card
+    card = export_hf(run.folder, tmp_path / "hf")
     head = ModelCard.load(card)  # the hub's own reader
     assert head.data.library_name == "hfc"
     assert head.data.pipeline_tag == "image-classification"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hfc.report.cells import Cell, Table, spread
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row, labels
-from hfc.report.tables import Cell, Table, spread
 
 ENOUGH_SEEDS = 3
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from hfc import runs
 from hfc.report import tables, texts
+from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.rows import Group, Outcome, read_groups
 from hfc.report.statistics import METHOD, Difference, differences
-from hfc.report.tables import Cell, Table, p_text, signed, spread
 
 METRICS = (*tables.METRICS[:1], ("top3", "top-3 %", 100, True), ("top5", "top-5 %", 100, True), *tables.METRICS[1:])
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")

@@ -8,12 +8,12 @@ from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
 from hfc.report import figures, tables, trees
+from hfc.report.cells import Table, p_text
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, Row
 from hfc.report.statistics import METHOD, Difference
-from hfc.report.tables import Table, p_text
 
 
 @dataclass(frozen=True)

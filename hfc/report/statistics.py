@@ -19,12 +19,12 @@ LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
 METHOD = (
-    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, each image with its "
-    "mean over a method's seeds. They say how other images would change the difference, not how other seeds would, "
-    "which is the ± of the tables, and they are not corrected for the number of pairs. p: McNemar's exact test. An "
-    "image counts as right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds "
-    "make a better majority, so only seeds that both methods have count; where they share none, the first ones, as many "
-    "of each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
+    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, each by its mean "
+    "over a method's seeds. They say how other images would change the difference, not how other seeds would, which "
+    "is the ± of the tables. They are not corrected for the number of pairs. p: McNemar's exact test. An image counts "
+    "as right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds make a "
+    "better majority, so only seeds that both methods have count; where they share none, the first ones, as many of "
+    "each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
     f"{ALPHA:g}."
 )
 
