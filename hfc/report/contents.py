@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
-from hfc.report import figures, tables, trees
+from hfc.report import figures, tables, training, trees
 from hfc.report.cells import Table, p_text
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
@@ -104,7 +104,7 @@ def report(
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
         ("hierarchy", "In the tree", in_tree),
         ("calibration", "Can its probabilities be trusted", join(part.calibration() for part in parts)),
-        ("beta", "The balance β", _some(tables.betas(rows), figures.beta(rows))),
+        ("beta", "The balance β", _some(tables.betas(rows), training.beta(rows))),
         ("rejection", "When it may say less", rejection),
         ("categories", "Categories", join(part.categories() for part in parts)),
         ("mistakes", "Mistakes", galleries),
@@ -194,9 +194,7 @@ def _some(*blocks: Table | Figure | None) -> tuple[Block, ...]:
 
 
 def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
-    yield figures.validation(rows)
+    yield training.validation(rows)
     for i, row in enumerate(rows, 1):
-        drawn = tuple(
-            replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row)
-        )
+        drawn = tuple(replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in training.tasks(row))
         yield Fold(f"{row.label}: losses and weights of the tasks", drawn, open=i == 1)
