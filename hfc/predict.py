@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hfc import crops, jobs, network
+from hfc import crops, jobs, network, runs
 from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
 from hfc.crops import Picture
 from hfc.datasets.folders import EXTENSIONS
@@ -112,9 +112,9 @@ def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> st
     if wanted == RECORDED and not multiplies(recorded, device):
         chosen = "fp32"
     if chosen != recorded:
-        why = "as asked" if wanted != RECORDED else f"as {device} has no {recorded} in hardware"
+        why = "" if wanted != RECORDED else f", as {device} has no {recorded} in hardware"
         logger.warning(
-            "%s: its features were computed in %s, these in %s, %s: they are rounded otherwise than what the head "
+            "%s: its features were computed in %s, these in %s%s: they are rounded otherwise than what the head "
             "was trained on",
             run.folder,
             recorded,
@@ -269,6 +269,8 @@ def find_images(paths: Sequence[Path]) -> list[str]:
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
             and file.is_file()
         )
+        if not inside and (path / runs.RESULT).is_file():
+            raise DatasetError(f"{path}: expected images, found a second run; a pattern for RUN must match one folder")
         if not inside:
             raise DatasetError(f"{path}: expected images in or below this folder, found none")
         found += inside
