@@ -84,10 +84,10 @@ class Setting(click.ParamType[str]):
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:
-    """One option for each named setting; one that is not given is None, so that the default stays in hfc.config."""
+    """One option for each named setting, or for all; not given it is None, so that the default stays in hfc.config."""
 
     def decorate(command: Command) -> Command:
-        for spec in reversed([f for f in fields(kind) if f.name in names]):
+        for spec in reversed([f for f in fields(kind) if f.name in names or not names]):
             choices, flag = spec.metadata["choices"], f"--{spec.name.replace('_', '-')}"
             command = click.option(
                 f"{flag}/--no-{flag[2:]}" if isinstance(spec.default, bool) else flag,

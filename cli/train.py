@@ -75,7 +75,7 @@ def train(
 
     \b
     Example:
-      hfc train cache/own.h5 --hierarchy tree.csv --method flat --method hmcn-f+mtl --seeds 0-2 --out cache/runs/own
+      hfc train cache/own.h5 --hierarchy tree.csv --method flat --method levels+path --seeds 0-2 --out cache/runs/own
     """
     axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
     given = {name: values for name, values in axes.items() if values}
