@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
 from hfc.report import figures, tables, training, trees
-from hfc.report.cells import Table, p_text
+from hfc.report.cells import Table, p_text, signed, spread
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
@@ -120,7 +120,7 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
     """Which row is best, by how much, and whether the images suffice to say so."""
     best, seeds = group.best, len(group.best.row.seeds)
     over = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(best.target):,} test images"
-    told = f"{best.label} has the highest top-1: {tables.spread(best.row.values('top1'))}% ({over})."
+    told = f"{best.label} has the highest top-1: {spread(best.row.values('top1'))}% ({over})."
     behind = [each for each in differences if each.first is best]
     if not behind:
         return f"{told} There is no other row to compare it with."
@@ -128,7 +128,7 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
     gap = second.intervals["top1"]
     told += (
         f" It is {100 * gap.difference:.2f} points above {second.second.label} "
-        f"(95% interval {tables.signed(gap.low)} to {tables.signed(gap.high)}, corrected p {p_text(second.p)}): "
+        f"(95% interval {signed(gap.low)} to {signed(gap.high)}, corrected p {p_text(second.p)}): "
     )
     if second.significant:
         told += "significant."

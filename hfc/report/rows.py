@@ -80,8 +80,8 @@ class Row:
     @property
     def commit(self) -> str:
         """The commits the numbers came from, shortened; the code's digest where there was no git."""
-        found = {run.result["code"]["commit"] or "code " + run.result["code"]["digest"] for run in self.runs}
-        return ", ".join(sorted(_short_commit(name) for name in found))
+        codes = [run.result["code"] for run in self.runs]
+        return ", ".join(sorted({provenance.short(c["commit"]) or f"code {c['digest'][:12]}" for c in codes}))
 
     def values(self, metric: str) -> list[float]:
         """A test metric, seed by seed; `level_accuracy/NAME` reaches inside; empty where the runs do not have it."""
@@ -98,11 +98,6 @@ class Row:
         """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
         origin, tested = self.first["cache"]["origin"], self.first["rows"]["test"]
         return bool(origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS)
-
-
-def _short_commit(name: str) -> str:
-    head = name.rstrip("+")
-    return (head[:17] if head.startswith("code ") else head[:12]) + ("+" if name.endswith("+") else "")
 
 
 @dataclass(frozen=True, eq=False)

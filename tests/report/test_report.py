@@ -232,6 +232,16 @@ def test_every_seed_is_drawn_beside_their_mean_and_is_in_the_data(tmp_path: Path
     assert "Thick: mean over seeds; thin: each seed. Large points: the epochs that were chosen" in text
 
 
+def test_the_page_says_that_its_code_was_changed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = {"version": "9", "commit": "c" * 40 + "+", "digest": "d" * 64}
+    monkeypatch.setattr("hfc.provenance.code", lambda: code)
+    write_report([place / "runs"], place / "changed")
+    assert f"Made by hfc 9, commit {'c' * 12}+." in (place / "changed" / "report.html").read_text("utf-8")
+    monkeypatch.setattr("hfc.provenance.code", lambda: code | {"commit": ""})
+    write_report([place / "runs"], place / "changed")
+    assert f"Made by hfc 9, code {'d' * 12}." in (place / "changed" / "report.html").read_text("utf-8")
+
+
 def test_one_seed_is_drawn_once(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     write_run(tmp_path / "runs", tree)
