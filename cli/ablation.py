@@ -4,16 +4,20 @@ from pathlib import Path
 
 import click
 
-from cli.options import HierarchyName
+from cli.options import HIERARCHY, PLAN
 from cli.output import Command, answer, bar, say
 
 
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--hierarchy", required=True, type=HierarchyName(), help="deepfashion-5, deepfashion-10 or a CSV file.")
+@click.option("--hierarchy", required=True, type=HIERARCHY, help="deepfashion-5, deepfashion-10 or a CSV file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
 @click.option(
-    "--plan", default="methods", show_default=True, help="What to compare: methods, weightings or a TOML file."
+    "--plan",
+    default="methods",
+    show_default=True,
+    type=PLAN,
+    help="What to compare: methods, weightings or a TOML file.",
 )
 @click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."

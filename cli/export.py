@@ -25,7 +25,7 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
 
     \b
     Example:
-      hfc export cache/runs/own/flat--tree--seed0--1a2b3c4d --onnx model/own.onnx --hf model/hf
+      hfc export cache/runs/own/levels+path--tree--seed0--1a2b3c4d --onnx model/own.onnx --hf model/hf
     """
     if not onnx and not hf:
         raise click.UsageError("name what to write: --onnx FILE or --hf DIR")
@@ -40,8 +40,8 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
         say(f"{written.card}: its model card")
         files += [written.file, written.card]
     if hf:
-        written = export_hf(run, hf, with_backbone=with_backbone, **given)
-        inside = sorted(written.file.iterdir())
-        say(f"{written.file}: {', '.join(file.name for file in inside)}")
+        export_hf(run, hf, with_backbone=with_backbone, **given)
+        inside = sorted(hf.iterdir())
+        say(f"{hf}: {', '.join(file.name for file in inside)}")
         files += inside
     answer({"run": run, "files": files})

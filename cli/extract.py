@@ -25,34 +25,7 @@ SHOWN_FAILURES = 20
 @click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5.")
-@settings(
-    ExtractConfig,
-    *(
-        "backbone",
-        "weights",
-        "image_size",
-        "resize",
-        "pool",
-        "views",
-        "roi_margin",
-        "precision",
-        "store",
-        "compile",
-        "batch_size",
-        "workers",
-    ),
-    *(
-        "device",
-        "engine",
-        "shard_size",
-        "max_failures",
-        "outside_root",
-        "limit",
-        "split_seed",
-        "val_fraction",
-        "test_fraction",
-    ),
-)
+@settings(ExtractConfig)
 @configuration(ExtractConfig)
 @click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")

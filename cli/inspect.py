@@ -7,6 +7,7 @@ import click
 
 from cli.output import Command, answer, one_line, say
 from hfc.errors import StoreError
+from hfc.provenance import short
 
 if TYPE_CHECKING:
     from hfc.store import Survey
@@ -38,7 +39,7 @@ def _origin(found: "Survey") -> list[tuple[str, str]]:
     config, origin = found.config, found.provenance
     weights, dataset, code = (origin.get(name, {}) for name in ("weights", "dataset", "code"))
     random = "  RANDOM WEIGHTS: for benchmarks only" if weights.get("random") else ""
-    version = f"hfc {code.get('version')} {code.get('commit', '')[:12]}"
+    version = f"hfc {code.get('version')} {short(code.get('commit', ''))}"
     crops = ("image_size", "resize", "roi_margin", "pool", "views")
     lines = [
         ("cache", f"{found.path} ({found.bytes / 1e6:.1f} MB, every checksum right)"),

@@ -1,8 +1,10 @@
 """Command-line options made from the settings, so that help and defaults cannot drift from hfc.config."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from hfc.config import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
+REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 class Choice(click.Choice[str]):
@@ -32,17 +35,38 @@ class Choice(click.Choice[str]):
         return f"{value!r} is none; {nearest(str(value), self.choices)}"
 
 
-class HierarchyName(click.ParamType[str]):
-    """A hierarchy that ships with hfc, or a CSV file; the shell completes both."""
+class Name(click.ParamType[str]):
+    """A name, of which the shell completes those that are known, and perhaps a file, which it completes as well."""
 
-    name = "hierarchy"
+    def __init__(self, name: str, known: Callable[[], Iterable[str]], *, or_file: bool = True) -> None:
+        self.name = name
+        self.known = known
+        self.or_file = or_file
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The shipped names that begin so, and the shell's own files."""
-        shipped = (Path(file.name).stem for file in (resources.files("hfc") / "hierarchies").iterdir())
-        return [CompletionItem(name) for name in sorted(shipped) if name.startswith(incomplete)] + [
-            CompletionItem(incomplete, type="file")
-        ]
+        """The known names that begin so, and the shell's own files."""
+        found = [CompletionItem(name) for name in sorted(self.known()) if name.startswith(incomplete)]
+        return found + [CompletionItem(incomplete, type="file")] * self.or_file
+
+
+def _shipped(folder: str) -> list[str]:
+    """The names of the files that come with hfc in one of its folders."""
+    return [Path(file.name).stem for file in (resources.files("hfc") / folder).iterdir()]
+
+
+def _backbones() -> list[str]:
+    """timm's models, as its source registers them: to import it takes seconds, to read it hundredths of one."""
+    timm = find_spec("timm")
+    sources = Path(timm.origin).parent.glob("models/*.py") if timm and timm.origin else []
+    return [name for source in sources for name in REGISTERED.findall(source.read_text("utf-8"))]
+
+
+HIERARCHY = Name("hierarchy", lambda: _shipped("hierarchies"))
+PLAN = Name("plan", lambda: _shipped("ablations"))
+NAMES = {
+    "backbone": Name("text", _backbones, or_file=False),
+    "weights": Name("text", lambda: ("hub", "wheel", "random")),
+}
 
 
 class Setting(click.ParamType[str]):
@@ -60,15 +84,15 @@ class Setting(click.ParamType[str]):
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:
-    """One option for each named setting; one that is not given is None, so that the default stays in hfc.config."""
+    """One option for each named setting, or for all; not given it is None, so that the default stays in hfc.config."""
 
     def decorate(command: Command) -> Command:
-        for spec in reversed([f for f in fields(kind) if f.name in names]):
+        for spec in reversed([f for f in fields(kind) if f.name in names or not names]):
             choices, flag = spec.metadata["choices"], f"--{spec.name.replace('_', '-')}"
             command = click.option(
                 f"{flag}/--no-{flag[2:]}" if isinstance(spec.default, bool) else flag,
                 spec.name,
-                type=Choice(choices) if choices else type(spec.default),
+                type=Choice(choices) if choices else NAMES.get(spec.name, type(spec.default)),
                 default=None,
                 show_default=str(spec.default),
                 help=spec.metadata["help"],

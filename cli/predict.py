@@ -77,7 +77,7 @@ def predict(
 
     \b
     Example:
-      hfc predict cache/runs/own/flat--tree--seed0--1a2b3c4d photos/new.jpg --top 3
+      hfc predict cache/runs/own/levels+path--tree--seed0--1a2b3c4d photos/new.jpg --top 3
 
     \b
     --format json gives an object a line:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.options import Choice, HierarchyName, build, configuration, setting_help
+from cli.options import HIERARCHY, Choice, build, configuration, setting_help
 from cli.output import Command, answer, bar, say
 from hfc.config import METHODS, TrainConfig
 
@@ -35,7 +35,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     "--hierarchy",
     "hierarchies",
     multiple=True,
-    type=HierarchyName(),
+    type=HIERARCHY,
     help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
 )
 @click.option(
@@ -75,7 +75,7 @@ def train(
 
     \b
     Example:
-      hfc train cache/own.h5 --hierarchy tree.csv --method flat --method hmcn-f+mtl --seeds 0-2 --out cache/runs/own
+      hfc train cache/own.h5 --hierarchy tree.csv --method flat --method levels+path --seeds 0-2 --out cache/runs/own
     """
     axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
     given = {name: values for name, values in axes.items() if values}

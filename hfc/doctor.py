@@ -59,7 +59,7 @@ def examine(folder: Path) -> Iterator[Check]:
 
 def _versions() -> str:
     code = provenance.code()
-    commit = f" {code['commit'][:12]}" if code["commit"] else ""
+    commit = f" {provenance.short(code['commit'])}" if code["commit"] else ""
     found = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     return f"hfc {code['version']}{commit}; {found}"
 

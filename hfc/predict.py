@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hfc import crops, jobs, network
+from hfc import crops, jobs, network, runs
 from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
 from hfc.crops import Picture
 from hfc.datasets.folders import EXTENSIONS
@@ -87,6 +87,17 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
     return config, encoder
 
 
+def open_plain(run: Run, weights: str) -> tuple[ExtractConfig, Encoder]:
+    """The backbone of a run as ONNX and safetensors take it: plain, in float32, on the CPU; raises as `open_backbone`.
+
+    Args:
+        run: the run.
+        weights: where its weights are now.
+    """
+    settings = {"weights": weights, "precision": "fp32", "compile": "no", "device": "cpu", "batch_size": 1}
+    return open_backbone(run, resolve(PredictConfig, settings))
+
+
 def _weights(run: Run, wanted: str) -> str:
     """Where a run's weights are, as timm's hub, a package or a file."""
     if wanted != RECORDED:
@@ -101,9 +112,9 @@ def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> st
     if wanted == RECORDED and not multiplies(recorded, device):
         chosen = "fp32"
     if chosen != recorded:
-        why = "as asked" if wanted != RECORDED else f"as {device} has no {recorded} in hardware"
+        why = "" if wanted != RECORDED else f", as {device} has no {recorded} in hardware"
         logger.warning(
-            "%s: its features were computed in %s, these in %s, %s: they are rounded otherwise than what the head "
+            "%s: its features were computed in %s, these in %s%s: they are rounded otherwise than what the head "
             "was trained on",
             run.folder,
             recorded,
@@ -258,6 +269,8 @@ def find_images(paths: Sequence[Path]) -> list[str]:
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
             and file.is_file()
         )
+        if not inside and (path / runs.RESULT).is_file():
+            raise DatasetError(f"{path}: expected images, found a second run; a pattern for RUN must match one folder")
         if not inside:
             raise DatasetError(f"{path}: expected images in or below this folder, found none")
         found += inside

@@ -57,6 +57,11 @@ def git_commit() -> str:
         return ""
 
 
+def short(commit: str) -> str:
+    """A commit for readers: its first twelve digits, and its `+`."""
+    return commit[:12] + "+" * commit.endswith("+")
+
+
 def code() -> dict[str, str]:
     """Version, commit and digest of the running code."""
     return {"version": __version__, "commit": git_commit(), "digest": code_digest()}

@@ -78,24 +78,44 @@ class RunWriter:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[RunWriter]:
-    """Write a run's folder under a temporary name, which becomes `folder` when the block ends well.
+def replacing(path: Path, what: str) -> Iterator[Path]:
+    """A temporary name beside `path`, for a file or a folder that takes its place when the block ends well.
+
+    Args:
+        path: what is written; nothing of it is left when the block fails.
+        what: its name in an error: "the run".
 
     Raises:
         RunError: the operating system refuses.
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            yield RunWriter(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
+            yield partial
+            if path.is_dir():
+                shutil.rmtree(path)
+            partial.replace(path)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
     except (OSError, StoreError) as error:
-        raise RunError(f"{folder}: the run cannot be written: {error}") from error
+        raise RunError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[RunWriter]:
+    """Write a run's folder, which is there when the block ends well; raises as `replacing` does."""
+    with replacing(folder, "the run") as partial:
+        partial.mkdir()
+        yield RunWriter(partial)
 
 
 def hierarchy(run: Run) -> Hierarchy:

@@ -1,5 +1,6 @@
 """A run given away: graphs and folders that answer as the run did, or are not written."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 from PIL import Image
 
-from hfc import Classifier, export
+from hfc import Classifier
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, RunError
-from hfc.export import export_hf, export_onnx
+from hfc.export import Exported, export_hf, export_onnx
+from hfc.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
 from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
@@ -31,6 +33,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(place: Path) -> tuple[Run, Path]:
     return train_run(place, {}, TOP_DOWN)
+
+
+@pytest.fixture(scope="module")
+def graph_of(trained: tuple[Run, Path]) -> Callable[[dict[str, object]], tuple[Run, Exported]]:
+    """A run of some settings and the graph of its head, exported once."""
+
+    @functools.cache
+    def made(settings: str) -> tuple[Run, Exported]:
+        run = train_on(trained[1], json.loads(settings))
+        return run, export_onnx(run.folder, trained[1].parent / run.folder.name / "new" / "head.onnx")
+
+    return lambda settings: made(json.dumps(settings))
 
 
 def answers_of(file: Path, inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
@@ -56,10 +70,11 @@ def metadata_of(file: Path) -> dict[str, str]:
     ids=str,
 )
 def test_the_graph_of_a_head_gives_the_runs_predictions(
-    settings: dict[str, object], trained: tuple[Run, Path], tmp_path: Path
+    settings: dict[str, object],
+    trained: tuple[Run, Path],
+    graph_of: Callable[[dict[str, object]], tuple[Run, Exported]],
 ) -> None:
-    run = train_on(trained[1], settings)
-    written = export_onnx(run.folder, tmp_path / "head.onnx")
+    run, written = graph_of(settings)
     assert written.difference < 1e-5
     wanted = read_predictions(run.folder / "predictions.h5")
     with FeatureStore(trained[1]) as store:
@@ -89,13 +104,15 @@ def test_the_graph_with_the_backbone_takes_crops(views: str, place: Path, tmp_pa
     np.testing.assert_allclose(final, theirs, atol=1e-3)  # the cache's features were rounded to float16
 
 
-def test_a_graph_says_what_it_takes_and_names_its_nodes(trained: tuple[Run, Path], tmp_path: Path) -> None:
-    export_onnx(trained[0].folder, tmp_path / "a" / "head.onnx")
-    found = metadata_of(tmp_path / "a" / "head.onnx")
+def test_a_graph_says_what_it_takes_and_names_its_nodes(
+    graph_of: Callable[[dict[str, object]], tuple[Run, Exported]],
+) -> None:
+    run, written = graph_of(TOP_DOWN)
+    found = metadata_of(written.file)
     assert json.loads(found["hfc.levels"]) == ["the group", "leaf"]
     assert json.loads(found["hfc.nodes"]) == [["tops, of all > kinds", "<script>"], list(LEAVES)]
     assert json.loads(found["hfc.ancestors"]) == [[0, 0], [0, 1], [0, 2], [1, 3], [1, 4]]
-    assert (found["hfc.run"], found["hfc.key"]) == (trained[0].result["run"], trained[0].result["key"])
+    assert (found["hfc.run"], found["hfc.key"]) == (run.result["run"], run.result["key"])
     assert json.loads(found["hfc.input"]) == {
         "kind": "features",
         "backbone": "test_efficientnet",
@@ -105,7 +122,7 @@ def test_a_graph_says_what_it_takes_and_names_its_nodes(trained: tuple[Run, Path
         "views": ["identity"],
     }
     assert found["hfc.random_weights"] == "false"
-    session = onnxruntime.InferenceSession(tmp_path / "a" / "head.onnx")
+    session = onnxruntime.InferenceSession(written.file)
     assert [given.shape for given in session.get_inputs()] == [["rows", 1, 256]]
     assert [output.name for output in session.get_outputs()] == ["final", "level_1", "level_2"]
 
@@ -113,13 +130,13 @@ def test_a_graph_says_what_it_takes_and_names_its_nodes(trained: tuple[Run, Path
 def test_a_graph_that_disagrees_is_not_left(
     trained: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = export.Graph.forward
+    right = graphs.Graph.forward
 
-    def wrong(self: export.Graph, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def wrong(self: graphs.Graph, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         final, *levels = right(self, inputs)
         return final, levels[0] + 0.01, *levels[1:]
 
-    monkeypatch.setattr(export.Graph, "forward", wrong)
+    monkeypatch.setattr(graphs.Graph, "forward", wrong)
     (tmp_path / "head.onnx").write_text("an earlier one")
     with pytest.raises(RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; nothing"):
         export_onnx(trained[0].folder, tmp_path / "head.onnx")
@@ -183,7 +200,7 @@ def test_a_hugging_face_folder_is_read_back(
 
 def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     run, _ = train_run(place, {"weights": "random"}, {"method": "flat", "dropout": 0.1})
-    card = export_hf(run.folder, tmp_path / "hf").card
+    card = export_hf(run.folder, tmp_path / "hf")
     head = ModelCard.load(card)  # the hub's own reader
     assert head.data.library_name == "hfc"
     assert head.data.pipeline_tag == "image-classification"

@@ -243,6 +243,9 @@ def test_images_are_found_in_and_below_folders_in_order(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty: expected images in or below this folder, found none"):
         find_images([tmp_path / "empty"])
+    (tmp_path / "empty" / "result.json").touch()
+    with pytest.raises(DatasetError, match="empty: expected images, found a second run; a pattern for RUN must match"):
+        find_images([tmp_path / "empty"])
     assert np.isnan(as_regions(found).box).all()
 
 
@@ -378,7 +381,7 @@ def test_settings_are_checked(trained: tuple[Run, Path], place: Path) -> None:
         ("bf16", "recorded", True, "bf16", ""),
         ("bf16", "recorded", False, "fp32", "computed in bf16, these in fp32, as cpu has no bf16 in hardware"),
         ("fp16", "recorded", True, "fp32", "computed in fp16, these in fp32, as cpu has no fp16 in hardware"),
-        ("bf16", "fp32", True, "fp32", "computed in bf16, these in fp32, as asked"),
+        ("bf16", "fp32", True, "fp32", "computed in bf16, these in fp32: they are"),
         ("fp32", "fp32", False, "fp32", ""),
     ],
 )

@@ -1,7 +1,6 @@
 """Reports from run folders: a page, Markdown, LaTeX, CSV and JSON. No torch, and nothing is typed in."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from hfc import runs
-from hfc.errors import RunError
+from hfc.progress import steps
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
 from hfc.report.contents import Document, Fold
@@ -96,26 +95,17 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     Raises:
         RunError: the operating system refuses.
     """
-    try:
-        for name, text in files.items():
-            place = out / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_name(f".{place.name}.{os.getpid()}.part")
-            try:
-                partial.write_text(text, "utf-8")
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"{out}: the report cannot be written: {error.strerror or error}") from error
+    for name, text in steps(files.items(), "writing the report", len(files)):
+        with runs.replacing(out / name, "the report") as partial:
+            partial.write_text(text, "utf-8")
     return tuple(out / name for name in files)
 
 
 def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
     """The galleries of every row, those of the best of each group unfolded; rows without mistakes have none."""
+    outcomes = [(outcome, outcome is group.best) for group in groups for outcome in group.outcomes]
     found = [
-        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=outcome is group.best)
-        for group in groups
-        for outcome in group.outcomes
+        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=best)
+        for outcome, best in steps(outcomes, "reading pictures of mistakes")
     ]
     return [fold for fold in found if fold.blocks]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hfc.report.cells import Cell, Table, spread
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row, labels
-from hfc.report.tables import Cell, Table, spread
 
 ENOUGH_SEEDS = 3
 
@@ -205,5 +205,5 @@ def _tree(row: Row) -> str:
 def machine(row: Row) -> str:
     """The machines a row was trained on."""
     found = [run.result["machine"] for run in row.runs]
-    told = (f"{m['device']}, {m['precision']}, {m['threads']} threads, {m['platform']}" for m in found)
+    told = (f"{m['device']}, {m['precision']}, threads: {m['threads']}, {m['platform']}" for m in found)
     return "; ".join(dict.fromkeys(told))

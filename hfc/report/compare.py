@@ -9,11 +9,11 @@ import numpy as np
 
 from hfc import runs
 from hfc.report import tables, texts
+from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.rows import Group, Outcome, read_groups
 from hfc.report.statistics import METHOD, Difference, differences
-from hfc.report.tables import Cell, Table, p_text, signed, spread
 
 METRICS = (*tables.METRICS[:1], ("top3", "top-3 %", 100, True), ("top5", "top-5 %", 100, True), *tables.METRICS[1:])
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")
@@ -145,8 +145,8 @@ def verdict(found: Comparison) -> str:
     better = sum(each.significant and each.intervals["top1"].difference > 0 for each in tested)
     worse = sum(each.significant and each.intervals["top1"].difference < 0 for each in tested)
     same = len(tested) - better - worse
-    told = f"Of {len(found.pairs)} methods in both, top-1 is significantly better in {better} and worse in {worse}; "
-    told += f"{same} show no difference."
+    count = f"{len(found.pairs)} method{'s' if len(found.pairs) > 1 else ''}"
+    told = f"Of {count} in both, top-1 is significantly better in {better}, worse in {worse} and neither in {same}."
     if untested := len(found.pairs) - len(tested):
         told += f" {untested} cannot be tested: other test images or labels."
     return told
@@ -203,7 +203,10 @@ def plain(found: Comparison, said: Document) -> str:
         lines.append([pair.after.label, before, after, row[1].text, row[2].text])
     changed = [[cell.text for cell in row] for row in _changes(found).rows]
     parts = [texts.columns(lines)] if found.pairs else []
-    parts.append(texts.columns([["changed", *found.names, "of"], *changed]) if changed else "nothing else changed")
+    if changed:
+        parts.append(texts.columns([["changed", *found.names, "of"], *changed]))
+    elif found.pairs:
+        parts.append("nothing else changed")
     parts += [f"only in {name}: {'; '.join(only)}" for name, only in zip(found.names, found.only, strict=True) if only]
     return "\n\n".join([*parts, *said.verdicts, *(f"✗ {text}" for text in said.wrong)])
 

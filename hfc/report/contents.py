@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
-from hfc.report import figures, tables, trees
+from hfc.progress import steps
+from hfc.report import figures, tables, training, trees
+from hfc.report.cells import Table, p_text, signed, spread
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, Row
 from hfc.report.statistics import METHOD, Difference
-from hfc.report.tables import Table, p_text
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,25 @@ def report(
     """
     prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
     parts = [_Part(*each) for each in zip(groups, differences, prefixes, strict=True)]
-    in_tree = [tables.hierarchical(rows), tables.levels(rows), *_joined(part.hierarchy() for part in parts)]
-    rejection = [*_some(figures.stopping(rows)), *_joined(part.rejection() for part in parts)]
-    sections = [
-        Section("best", "Which is best", _joined(part.best() for part in parts)),
-        Section("table1", "The paper's table", (tables.table1(rows),)),
-        Section("differences", "Are the differences real", _joined(part.differences() for part in parts)),
-        Section("hierarchy", "In the tree", tuple(in_tree)),
-        Section("calibration", "Can its probabilities be trusted", _joined(part.calibration() for part in parts)),
-        Section("beta", "The balance β", _some(tables.betas(rows), figures.beta(rows))),
-        Section("rejection", "When it may say less", tuple(rejection)),
-        Section("categories", "Categories", _joined(part.categories() for part in parts)),
-        Section("mistakes", "Mistakes", tuple(galleries)),
-        Section("training", "Training", (figures.validation(rows), *_trainings(rows))),
-        Section("provenance", "Provenance", (provenance(rows),)),
+    join = itertools.chain.from_iterable
+    in_tree = itertools.chain(
+        (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
+    )
+    rejection = itertools.chain(_some(figures.stopping(rows)), join(part.rejection() for part in parts))
+    plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
+        ("best", "Which is best", join(part.best() for part in parts)),
+        ("table1", "The paper's table", (tables.table1(rows),)),
+        ("differences", "Are the differences real", join(part.differences() for part in parts)),
+        ("hierarchy", "In the tree", in_tree),
+        ("calibration", "Can its probabilities be trusted", join(part.calibration() for part in parts)),
+        ("beta", "The balance β", _some(tables.betas(rows), training.beta(rows))),
+        ("rejection", "When it may say less", rejection),
+        ("categories", "Categories", join(part.categories() for part in parts)),
+        ("mistakes", "Mistakes", galleries),
+        ("training", "Training", _trainings(rows)),
+        ("provenance", "Provenance", (provenance(rows),)),
     ]
+    sections = [Section(anchor, title, tuple(found)) for anchor, title, found in steps(plan, "drawing")]
     verdicts = tuple(verdict(group, found) for group, found in zip(groups, differences, strict=True))
     return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
@@ -115,7 +120,7 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
     """Which row is best, by how much, and whether the images suffice to say so."""
     best, seeds = group.best, len(group.best.row.seeds)
     over = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(best.target):,} test images"
-    told = f"{best.label} has the highest top-1: {tables.spread(best.row.values('top1'))}% ({over})."
+    told = f"{best.label} has the highest top-1: {spread(best.row.values('top1'))}% ({over})."
     behind = [each for each in differences if each.first is best]
     if not behind:
         return f"{told} There is no other row to compare it with."
@@ -123,7 +128,7 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
     gap = second.intervals["top1"]
     told += (
         f" It is {100 * gap.difference:.2f} points above {second.second.label} "
-        f"(95% interval {tables.signed(gap.low)} to {tables.signed(gap.high)}, corrected p {p_text(second.p)}): "
+        f"(95% interval {signed(gap.low)} to {signed(gap.high)}, corrected p {p_text(second.p)}): "
     )
     if second.significant:
         told += "significant."
@@ -169,7 +174,7 @@ class _Part:
     def categories(self) -> Iterator[Block]:
         yield self._named(trees.categories(self.group))
         yield self._named(tables.categories(self.group))
-        for i, outcome in enumerate(self.group.outcomes, 1):
+        for i, outcome in enumerate(steps(self.group.outcomes, "drawing trees"), 1):
             found = [self._named(trees.tree(outcome), i, outcome.label)]
             confused = trees.confusion(outcome)
             found += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
@@ -177,10 +182,6 @@ class _Part:
 
     def _named(self, block: Named, *more: object) -> Named:
         return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
-
-
-def _joined(parts: Iterable[Iterable[Block]]) -> tuple[Block, ...]:
-    return tuple(itertools.chain.from_iterable(parts))
 
 
 def _plain(word: object) -> str:
@@ -193,8 +194,7 @@ def _some(*blocks: Table | Figure | None) -> tuple[Block, ...]:
 
 
 def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
+    yield training.validation(rows)
     for i, row in enumerate(rows, 1):
-        drawn = tuple(
-            replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in figures.training(row)
-        )
-        yield Fold(f"{row.label}, seed {row.seeds[0]}: losses and weights of the tasks", drawn, open=i == 1)
+        drawn = tuple(replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in training.tasks(row))
+        yield Fold(f"{row.label}: losses and weights of the tasks", drawn, open=i == 1)

@@ -1,7 +1,6 @@
-"""Pictures of how methods compare and how they trained. Dimensions: S seeds, N test images, H levels."""
+"""Pictures of how methods compare. Dimensions: S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -48,120 +47,14 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
             (each.second.label, each.first.label, -i.difference, -i.high, -i.low, each.p)
             for each, i in zip(found, intervals, strict=True)
         ),
-        "Bars: 95% intervals. Orange: significantly worse; blue: not significantly.",
+        "Bars: 95% intervals, of each pair by itself. Orange: significantly worse, corrected for the number of pairs; "
+        "blue: not significantly, even where the bar ends short of 0.",
     )
-
-
-def validation(rows: Sequence[Row]) -> Figure:
-    """The metric that picked the epoch, epoch by epoch, first seed of each row."""
-    metric = rows[0].first["selected"]["metric"]
-    series, marks = [], []
-    for i, row in enumerate(rows):
-        run = row.runs[0]
-        chosen = run.result["selected"]
-        metric_here = chosen["metric"]
-        found = [(float(line["epoch"]), float(line["val"][metric_here])) for line in run.epochs]
-        series.append((f"{row.label}, seed {row.seeds[0]}", [(x, y, f"epoch {x:g}: {100 * y:.2f}%") for x, y in found]))
-        best = float(chosen["val"][metric_here])
-        marks.append(
-            (i, float(chosen["epoch"]), best, f"{row.label}: epoch {chosen['epoch']} chosen, {100 * best:.2f}%")
-        )
-    ends = "; ".join(f"{series[i][0]} chose epoch {x:g} at {100 * y:.1f}%" for i, x, y, _ in marks)
-    return curves(
-        "validation",
-        "Validation by epoch",
-        series,
-        "epoch",
-        f"validation {metric}, %",
-        alt=f"Validation {metric} by epoch: {ends}.",
-        header=("method", "epoch", metric),
-        note="Large point: the epoch that was chosen, on validation alone.",
-        percent="y",
-        dots=1.2,
-        marks=marks,
-    )
-
-
-def training(row: Row) -> list[Figure]:
-    """The unweighted task losses of a row's first seed and, where they were learned, the weights of the tasks."""
-    run = row.runs[0]
-    tasks = list(run.epochs[0]["weights"])
-    found = []
-    for key, title, words in (
-        ("loss", "Unweighted losses", "loss, unweighted"),
-        ("weights", "Learned loss weights", "weight of the task"),
-    ):
-        series = [(task, _by_epoch(run.epochs, key, task)) for task in tasks]
-        values = [y for _, points in series for _, y, _ in points]
-        if key == "weights" and len(set(values)) == 1:
-            continue  # nothing was learned
-        ends = ", ".join(f"{task} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for task, points in series)
-        found.append(
-            curves(
-                key,
-                title,
-                series,
-                "epoch",
-                words,
-                alt=f"{title} of {row.label}, seed {row.seeds[0]}: {ends}.",
-                header=("task", "epoch", key),
-                log=min(values) > 0 and max(values) > 4 * min(values),
-                dots=1.2,
-            )
-        )
-    return found
-
-
-def _by_epoch(epochs: Sequence[dict[str, Any]], key: str, task: str) -> list[Point]:
-    return [(float(e["epoch"]), float(e[key][task]), f"{task}, epoch {e['epoch']}: {e[key][task]:.4g}") for e in epochs]
-
-
-def beta(rows: Sequence[Row]) -> Figure | None:
-    """Top-1 of the trained heads at every β, mean over seeds; None where no head blends."""
-    series: list[tuple[str, list[Point]]] = []
-    thin, marks, colours = [], [], []
-    for number, row in enumerate(rows):
-        found = [run.result for run in row.runs if "beta" in run.result]
-        if not found:
-            continue
-        i = len(series)
-        colours.append(number)
-        means = {split: _mean_curve([result["beta"][split] for result in found]) for split in ("test", "validation")}
-        series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
-        thin.append((i, means["validation"]))
-        own = float(found[0]["config"]["beta"])
-        marks += [(i, b, y, f"the runs' own β = {b:g}: {100 * y:.2f}%") for b, y in means["test"] if b == own]
-    if not series:
-        return None
-    ranges = "; ".join(
-        f"{name}: {100 * min(p[1] for p in points):.1f} to {100 * max(p[1] for p in points):.1f}%"
-        for name, points in series
-    )
-    return curves(
-        "beta",
-        "Accuracy against β",
-        series,
-        "β, share of the local output",
-        "top-1, %",
-        alt=f"Test top-1 against β from 0 to 1: {ranges}.",
-        header=("method", "beta", "test_top1"),
-        note="Mean over seeds. Thick: test; thin: validation; large point: the runs' own β.",
-        percent="y",
-        extra=thin,
-        marks=marks,
-        colours=colours,
-    )
-
-
-def _mean_curve(curves: Sequence[Sequence[dict[str, float]]]) -> list[tuple[float, float]]:
-    shared = sorted(set.intersection(*({at["beta"] for at in curve} for curve in curves)))
-    by_beta = [{at["beta"]: at["top1"] for at in curve} for curve in curves]
-    return [(b, float(np.mean([curve[b] for curve in by_beta]))) for b in shared]
 
 
 def reliability(group: Group) -> Figure:
     """How often answers of each confidence are right, seeds pooled, in the bins of the calibration error."""
-    series = []
+    series, data = [], []
     for outcome in group.outcomes:
         confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
         place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
@@ -172,6 +65,7 @@ def reliability(group: Group) -> Figure:
             edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
             said = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
             points.append((sure, share, said))
+            data.append((outcome.label, sure, share, int(inside.sum())))
         series.append((outcome.label, points))
     words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
     return curves(
@@ -181,7 +75,8 @@ def reliability(group: Group) -> Figure:
         "confidence",
         "share right",
         alt=f"Share of right answers against their confidence; on the dashed diagonal both agree. {words}.",
-        header=("method", "mean_confidence", "share_right"),
+        header=("method", "mean_confidence", "share_right", "answers"),
+        data=data,
         note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter.",
         diagonal=True,
     )

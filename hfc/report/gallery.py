@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from hfc.crops import CropSettings, stream_crops
+from hfc.crops import Bytes, CropSettings, stream_crops
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
 from hfc.report.rows import Bools, Ints, Outcome
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 SHOWN = 12  # of each kind
 SIDE = 160  # of a thumbnail, in pixels
 QUALITY = 78  # of its JPEG
+FILL = (1, 254, 2)  # around a picture while it is squared; cut off again, so that the page shows through
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,19 @@ def _cached(path: Path, key: str) -> tuple[Regions, Path] | None:
 
 def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
     """Of each region its picture as a data: URI and, where there is none, the reason."""
-    settings = CropSettings(SIDE, "pad", 0.0, (255, 255, 255))
+    settings = CropSettings(SIDE, "pad", 0.0, FILL)
     found: dict[int, tuple[str, str]] = {}
     for batch in stream_crops(regions, [(0, range(len(regions)))], settings, batch_size=32, workers=2, ahead=1):
         found |= {row: ("", reason) for row, reason in batch.failures}
         for row, crop in zip(batch.rows, batch.crops, strict=True):
             stream = io.BytesIO()
-            Image.fromarray(crop).save(stream, "JPEG", quality=QUALITY)
+            Image.fromarray(_cut(crop)).save(stream, "JPEG", quality=QUALITY)
             found[row] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", ""
     yield from (found[row] for row in range(len(regions)))
+
+
+def _cut(crop: Bytes) -> Bytes:
+    """A picture without what was filled up around it."""
+    inside = (crop != FILL).any(axis=2)
+    rows, columns = inside.any(axis=1), inside.any(axis=0)
+    return crop[rows][:, columns] if rows.any() else crop

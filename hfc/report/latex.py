@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from unicodedata import normalize
 
+from hfc.report.cells import spread
 from hfc.report.checks import OK, Check
 from hfc.report.rows import Row
-from hfc.report.tables import published, spread
+from hfc.report.tables import published
 
 # Inside a document \@nodocument is \relax: there the file is a table for \input, elsewhere a document of its own.
 HEAD = r"""% pdflatex table1.tex shows it; in a paper: \usepackage{booktabs}, and \input{table1} inside a table.

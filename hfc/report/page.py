@@ -36,7 +36,7 @@ def figure_style() -> str:
 def made() -> str:
     """Which program made a report."""
     code = provenance.code()
-    name = f"commit {code['commit'][:12]}" if code["commit"] else f"code {code['digest'][:12]}"
+    name = f"commit {provenance.short(code['commit'])}" if code["commit"] else f"code {code['digest'][:12]}"
     return f"Made by hfc {code['version']}, {name}."
 
 

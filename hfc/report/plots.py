@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from hfc.report import svg
 
+MARK = 4  # radius of a large point
+
 Point = tuple[float, float, str]
 """x, y, and what it says."""
 
@@ -35,7 +37,8 @@ def curves(
     y_title: str,
     *,
     alt: str,
-    header: tuple[str, str, str],
+    header: tuple[str, ...],
+    data: Sequence[tuple[object, ...]] = (),
     note: str = "",
     percent: str = "",
     log: bool = False,
@@ -50,7 +53,8 @@ def curves(
     Args:
         name, title, x_title, y_title, alt, note: in words.
         series: of each line its name and its points, each with what it says.
-        header: of the data: the series, x and y.
+        header: of the data, which are name, x and y of every point where no others are given.
+        data: the numbers behind the lines.
         percent: which axes (x, y) show fractions in percent.
         log: whether y is logarithmic.
         diagonal: draw y = x.
@@ -77,7 +81,8 @@ def curves(
     for i, (_, points_here) in enumerate(series):
         body.append(svg.line([(x(a), y(b)) for a, b, _ in points_here], of[i]))
         body += [svg.dot(x(a), y(b), of[i], said, dots) for a, b, said in points_here if dots]
-    body += [svg.dot(x(a), y(b), of[i], said, 5) for i, a, b, said in marks]
+    body += [svg.dot(x(a), y(b), of[i], said, MARK) for i, a, b, said in marks]
     key, height = svg.legend(list(zip(of, [label for label, _ in series], strict=True)), y.start + svg.BOTTOM)
-    data = tuple((label, a, b) for label, found in series for a, b, _ in found)
-    return Figure(name, title, alt, svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt), header, data, note)
+    numbers = tuple(data) or tuple((label, a, b) for label, found in series for a, b, _ in found)
+    drawn = svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt)
+    return Figure(name, title, alt, drawn, header, numbers, note)

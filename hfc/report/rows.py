@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hfc import metrics, provenance, runs
 from hfc.errors import RunError, StoreError
 from hfc.hierarchy import Hierarchy
+from hfc.progress import steps
 from hfc.regions import Strings
 from hfc.runs import Run
 from hfc.store import read_predictions
@@ -79,8 +80,8 @@ class Row:
     @property
     def commit(self) -> str:
         """The commits the numbers came from, shortened; the code's digest where there was no git."""
-        found = {run.result["code"]["commit"] or "code " + run.result["code"]["digest"] for run in self.runs}
-        return ", ".join(sorted(_short_commit(name) for name in found))
+        codes = [run.result["code"] for run in self.runs]
+        return ", ".join(sorted({provenance.short(c["commit"]) or f"code {c['digest'][:12]}" for c in codes}))
 
     def values(self, metric: str) -> list[float]:
         """A test metric, seed by seed; `level_accuracy/NAME` reaches inside; empty where the runs do not have it."""
@@ -97,11 +98,6 @@ class Row:
         """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
         origin, tested = self.first["cache"]["origin"], self.first["rows"]["test"]
         return bool(origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS)
-
-
-def _short_commit(name: str) -> str:
-    head = name.rstrip("+")
-    return (head[:17] if head.startswith("code ") else head[:12]) + ("+" if name.endswith("+") else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +251,7 @@ def read_groups(found: Sequence[Run]) -> list[Group]:
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    answers = {run.folder: read_answers(run) for run in found}
+    answers = {run.folder: read_answers(run) for run in steps(found, "reading predictions")}
     rows = summarise(found, [answers[run.folder].digest for run in found])
     groups: dict[str, list[Outcome]] = {}
     for row in rows:

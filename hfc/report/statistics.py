@@ -3,7 +3,7 @@
 Each image is a pair: what one method made of it and what the other did.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from hfc.progress import steps
 from hfc.report.rows import Bools, Floats, Outcome
 
 DRAWS = 10_000
@@ -18,12 +19,13 @@ LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
 METHOD = (
-    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}. Of an image counts the "
-    "mean over a method's seeds: intervals say how another set of images would change the difference, not how other "
-    "seeds would, which is the ± of the tables. p: McNemar's exact test. An image counts as right where more than half "
-    "of a method's seeds are right, a tie by the first. More seeds make a better majority, so only seeds count that "
-    "both methods have; where there are none, the first ones, as many of each. Corrected by Holm's method for the "
-    f"number of pairs of methods. Significant: corrected p below {ALPHA:g}. Intervals are not corrected."
+    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, each by its mean "
+    "over a method's seeds. They say how other images would change the difference, not how other seeds would, which "
+    "is the ± of the tables. They are not corrected for the number of pairs. p: McNemar's exact test. An image counts "
+    "as right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds make a "
+    "better majority, so only seeds that both methods have count; where they share none, the first ones, as many of "
+    "each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
+    f"{ALPHA:g}."
 )
 
 
@@ -112,16 +114,16 @@ def majority(correct: Bools) -> Bools:
     return right
 
 
-def differences(pairs: Iterable[tuple[Outcome, Outcome]]) -> list[Difference]:
+def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
     """Compare pairs of rows that share their test images; p corrected over all of them."""
-    found = [_difference(first, second) for first, second in pairs]
+    found = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
     corrected = holm([each.test.p for each in found])
     return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 
 
 def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:
     """Every pair of rows, the one of the higher top-1 first."""
-    return differences(combinations(outcomes, 2))
+    return differences(list(combinations(outcomes, 2)))
 
 
 def _difference(first: Outcome, second: Outcome) -> Difference:

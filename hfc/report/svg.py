@@ -16,6 +16,7 @@ PLOT_HEIGHT = 210
 LEGEND_LINE = 16
 CHARACTER = 6.6  # mean width of a character at the drawings' font size, in a wide font
 COLOURS = 8  # Okabe and Ito's, as classes s0 to s7 in figure.css
+DARK = 0.85  # share from which on white is read better on the colour of a matrix than the page's ink
 HEAT_ANGLE = 52  # of the names above a matrix, in degrees
 DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
@@ -216,8 +217,8 @@ def heat(
     left = min(max(map(len, truth)) * CHARACTER + 10, 118)
     across, up = math.cos(math.radians(HEAT_ANGLE)), math.sin(math.radians(HEAT_ANGLE))
     top = min(max(map(len, answers)) * CHARACTER, 104) * up + 14
-    last = min(len(answers[-1]) * CHARACTER, 104) * across
-    side = min((WIDTH - left - last) / (len(answers) - 0.5), 36.0)
+    reach = [min(len(name) * CHARACTER, 104) * across + 3 for name in answers]  # of each name, to the right
+    side = min(36.0, *((WIDTH - left - right) / (j + 0.5) for j, right in enumerate(reach)))
     body = []
     for j, name in enumerate(answers):
         x, y = left + (j + 0.5) * side + 3, top - 5
@@ -235,6 +236,6 @@ def heat(
                 element("rect", tip(said[i][j]), class_="cell", x=x, y=y, width=side, height=side, fill_opacity=share)
             )
             if side >= 24 and share >= 0.005:
-                inside = "in dark" if share > 0.55 else "in"
+                inside = "in dark" if share > DARK else "in"
                 body.append(text(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", anchor="middle", class_=inside))
     return drawing(body, top + side * len(truth) + 4, alt)

@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hfc.report.cells import Cell, Table, spread
 from hfc.report.checks import Check, weights
 from hfc.report.contents import Block, Document, Fold, Text
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Row
 from hfc.report.statistics import Difference
-from hfc.report.tables import Cell, Table, published, spread
+from hfc.report.tables import published
 from hfc.runs import Run
 
 MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}

@@ -18,7 +18,7 @@ def categories(group: Group) -> Figure:
     x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
     bottom = svg.TOP + step * len(found) + 4
     body = svg.x_axis(x, svg.TOP, bottom, "accuracy, %", percent=True)
-    body.append(svg.text(svg.WIDTH - 2, bottom + 28, "images", anchor="end", class_="tick"))
+    body.append(svg.text(svg.WIDTH - 2, bottom + 30, "images", anchor="end", class_="tick"))
     for i, (name, path, support, scores) in enumerate(found):
         y = svg.TOP + step * i
         full = " > ".join(path)
@@ -55,8 +55,8 @@ def tree(outcome: Outcome) -> Figure:
     """The tree, each node with the share of its images whose answer's path goes through it."""
     scores = {(level, node): (n, score) for level, node, n, score in outcome.node_scores()}
     found = outcome.tree
-    step, left = 18, 190
-    x = svg.Scale(0, 1, left, svg.WIDTH - 70)
+    step, left = 18, 176
+    x = svg.Scale(0, 1, left, svg.WIDTH - 92)
     body, said_data = [], []
     row = 0
     last: dict[int, float] = {0: svg.TOP}  # where the parent of each level stands

@@ -192,7 +192,18 @@ def complete(line: str) -> list[str]:
         ("hfc train --set drop", ["dropout="]),
         ("hfc extract --resize ", ["squash", "pad", "center-crop"]),
         ("hfc train --over", ["--overwrite"]),
+        ("hfc extract --backbone tf_efficientnet_lite", [f"tf_efficientnet_lite{i}" for i in range(5)]),
+        ("hfc extract --weights w", ["wheel"]),
+        ("hfc ablation --plan ", ["methods", "weightings"]),
     ],
 )
 def test_the_shell_completes(line: str, offers: list[str]) -> None:
     assert complete(line) == offers
+
+
+def test_all_of_timms_backbones_are_completed_without_loading_it() -> None:
+    code = "import sys, cli.options as o; print(*o._backbones()); assert not {'timm', 'torch'} & {*sys.modules}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    import timm
+
+    assert sorted(done.stdout.split()) == sorted(timm.list_models())

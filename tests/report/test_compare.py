@@ -84,9 +84,7 @@ def test_better_is_positive_and_tested_on_the_same_images(tmp_path: Path) -> Non
     top1 = pair["metrics"]["top1"]
     assert gained["difference"] == pytest.approx(top1["after"] - top1["before"])
     assert 0 < gained["low"] < gained["difference"] < gained["high"]
-    assert said["verdict"] == (
-        "Of 1 methods in both, top-1 is significantly better in 1 and worse in 0; 0 show no difference."
-    )
+    assert said["verdict"] == ("Of 1 method in both, top-1 is significantly better in 1, worse in 0 and neither in 0.")
     assert said["verdict"] in done.output
     assert "nothing else changed" in done.output
     page = (tmp_path / "out" / "compare.html").read_text("utf-8")
@@ -123,6 +121,7 @@ def test_sets_without_a_common_method_say_so(tmp_path: Path) -> None:
     write_run(tmp_path / "b", tree, method="levels")
     done = hfc("report", "--compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
     assert "No row of one set has a match in the other." in done.output
+    assert "nothing else changed" not in done.output
     assert f"only in {tmp_path / 'a'}: flat (tree)" in done.output
 
 

@@ -41,10 +41,17 @@ def wrong_thrice(folder: Path, **changes: object) -> Outcome:
     return outcome(folder / "run")
 
 
-def pixel(uri: str, x: int, y: int) -> tuple[int, ...]:
+def thumbnail(uri: str) -> Image.Image:
     assert uri.startswith("data:image/jpeg;base64,")
-    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
-        return tuple(image.convert("RGB").getpixel((x, y)))  # type: ignore[arg-type]
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
+def size(uri: str) -> tuple[int, int]:
+    return thumbnail(uri).size
+
+
+def pixel(uri: str, x: int, y: int) -> tuple[int, ...]:
+    return tuple(thumbnail(uri).getpixel((x, y)))  # type: ignore[arg-type]
 
 
 def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
@@ -57,8 +64,9 @@ def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(tmp
     first = costly.pictures[0]
     assert (first.truth, first.answer, first.height, first.seeds) == ("tops > Tee", "trousers > Jeans", 2.0, "1 of 1")
     assert first.confidence == pytest.approx(0.6 / 0.7)
-    assert pixel(first.source, 80, 80)[0] == pytest.approx(80, abs=4)  # that very picture, not another
-    assert pixel(first.source, 80, 5) == (255, 255, 255)  # not stretched
+    assert pixel(first.source, 80, 40)[0] == pytest.approx(80, abs=4)  # that very picture, not another
+    assert size(first.source) == (160, 80)  # not stretched, and nothing around it
+    assert max(pixel(first.source, 80, 0)[1:]) < 9
 
 
 def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> None:
@@ -81,7 +89,8 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
     found = wrong_thrice(tmp_path / "right", cache__path=str(tmp_path / "c.h5"), cache__feature_key=key)
     shown = galleries(found, tmp_path / "root")[0].pictures[0]
     assert shown.id == "images/4.jpg"
-    assert pixel(shown.source, 80, 80)[0] > 230  # the box alone
+    assert size(shown.source) == (80, 160)  # the box alone
+    assert pixel(shown.source, 40, 80)[0] > 230
     assert galleries(found, tmp_path)[0].pictures[0].source == shown.source  # by the data set's own folder
     with pytest.raises(RunError, match=f"c.h5 are relative to, which was {tmp_path / 'root'}"):
         galleries(found, tmp_path / "right")

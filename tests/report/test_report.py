@@ -5,12 +5,15 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hfc.errors import RunError
+from hfc.progress import watched_by
 from hfc.report import svg, write_report
 from hfc.report.contents import verdict
 from hfc.report.rows import read_groups
@@ -158,6 +161,7 @@ def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path
             place_of = next(b for b in range(15) if b / 15 < sure <= (b + 1) / 15)
             bins.setdefault(place_of, []).append((float(sure), bool(right)))
         assert len(points) == len(bins)
+        assert sum(int(row["answers"]) for row in points) == outcome.correct.size
         for row, b in zip(points, sorted(bins), strict=True):
             assert float(row["mean_confidence"]) == pytest.approx(np.mean([sure for sure, _ in bins[b]]))
             assert float(row["share_right"]) == pytest.approx(np.mean([right for _, right in bins[b]]))
@@ -181,6 +185,108 @@ def test_losses_of_any_task_names_are_drawn_and_weights_only_where_they_were_lea
     (tmp_path / "runs" / "metrics.jsonl").write_text("\n".join(fixed) + "\n")
     write_report([tmp_path / "runs"], tmp_path / "fixed")
     assert not list((tmp_path / "fixed" / "figures").glob("weights*"))
+
+
+def drawn_lines(figure: Path) -> tuple[list[list[float]], list[list[float]]]:
+    """The y of every point of a drawing's thick lines and of its thin ones; legends left out."""
+    lines = ElementTree.parse(figure).getroot().findall(f".//{SVG}polyline")
+    thick, thin = [], []
+    for line in lines:
+        points = [float(point.split(",")[1]) for point in (line.get("points") or "").split()]
+        if len(points) == 3:
+            (thin if "thin" in (line.get("class") or "").split() else thick).append(points)
+    return thick, thin
+
+
+def test_every_seed_is_drawn_beside_their_mean_and_is_in_the_data(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    top1 = {4: [0.2, 0.4, 0.9], 7: [0.6, 0.6, 0.3]}
+    for seed, scores in top1.items():
+        selected = {"epoch": int(np.argmax(scores)) + 1, "metric": "top1", "val": {"top1": max(scores)}}
+        run = write_run(tmp_path / "runs" / str(seed), tree, seed=seed, selected=selected)
+        epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for epoch, score in zip(epochs, scores, strict=True):
+            epoch["val"]["top1"] = score
+            epoch["loss"]["local"] *= seed
+        (run / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    figures = tmp_path / "out" / "figures"
+    rows = rows_of(figures / "validation.csv")
+    assert [(row["seed"], row["epoch"], float(row["validation"])) for row in rows] == [
+        (str(seed), str(float(epoch)), score) for seed in (4, 7) for epoch, score in enumerate(top1[seed], 1)
+    ]
+    losses = [(row["task"], row["seed"], float(row["loss"])) for row in rows_of(figures / "loss-1-flat-tree.csv")]
+    assert losses[:6] == [("local", str(seed), pytest.approx(seed / epoch)) for seed in (4, 7) for epoch in (1, 2, 3)]
+
+    (mean,), (first, second) = drawn_lines(figures / "validation.svg")
+    assert mean == pytest.approx(np.mean([first, second], axis=0), abs=0.1)  # y is linear
+    assert first[2] < second[2] < first[0]  # 0.9 stands above 0.3, and that above 0.2
+    drawing = ElementTree.parse(figures / "validation.svg").getroot()
+    said = {title.text for title in drawing.iter(f"{SVG}title")}
+    assert "flat (tree), epoch 3: 60.00%, seeds 30.00% to 90.00%" in said
+    assert "flat (tree), seed 7: epoch 1 chosen, 60.00%" in said
+    assert (drawing.get("aria-label") or "").endswith("flat (tree) chose epoch 3, 1 at 90.0, 60.0%.")
+    loss = ElementTree.parse(figures / "loss-1-flat-tree.svg").getroot()
+    assert "flat (tree), mean over seeds 4, 7: local from 5.5 to 1.83, global from 2 to 1.33" in str(loss.attrib)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Thick: mean over seeds; thin: each seed. Large points: the epochs that were chosen" in text
+
+
+def test_the_page_says_that_its_code_was_changed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = {"version": "9", "commit": "c" * 40 + "+", "digest": "d" * 64}
+    monkeypatch.setattr("hfc.provenance.code", lambda: code)
+    write_report([place / "runs"], place / "changed")
+    assert f"Made by hfc 9, commit {'c' * 12}+." in (place / "changed" / "report.html").read_text("utf-8")
+    monkeypatch.setattr("hfc.provenance.code", lambda: code | {"commit": ""})
+    write_report([place / "runs"], place / "changed")
+    assert f"Made by hfc 9, code {'d' * 12}." in (place / "changed" / "report.html").read_text("utf-8")
+
+
+def test_one_seed_is_drawn_once(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs", tree)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    for name, lines in (("validation", 1), ("loss-1-flat-tree", 2)):
+        thick, thin = drawn_lines(tmp_path / "out" / "figures" / f"{name}.svg")
+        assert (len(thick), thin) == (lines, [])
+    assert "mean over seeds; thin" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_report_says_how_far_it_is(place: Path) -> None:
+    seen: list[str] = []
+
+    def watch(items: Iterable[Any], what: str, total: int | None) -> list[Any]:
+        listed = list(items)
+        assert total in (None, len(listed))
+        seen.append(what)
+        return listed
+
+    with watched_by(watch):
+        write_report([place / "runs"], place / "watched")
+    assert seen == [
+        *("reading runs", "reading predictions", "comparing methods"),
+        *("drawing", "drawing trees", "writing the report"),
+    ]
+
+
+def test_a_cell_without_a_number_stands_where_the_numbers_stand(place: Path) -> None:
+    page = (place / "report" / "report.html").read_text("utf-8")
+    table = page.partition('aria-labelledby="table-table1"')[2].partition("</table>")[0]
+    kinds = re.findall(r"<(?:th scope=\"col\"|td)( class=\"number)?[^>]*>([^<]*)<", table)
+    assert len(kinds) == 6 + 5 * 14
+    by_name = {name: {bool(number) for number, _ in kinds[6 + i :: 5]} for i, (_, name) in enumerate(kinds[1:6])}
+    assert by_name == {"top-3 %": {True}, "top-5 %": {True}, "landmarks": {False}, "seeds": {True}, "origin": {False}}
+    assert "–" in [text for _, text in kinds[6 + 3 :: 5]]
+
+
+def test_names_above_a_matrix_end_inside_the_drawing() -> None:
+    names = [*"abcdefgh", "the-longest-name", "j"]
+    drawing = ElementTree.fromstring(str(svg.heat(names, names, [[1.0] * 10] * 10, [[""] * 10] * 10, "alt")))
+    for text in drawing.findall(f"{SVG}text"):
+        if text.get("transform"):
+            width = len(text.text or "") * svg.CHARACTER
+            across = float(text.get("x") or 0) + width * np.cos(np.radians(svg.HEAT_ANGLE))
+            assert across <= svg.WIDTH + 1e-9
 
 
 def test_beta_after_training_is_tabulated_and_drawn_for_runs_that_have_it(tmp_path: Path) -> None:
@@ -317,7 +423,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     write_run(tmp_path / "runs", tree)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file: the report cannot be written"):
+    with pytest.raises(RunError, match=r"report\.html: the report cannot be written: (Not a directory|File exists)"):
         write_report([tmp_path / "runs"], tmp_path / "file")
 
 

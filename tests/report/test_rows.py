@@ -8,8 +8,8 @@ import pytest
 
 from hfc import runs
 from hfc.errors import RunError
+from hfc.report.cells import spread
 from hfc.report.rows import Row, read_groups, summarise
-from hfc.report.tables import spread
 from hfc.store import Predictions, write_predictions
 from tests.report.made_runs import guess, tree_of, two_methods, write_run
 

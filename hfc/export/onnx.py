@@ -1,4 +1,4 @@
-"""A run as what other programs take: an ONNX graph, or a folder in Hugging Face layout; each with a model card.
+"""A run as an ONNX graph that answers as the run does, or is not written.
 
 Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C^h nodes on level h, C leaves.
 """
@@ -6,11 +6,8 @@ Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C
 import copy
 import importlib.util
 import json
-import os
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from hfc import runs
 from hfc.answers import blended, decoded
 from hfc.card import model_card, text
-from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
+from hfc.config import RECORDED
 from hfc.decoding import DECODINGS
-from hfc.encoder import Encoder, plain_weights
+from hfc.encoder import Encoder
 from hfc.errors import ConfigError, RunError
 from hfc.heads.layers import Standardise
-from hfc.predict import open_backbone
-from hfc.trained import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, Trained, load_trained
+from hfc.predict import open_plain
+from hfc.runs import replacing
+from hfc.trained import Trained, load_trained
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-CARD = "README.md"
 # What a probability of the graph may differ by from the run's, both in float32: sums are rounded in another order.
 TOLERANCE_HEAD, TOLERANCE_BACKBONE = 1e-5, 1e-3
 ROWS = (1, 3)  # of the inputs that a graph is checked with
@@ -41,12 +36,13 @@ ROWS = (1, 3)  # of the inputs that a graph is checked with
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """A graph that was written."""
 
     file: Path
     card: Path
+    """Its model card."""
     difference: float
-    """The greatest difference of a probability to the original's; 0 where nothing was computed."""
+    """The greatest difference of a probability to the run's."""
 
 
 class Graph(nn.Module):
@@ -115,21 +111,15 @@ def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weight
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"--onnx needs {', '.join(missing)}: python -m pip install {' '.join(missing)}")
     trained = load_trained(folder)
-    encoder = _backbone(trained, weights)[1] if with_backbone else None
+    encoder = open_plain(trained.run, weights)[1] if with_backbone else None
     examples = _examples(trained, encoder)
-    with _replacing(file) as partial:
+    with replacing(file, "the graph") as partial:
         _write_graph(Graph(trained, encoder).eval(), examples, _metadata(trained, encoder), partial)
         difference = _check(partial, examples, trained, encoder)
         card = file.with_suffix(".md")
-        use = _use_onnx(trained, encoder, file.name, difference)
+        use = _use(trained, encoder, file.name, difference)
         card.write_text(model_card(trained.run, trained.hierarchy, use), "utf-8")
     return Exported(file, card, difference)
-
-
-def _backbone(trained: Trained, weights: str) -> tuple[ExtractConfig, Encoder]:
-    """The run's backbone as ONNX and safetensors take it: plain, in float32, on the CPU."""
-    settings = {"weights": weights, "precision": "fp32", "compile": "no", "device": "cpu", "batch_size": 1}
-    return open_backbone(trained.run, resolve(PredictConfig, settings))
 
 
 def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
@@ -216,81 +206,7 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
     return worst
 
 
-def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Exported:
-    """Write a run as a folder in Hugging Face layout, which `Classifier.load` reads as well.
-
-    model.safetensors (the head), config.json (the run's result, folders left out of its paths), hierarchy.csv and the
-    card README.md; with the backbone also backbone.safetensors, so that the folder needs nothing else.
-
-    Args:
-        folder: the run's.
-        out: the folder to write, new or an earlier export.
-        with_backbone: put the backbone's weights beside the head.
-        weights: where they are now.
-
-    Raises:
-        RunError: the run cannot be used, or the folder not written.
-    """
-    trained = load_trained(folder)
-    stage1, encoder = _backbone(trained, weights) if with_backbone else (None, None)
-    if out.exists() and not (out / EXPORTED).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: exists and was not written by hfc export; name a new folder")
-    tree = trained.hierarchy
-    config = {
-        "model_type": "hfc",
-        "architectures": [trained.config.head],
-        "id2label": dict(enumerate(tree.leaves)),
-        "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
-        "run": _without_folders(trained.run.result),
-    }
-    with _replacing(out) as partial:
-        partial.mkdir()
-        metadata = {"key": trained.run.result["key"], "format": "pt"}
-        # Not save_file, whose files their owner alone may read.
-        (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
-        if stage1:
-            (partial / EXPORTED_BACKBONE).write_bytes(
-                save(_contiguous(plain_weights(stage1.backbone, stage1.weights, stage1.pool)), {"format": "pt"})
-            )
-        (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
-        card = model_card(trained.run, tree, _use_hf(trained, encoder, out.name))
-        (partial / CARD).write_text(card, "utf-8")
-    return Exported(out, out / CARD, 0.0)
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result whose paths are names of files: what is given away need not tell where it was made."""
-    cache, config = dict(result["cache"]), dict(result["config"])
-    for part, names in ((cache, ("path", "labels", "weights")), (config, ("hierarchy",))):
-        part.update({name: Path(part[name]).name for name in names})
-    return {**result, "cache": cache, "config": config}
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes the path when the block ends well; else nothing is left of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            if path.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
-        finally:
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: float) -> list[str]:
+def _use(trained: Trained, encoder: Encoder | None, name: str, difference: float) -> list[str]:
     """How the graph is used, in Markdown."""
     result, tree = trained.run.result, trained.hierarchy
     fields = result["cache"]["key_fields"]
@@ -330,24 +246,4 @@ def _use_onnx(trained: Trained, encoder: Encoder | None, name: str, difference: 
         "Checked with onnxruntime when it was written: its greatest difference to the run, both in float32, was",
         f"{difference:.1e} in a probability.",
         *rounding,
-    ]
-
-
-def _use_hf(trained: Trained, encoder: Encoder | None, name: str) -> list[str]:
-    """How the folder is used, in Markdown."""
-    where = (
-        "The backbone's weights lie beside the head."
-        if encoder
-        else "The backbone's weights are not in this folder: they are taken from where the run had them, or from "
-        "`weights=PATH`, and refused unless they have the digest below."
-    )
-    return [
-        "```python",
-        "from hfc import Classifier",
-        "",
-        f"classifier = Classifier.load({json.dumps(name)})",
-        'print(classifier("photo.jpg"))',
-        "```",
-        "",
-        where,
     ]

@@ -1,0 +1,97 @@
+"""A run as a folder in Hugging Face layout."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from hfc import runs
+from hfc.card import model_card
+from hfc.config import RECORDED
+from hfc.encoder import plain_weights
+from hfc.errors import RunError
+from hfc.predict import open_plain
+from hfc.trained import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, load_trained
+
+CARD = "README.md"
+
+
+def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Path:
+    """Write a run as a folder in Hugging Face layout, which `Classifier.load` reads as well.
+
+    model.safetensors (the head), config.json (the run's result, folders left out of its paths), hierarchy.csv and the
+    card README.md; with the backbone also backbone.safetensors, so that the folder needs nothing else.
+
+    Args:
+        folder: the run's.
+        out: the folder to write, new or an earlier export.
+        with_backbone: put the backbone's weights beside the head.
+        weights: where they are now.
+
+    Returns:
+        The card.
+
+    Raises:
+        RunError: the run cannot be used, or the folder not written.
+    """
+    trained = load_trained(folder)
+    stage1 = open_plain(trained.run, weights)[0] if with_backbone else None
+    if out.exists() and not (out / EXPORTED).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: exists and was not written by hfc export; name a new folder")
+    tree = trained.hierarchy
+    config = {
+        "model_type": "hfc",
+        "architectures": [trained.config.head],
+        "id2label": dict(enumerate(tree.leaves)),
+        "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
+        "run": _without_folders(trained.run.result),
+    }
+    with runs.replacing(out, "the folder") as partial:
+        partial.mkdir()
+        metadata = {"key": trained.run.result["key"], "format": "pt"}
+        # Not save_file, whose files their owner alone may read.
+        (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
+        if stage1:
+            (partial / EXPORTED_BACKBONE).write_bytes(
+                save(_contiguous(plain_weights(stage1.backbone, stage1.weights, stage1.pool)), {"format": "pt"})
+            )
+        (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
+        card = model_card(trained.run, tree, _use(with_backbone, out.name))
+        (partial / CARD).write_text(card, "utf-8")
+    return out / CARD
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result whose paths are names of files: what is given away need not tell where it was made."""
+    cache, config = dict(result["cache"]), dict(result["config"])
+    for part, names in ((cache, ("path", "labels", "weights")), (config, ("hierarchy",))):
+        part.update({name: Path(part[name]).name for name in names})
+    return {**result, "cache": cache, "config": config}
+
+
+def _use(with_backbone: bool, name: str) -> list[str]:
+    """How the folder is used, in Markdown."""
+    where = (
+        "The backbone's weights lie beside the head."
+        if with_backbone
+        else "The backbone's weights are not in this folder: they are taken from where the run had them, or from "
+        "`weights=PATH`, and refused unless they have the digest below."
+    )
+    return [
+        "```python",
+        "from hfc import Classifier",
+        "",
+        f"classifier = Classifier.load({json.dumps(name)})",
+        'print(classifier("photo.jpg"))',
+        "```",
+        "",
+        where,
+    ]

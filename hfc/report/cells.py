@@ -1,0 +1,57 @@
+"""A table, its cells, and how a number stands in one."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    value: float | None = None
+    """What it sorts by, where that is a number."""
+    best: bool = False
+    """Whether it is the best of its column."""
+    tip: str = ""
+    """More, for who points at it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what must be read beside it."""
+
+    kind: ClassVar[str] = "table"
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    narrow: bool = False
+    """Whether a picture fits beside it."""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Of each column whether it holds numbers."""
+        return tuple(any(row[i].value is not None for row in self.rows) for i in range(len(self.header)))
+
+
+def spread(values: Sequence[float], scale: float = 100, digits: int = 2, plus_minus: str = " ± ") -> str:
+    """Mean and sample standard deviation; no deviation where there is one value, a dash where there is none."""
+    if not values:
+        return "–"
+    mean = f"{scale * statistics.fmean(values):.{digits}f}"
+    return mean + (f"{plus_minus}{scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def p_text(p: float) -> str:
+    """A p as papers print it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference in percentage points, with its sign."""
+    return f"{100 * value:+.{digits}f}".replace("-", "−")

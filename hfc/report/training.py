@@ -1,0 +1,144 @@
+"""Pictures of how methods trained: epoch by epoch, and at other β once they were trained. Dimension: S seeds."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hfc.report.plots import Figure, Point, curves
+from hfc.report.rows import Row
+
+THIN = "Thick: mean over seeds; thin: each seed. "
+Line = list[tuple[float, float]]
+
+
+def validation(rows: Sequence[Row]) -> Figure:
+    """The metric that picked the epoch, epoch by epoch: mean over seeds, each seed, and the epochs that were chosen."""
+    series: list[tuple[str, list[Point]]] = []
+    thin, marks, data, ends = [], [], [], []
+    for i, row in enumerate(rows):
+        metric = row.first["selected"]["metric"]
+        lines = [[(float(line["epoch"]), float(line["val"][metric])) for line in run.epochs] for run in row.runs]
+        series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
+        thin += _each(i, lines)
+        data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
+        chosen = [(float(s["epoch"]), float(s["val"][metric])) for s in (run.result["selected"] for run in row.runs)]
+        for seed, (x, y) in zip(row.seeds, chosen, strict=True):
+            marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
+        epochs, scores = ", ".join(f"{x:g}" for x, _ in chosen), ", ".join(f"{100 * y:.1f}" for _, y in chosen)
+        ends.append(f"{row.label} chose epoch {epochs} at {scores}%")
+    metrics = " or ".join(dict.fromkeys(row.first["selected"]["metric"] for row in rows))
+    return curves(
+        "validation",
+        "Validation by epoch",
+        series,
+        "epoch",
+        f"validation {metrics}, %",
+        alt=f"Validation {metrics} by epoch, mean over seeds and each seed: {'; '.join(ends)}.",
+        header=("method", "seed", "epoch", "validation"),
+        data=data,
+        note=f"{THIN if thin else ''}Large points: the epochs that were chosen, on validation alone.",
+        percent="y",
+        dots=1.2,
+        extra=thin,
+        marks=marks,
+    )
+
+
+def tasks(row: Row) -> list[Figure]:
+    """The unweighted task losses of a row, mean over seeds and each seed, and the tasks' weights where they change."""
+    found = []
+    seeds = f"seed{'s' if len(row.seeds) > 1 else ''} {', '.join(map(str, row.seeds))}"
+    for key, title, words in (
+        ("loss", "Unweighted losses", "loss, unweighted"),
+        ("weights", "Loss weights", "weight of the task"),
+    ):
+        series: list[tuple[str, list[Point]]] = []
+        thin, data = [], []
+        for i, task in enumerate(row.runs[0].epochs[0]["weights"]):
+            lines = [[(float(line["epoch"]), float(line[key][task])) for line in run.epochs] for run in row.runs]
+            series.append((task, _over_seeds(task, lines, lambda y: f"{y:.4g}")))
+            thin += _each(i, lines)
+            data += [(task, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
+        values = [value for *_, value in data]
+        if key == "weights" and len(set(values)) == 1:
+            continue  # they stay as they are
+        ends = ", ".join(f"{task} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for task, points in series)
+        found.append(
+            curves(
+                key,
+                title,
+                series,
+                "epoch",
+                words,
+                alt=f"{title} of {row.label}, {'mean over ' if thin else ''}{seeds}: {ends}.",
+                header=("task", "seed", "epoch", key),
+                data=data,
+                note=THIN.strip() if thin else "",
+                log=min(values) > 0 and max(values) > 4 * min(values),
+                dots=1.2,
+                extra=thin,
+            )
+        )
+    return found
+
+
+def _each(i: int, lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """The seeds' own lines of series `i`; none where there is one seed, whose mean it is."""
+    return [(i, line) for line in lines] if len(lines) > 1 else []
+
+
+def _over_seeds(name: str, lines: Sequence[Line], said: Callable[[float], str]) -> list[Point]:
+    """The mean of the seeds' lines at each epoch, which says their range as well."""
+    points = []
+    for x, y in _mean_line(lines):
+        at = [dict(line)[x] for line in lines]
+        spread = f", seeds {said(min(at))} to {said(max(at))}" if len(at) > 1 else ""
+        points.append((x, y, f"{name}, epoch {x:g}: {said(y)}{spread}"))
+    return points
+
+
+def _mean_line(lines: Sequence[Line]) -> Line:
+    """The mean of some lines wherever all of them have a point."""
+    found = [dict(line) for line in lines]
+    shared = sorted(set.intersection(*map(set, found)))
+    return [(x, float(np.mean([line[x] for line in found]))) for x in shared]
+
+
+def beta(rows: Sequence[Row]) -> Figure | None:
+    """Top-1 of the trained heads at every β, mean over seeds; None where no head blends."""
+    series: list[tuple[str, list[Point]]] = []
+    thin, marks, colours = [], [], []
+    for number, row in enumerate(rows):
+        found = [run.result for run in row.runs if "beta" in run.result]
+        if not found:
+            continue
+        i = len(series)
+        colours.append(number)
+        means = {
+            split: _mean_line([[(at["beta"], at["top1"]) for at in result["beta"][split]] for result in found])
+            for split in ("test", "validation")
+        }
+        series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
+        thin.append((i, means["validation"]))
+        own = float(found[0]["config"]["beta"])
+        marks += [(i, b, y, f"the runs' own β = {b:g}: {100 * y:.2f}%") for b, y in means["test"] if b == own]
+    if not series:
+        return None
+    ranges = "; ".join(
+        f"{name}: {100 * min(p[1] for p in points):.1f} to {100 * max(p[1] for p in points):.1f}%"
+        for name, points in series
+    )
+    return curves(
+        "beta",
+        "Accuracy against β",
+        series,
+        "β, share of the local output",
+        "top-1, %",
+        alt=f"Test top-1 against β from 0 to 1: {ranges}.",
+        header=("method", "beta", "test_top1"),
+        note="Mean over seeds. Thick: test; thin: validation; large point: the runs' own β.",
+        percent="y",
+        extra=thin,
+        marks=marks,
+        colours=colours,
+    )
