@@ -160,11 +160,8 @@ def sweep(
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
     where = {"device": configs[0].device, "labels": labels, "stream": stream}
     opened = open_cache(cache, **where)
-    keys = {
-        (i, part): _key(train.run_key(opened, *train.check(opened, config)), part, plan.folds)
-        for i, config in enumerate(configs)
-        for part in plan.parts
-    }
+    whole = [train.run_key(opened, *train.check(opened, config)) for config in configs]
+    keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
         out.mkdir(parents=True, exist_ok=True)
         lines = _read_trials(out / TRIALS)
