@@ -392,6 +392,42 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         store.write_shard(tmp_path / "file" / "0.h5", shard, KEY)
 
 
+@pytest.mark.parametrize("where", ["shard", "copy, unreadable", "copy, readable"])
+def test_what_assembling_reads_back_must_be_what_each_shard_held(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = np.random.default_rng(0).normal(size=(600, 1, 8)).astype(np.float16)
+    rows = {0: features[:300], 300: features[300:]}
+    for start, part in rows.items():
+        store.write_shard(tmp_path / f"{start}.h5", store.Shard(start, part, np.ones(300, np.bool_), []), KEY)
+    shards = [tmp_path / f"{start}.h5" for start in rows]
+    if where == "shard":
+        with h5py.File(shards[1], "r+") as file:
+            file["features"][7, 0, 2] += 1
+    elif where == "copy, readable":
+        real = store.cache.put_failures
+
+        def put_failures(file: h5py.File, failures: list[tuple[int, str]]) -> None:
+            file["features"][307, 0, 2] += 1
+            real(file, failures)
+
+        monkeypatch.setattr(store.cache, "put_failures", put_failures)
+    else:
+
+        def flip(path: Path) -> None:
+            content = bytearray(path.read_bytes())
+            at = content.find(features[307].tobytes())
+            content[at] ^= 1
+            path.write_bytes(content)
+
+        real_view = store.cache.view
+        monkeypatch.setattr(store.cache, "view", lambda path: (flip(path), real_view(path))[1])
+    message = r"/300\.h5: damaged shard" if where == "shard" else r"/c\.h5: the disk does not give back"
+    with pytest.raises(StoreError, match=message):
+        store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "300.h5"]
+
+
 def test_a_full_disk_leaves_the_old_cache_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

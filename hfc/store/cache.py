@@ -40,7 +40,7 @@ from hfc.store.files import (
     sync,
     view,
 )
-from hfc.store.shards import check_shard, load_shard, read_shard, shard_files, shard_folder
+from hfc.store.shards import NOT_GIVEN_BACK, Shard, load_shard, read_shard, shard_files, shard_folder
 
 SCHEMA = 1
 CHUNK_ROWS = 256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
@@ -291,61 +291,102 @@ def assemble(
     Raises:
         StoreError: a shard is damaged or the cache cannot be written.
     """
-    with atomically(path) as partial:
+    with atomically(path) as partial, ThreadPoolExecutor(1, "sync") as syncs:
+        syncing: list[Future[None]] = []
+
+        def sync_soon() -> None:
+            if all(future.done() for future in syncing):
+                syncing.append(syncs.submit(sync, partial))
+
         with create(partial) as file:
-            ok = np.zeros(len(regions), dtype=np.bool_)
-            failures: Failures = []
-            sha = hashlib.sha256()
-            start = 0
-            # Two threads hash, one what each shard must be and one what the whole becomes, while this one reads and
-            # writes; HDF5 would not let two threads do that.
-            with ThreadPoolExecutor(1, "check") as checks, ThreadPoolExecutor(1, "hash") as hashes:
-                hashing: list[Future[None]] = []
-                for shard_path in steps(shards, "assembling the cache"):
-                    shard, checksum = load_shard(shard_path, key_fields)
-                    _wait_for(hashing)
-                    hashing.append(checks.submit(check_shard, shard_path, shard, checksum))
-                    hashing.append(hashes.submit(sha.update, shard.features.data.cast("B")))
-                    if "features" not in file:
-                        shape = (len(regions), *shard.features.shape[1:])
-                        _create_features(file, shape, shard.features.dtype)
-                    stop = start + len(shard.ok)
-                    if shard.start != start or stop > len(regions):
-                        raise StoreError(f"{shard_path}: expected rows from {start}, found rows from {shard.start}")
-                    file["features"][start:stop] = shard.features
-                    ok[start:stop] = shard.ok
-                    failures.extend(shard.failures)
-                    start = stop
-                _wait_for(hashing)
-            if start != len(regions):
-                raise StoreError(f"{path}: its shards hold {start} rows of {len(regions)}")
-            table = Table(regions, ok, failures)
+            parts = _copy(shards, file, regions, key_fields, sync_soon)
+            ok = np.concatenate([part.ok for part in parts])
+            if len(ok) != len(regions):
+                raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
+            table = Table(regions, ok, [failure for part in parts for failure in part.failures])
             for name in COLUMNS:
                 put_text(file, name, getattr(regions, name))
             put_array(file, "box", regions.box)
             put_array(file, "ok", ok)
-            put_failures(file, failures)
+            put_failures(file, table.failures)
+        sync_soon()
+        features_sha256 = _check_copy(path, partial, parts)
+        for future in syncing:  # each, as the system tells of a failed write once
+            future.result()
+        with edit(partial) as file:
             header = {
                 "feature_key": digest(dict(key_fields)),
                 "key_fields": json.dumps(key_fields),
                 "config": json.dumps(config),
                 "provenance": json.dumps(provenance),
-                "features_sha256": sha.hexdigest(),
+                "features_sha256": features_sha256,
                 "table_sha256": table.digest(),
             }
             _put_header(file, header)
             file.attrs.update({"schema": SCHEMA, "complete": True})
-        with ThreadPoolExecutor(1, "sync") as syncs:  # the disk is busy while what it was given is checked
-            syncing = syncs.submit(sync, partial)
-            with FeatureStore(partial) as store:
-                store.verify()
-            syncing.result()
+        with FeatureStore(partial) as store:
+            store.table()
 
 
-def _wait_for(futures: list[Future[None]]) -> None:
-    """Take the futures out of the list, raising what they raised."""
-    while futures:
-        futures.pop(0).result()
+@dataclass(frozen=True)
+class _Part:
+    """A shard without its features, and the checksum that it has together with them."""
+
+    path: Path
+    start: int
+    ok: NDArray[np.bool_]
+    failures: Failures
+    checksum: str
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.ok)
+
+
+def _copy(
+    shards: Sequence[Path],
+    file: h5py.File,
+    regions: Regions,
+    key_fields: Mapping[str, Any],
+    written: Callable[[], None],
+) -> list[_Part]:
+    """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
+    parts: list[_Part] = []
+    for path in steps(shards, "assembling the cache"):
+        shard, checksum = load_shard(path, key_fields)
+        part = _Part(path, shard.start, shard.ok, shard.failures, checksum)
+        start = parts[-1].stop if parts else 0
+        if part.start != start or part.stop > len(regions):
+            raise StoreError(f"{path}: expected rows from {start}, found rows from {shard.start}")
+        if not parts:
+            _create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
+        file["features"][part.start : part.stop] = shard.features
+        parts.append(part)
+        written()
+    return parts
+
+
+def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
+    """SHA-256 of all features, read back; those of each shard must give the checksum of their shard."""
+
+    def blocks() -> Iterator[tuple[_Part, Features]]:
+        try:
+            with view(partial) as file:
+                for part in parts:
+                    yield part, file["features"][part.start : part.stop]
+        except READ_ERRORS as error:
+            raise StoreError(f"{path}: {NOT_GIVEN_BACK}") from error
+
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor(1, "hash") as hashes:
+        for part, block in steps(ahead(blocks()), "checking the cache", len(parts)):
+            hashing = hashes.submit(whole.update, block.data.cast("B"))
+            shard = Shard(part.start, block, part.ok, part.failures)
+            if shard.digest() != part.checksum:
+                read_shard(part.path)  # says so where the shard is what is damaged
+                raise StoreError(f"{path}: {NOT_GIVEN_BACK}")
+            hashing.result()
+    return whole.hexdigest()
 
 
 def relabel(path: Path, regions: Regions) -> None:

@@ -25,6 +25,8 @@ from hfc.store.files import (
     view,
 )
 
+NOT_GIVEN_BACK = "the disk does not give back what was written; nothing was kept"
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -71,7 +73,7 @@ def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None
         try:
             read_shard(partial, key_fields)
         except StoreError as error:
-            raise StoreError(f"{path}: the disk does not give back what was written; nothing was kept") from error
+            raise StoreError(f"{path}: {NOT_GIVEN_BACK}") from error
 
 
 def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard:
@@ -86,12 +88,13 @@ def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard
         StoreError: it is damaged.
     """
     shard, checksum = load_shard(path, key_fields)
-    check_shard(path, shard, checksum)
+    if shard.digest() != checksum:
+        raise StoreError(f"{path}: damaged shard: it does not match its checksum")
     return shard
 
 
 def load_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> tuple[Shard, str]:
-    """One shard and its stored checksum, which `check_shard` wants; otherwise as `read_shard`."""
+    """One shard, not checked, and the checksum that its digest must be; otherwise as `read_shard`."""
     try:
         with view(path) as file:
             theirs = json.loads(get_attribute(file, "key_fields"))
@@ -101,12 +104,6 @@ def load_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> tuple
             return shard, get_attribute(file, "sha256")
     except READ_ERRORS as error:
         raise StoreError(f"{path}: damaged shard: {error}") from error
-
-
-def check_shard(path: Path, shard: Shard, checksum: str) -> None:
-    """Raise a StoreError unless a shard matches its checksum."""
-    if shard.digest() != checksum:
-        raise StoreError(f"{path}: damaged shard: it does not match its checksum")
 
 
 def refuse_other_key(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
