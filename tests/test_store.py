@@ -20,7 +20,7 @@ from hfc import store
 from hfc.errors import IncompleteStoreError, StaleStoreError, StoreError
 from hfc.provenance import digest
 from hfc.regions import Regions, strings
-from hfc.store.cache import _change_header
+from hfc.store.assembly import _change_header
 from tests.privileges import unprivileged
 
 KEY = {"schema": 1, "backbone": "b", "image_size": 224}
@@ -405,13 +405,13 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
         with h5py.File(shards[1], "r+") as file:
             file["features"][7, 0, 2] += 1
     elif where == "copy, readable":
-        real = store.cache.put_failures
+        real = store.assembly.put_failures
 
         def put_failures(file: h5py.File, failures: list[tuple[int, str]]) -> None:
             file["features"][307, 0, 2] += 1
             real(file, failures)
 
-        monkeypatch.setattr(store.cache, "put_failures", put_failures)
+        monkeypatch.setattr(store.assembly, "put_failures", put_failures)
     else:
 
         def flip(path: Path) -> None:
@@ -420,8 +420,8 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
             content[at] ^= 1
             path.write_bytes(content)
 
-        real_view = store.cache.view
-        monkeypatch.setattr(store.cache, "view", lambda path: (flip(path), real_view(path))[1])
+        real_view = store.assembly.view
+        monkeypatch.setattr(store.assembly, "view", lambda path: (flip(path), real_view(path))[1])
     message = r"/300\.h5: damaged shard" if where == "shard" else r"/c\.h5: the disk does not give back"
     with pytest.raises(StoreError, match=message):
         store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})

@@ -1,46 +1,35 @@
-"""The cache file itself: reading, checking, assembling, and the two changes it allows.
+"""The cache file itself: reading and checking it.
 
 Dimensions: N regions, V views, D features.
 """
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import IncompleteStoreError, StoreError
 from hfc.progress import steps
-from hfc.provenance import digest, digest_chunks
+from hfc.provenance import digest
 from hfc.regions import Regions
 from hfc.store.files import (
     READ_ERRORS,
     Failures,
     Features,
     ahead,
-    atomically,
-    create,
-    edit,
     get_attribute,
     get_failures,
     get_text,
     is_there,
-    put_array,
-    put_attribute,
-    put_failures,
-    put_text,
-    sync,
     view,
 )
-from hfc.store.shards import NOT_GIVEN_BACK, Shard, load_shard, read_shard, shard_files, shard_folder
+from hfc.store.shards import read_shard, shard_files, shard_folder
 
 SCHEMA = 1
 CHUNK_ROWS = 256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
@@ -116,7 +105,7 @@ class FeatureStore:
             self._table_sha256 = header["table_sha256"]
         except READ_ERRORS as error:
             raise StoreError(f"{self.path}: damaged feature cache: {error}") from error
-        if _header_digest(header, self.shape, self.dtype) != stored:
+        if header_digest(header, self.shape, self.dtype) != stored:
             raise StoreError(f"{self.path}: damaged feature cache: its header does not match its checksum")
 
     def __enter__(self) -> "FeatureStore":
@@ -270,198 +259,6 @@ def problems(path: Path) -> Iterator[str]:
         yield from store.problems()
 
 
-def assemble(
-    path: Path,
-    shards: Sequence[Path],
-    regions: Regions,
-    *,
-    key_fields: Mapping[str, Any],
-    config: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Stream finished shards into one cache, atomically.
-
-    Args:
-        path: the cache.
-        shards: the shards' files, which together cover every row in order.
-        regions: the table of rows.
-        key_fields: what shapes the features; its digest is the feature key.
-        config, provenance: stored as JSON.
-
-    Raises:
-        StoreError: a shard is damaged or the cache cannot be written.
-    """
-    with atomically(path) as partial, ThreadPoolExecutor(1, "sync") as syncs:
-        syncing: list[Future[None]] = []
-
-        def sync_soon() -> None:
-            if all(future.done() for future in syncing):
-                syncing.append(syncs.submit(sync, partial))
-
-        with create(partial) as file:
-            parts = _copy(shards, file, regions, key_fields, sync_soon)
-            ok = np.concatenate([part.ok for part in parts])
-            if len(ok) != len(regions):
-                raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
-            table = Table(regions, ok, [failure for part in parts for failure in part.failures])
-            for name in COLUMNS:
-                put_text(file, name, getattr(regions, name))
-            put_array(file, "box", regions.box)
-            put_array(file, "ok", ok)
-            put_failures(file, table.failures)
-        sync_soon()
-        features_sha256 = _check_copy(path, partial, parts)
-        for future in syncing:  # each, as the system tells of a failed write once
-            future.result()
-        with edit(partial) as file:
-            header = {
-                "feature_key": digest(dict(key_fields)),
-                "key_fields": json.dumps(key_fields),
-                "config": json.dumps(config),
-                "provenance": json.dumps(provenance),
-                "features_sha256": features_sha256,
-                "table_sha256": table.digest(),
-            }
-            _put_header(file, header)
-            file.attrs.update({"schema": SCHEMA, "complete": True})
-        with FeatureStore(partial) as store:
-            store.table()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A shard without its features, and the checksum that it has together with them."""
-
-    path: Path
-    start: int
-    ok: NDArray[np.bool_]
-    failures: Failures
-    checksum: str
-
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.ok)
-
-
-def _copy(
-    shards: Sequence[Path],
-    file: h5py.File,
-    regions: Regions,
-    key_fields: Mapping[str, Any],
-    written: Callable[[], None],
-) -> list[_Part]:
-    """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
-    parts: list[_Part] = []
-    for path in steps(shards, "assembling the cache"):
-        shard, checksum = load_shard(path, key_fields)
-        part = _Part(path, shard.start, shard.ok, shard.failures, checksum)
-        start = parts[-1].stop if parts else 0
-        if part.start != start or part.stop > len(regions):
-            raise StoreError(f"{path}: expected rows from {start}, found rows from {shard.start}")
-        if not parts:
-            _create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
-        file["features"][part.start : part.stop] = shard.features
-        parts.append(part)
-        written()
-    return parts
-
-
-def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
-    """SHA-256 of all features, read back; those of each shard must give the checksum of their shard."""
-
-    def blocks() -> Iterator[tuple[_Part, Features]]:
-        try:
-            with view(partial) as file:
-                for part in parts:
-                    yield part, file["features"][part.start : part.stop]
-        except READ_ERRORS as error:
-            raise StoreError(f"{path}: {NOT_GIVEN_BACK}") from error
-
-    whole = hashlib.sha256()
-    with ThreadPoolExecutor(1, "hash") as hashes:
-        for part, block in steps(ahead(blocks()), "checking the cache", len(parts)):
-            hashing = hashes.submit(whole.update, block.data.cast("B"))
-            shard = Shard(part.start, block, part.ok, part.failures)
-            if shard.digest() != part.checksum:
-                read_shard(part.path)  # says so where the shard is what is damaged
-                raise StoreError(f"{path}: {NOT_GIVEN_BACK}")
-            hashing.result()
-    return whole.hexdigest()
-
-
-def relabel(path: Path, regions: Regions) -> None:
-    """Give a cache the labels and splits of `regions`, atomically; its features stay as they are.
-
-    Raises:
-        StoreError: the cache is damaged or cannot be written.
-    """
-    with FeatureStore(path) as store:
-        old = store.table()
-    with atomically(path) as partial:
-        shutil.copyfile(path, partial)
-        with edit(partial) as file:
-            for name in ("label", "split"):
-                del file[name]
-                put_text(file, name, getattr(regions, name))
-            _change_header(file, table_sha256=Table(regions, old.ok, old.failures).digest())
-        with FeatureStore(partial) as store:
-            store.verify()
-
-
-def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[str, Any]) -> None:
-    """Put another cache's rows in the place of some rows of this one, atomically.
-
-    Args:
-        path: the cache that changes.
-        rows: (n,) ascending; row i of the other cache becomes row `rows[i]`.
-        other: a cache of n rows made under the same settings.
-        provenance: what the changed cache says of where it came from.
-
-    Raises:
-        StoreError: a cache is damaged, does not fit the other, or cannot be written.
-    """
-    with FeatureStore(path) as store, FeatureStore(other) as new:
-        old, change = store.table(), new.table()
-        if (new.shape, new.dtype) != ((len(rows), *store.shape[1:]), store.dtype):
-            raise StoreError(f"{other}: expected {len(rows)} rows like those of {path}, found {new.shape} {new.dtype}")
-        with atomically(path) as partial:
-            shutil.copyfile(path, partial)
-            with edit(partial) as file:
-                for start, block in new.blocks():
-                    file["features"][rows[start : start + len(block)]] = block
-                ok = old.ok.copy()
-                ok[rows] = change.ok
-                replaced = set(rows.tolist())
-                kept = [(row, reason) for row, reason in old.failures if row not in replaced]
-                failures = sorted(kept + [(int(rows[row]), reason) for row, reason in change.failures])
-                del file["ok"], file["failures"]
-                put_array(file, "ok", ok)
-                put_failures(file, failures)
-                features = file["features"]
-                starts = range(0, len(features), CHUNK_ROWS)
-                sha = digest_chunks(features[start : start + CHUNK_ROWS].data.cast("B") for start in starts)
-                table = Table(old.regions, ok, failures).digest()
-                _change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
-            with FeatureStore(partial) as result:
-                result.verify()
-
-
-def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    chunks = (min(CHUNK_ROWS, shape[0]), *shape[1:])
-    file.create_dataset("features", shape=shape, dtype=dtype.newbyteorder("<"), chunks=chunks, fletcher32=True)
-
-
-def _put_header(file: h5py.File, header: Mapping[str, str]) -> None:
-    for name, text in header.items():
-        put_attribute(file, name, text)
-    features = file["features"]
-    put_attribute(file, "header_sha256", _header_digest(header, features.shape, features.dtype))
-
-
-def _change_header(file: h5py.File, **changes: str) -> None:
-    _put_header(file, {name: get_attribute(file, name) for name in HEADER} | changes)
-
-
-def _header_digest(header: Mapping[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+def header_digest(header: Mapping[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     """SHA-256 over the header, and over shape and byte order, without which the same bytes are other numbers."""
     return digest([dict(header), list(shape), dtype.str if dtype.str in DTYPES else "another type"])
