@@ -33,7 +33,7 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def on(engine: str) -> Iterator[None]:
-    """Calls inside run on an engine: local or ray. RAY_ADDRESS says which cluster; without it this machine is one.
+    """Calls inside run on an engine: local or ray.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -41,18 +41,30 @@ def on(engine: str) -> Iterator[None]:
     if engine == "local":
         yield
         return
+    with cluster():
+        from ray.util.joblib import register_ray
+
+        register_ray()
+        with joblib.parallel_config(backend="ray"):
+            yield
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Any]:
+    """The package ray, connected: to the cluster that RAY_ADDRESS names, else to one that this machine is meanwhile.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
     try:
         import ray
-        from ray.util.joblib import register_ray
     except ImportError as error:
         raise ConfigError('--engine ray needs Ray: python -m pip install "hfc[ray]"') from error
-    register_ray()
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     try:
-        with joblib.parallel_config(backend="ray"):
-            yield
+        yield ray
     finally:
         if ours:
             ray.shutdown()

@@ -9,7 +9,8 @@ from typing import Any
 
 from hfc.engines.base import Worker
 from hfc.engines.local import Local
-from hfc.errors import ConfigError, HfcError
+from hfc.errors import HfcError
+from hfc.parallel import cluster
 
 RESTARTS = 8  # of one actor: a preempted machine comes back, a shard that kills every process does not go on for ever
 
@@ -30,33 +31,28 @@ class Ray(Local):
 
     def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
         """Give each free actor the next shard."""
-        try:
-            import ray
-        except ImportError as error:
-            raise ConfigError('--engine ray needs Ray: python -m pip install "hfc[ray]"') from error
         self._rows, self._failed = 0, 0
         if not todo:
             return
-        ours = not ray.is_initialized()
-        if ours:
-            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-        try:
-            have = ray.cluster_resources()
-            gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 1))
-            needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": 1}
-            kind = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **needs)(_Actor)
-            shared = ray.put(worker)
-            actors = [kind.remote(shared) for _ in range(min(gpus or cpus, len(todo)))]
-            queue = deque(todo)
-            flying = {actor.make.remote(queue.popleft()): actor for actor in actors}
-            while flying:
-                (done, *_), _ = ray.wait(list(flying), num_returns=1)
-                actor = flying.pop(done)
-                yield from ray.get(done)
-                if queue and not stop():
-                    flying[actor.make.remote(queue.popleft())] = actor
-        except ray.exceptions.RayActorError as error:
-            raise HfcError(f"--engine ray: a process died {RESTARTS} times over one shard: {error}") from error
-        finally:
-            if ours:
-                ray.shutdown()
+        with cluster() as ray:
+            try:
+                yield from _shared_out(ray, todo, worker, stop)
+            except ray.exceptions.RayActorError as error:
+                raise HfcError(f"--engine ray: a process died {RESTARTS} times over one shard: {error}") from error
+
+
+def _shared_out(ray: Any, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+    have = ray.cluster_resources()
+    gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 1))
+    needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": 1}
+    kind = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **needs)(_Actor)
+    shared = ray.put(worker)
+    actors = [kind.remote(shared) for _ in range(min(gpus or cpus, len(todo)))]
+    queue = deque(todo)
+    flying = {actor.make.remote(queue.popleft()): actor for actor in actors}
+    while flying:
+        (done, *_), _ = ray.wait(list(flying), num_returns=1)
+        actor = flying.pop(done)
+        yield from ray.get(done)
+        if queue and not stop():
+            flying[actor.make.remote(queue.popleft())] = actor
