@@ -186,7 +186,7 @@ def encode_regions(
 GPU_AHEAD = 3
 # On a CPU the two share the cores, where decoding beside the network stalls its threads at every layer. They take
 # turns; a turn of several forward passes' crops keeps all decoding threads busy to its end.
-CPU_TURN = 64
+CPU_TURN = 128
 
 
 def decoding_threads() -> int:
