@@ -1,8 +1,8 @@
 """Command-line options made from the settings, so that help and defaults cannot drift from hfc.config."""
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import Field, fields
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,7 +70,7 @@ NAMES = {
 
 
 class Setting(click.ParamType[str]):
-    """`key=value` for --set; the shell completes the keys."""
+    """`key=value` for --set; the shell completes the keys, and the values where there are few."""
 
     name = "setting"
 
@@ -78,9 +78,18 @@ class Setting(click.ParamType[str]):
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The settings that begin so."""
+        """The settings that begin so; after an equals sign, in a shell that does not cut words there, their values."""
+        key, equals, value = incomplete.partition("=")
+        if equals:
+            known = [v for f in fields(self.kind) if f.name == key for v in _values(f)]
+            return [CompletionItem(f"{key}={v}") for v in known if v.startswith(value)]
         found = [f for f in fields(self.kind) if f.name.startswith(incomplete)]
         return [CompletionItem(f"{f.name}=", help=f.metadata["help"]) for f in found]
+
+
+def _values(setting: Field[Any]) -> Sequence[str]:
+    """What a setting may be, where it is one of few."""
+    return ("true", "false") if isinstance(setting.default, bool) else setting.metadata["choices"] or ()
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:

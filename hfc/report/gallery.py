@@ -58,7 +58,7 @@ class Gallery:
 
 
 def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
-    """The most confident and the most costly mistakes of a row, with pictures.
+    """The most confident mistakes of a row and, of the others, the most costly, with pictures; no gallery is empty.
 
     Args:
         outcome: the row.
@@ -71,7 +71,8 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
     sure = np.where(wrong, outcome.confidence, 0.0).mean(axis=0)
     cost = outcome.height.mean(axis=0)
     worst = _most(np.lexsort((-cost, -sure)), wrong)
-    costly = _most(np.lexsort((-sure, -cost)), wrong)
+    order = np.lexsort((-sure, -cost))
+    costly = _most(order[~np.isin(order, worst)], wrong)
     rows = np.unique(np.concatenate([worst, costly]))
     if not len(rows):
         return []
@@ -90,8 +91,13 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
         Gallery(title, note, tuple(_picture(outcome, int(row), *shown[int(row)]) for row in chosen))
         for title, note, chosen in (
             (f"Most confident: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
-            (f"Most costly: {label}", "Farthest from the truth in the tree: the greatest height first.", costly),
+            (
+                f"Most costly: {label}",
+                "Of those not shown above, the farthest from the truth in the tree: the greatest height first.",
+                costly,
+            ),
         )
+        if len(chosen)
     ]
 
 

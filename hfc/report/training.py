@@ -8,24 +8,30 @@ from hfc.report.plots import Figure, Point, curves
 from hfc.report.rows import Row
 
 THIN = "Thick: mean over seeds; thin: each seed. "
+MEAN = "Mean over seeds. "
+CROWDED = 6  # methods; of more the seeds' own lines would hide the means
 Line = list[tuple[float, float]]
 
 
 def validation(rows: Sequence[Row]) -> Figure:
-    """The metric that picked the epoch, epoch by epoch: mean over seeds, each seed, and the epochs that were chosen."""
+    """The metric that picked the epoch, epoch by epoch: mean over seeds, each seed, and the epochs that were chosen.
+
+    Of more methods than CROWDED the seeds' own lines are in the data alone.
+    """
     series: list[tuple[str, list[Point]]] = []
     thin, marks, data, ends = [], [], [], []
     for i, row in enumerate(rows):
         metric = row.first["selected"]["metric"]
         lines = [[(float(line["epoch"]), float(line["val"][metric])) for line in run.epochs] for run in row.runs]
         series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
-        thin += _each(i, lines)
+        thin += _each(i, lines) if len(rows) <= CROWDED else []
         data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
         chosen = [(float(s["epoch"]), float(s["val"][metric])) for s in (run.result["selected"] for run in row.runs)]
         for seed, (x, y) in zip(row.seeds, chosen, strict=True):
             marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
         epochs, scores = ", ".join(f"{x:g}" for x, _ in chosen), ", ".join(f"{100 * y:.1f}" for _, y in chosen)
         ends.append(f"{row.label} chose epoch {epochs} at {scores}%")
+    lines_are = THIN if thin else MEAN if any(len(row.seeds) > 1 for row in rows) else ""
     metrics = " or ".join(dict.fromkeys(row.first["selected"]["metric"] for row in rows))
     return curves(
         "validation",
@@ -33,10 +39,10 @@ def validation(rows: Sequence[Row]) -> Figure:
         series,
         "epoch",
         f"validation {metrics}, %",
-        alt=f"Validation {metrics} by epoch, mean over seeds and each seed: {'; '.join(ends)}.",
+        alt=f"Validation {metrics} by epoch, mean over seeds{' and each seed' if thin else ''}: {'; '.join(ends)}.",
         header=("method", "seed", "epoch", "validation"),
         data=data,
-        note=f"{THIN if thin else ''}Large points: the epochs that were chosen, on validation alone.",
+        note=f"{lines_are}Large points: the epochs that were chosen, on validation alone.",
         percent="y",
         dots=1.2,
         extra=thin,

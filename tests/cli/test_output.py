@@ -190,6 +190,8 @@ def complete(line: str) -> list[str]:
         ("hfc train --method flat+", ["flat+hxe", "flat+soft-labels"]),
         ("hfc train --hierarchy deep", ["deepfashion-10", "deepfashion-5"]),
         ("hfc train --set drop", ["dropout="]),
+        ("hfc train --set schedule=c", ["schedule=cosine", "schedule=constant"]),
+        ("hfc extract --set compile=", ["compile=true", "compile=false"]),
         ("hfc extract --resize ", ["squash", "pad", "center-crop"]),
         ("hfc train --over", ["--overwrite"]),
         ("hfc extract --backbone tf_efficientnet_lite", [f"tf_efficientnet_lite{i}" for i in range(5)]),

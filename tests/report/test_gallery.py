@@ -54,19 +54,30 @@ def pixel(uri: str, x: int, y: int) -> tuple[int, ...]:
     return tuple(thumbnail(uri).getpixel((x, y)))  # type: ignore[arg-type]
 
 
-def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
+def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.report.gallery.SHOWN", 1)
     found = wrong_thrice(tmp_path)
     for i in range(6):
         picture(tmp_path / "root" / "images" / f"{i}.jpg", (40 * i, 0, 0), (60, 30))
     worst, costly = galleries(found, tmp_path / "root")
-    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
-    assert [p.id for p in costly.pictures] == ["images/2.jpg", "images/4.jpg", "images/1.jpg"]
+    assert [p.id for p in worst.pictures] == ["images/4.jpg"]
+    assert [p.id for p in costly.pictures] == ["images/2.jpg"]
     first = costly.pictures[0]
     assert (first.truth, first.answer, first.height, first.seeds) == ("tops > Tee", "trousers > Jeans", 2.0, "1 of 1")
     assert first.confidence == pytest.approx(0.6 / 0.7)
     assert pixel(first.source, 80, 40)[0] == pytest.approx(80, abs=4)  # that very picture, not another
     assert size(first.source) == (160, 80)  # not stretched, and nothing around it
     assert max(pixel(first.source, 80, 0)[1:]) < 9
+
+    monkeypatch.setattr("hfc.report.gallery.SHOWN", 2)  # the farthest is among the surest: it is not shown twice
+    worst, costly = galleries(found, tmp_path / "root")
+    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg"]
+    assert [p.id for p in costly.pictures] == ["images/1.jpg"]
+    monkeypatch.setattr("hfc.report.gallery.SHOWN", 3)
+    (worst,) = galleries(found, tmp_path / "root")
+    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
 
 
 def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> None:
@@ -134,7 +145,7 @@ def test_the_page_embeds_at_most_so_many_of_each_kind_and_row(tmp_path: Path) ->
     write_report([tmp_path / "runs"], tmp_path / "out", images=tmp_path / "root")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    counts = [min(int((~each.correct).any(axis=0).sum()), SHOWN) for each in group.outcomes]
-    assert counts[1] == SHOWN
-    assert page.count('<img src="data:image/jpeg;base64,') == 2 * sum(counts)
-    assert page.count("<img") == 2 * sum(counts)
+    counts = [min(int((~each.correct).any(axis=0).sum()), 2 * SHOWN) for each in group.outcomes]
+    assert counts[1] > SHOWN
+    assert page.count('<img src="data:image/jpeg;base64,') == sum(counts)
+    assert page.count("<img") == sum(counts)

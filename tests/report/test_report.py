@@ -18,6 +18,7 @@ from hfc.report import svg, write_report
 from hfc.report.contents import verdict
 from hfc.report.rows import read_groups
 from hfc.report.statistics import all_pairs
+from hfc.report.training import CROWDED
 from hfc.runs import find
 from tests.report.made_runs import TREE, tree_of, two_methods, write_run
 
@@ -250,6 +251,20 @@ def test_one_seed_is_drawn_once(tmp_path: Path) -> None:
         thick, thin = drawn_lines(tmp_path / "out" / "figures" / f"{name}.svg")
         assert (len(thick), thin) == (lines, [])
     assert "mean over seeds; thin" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_of_many_methods_the_means_alone_are_drawn_and_every_seed_is_in_the_data(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for i in range(CROWDED + 1):
+        for seed in (0, 1):
+            write_run(tmp_path / "runs" / f"{i}-{seed}", tree, method=f"method{i}", seed=seed)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    figures = tmp_path / "out" / "figures"
+    thick, thin = drawn_lines(figures / "validation.svg")
+    assert (len(thick), thin) == (CROWDED + 1, [])
+    assert len(rows_of(figures / "validation.csv")) == (CROWDED + 1) * 2 * 3
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Mean over seeds. Large points: the epochs that were chosen" in text
 
 
 def test_a_report_says_how_far_it_is(place: Path) -> None:
