@@ -171,6 +171,20 @@ def test_with_any_number_of_threads_a_crop_has_the_same_bits_in_any_company(
             np.testing.assert_array_equal(encoder.encode(company)[(place + 4) % 8], whole[place])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_compiled_network_gives_a_crop_the_same_bits_in_any_company(
+    threads: int, set_threads: Callable[[int], None]
+) -> None:
+    set_threads(threads)  # compiled code keeps the number that it was compiled under
+    crops = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
+    encoder = lite("bf16", backbone="tf_efficientnet_b0", weights="random", image_size=64, compile=True)
+    whole = encoder.encode(crops)
+    for shift in (1, 3, 7):
+        np.testing.assert_array_equal(encoder.encode(np.roll(crops, shift, axis=0)), np.roll(whole, shift, axis=0))
+    np.testing.assert_array_equal(encoder.encode(crops[5:6])[0], whole[5])
+
+
 @pytest.mark.parametrize("kind", ROUNDED)
 def test_an_activation_gives_a_crop_the_same_bits_in_any_part_of_a_thread(
     kind: type[torch.nn.Module], set_threads: Callable[[int], None]
