@@ -12,7 +12,7 @@ import click
 
 from cli.extract import SOME_FAILED
 from cli.options import Choice, settings
-from cli.output import Command, bar
+from cli.output import Command, bar, one_line
 from hfc.config import PredictConfig
 
 if TYPE_CHECKING:
@@ -124,16 +124,9 @@ def _as_table(classifier: "Classifier") -> Line:
     def line(answer: "Answer") -> str:
         others = answer.top if len(answer.path) < len(classifier.trained.hierarchy.levels) else answer.top[1:]
         lines = [f"{answer.id}: {answer}", *(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}" for leaf in others)]
-        return (waiting.pop() if waiting else "") + "".join(f"{_printable(one)}\n" for one in lines)
+        return (waiting.pop() if waiting else "") + "".join(f"{one_line(one)}\n" for one in lines)
 
     return line
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without what would command a terminal."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text
-    )
 
 
 def _as_json(classifier: "Classifier") -> Line:
