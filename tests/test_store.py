@@ -392,7 +392,29 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         store.write_shard(tmp_path / "file" / "0.h5", shard, KEY)
 
 
-@pytest.mark.parametrize("where", ["shard", "copy, unreadable", "copy, readable"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_chunks_are_the_same_whether_shards_end_on_them_or_not(dtype: str, tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(1300, 2, 8)).astype(dtype)
+
+    def chunks(size: int) -> list[tuple[int, bytes]]:
+        shards = []
+        for start in range(0, len(features), size):
+            part = features[start : start + size]
+            shards.append(tmp_path / f"{start}.h5")
+            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), KEY)
+        store.assemble(tmp_path / "c.h5", shards, regions(1300), key_fields=KEY, config={}, provenance={})
+        with h5py.File(tmp_path / "c.h5") as file:
+            assert np.array_equal(file["features"], features)
+            found: list[tuple[int, bytes]] = [
+                file["features"].id.read_direct_chunk((row, 0, 0)) for row in range(0, 1300, store.CHUNK_ROWS)
+            ]
+        return found
+
+    sizes = 100, 256, 300, 512, 1024, 1299, 1300
+    assert [chunks(size) == chunks(1300) for size in sizes] == [True] * len(sizes)
+
+
+@pytest.mark.parametrize("where", ["shard, readable", "shard, unreadable", "copy, readable", "copy, unreadable"])
 def test_what_assembling_reads_back_must_be_what_each_shard_held(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,9 +423,18 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
     for start, part in rows.items():
         store.write_shard(tmp_path / f"{start}.h5", store.Shard(start, part, np.ones(300, np.bool_), []), KEY)
     shards = [tmp_path / f"{start}.h5" for start in rows]
-    if where == "shard":
+
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        at = content.find(features[307].tobytes())
+        content[at] ^= 1
+        path.write_bytes(content)
+
+    if where == "shard, readable":
         with h5py.File(shards[1], "r+") as file:
             file["features"][7, 0, 2] += 1
+    elif where == "shard, unreadable":
+        flip(shards[1])
     elif where == "copy, readable":
         real = store.assembly.put_failures
 
@@ -413,16 +444,9 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
 
         monkeypatch.setattr(store.assembly, "put_failures", put_failures)
     else:
-
-        def flip(path: Path) -> None:
-            content = bytearray(path.read_bytes())
-            at = content.find(features[307].tobytes())
-            content[at] ^= 1
-            path.write_bytes(content)
-
         real_view = store.assembly.view
         monkeypatch.setattr(store.assembly, "view", lambda path: (flip(path), real_view(path))[1])
-    message = r"/300\.h5: damaged shard" if where == "shard" else r"/c\.h5: the disk does not give back"
+    message = r"/300\.h5: damaged shard" if where.startswith("shard") else r"/c\.h5: the disk does not give back"
     with pytest.raises(StoreError, match=message):
         store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "300.h5"]

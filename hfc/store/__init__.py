@@ -6,8 +6,8 @@ synced to disk, and renamed. Every byte that can become a number is under a chec
 """
 
 from hfc.store.assembly import assemble, merge, relabel
-from hfc.store.cache import CHUNK_ROWS, SCHEMA, FeatureStore, Table, problems
-from hfc.store.files import Failures, Features, ahead, is_hdf5, locked, remove_leftovers
+from hfc.store.cache import SCHEMA, FeatureStore, Table, problems
+from hfc.store.files import CHUNK_ROWS, Failures, Features, ahead, is_hdf5, locked, remove_leftovers
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
 from hfc.store.shards import Shard, read_shard, refuse_other_key, shard_files, shard_folder, write_shard
 from hfc.store.survey import Survey, survey

@@ -5,9 +5,9 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -17,14 +17,16 @@ from hfc.errors import StoreError
 from hfc.progress import steps
 from hfc.provenance import digest, digest_chunks
 from hfc.regions import Regions
-from hfc.store.cache import CHUNK_ROWS, COLUMNS, HEADER, SCHEMA, FeatureStore, Table, header_digest
+from hfc.store.cache import COLUMNS, HEADER, SCHEMA, FeatureStore, Table, header_digest
 from hfc.store.files import (
+    CHUNK_ROWS,
     READ_ERRORS,
-    Failures,
     Features,
     ahead,
     atomically,
+    copy_features,
     create,
+    create_features,
     edit,
     get_attribute,
     put_array,
@@ -34,7 +36,7 @@ from hfc.store.files import (
     sync,
     view,
 )
-from hfc.store.shards import NOT_GIVEN_BACK, Shard, load_shard, read_shard
+from hfc.store.shards import NOT_GIVEN_BACK, Shard, open_shard, read_shard
 
 
 def assemble(
@@ -67,10 +69,10 @@ def assemble(
 
         with create(partial) as file:
             parts = _copy(shards, file, regions, key_fields, sync_soon)
-            ok = np.concatenate([part.ok for part in parts])
+            ok = np.concatenate([part.shard.ok for part in parts])
             if len(ok) != len(regions):
                 raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
-            table = Table(regions, ok, [failure for part in parts for failure in part.failures])
+            table = Table(regions, ok, [failure for part in parts for failure in part.shard.failures])
             for name in COLUMNS:
                 put_text(file, name, getattr(regions, name))
             put_array(file, "box", regions.box)
@@ -95,19 +97,14 @@ def assemble(
             store.table()
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A shard without its features, and the checksum that it has together with them."""
+class _Part(NamedTuple):
+    """A shard in a cache."""
 
     path: Path
-    start: int
-    ok: NDArray[np.bool_]
-    failures: Failures
+    shard: Shard
+    """Its features left out; the cache has them."""
     checksum: str
-
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.ok)
+    """What its digest is together with them."""
 
 
 def _copy(
@@ -119,16 +116,16 @@ def _copy(
 ) -> list[_Part]:
     """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
     parts: list[_Part] = []
+    stop = 0
     for path in steps(shards, "assembling the cache"):
-        shard, checksum = load_shard(path, key_fields)
-        part = _Part(path, shard.start, shard.ok, shard.failures, checksum)
-        start = parts[-1].stop if parts else 0
-        if part.start != start or part.stop > len(regions):
-            raise StoreError(f"{path}: expected rows from {start}, found rows from {shard.start}")
-        if not parts:
-            _create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
-        file["features"][part.start : part.stop] = shard.features
-        parts.append(part)
+        with open_shard(path, key_fields) as (shard, checksum):
+            if shard.start != stop or shard.stop > len(regions):
+                raise StoreError(f"{path}: expected rows from {stop}, found rows from {shard.start}")
+            if not parts:
+                create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
+            copy_features(shard.features, file["features"], shard.start)
+            parts.append(_Part(path, replace(shard, features=shard.features[:0]), checksum))
+        stop = shard.stop
         written()
     return parts
 
@@ -137,23 +134,27 @@ def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
     """SHA-256 of all features, read back; those of each shard must give the checksum of their shard."""
 
     def blocks() -> Iterator[tuple[_Part, Features]]:
-        try:
-            with view(partial) as file:
-                for part in parts:
-                    yield part, file["features"][part.start : part.stop]
-        except READ_ERRORS as error:
-            raise StoreError(f"{path}: {NOT_GIVEN_BACK}") from error
+        with view(partial) as file:
+            for part in parts:
+                try:
+                    yield part, file["features"][part.shard.start : part.shard.stop]
+                except READ_ERRORS as error:
+                    raise _not_given_back(path, part) from error
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor(1, "hash") as hashes:
         for part, block in steps(ahead(blocks()), "checking the cache", len(parts)):
             hashing = hashes.submit(whole.update, block.data.cast("B"))
-            shard = Shard(part.start, block, part.ok, part.failures)
-            if shard.digest() != part.checksum:
-                read_shard(part.path)  # says so where the shard is what is damaged
-                raise StoreError(f"{path}: {NOT_GIVEN_BACK}")
+            if replace(part.shard, features=block).digest() != part.checksum:
+                raise _not_given_back(path, part)
             hashing.result()
     return whole.hexdigest()
+
+
+def _not_given_back(path: Path, part: _Part) -> StoreError:
+    """The error to raise where features did not arrive; it raises another where their shard is what is damaged."""
+    read_shard(part.path)
+    return StoreError(f"{path}: {NOT_GIVEN_BACK}")
 
 
 def relabel(path: Path, regions: Regions) -> None:
@@ -211,11 +212,6 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[
                 _change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
             with FeatureStore(partial) as result:
                 result.verify()
-
-
-def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    chunks = (min(CHUNK_ROWS, shape[0]), *shape[1:])
-    file.create_dataset("features", shape=shape, dtype=dtype.newbyteorder("<"), chunks=chunks, fletcher32=True)
 
 
 def _put_header(file: h5py.File, header: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from hfc.progress import steps
 from hfc.provenance import digest
 from hfc.regions import Regions
 from hfc.store.files import (
+    CHUNK_ROWS,
     READ_ERRORS,
     Failures,
     Features,
@@ -32,7 +33,6 @@ from hfc.store.files import (
 from hfc.store.shards import read_shard, shard_files, shard_folder
 
 SCHEMA = 1
-CHUNK_ROWS = 256  # 1 MiB of 2048 float16 numbers: large enough for the disk, small enough for a shuffled block
 COLUMNS = ("id", "path", "label", "split")
 HEADER = ("feature_key", "key_fields", "config", "provenance", "features_sha256", "table_sha256")
 DTYPES = ("<f2", "<f4")

@@ -21,6 +21,7 @@ from hfc.regions import Strings, strings
 LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CHUNK_BYTES = 2**20
+CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
 TEXT_ROWS = 4096  # a block of text rows: one overlong name widens its own block in memory, not a column
 # What h5py raises on damaged files.
 READ_ERRORS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
@@ -62,6 +63,22 @@ def put_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:
     rows = max(CHUNK_BYTES // max(array[:1].nbytes, 1), 1)
     chunks = (min(rows, len(array)), *array.shape[1:])
     file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
+
+
+def create_features(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    """An empty data set of features, with checksums, in chunks of `CHUNK_ROWS` rows."""
+    chunks = (min(CHUNK_ROWS, shape[0]), *shape[1:])
+    return file.create_dataset("features", shape, dtype.newbyteorder("<"), chunks=chunks, fletcher32=True)
+
+
+def copy_features(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
+    """Write features to the rows from `start` on; where chunks meet chunks, as they are, with their checksums."""
+    if (source.chunks, source.dtype) == (target.chunks, target.dtype) and start % CHUNK_ROWS == 0:
+        for row in range(0, len(source), CHUNK_ROWS):
+            filters, chunk = source.id.read_direct_chunk((row, 0, 0))
+            target.id.write_direct_chunk((start + row, 0, 0), chunk, filters)
+    else:
+        target[start : start + len(source)] = source[:]
 
 
 def put_failures(file: h5py.File, failures: Failures) -> None:

@@ -1,8 +1,9 @@
 """Shards: finished ranges of rows, an immutable file each. Dimensions: n rows of a shard, V views, D features."""
 
+import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hfc.store.files import (
     Features,
     atomically,
     create,
+    create_features,
     get_attribute,
     get_failures,
     put_array,
@@ -38,6 +40,11 @@ class Shard:
     ok: NDArray[np.bool_]
     failures: Failures
     """Row, counted over the whole table, and reason."""
+
+    @property
+    def stop(self) -> int:
+        """The row after its last."""
+        return self.start + len(self.ok)
 
     def digest(self) -> str:
         """SHA-256 over everything in it."""
@@ -64,7 +71,7 @@ def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None
     """
     with atomically(path) as partial:
         with create(partial) as file:
-            put_array(file, "features", shard.features)
+            create_features(file, shard.features.shape, shard.features.dtype)[:] = shard.features
             put_array(file, "ok", shard.ok)
             put_failures(file, shard.failures)
             file.attrs["start"] = shard.start
@@ -87,21 +94,23 @@ def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard
         StaleStoreError: it was made under other settings.
         StoreError: it is damaged.
     """
-    shard, checksum = load_shard(path, key_fields)
+    with open_shard(path, key_fields) as (shard, checksum):
+        shard = replace(shard, features=shard.features[:])
     if shard.digest() != checksum:
         raise StoreError(f"{path}: damaged shard: it does not match its checksum")
     return shard
 
 
-def load_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> tuple[Shard, str]:
-    """One shard, not checked, and the checksum that its digest must be; otherwise as `read_shard`."""
+@contextlib.contextmanager
+def open_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Iterator[tuple[Shard, str]]:
+    """A shard whose features are still in its file, and what its digest must be; otherwise as `read_shard`."""
     try:
         with view(path) as file:
             theirs = json.loads(get_attribute(file, "key_fields"))
             if key_fields is not None:
                 refuse_other_key(path, theirs, key_fields)
-            shard = Shard(int(file.attrs["start"]), file["features"][:], file["ok"][:], get_failures(file))
-            return shard, get_attribute(file, "sha256")
+            shard = Shard(int(file.attrs["start"]), file["features"], file["ok"][:], get_failures(file))
+            yield shard, get_attribute(file, "sha256")
     except READ_ERRORS as error:
         raise StoreError(f"{path}: damaged shard: {error}") from error
 
