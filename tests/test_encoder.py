@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 
+from hfc.encoder import POOLING, plain_weights
 from hfc.errors import ConfigError, EncoderError
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
@@ -39,6 +41,23 @@ def test_features_are_the_pooled_map_of_the_packages_weights(pool: str) -> None:
     assert (encoder.dim, encoder.feature_map, encoder.mean, encoder.std) == (1280, (2, 2), (0.5,) * 3, (0.5,) * 3)
     np.testing.assert_allclose(got[:, 0], want, rtol=1e-3, atol=1e-3)
     assert cosine(got, want) > 0.99999
+
+
+@pytest.mark.parametrize("kind", ["byobnet", "convnext", "efficientnet", "mambaout", "nfnet", "resnet", "vit", "vit3"])
+def test_every_kind_of_backbone_pools_as_asked(kind: str) -> None:
+    pixels = crops(size=160)
+    results = {}
+    for pool in ("mean", "max"):
+        state = plain_weights(f"test_{kind}", "random", pool)
+        headless = timm.create_model(f"test_{kind}", num_classes=0, global_pool=POOLING[pool]).eval()
+        headless.load_state_dict(state)
+        encoder = load(f"test_{kind}", "random", pool=pool, image_size=160)
+        images = torch.from_numpy((pixels / 255 - encoder.mean) / encoder.std).float().permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            want = headless(images).numpy()
+        results[pool] = encoder.encode(pixels)[:, 0]
+        np.testing.assert_allclose(results[pool], want, rtol=1e-3, atol=1e-4)
+    assert np.abs(results["max"] - results["mean"]).max() > 0.01
 
 
 def test_16_bit_features_are_close() -> None:
