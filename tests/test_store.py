@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -450,6 +451,26 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
     with pytest.raises(StoreError, match=message):
         store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "300.h5"]
+
+
+def test_a_failed_write_that_the_system_tells_of_once_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def fail_once(descriptor: int) -> None:
+        if not told:
+            told.append(threading.current_thread().name)
+            raise OSError(errno.EIO, "Input/output error")
+
+    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    monkeypatch.setattr(store.files, "SYNC_PAUSE_S", 0)
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(StoreError, match=r"/c\.h5: cannot be written: Input/output error"):
+        store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], regions(3), key_fields=KEY, config={}, provenance={})
+    assert told[0].startswith("sync")  # while the cache was still being made
+    assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
 
 
 def test_a_full_disk_leaves_the_old_cache_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

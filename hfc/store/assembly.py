@@ -3,8 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +29,12 @@ from hfc.store.files import (
     create_features,
     edit,
     get_attribute,
+    in_memory,
     put_array,
     put_attribute,
     put_failures,
     put_text,
-    sync,
+    syncing,
     view,
 )
 from hfc.store.shards import NOT_GIVEN_BACK, Shard, open_shard, read_shard
@@ -60,15 +61,9 @@ def assemble(
     Raises:
         StoreError: a shard is damaged or the cache cannot be written.
     """
-    with atomically(path) as partial, ThreadPoolExecutor(1, "sync") as syncs:
-        syncing: list[Future[None]] = []
-
-        def sync_soon() -> None:
-            if all(future.done() for future in syncing):
-                syncing.append(syncs.submit(sync, partial))
-
+    with atomically(path) as partial, syncing(partial):
         with create(partial) as file:
-            parts = _copy(shards, file, regions, key_fields, sync_soon)
+            parts = _copy(shards, file, regions, key_fields)
             ok = np.concatenate([part.shard.ok for part in parts])
             if len(ok) != len(regions):
                 raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
@@ -78,10 +73,7 @@ def assemble(
             put_array(file, "box", regions.box)
             put_array(file, "ok", ok)
             put_failures(file, table.failures)
-        sync_soon()
         features_sha256 = _check_copy(path, partial, parts)
-        for future in syncing:  # each, as the system tells of a failed write once
-            future.result()
         with edit(partial) as file:
             header = {
                 "feature_key": digest(dict(key_fields)),
@@ -107,17 +99,11 @@ class _Part(NamedTuple):
     """What its digest is together with them."""
 
 
-def _copy(
-    shards: Sequence[Path],
-    file: h5py.File,
-    regions: Regions,
-    key_fields: Mapping[str, Any],
-    written: Callable[[], None],
-) -> list[_Part]:
+def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: Mapping[str, Any]) -> list[_Part]:
     """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
     parts: list[_Part] = []
     stop = 0
-    for path in steps(shards, "assembling the cache"):
+    for path in steps(ahead(map(in_memory, shards)), "assembling the cache", len(shards)):
         with open_shard(path, key_fields) as (shard, checksum):
             if shard.start != stop or shard.stop > len(regions):
                 raise StoreError(f"{path}: expected rows from {stop}, found rows from {shard.start}")
@@ -126,7 +112,6 @@ def _copy(
             copy_features(shard.features, file["features"], shard.start)
             parts.append(_Part(path, replace(shard, features=shard.features[:0]), checksum))
         stop = shard.stop
-        written()
     return parts
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import platform
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
+SYNC_PAUSE_S = 0.01
 TEXT_ROWS = 4096  # a block of text rows: one overlong name widens its own block in memory, not a column
 # What h5py raises on damaged files.
 READ_ERRORS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
@@ -176,6 +178,15 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
 
 
+def in_memory(path: Path) -> Path:
+    """The path of a file, once the system holds what is in it: HDF5 waits for the disk and lets nobody else work."""
+    buffer = bytearray(CHUNK_BYTES)
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # errors are for who opens it next
+        while file.readinto(buffer):
+            pass
+    return path
+
+
 def is_there(path: Path) -> bool:
     """Whether a file is there.
 
@@ -198,6 +209,29 @@ def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def syncing(path: Path) -> Iterator[None]:
+    """Keep the disk at writing a file while the block fills and checks it; `sync` has the less to wait for then.
+
+    Raises:
+        OSError: a write failed. The system tells of one once, so that a `sync` after this would not hear of it.
+    """
+    ended = threading.Event()
+
+    def keep_on() -> None:
+        while not ended.wait(SYNC_PAUSE_S):
+            sync(path)
+
+    path.touch()
+    with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
+        future = pool.submit(keep_on)
+        try:
+            yield
+        finally:
+            ended.set()
+        future.result()
 
 
 @contextlib.contextmanager

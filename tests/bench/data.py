@@ -27,6 +27,7 @@ def assemble(words: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=DEEPFASHION)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--cold", action="store_true", help="read the shards from the disk, not from memory")
     options = parser.parse_args(words)
     rng = np.random.default_rng(0)
     size = 4096
@@ -51,6 +52,8 @@ def assemble(words: list[str]) -> None:
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.turns):
             for name, way in ways.items():
+                if options.cold:
+                    forget(shards)
                 times[name].append(seconds(way))
             (folder / "plain").unlink()
             cache.unlink()
@@ -61,10 +64,18 @@ def assemble(words: list[str]) -> None:
         rows=options.rows,
         gib=round(gib, 2),
         turns=options.turns,
+        cold=options.cold,
         seconds=took,
         assemble_of_plain=round(statistics.median(ratios), 2),
         peak_mb=round(peak_bytes() / 1e6),
     )
+
+
+def forget(paths: list[Path]) -> None:
+    """Let the system drop from memory what it holds of some files, which are on the disk."""
+    for path in paths:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def copy(shards: list[Path], out: Path) -> None:
