@@ -119,26 +119,27 @@ def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
     """SHA-256 of all features, read back; those of each shard must give the checksum of their shard."""
 
     def blocks() -> Iterator[tuple[_Part, Features]]:
-        with view(partial) as file:
-            for part in parts:
-                try:
+        try:
+            with view(partial) as file:
+                for part in parts:
                     yield part, file["features"][part.shard.start : part.shard.stop]
-                except READ_ERRORS as error:
-                    raise _not_given_back(path, part) from error
+        except READ_ERRORS as error:
+            raise _not_given_back(path, parts) from error
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor(1, "hash") as hashes:
         for part, block in steps(ahead(blocks()), "checking the cache", len(parts)):
             hashing = hashes.submit(whole.update, block.data.cast("B"))
             if replace(part.shard, features=block).digest() != part.checksum:
-                raise _not_given_back(path, part)
+                raise _not_given_back(path, [part])
             hashing.result()
     return whole.hexdigest()
 
 
-def _not_given_back(path: Path, part: _Part) -> StoreError:
-    """The error to raise where features did not arrive; it raises another where their shard is what is damaged."""
-    read_shard(part.path)
+def _not_given_back(path: Path, parts: Sequence[_Part]) -> StoreError:
+    """The error to raise where features did not arrive; it raises another where a shard of them is what is damaged."""
+    for part in parts:
+        read_shard(part.path)
     return StoreError(f"{path}: {NOT_GIVEN_BACK}")
 
 
