@@ -395,21 +395,12 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_chunks_are_the_same_whether_shards_end_on_them_or_not(dtype: str, tmp_path: Path) -> None:
-    features = np.random.default_rng(0).normal(size=(1300, 2, 8)).astype(dtype)
-
     def chunks(size: int) -> list[tuple[int, bytes]]:
-        shards = []
-        for start in range(0, len(features), size):
-            part = features[start : start + size]
-            shards.append(tmp_path / f"{start}.h5")
-            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), KEY)
-        store.assemble(tmp_path / "c.h5", shards, regions(1300), key_fields=KEY, config={}, provenance={})
+        features = write(tmp_path / "c.h5", 1300, dtype, size)
         with h5py.File(tmp_path / "c.h5") as file:
             assert np.array_equal(file["features"], features)
-            found: list[tuple[int, bytes]] = [
-                file["features"].id.read_direct_chunk((row, 0, 0)) for row in range(0, 1300, store.CHUNK_ROWS)
-            ]
-        return found
+            starts = range(0, 1300, store.CHUNK_ROWS)
+            return [file["features"].id.read_direct_chunk((start, 0, 0)) for start in starts]
 
     sizes = 100, 256, 300, 512, 1024, 1299, 1300
     assert [chunks(size) == chunks(1300) for size in sizes] == [True] * len(sizes)
