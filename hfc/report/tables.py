@@ -65,10 +65,10 @@ def _one_tree(rows: Sequence[Row]) -> bool:
 
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
     """What most readers came for: the rows of one group, best first, and how far each is behind the best."""
-    behind = {each.second.label: each for each in differences if each.first is group.best}
+    behind = {each.second: each for each in differences if each.first is group.best}
     rows = []
     for outcome in group.outcomes:
-        each = behind.get(outcome.label)
+        each = behind.get(outcome)
         interval = each.intervals["top1"] if each else None
         rows.append(
             (
