@@ -102,8 +102,10 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
-    """The galleries of every row, those of the best of each group unfolded; rows without mistakes have none."""
-    outcomes = [(outcome, outcome is group.best) for group in groups for outcome in group.outcomes]
+    """The galleries of the rows that have pictures, the best of each group unfolded; none where nothing is wrong."""
+    outcomes = [
+        (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
+    ]
     found = [
         Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=best)
         for outcome, best in steps(outcomes, "reading pictures of mistakes")

@@ -138,13 +138,19 @@ class Outcome:
     @cached_property
     def height(self) -> Ints:
         """(S, N) LCA height of each answer, in levels; 0 where it is right."""
-        return self.tree.distance[self.predicted, self.target]
+        climbed: Ints = (~self.on_path).sum(axis=2, dtype=np.int64)  # a table of all pairs of leaves grows too fast
+        return climbed
 
     @cached_property
     def on_path(self) -> Bools:
         """(S, N, H) whether the path to the predicted leaf is right on each level."""
         same: Bools = self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
         return same
+
+    def hardest(self, most: int) -> Ints:
+        """The leaves with the most wrong answers, at most so many, in the order of the tree."""
+        wrong = np.bincount(self.target, (~self.correct).sum(axis=0), minlength=len(self.tree.leaves))
+        return np.sort(np.argsort(-wrong, kind="stable")[:most])
 
     def node_scores(self) -> list[tuple[int, int, int, float | None]]:
         """Of every node: level, index, test images, and the share whose answer's path goes through it."""
@@ -171,13 +177,20 @@ class Group:
 
     def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
         """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without."""
-        tree = self.best.tree
-        found = []
-        for leaf, name in enumerate(tree.leaves):
-            rows = self.best.target == leaf
-            scores = [float(each.correct[:, rows].mean()) if rows.any() else None for each in self.outcomes]
-            found.append((name, tree.path(leaf), int(rows.sum()), scores))
-        return found
+        tree, target = self.best.tree, self.best.target
+        size = len(tree.leaves)
+        support = np.bincount(target, minlength=size)
+        right = [np.bincount(target, outcome.correct.sum(axis=0), size) for outcome in self.outcomes]
+        seeds = [len(outcome.answers) for outcome in self.outcomes]
+        return [
+            (
+                tree.leaves[leaf],
+                tree.path(leaf),
+                int(n),
+                [float(counts[leaf] / (s * n)) if n else None for counts, s in zip(right, seeds, strict=True)],
+            )
+            for leaf, n in enumerate(support)
+        ]
 
 
 def read_answers(run: Run) -> Answers:
@@ -203,7 +216,7 @@ def read_answers(run: Run) -> Answers:
     order = np.argsort(found.id, kind="stable")
     final, target = found.final[order], found.target[order]
     rank = metrics.rank(final, target)
-    predicted = metrics.top(final, 1)[:, 0]
+    predicted = final.argmax(axis=1)  # of equal ones the first, as in `metrics.top`
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return Answers(tree, found.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
 

@@ -124,7 +124,13 @@ def test_confusion_counts_what_was_said(place: Path) -> None:
     best, tree = group.best, group.best.tree
     for i, parent in enumerate([None, 0, 1]):  # hats have one child, and so no matrix
         (file,) = (place / "report" / "figures").glob(f"confusion-1-flat-tree-{i}.csv")
-        for row in rows_of(file):
+        rows = rows_of(file)
+        names = {row["truth"] for row in rows}
+        assert len(rows) == len({(row["truth"], row["answer"]) for row in rows})
+        assert all(float(row["images"]) for row in rows)  # what is empty is left out, and nothing else:
+        images = sum(10 * (SIZES if parent is None else ONE)[name] for name in names)
+        assert sum(float(row["images"]) for row in rows) == pytest.approx(images)
+        for row in rows:
             level = 0 if parent is None else 1
             names = tree.nodes[level]
             counts = 0
@@ -139,6 +145,7 @@ def test_confusion_counts_what_was_said(place: Path) -> None:
 
 
 SIZES = {"tops": 2, "trousers": 3, "hats": 1}  # leaves of ten test images each
+ONE = dict.fromkeys(("Tee", "Tank", "Jeans", "Chinos", "Shorts"), 1)
 
 
 def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path) -> None:
