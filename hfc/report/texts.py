@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from hfc.report.statistics import Difference
 from hfc.report.tables import published
 from hfc.runs import Run
 
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
 
 
@@ -88,6 +90,14 @@ def plain(document: Document, rows: Sequence[Row]) -> str:
     ]
     told = [*document.verdicts, *(f"{MARKS['wrong']} {text}" for text in document.wrong)]
     return "\n".join([columns([header, *body]), "", *told])
+
+
+def printable(text: str) -> str:
+    """A text that any reader of UTF-8, HTML and XML takes: what they cannot hold stands as its escape.
+
+    Those are control characters, and the surrogates that stand for bytes in file names which are not UTF-8.
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
