@@ -445,6 +445,31 @@ def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
     assert "<script>" not in text.replace("\\<", "")
 
 
+def test_labels_that_differ_at_their_end_stand_in_full_in_every_picture(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for weight, skill in ((0.001, 0.0), (0.002, 3.0), (0.003, 0.0)):
+        settings = {"learning_rate": 0.0003, "label_smoothing": 0.1, "averaging": 0.999, "weight_decay": weight}
+        write_run(tmp_path / "runs" / str(weight), tree, skill=skill, changed=settings)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    labels = [row["label"] for row in rows_of(tmp_path / "out" / "results.csv")[:3]]
+    assert [label[-5:] for label in labels] == ["0.002", "0.001", "0.003"]
+    for name in (
+        "behind-the-best",
+        "severity",
+        "reliability",
+        "rejection",
+        "stopping",
+        "beta",
+        "validation",
+        "categories",
+    ):
+        drawing = ElementTree.parse(tmp_path / "out" / "figures" / f"{name}.svg").getroot()
+        words = " ".join(text.text or "" for text in drawing.iter(f"{SVG}text"))
+        assert all(words.count(label) == 1 for label in labels[name == "behind-the-best" :]), name
+        height = float((drawing.get("viewBox") or "").split()[3])
+        assert all(float(text.get("y", 0)) < height for text in drawing.iter(f"{SVG}text"))
+
+
 def test_names_that_no_file_of_text_can_hold_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     odd = "caf\udce9 \x01"
