@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfc.report.cells import Cell, Table, spread
-from hfc.report.identity import labels
+from hfc.report.identity import labels, recipe
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
 
 ENOUGH_SEEDS = 3
@@ -182,7 +182,9 @@ FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("data", lambda row: row.first["cache"]["origin"]),
     ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
     ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+    ("labels and splits", lambda row: labels(row.first)[1][:12] or "not recorded"),
     ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+    ("crops to features", lambda row: recipe(row.first)),
     ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
     ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
     ("features", lambda row: row.first["cache"]["features_sha256"][:12]),

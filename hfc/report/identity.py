@@ -19,7 +19,13 @@ Facet = tuple[str, Callable[[Result], str]]
 
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
 DIGITS = 8  # of a digest in a label
-FIELDS = {"views": "views {}", "resize": "resize {}", "roi_margin": "margin {}", "precision": "features in {}"}
+FIELDS = {  # of the feature key, in words
+    "pool": "{} pooling",
+    "views": "views {}",
+    "resize": "resize {}",
+    "roi_margin": "margin {}",
+    "precision": "features in {}",
+}
 
 
 def labels(result: Result) -> tuple[str, str]:
@@ -31,6 +37,11 @@ def settings(result: Result) -> dict[str, object]:
     """The settings of a run that shape its numbers; those that it does not record are as they ship."""
     known = {**plain(TrainConfig()), **result["config"]}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
+
+
+def recipe(result: Result) -> str:
+    """How features were made of crops, in words."""
+    return ", ".join(filter(None, (_field(result, name, words) for name, words in FIELDS.items()))) or "not recorded"
 
 
 def identity(result: Result, tested: str = "") -> Identity:
@@ -49,6 +60,7 @@ def identity(result: Result, tested: str = "") -> Identity:
         "tree": tree["digest"],
         "settings": settings(result),
         "rows": result["rows"],
+        "device": _device(result),
         "test images": tested,
     }
     return {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
@@ -125,7 +137,7 @@ def _count(columns: Sequence[Sequence[str]]) -> int:
 def _facets(results: Sequence[Result]) -> Iterable[Facet]:
     """What may set rows apart, in the order in which a reader would name it."""
     yield "features", lambda result: f"{result['cache']['image_size']} px"
-    yield "features", partial(_field, name="pool", words="{} pooling")
+    yield "features", partial(_field, name="pool", words=FIELDS["pool"])
     yield "features", lambda result: str(result["cache"]["backbone"])
     yield "features", lambda result: f"weights {Path(result['cache']['weights']).name}"
     for name, words in FIELDS.items():
@@ -136,6 +148,7 @@ def _facets(results: Sequence[Result]) -> Iterable[Facet]:
     for split, words in (("train", "training"), ("val", "validation"), ("test", "test")):
         yield "rows", partial(_images, split=split, words=words)
     yield "rows", lambda result: ", ".join(f"{n:,} {why}" for why, n in result["rows"]["unused"].items())
+    yield "device", lambda result: f"on {_device(result)}"
     for name in dict.fromkeys(("precision", *(name for result in results for name in settings(result)))):
         yield "settings", partial(_setting, name=name)
     for name in dict.fromkeys(name for result in results for name in result["cache"].get("key_fields", {})):
@@ -155,6 +168,11 @@ def _field(result: Result, name: str, words: str) -> str:
 
 def _images(result: Result, split: str, words: str) -> str:
     return f"{result['rows'][split]:,} {words} images"
+
+
+def _device(result: Result) -> str:
+    """The kind of device that a run was trained on; another kind draws other masks from one seed."""
+    return str(result["machine"]["device"]).partition(":")[0]
 
 
 def _setting(result: Result, name: str) -> str:

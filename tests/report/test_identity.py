@@ -93,6 +93,7 @@ def labels(plain: runs.Run, *changes: dict[str, Any]) -> list[str]:
             ["precision=bf16", "precision=fp32"],
         ),
         (({}, {"config__width": 64}), ["width=512", "width=64"]),
+        (({}, {"machine__device": "cuda:1"}), ["on cpu", "on cuda"]),
         # what only goes along with a difference is not taken for it
         (
             ({"hierarchy__digest": "1" * 64}, {"hierarchy__digest": "2" * 64, "cache__path": "copy.h5"}),
@@ -120,8 +121,13 @@ def test_a_name_that_no_other_row_has_stays_as_it_is(plain: runs.Run) -> None:
 
 
 def test_a_default_that_an_older_run_does_not_record_is_no_difference(plain: runs.Run) -> None:
-    rows = summarise([plain, changed(plain, seed=1, config__mixup=0.0), changed(plain, seed=2, config__device="cuda")])
+    rows = summarise([plain, changed(plain, seed=1, config__mixup=0.0), changed(plain, seed=2, config__device="cpu")])
     assert [(row.seeds, row.label) for row in rows] == [([0, 1, 2], "flat (tree)")]
+
+
+def test_another_gpu_is_no_difference(plain: runs.Run) -> None:
+    rows = summarise([changed(plain, seed=i, machine__device=f"cuda:{i}") for i in range(2)])
+    assert [(row.seeds, row.label) for row in rows] == [([0, 1], "flat (tree)")]
 
 
 NAMES = ("tree", "a  b", "a b", "caf\u00e9", "cafe\u0301", "tree) 160 px", "tree) 160 px (tree", "x\ny")
@@ -139,6 +145,7 @@ PARTS = {
     "cache__labels_digest": ("", "1" * 64),
     "rows__train": (100, 99),
     "config__precision": ("bf16", "fp32"),
+    "machine__device": ("cpu", "cuda"),
 }
 SAME = ("cache__image_size", "cache__path", "cache__labels")  # words alone: what they speak of has a digest
 CHANGES = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in PARTS.items()})

@@ -303,6 +303,10 @@ def check_rows(page: Page, rows: dict[str, Counted], folder: Path) -> None:
         cache, tree = own.results[0]["cache"], own.results[0]["hierarchy"]
         assert ("cache", cache["path"]) in said[label]
         assert ("features", cache["features_sha256"][:12]) in said[label]
+        digest = cache.get("labels_digest", "")[:12] or "not recorded"
+        assert ("labels and splits", digest) in said[label]
+        pool = cache["key_fields"]["pool"]
+        assert ("crops to features", f"{pool} pooling, views identity, resize squash") in said[label]
         assert ("seeds", ", ".join(map(str, own.seeds))) in said[label]
         assert any(what == "hierarchy" and tree["digest"][:12] in value for what, value in said[label])
 
