@@ -1,4 +1,4 @@
-"""What a row is, by everything that its runs share but their seed, and a label that no other row has."""
+"""What makes a row of runs, and a label for it that no other row has."""
 
 import json
 import unicodedata

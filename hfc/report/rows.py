@@ -148,7 +148,7 @@ class Outcome:
         return same
 
     def hardest(self, most: int) -> Ints:
-        """The leaves with the most wrong answers, at most so many, in the order of the tree."""
+        """The leaves with the most wrong answers, in the order of the tree."""
         wrong = np.bincount(self.target, (~self.correct).sum(axis=0), minlength=len(self.tree.leaves))
         return np.sort(np.argsort(-wrong, kind="stable")[:most])
 

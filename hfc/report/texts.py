@@ -93,9 +93,9 @@ def plain(document: Document, rows: Sequence[Row]) -> str:
 
 
 def printable(text: str) -> str:
-    """A text that any reader of UTF-8, HTML and XML takes: what they cannot hold stands as its escape.
+    """A text that UTF-8, HTML and XML can hold; other characters stand as their escapes.
 
-    Those are control characters, and the surrogates that stand for bytes in file names which are not UTF-8.
+    Those are control characters, and the surrogates that stand for bytes of file names that are not UTF-8.
     """
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 

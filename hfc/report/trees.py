@@ -128,7 +128,7 @@ def _depth_first(outcome: Outcome, leaves: Ints) -> Iterator[tuple[int, int, str
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """What is taken for what among the K children of a node; of the cells the M that are not empty."""
+    """The confusions among the K children of a node, in the M cells that are not empty."""
 
     level: int
     """Of the children."""

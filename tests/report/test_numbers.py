@@ -31,6 +31,7 @@ TREES = {
     "decomposed": ("d/cafe\u0301.csv", TREE),
     "named as a distinction": ("e/tree) 160 px (x.csv", TREE),
 }
+SPLITS = ("validation", "test")
 FIELDS = {"backbone": "made-up", "image_size": 224, "pool": "mean", "resize": "squash", "views": ["identity"]}
 CHANGES: dict[str, dict[str, Any]] = {  # of one part of a row each
     "same": {},
@@ -64,6 +65,12 @@ def draw(folder: Path, rng: np.random.Generator) -> dict[str, list[Path]]:
             place = folder / "runs" / f"{i}-{seed}"
             changes = {"cache__key_fields": FIELDS} | CHANGES[change]
             skill = float(rng.choice([0.5, 1.0, 2.0]))
+            curves = {split: [{"beta": b / 10, "top1": float(rng.random())} for b in range(11)] for split in SPLITS}
+            changes["beta"] = curves | {"best_on_validation": float(rng.integers(11)) / 10}
+            changes["stopping"] = [
+                {"confidence": c, "specificity": float(rng.random()), "correct": float(rng.random()), "precision": 0.5}
+                for c in (0.0, 0.5, 0.9)
+            ]
             write_run(place, made[tree], method=method, seed=seed, skill=skill + i / 1000, **changes)
             rows.setdefault(f"{method}, {change}, {tree}", []).append(place)
     return rows
@@ -190,6 +197,12 @@ def check_differences(page: Page, prefix: str, rows: dict[str, Counted], best: s
     shown = {(line[0], line[1]): line[2:] for line in page.table(f"{prefix}differences")[1:]} if pairs else {}
     assert len(shown) == len(pairs)
     behind = {row["method"]: row for row in page.csv(f"{prefix}behind-the-best")} if pairs else {}
+    verdict = f"{best} has the highest top-1: {spread(rows[best].metric('top1'))}% ("
+    if pairs:
+        gap = found[0][0]["top1"]
+        verdict = f" It is {100 * gap.difference:.2f} points above {labels[1]} (95% interval {points(gap.low)} to "
+        verdict += f"{points(gap.high)}, corrected p {p_text(corrected[0])}): "
+    assert verdict in html.unescape(page.text)
     for (a, b), (intervals, only, p), holms in zip(pairs, found, corrected, strict=True):
         texts = [f"{points(i.difference)} [{points(i.low)}, {points(i.high)}]" for i in intervals.values()]
         has_hf = any("hF" in key[2] for key in written if key[0] in rows)
@@ -237,6 +250,10 @@ def check_group(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
             right = [e["rank"] == 0 for seed in inside for e in seed]
             assert share == f"{100 * sum(right) / len(right):.1f}"
         assert " > ".join([above, leaf]) == " > ".join(rows[order[0]].paths[leaf])
+    for row in page.csv(f"{prefix}categories"):
+        for label, own in rows.items():
+            right = [e["rank"] == 0 for seed in own.images for e in seed.values() if e["truth"] == row["category"]]
+            assert float(row[label]) == pytest.approx(statistics.fmean(right))
     for row in page.csv(f"{prefix}severity"):
         heights = [e["on path"].count(False) for seed in rows[row["method"]].images for e in seed.values()]
         assert float(row["share_of_test_images"]) == pytest.approx(heights.count(int(row["lca_height"])) / len(heights))
@@ -285,16 +302,26 @@ def check_rows(page: Page, rows: dict[str, Counted], folder: Path) -> None:
         own = rows[row["label"]]
         for name in ("top1", "top3", "top5", "hF", "ece", "mistake_severity", "distance@3"):
             assert float(row[f"{name}_mean"]) == pytest.approx(statistics.fmean(own.metric(name)))
-    for name in ("beta", "stopping", "validation"):
-        assert {row["method"] for row in page.csv(name)} == set(rows)
     for label, *cells in page.table("betas")[1:]:
-        at = {
-            split: [{b["beta"]: b["top1"] for b in r["beta"][split]} for r in rows[label].results]
-            for split in ("validation", "test")
-        }
-        assert cells[0] == "0.7"
-        for column, split in ((1, "validation"), (2, "test")):
-            assert cells[column] == spread([curve[0.7] for curve in at[split]])
+        found = [result["beta"] for result in rows[label].results]
+        at = {split: [{b["beta"]: b["top1"] for b in curves[split]} for curves in found] for split in SPLITS}
+        best = [curves["best_on_validation"] for curves in found]
+        expected = ["0.7", *(spread([curve[0.7] for curve in at[split]]) for split in SPLITS)]
+        expected.append(", ".join(f"{beta:g}" for beta in best))
+        expected += [spread([curve[b] for curve, b in zip(at[split], best, strict=True)]) for split in SPLITS]
+        assert cells == expected
+    pictures = {name: page.csv(name) for name in ("beta", "stopping", "validation")}
+    for label, own in rows.items():
+        points = {name: [row for row in found if row["method"] == label] for name, found in pictures.items()}
+        for i, row in enumerate(points["beta"]):
+            values = [result["beta"]["test"][i]["top1"] for result in own.results]
+            assert float(row["test_top1"]) == pytest.approx(statistics.fmean(values))
+        for i, row in enumerate(points["stopping"]):
+            for column, key in (("specificity", "specificity"), ("on_true_path", "correct")):
+                values = [result["stopping"][i][key] for result in own.results]
+                assert float(row[column]) == pytest.approx(statistics.fmean(values))
+        assert [len(points[name]) for name in ("beta", "stopping")] == [11, 3]
+        assert sorted(row["seed"] for row in points["validation"]) == sorted(map(str, own.seeds * 3))
     said = {label: set() for label in rows}
     for what, value, whose in page.table("provenance")[1:]:
         for label in rows if whose == "all" else whose.split("; "):
