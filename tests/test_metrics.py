@@ -1,5 +1,6 @@
 """Every metric on random trees against naive loops, and against scikit-learn, torchmetrics and HiClass."""
 
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -163,6 +164,35 @@ def test_the_rank_is_the_place_in_the_order_of_top(seed: int, leaves: int, steps
     final, target = rng.integers(0, steps, (ROWS, leaves), endpoint=True) / steps, rng.integers(0, leaves, ROWS)
     order = top(final, leaves).tolist()
     assert rank(final, target).tolist() == [row.index(leaf) for row, leaf in zip(order, target, strict=True)]
+
+
+def test_blocks_of_rows_give_what_all_rows_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.integers(4, size=(23, 7)) / 10
+    target = rng.integers(7, size=23)
+    order = [sorted(range(7), key=lambda leaf, row=row: (-row[leaf], leaf)) for row in probabilities.tolist()]
+    for cells in (1, 15, 70, 10_000):
+        monkeypatch.setattr("hfc.metrics.BLOCK", cells)
+        assert top(probabilities, 3).tolist() == [leaves[:3] for leaves in order]
+        assert top(probabilities, 9).tolist() == order
+        assert rank(probabilities, target).tolist() == [o.index(t) for o, t in zip(order, target.tolist(), strict=True)]
+    assert top(probabilities[:0], 3).shape == (0, 3)
+
+
+def test_memory_grows_with_the_probabilities_and_not_with_pairs_of_leaves() -> None:
+    leaves, rows = 4000, 500
+    tree = np.stack([np.arange(leaves) // 10, np.arange(leaves)], axis=1)
+    final = np.random.default_rng(0).random((rows, leaves), dtype=np.float32)
+    coarse = final.reshape(rows, -1, 10).sum(axis=2)
+    target = np.arange(rows)
+    tracemalloc.start()
+    try:
+        evaluate([coarse, final], final, target, names=["group", "leaf"], ancestors=tree, topk=[1, 3, 5])
+        rank(final, target)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * final.nbytes  # a table of pairs would be sixteen times as large
 
 
 @given(tree=trees(), seed=st.integers(0, 2**32 - 1))
