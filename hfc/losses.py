@@ -86,23 +86,25 @@ def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> 
 def hierarchical_cross_entropy(
     logits: Tensor, target: Tensor, ancestors: Tensor, sizes: Sequence[int], alpha: float
 ) -> Tensor:
-    """(B,) −Σ_h exp(−α·height(h)) log P(y^h | y^{h−1}) of a softmax over leaves.
+    """(B,) −Σ_h exp(−α (h − 1)) log P(y^h | y^{h−1}) of a softmax over leaves: the coarse choice counts most.
 
-    Bertinetto et al. 2020, equation 3; leaves have height 0. With α = 0 it is the softmax cross-entropy.
+    Bertinetto et al. 2020, equation 3. Its word "height" misleads: in the authors' code (`get_exponential_weighting`)
+    the weight of an edge falls with its distance from the root. They divide all weights by their sum over the tree;
+    here an edge of the root weighs 1. With α = 0 or one level it is the softmax cross-entropy.
 
     Args:
         logits: (B, C) of the leaves.
         target: (B, H) index of the true node on each level.
         ancestors: (C, H) index of each leaf's ancestor on each level.
         sizes: C^h of each level.
-        alpha: α, how much less the choices near the root count.
+        alpha: α, how much less the choices near the leaves count.
     """
     leaves = logits.log_softmax(dim=1)
     above = zip(ancestors.unbind(dim=1)[:-1], sizes[:-1], strict=True)
     nodes = [*(logsumexp_by(leaves, column, size) for column, size in above), leaves]
     true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
     steps = [true[0], *(below - above for above, below in pairwise(true))]
-    weights = [math.exp(-alpha * height) for height in reversed(range(len(steps)))]
+    weights = [math.exp(-alpha * depth) for depth in range(len(steps))]
     return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
