@@ -109,20 +109,25 @@ def hierarchical_cross_entropy(
 
 
 def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
-    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/H), d the LCA height.
+    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/max d), d the LCA height.
 
-    Bertinetto et al. 2020, equation 5. For large β a label is one-hot.
+    Bertinetto et al. 2020, equation 5. As in the authors' code (`make_all_soft_labels`), distances are fractions of the
+    largest one between two leaves: a root above all others changes nothing. For large β a label is one-hot.
 
     Args:
         ancestors: (C, H) index of each leaf's ancestor on each level.
         beta: β, how sharply the labels fall off.
     """
     distance = (ancestors.unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
-    return torch.softmax(-beta * distance.float() / ancestors.shape[1], dim=1)
+    return torch.softmax(-beta * distance.float() / distance.max().clamp(min=1), dim=1)
 
 
 def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions."""
+    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions.
+
+    The authors of the soft labels take `torch.nn.KLDivLoss`: less the entropy of the labels, which is constant, and a
+    mean over the classes too, which makes every gradient C times smaller.
+    """
     return -(labels * logits.log_softmax(dim=1)).sum(dim=1)
 
 

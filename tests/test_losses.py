@@ -178,6 +178,54 @@ def test_soft_labels_fall_off_with_the_distance_in_the_tree(
         assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
 
 
+# What fiveai/making-better-mistakes (commit f0bb7d0: make_all_soft_labels) gives on ANCESTORS for beta = 4.
+AUTHORS_SOFT_LABELS = [
+    [0.730081, 0.192447, 0.050729, 0.013372, 0.013372],
+    [0.192447, 0.730081, 0.050729, 0.013372, 0.013372],
+    [0.059105, 0.059105, 0.850631, 0.015580, 0.015580],
+    [0.013891, 0.013891, 0.013891, 0.758412, 0.199915],
+    [0.013891, 0.013891, 0.013891, 0.199915, 0.758412],
+]
+
+
+def test_soft_labels_equal_the_authors_code() -> None:
+    np.testing.assert_allclose(soft_labels(ANCESTORS, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6)
+
+
+@given(tree=trees(), beta=st.sampled_from([0.5, 4.0, 30.0]))
+def test_soft_labels_follow_fractions_of_the_largest_distance(tree: Ints, beta: float) -> None:
+    paths = tree.tolist()
+    distances = np.zeros((len(paths), len(paths)))
+    for a, one in enumerate(paths):
+        for b, other in enumerate(paths):
+            common = next((h for h in range(len(one)) if one[h] != other[h]), len(one))
+            distances[a, b] = len(one) - common
+    powers = np.exp(-beta * distances / distances.max())
+    want = powers / powers.sum(axis=0)  # a leaf a column
+    got = soft_labels(torch.from_numpy(tree), beta)
+    np.testing.assert_allclose(got.numpy(), want.T, rtol=1e-5)
+    # The same tree below one more node that holds everything.
+    under = np.concatenate([np.zeros((len(tree), 1), dtype=np.int64), tree], axis=1)
+    torch.testing.assert_close(soft_labels(torch.from_numpy(under), beta), got)
+
+
+def test_soft_labels_of_a_single_leaf_are_one_hot() -> None:
+    assert soft_labels(torch.zeros(1, 2, dtype=torch.int64), 4.0).tolist() == [[1.0]]
+
+
+def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, leaf = batch
+    logits.requires_grad_()
+    labels = soft_labels(ANCESTORS, 4.0).double()[leaf]
+    (got,) = torch.autograd.grad(soft_label_cross_entropy(logits, labels).mean(), logits)
+    # KLDivLoss() of the authors' code: a mean over rows and classes.
+    divergence = torch.nn.KLDivLoss(reduction="sum")(logits.log_softmax(dim=1), labels) / labels.numel()
+    (want,) = torch.autograd.grad(divergence, logits)
+    torch.testing.assert_close(got, 5 * want)
+
+
 def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> None:
     logits = torch.tensor([[200.0, 0, 0, 0, -200]], requires_grad=True)
     values = (
@@ -197,3 +245,12 @@ def test_class_weights_follow_the_effective_number_of_rows(beta: float) -> None:
     raw = [1 / e if e else 0.0 for e in effective]
     want = [3 * weight / sum(raw) for weight in raw]
     assert class_weights(torch.tensor(counts), beta).tolist() == pytest.approx(want, rel=1e-5)
+
+
+def test_class_weights_equal_the_authors_where_every_class_occurs() -> None:
+    # richardaecn/class-balanced-loss: (1 - beta) / (1 - beta^n), scaled to sum to the number of classes.
+    counts, beta = np.array([500, 50, 5]), 0.99
+    weights = (1.0 - beta) / (1.0 - np.power(beta, counts))
+    weights = weights / np.sum(weights) * len(counts)
+    np.testing.assert_allclose(weights, [0.126130, 0.317223, 2.556647], atol=1e-6)
+    np.testing.assert_allclose(class_weights(torch.from_numpy(counts), beta).numpy(), weights, rtol=1e-6)
