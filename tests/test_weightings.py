@@ -151,6 +151,20 @@ def test_random_weights_are_drawn_anew_and_sum_to_one() -> None:
     assert weighting.weights()["local"] == drawn[0]
 
 
+def test_random_weights_are_a_softmax_of_standard_normal_numbers() -> None:
+    # LibMTL's RLW with dist="Normal". The logarithm of the ratio of two weights is the difference of two such numbers.
+    weighting = RandomWeights(TASKS)
+    torch.manual_seed(1)
+    ratios = []
+    for _ in range(2000):
+        weighting(LOSSES)
+        local, others = weighting.weights().values()
+        ratios.append(math.log(local / others))
+    assert np.mean(ratios) == pytest.approx(0, abs=0.15)
+    assert np.var(ratios) == pytest.approx(2, abs=0.3)
+    assert np.mean(np.abs(ratios) < math.sqrt(2)) == pytest.approx(0.6827, abs=0.05)
+
+
 def test_gradnorm_takes_the_step_of_the_papers_gradient() -> None:
     shared = torch.tensor([1.0, -2.0], requires_grad=True)
     weighting = GradNorm(TASKS, gradnorm_alpha=1.5, gradnorm_rate=0.01)
