@@ -266,8 +266,8 @@ class Training:
             if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                 continue
             losses = self._losses(features, self.task.target[rows])
-            self.weighting.balance(losses, self.head.shared)
             total = self.weighting(losses)
+            self.weighting.balance(losses, self.head.shared)
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
             self.optimiser.step()
