@@ -239,7 +239,8 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     """Merge layers of settings over the defaults, later layers winning.
 
     A layer that names a `method` first brings in that method's preset, in the place of any other's, so that a file may
-    override a preset and a flag `--method` overrides the file.
+    override a preset and a flag `--method` overrides the file. What a file merely repeats of the other method as it
+    ships goes with it.
 
     Raises:
         ConfigError: a key or method that does not exist, or a value of the wrong type or out of range.
@@ -251,8 +252,13 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
         layers = ({"method": known["method"].default}, *layers)
     for layer in layers:
         if "method" in known and "method" in layer:
+            ships = {**{name: f.default for name, f in known.items()}, **preset}
             preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
-            given = {key: value for key, value in given.items() if key not in preset}
+            given = {
+                key: value
+                for key, value in given.items()
+                if key not in preset and _checked(kind, key, value) != ships[key]
+            }
         given |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
     values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)

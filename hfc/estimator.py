@@ -28,6 +28,11 @@ Labels = NDArray[Any]
 Ints = NDArray[np.int64]
 
 OWN = {"method": "method", "hierarchy": "hierarchy", "seed": "random_state", "device": "device"}
+UNUSED = {
+    "step": "one model is trained, by itself",
+    "checkpoint_seconds": "no checkpoint is written",
+    "views": "a row of X is one view",
+}
 PAD = "all leaves lie at one depth, so repeat the last name of a shorter path down to the deepest level"
 
 
@@ -166,7 +171,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (self.settings or {}).items()}
         for key in OWN.keys() & changes.keys():
             raise ConfigError(f"settings: {key} does not go here; it is the argument {OWN[key]}")
-        return resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
+        config = resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
+        for key, reason in UNUSED.items():
+            if getattr(config, key) != getattr(TrainConfig, key):
+                raise ConfigError(f"settings: {key}: {reason}; leave {key} out")
+        return config
 
 
 def _labels(where: str, y: Any) -> Any:

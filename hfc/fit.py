@@ -23,11 +23,12 @@ from hfc.config import TrainConfig
 from hfc.device import has_bf16_cpu
 from hfc.errors import ConfigError, RunError
 from hfc.features import Features, statistics
-from hfc.heads import HEADS, Head
+from hfc.heads import Head
 from hfc.hierarchy import Hierarchy
 from hfc.losses import class_weights
+from hfc.settings import head_class, refuse_unused, takes, weighting_class
 from hfc.tasks import Task
-from hfc.weightings import WEIGHTINGS, Sum, grouped
+from hfc.weightings import Sum, grouped
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -68,12 +69,7 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
-    if config.loss in ("hxe", "soft-labels") and config.head != "flat":
-        raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes bce or softmax")
-    if config.label_smoothing and (
-        config.loss not in ("bce", "softmax") or "label_smoothing" not in HEADS[config.head].settings
-    ):
-        raise ConfigError(f"label_smoothing: head {config.head} with loss {config.loss} does not take it; set it to 0")
+    refuse_unused(config)
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
     rows = len(task.rows["train"])
@@ -358,15 +354,15 @@ def task_means(head: Head, logits: Any, target: Tensor, class_weight: Tensor | N
 
 def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
     """An untrained head for a hierarchy and a number of features."""
-    kind = HEADS[config.head]
-    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    kind = head_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
     return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
 
 
 def build_weighting(config: TrainConfig, head: Head) -> Sum:
     """The weighting of a head's tasks, before the first step."""
-    kind = WEIGHTINGS[config.weighting]
-    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    kind = weighting_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
     return kind(list(grouped(dict.fromkeys(head.tasks, torch.zeros(())), config.tasks)), **settings)
 
 

@@ -19,6 +19,7 @@ from hfc import parallel, provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
+from hfc.settings import refuse_unused
 from hfc.stacked import fit_all, groups
 from hfc.tasks import fold, open_cache, prepare
 
@@ -91,6 +92,11 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
         if type(count) is not int or count < 1:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
+    for point in points:
+        try:
+            refuse_unused(resolve(TrainConfig, content, point))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
     return Sweep(content, tuple(points), seeds, folds)
 
 

@@ -14,8 +14,10 @@ import torch
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
+from hfc.errors import ConfigError
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
+from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
 from hfc.store import Predictions
 from hfc.tasks import Cache, Task, open_cache, prepare
@@ -26,7 +28,8 @@ NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
     """Digest over everything a result depends on: features, labels, splits, hierarchy, settings and code."""
-    settings = {key: value for key, value in plain(config).items() if key not in NOT_IN_KEY}
+    used = used_settings(config) - set(NOT_IN_KEY)
+    settings = {key: value for key, value in plain(config).items() if key in used}
     sources = [
         cache.meta["features_sha256"],
         cache.meta["labels_digest"],
@@ -50,8 +53,8 @@ def changed_settings(config: TrainConfig, task: Task) -> dict[str, object]:
         ships["batch_size"] = settle(replace(config, batch_size=AUTO), task).batch_size
     if preset.learning_rate == AUTO:
         ships["learning_rate"] = settle(replace(config, learning_rate=AUTO), task).learning_rate
-    skip = ("method", "seed", "precision", *NOT_IN_KEY)
-    return {key: value for key, value in plain(config).items() if key not in skip and value != ships[key]}
+    used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
+    return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}
 
 
 def train(
@@ -103,7 +106,7 @@ def train_together(
         HfcError: as `train`.
     """
     task = prepare(cache, configs[0].hierarchy)
-    settled = [settle(config, task) for config in configs]
+    settled = [fitted_to(cache, task, config) for config in configs]
     keys = [run_key(cache, task, config) for config in settled]
     folders = [out / run_name(config, task.hierarchy, key) for config, key in zip(settled, keys, strict=True)]
     todo = [i for i, folder in enumerate(folders) if overwrite or not (folder / runs.RESULT).is_file()]
@@ -271,4 +274,11 @@ def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:
         HfcError: they do not; the message says how.
     """
     task = prepare(cache, config.hierarchy)
-    return task, settle(config, task)
+    return task, fitted_to(cache, task, config)
+
+
+def fitted_to(cache: Cache, task: Task, config: TrainConfig) -> TrainConfig:
+    """A run's settings as they are settled for a task on a cache. Raises a ConfigError if they do not fit."""
+    if cache.features.views == 1 and config.views != TrainConfig.views:
+        raise ConfigError(f"views={config.views}: {cache.path} holds one view of every crop; leave views out")
+    return settle(config, task)

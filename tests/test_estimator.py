@@ -4,6 +4,7 @@ import contextlib
 import io
 import pickle
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ from hfc.features import Features, Resident
 from hfc.fit import fit
 from hfc.hierarchy import load_hierarchy
 from hfc.tasks import Task
-from tests.made_up import write_tree_csv
+from tests.made_up import settled_on, write_tree_csv
 
 SMALL = {"epochs": 20, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
 QUICK = SMALL | {"epochs": 5}
+NARROW = {name: value for name, value in SMALL.items() if name != "width"}
 PATHS = {
     "Tee": ("upper", "tops", "Tee"),
     "Tank": ("upper", "tops", "Tank"),
@@ -45,8 +47,8 @@ Array = NDArray[Any]
 
 @parametrize_with_checks(
     [
-        HierarchicalClassifier(settings=SMALL),
-        HierarchicalClassifier("conditional", settings=SMALL | {"decode": "least-cost"}),
+        HierarchicalClassifier(settings=NARROW),
+        HierarchicalClassifier("conditional", settings=NARROW | {"decode": "least-cost"}),
     ]
 )
 def test_scikit_learns_own_checks(estimator, check, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -66,8 +68,10 @@ def paths_of(y: Array) -> Array:
     return np.array([PATHS[leaf] for leaf in y])
 
 
-def model(method: str = "hmcn-f+mtl", **changes: Any) -> HierarchicalClassifier:
-    return HierarchicalClassifier(method, **({"settings": QUICK, "hierarchy": PATHS, "random_state": 0} | changes))
+def model(method: str = "hmcn-f+mtl", *, settings: Mapping[str, Any] = QUICK, **changes: Any) -> HierarchicalClassifier:
+    taken = settled_on(QUICK, method=method) if settings is QUICK else settings
+    given = {name: value for name, value in taken.items() if name != "method"}
+    return HierarchicalClassifier(method, settings=given, **({"hierarchy": PATHS, "random_state": 0} | changes))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def model(method: str = "hmcn-f+mtl", **changes: Any) -> HierarchicalClassifier:
 )
 def test_probabilities_labels_and_paths_agree(method: str, decode: str) -> None:
     X, y = clusters()
-    fitted = model(method, settings=SMALL | {"decode": decode}).fit(X, y)
+    fitted = model(method, settings=settled_on(SMALL, method=method, decode=decode)).fit(X, y)
     shares = fitted.predict_proba(X)
     assert shares.shape == (120, 6)
     assert (shares >= 0).all()
@@ -215,13 +219,13 @@ def test_pickled_and_cloned_models_answer_alike(method: str) -> None:
 
 def test_it_works_in_a_pipeline_and_a_search() -> None:
     X, y = clusters()
-    pipeline = make_pipeline(StandardScaler(), model())
+    pipeline = make_pipeline(StandardScaler(), model("flat"))
     grid = {
         "hierarchicalclassifier__method": ["flat", "levels"],
-        "hierarchicalclassifier__settings": [QUICK, QUICK | {"epochs": 1, "learning_rate": 1e-6}],
+        "hierarchicalclassifier__settings": [NARROW, NARROW | {"epochs": 1, "learning_rate": 1e-6}],
     }
     search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
-    assert search.best_params_["hierarchicalclassifier__settings"] == QUICK
+    assert search.best_params_["hierarchicalclassifier__settings"] == NARROW
     assert search.best_score_ > 0.8
     assert not np.isnan(search.cv_results_["mean_test_score"]).any()
     assert cross_val_score(pipeline, X, y, cv=3, scoring="neg_log_loss").max() < 0

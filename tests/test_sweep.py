@@ -137,7 +137,7 @@ def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
 def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path, tmp_path: Path) -> None:
     text = (
         "trials = 200\n[random]\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
-        "width = { low = 8, high = 64 }\nloss = ['bce', 'softmax']\ndropout = { low = 0.1, high = 0.9 }\n"
+        "reduced = { low = 8, high = 64 }\nloss = ['bce', 'softmax']\ndropout = { low = 0.1, high = 0.9 }\n"
     )
     plan = read_sweep(write(tmp_path, place, text))
     assert len(plan.points) == 200
@@ -145,7 +145,7 @@ def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path,
     assert -4 <= rates.min() < -3.9
     assert -1.1 < rates.max() <= -1
     assert np.mean(rates) == pytest.approx(-2.5, abs=0.2)
-    assert {type(point["width"]) for point in plan.points} == {int}
+    assert {type(point["reduced"]) for point in plan.points} == {int}
     assert {point["loss"] for point in plan.points} == {"bce", "softmax"}
     assert read_sweep(tmp_path / "grid.toml") == plan
 
