@@ -6,7 +6,7 @@ Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -127,12 +127,9 @@ def fit(
     config = settle(config, task)
     device = features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(config.seed)
-        training = Training.start(features, task, config)
-        if checkpoint:
-            training.resume(checkpoint)
-            for line in training.lines:
-                report(line)
+        training = _started(features, task, config, checkpoint)
+        for line in training.lines:
+            report(line)
         leaf = task.target[task.rows["val"], -1].cpu().numpy()
         saved = time.perf_counter()
         for epoch in range(len(training.lines) + 1, config.epochs + 1):
@@ -147,6 +144,22 @@ def fit(
                 training.save(checkpoint)
                 saved = time.perf_counter()
     return training.finish()
+
+
+def _started(features: Features, task: Task, config: TrainConfig, checkpoint: Checkpoint | None) -> "Training":
+    """A training from where its checkpoint left it; from its start where there is none that is whole and its own."""
+    torch.manual_seed(config.seed)
+    training = Training.start(features, task, config)
+    if not checkpoint or not checkpoint.path.exists():
+        return training
+    try:
+        state = torch.load(checkpoint.path, map_location=features.device, weights_only=True)
+        if state["key"] == checkpoint.key:
+            training.restore(state)
+        return training
+    except Exception:  # whatever is wrong with it, the training begins anew: nothing half restored may stay
+        torch.manual_seed(config.seed)
+        return Training.start(features, task, config)
 
 
 @dataclass
@@ -305,8 +318,7 @@ class Training:
             "best_state": self.best_state,
             "modules": {name: module.state_dict() for name, module in self._stateful().items()},
             "order": self.order.get_state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.features.device.type == "cuda" else [],
+            "random": torch.get_rng_state(),  # seeds every draw, a GPU's too
         }
         partial = checkpoint.path.with_name(f"{checkpoint.path.name}.{os.getpid()}.part")
         try:
@@ -315,21 +327,13 @@ class Training:
         finally:
             partial.unlink(missing_ok=True)
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to what `save` wrote, if it is there, whole and of this run."""
-        try:
-            state = torch.load(checkpoint.path, map_location=self.features.device, weights_only=True)
-            if state["key"] != checkpoint.key:
-                return
-        except Exception:  # whatever is wrong with it, the training begins anew
-            return
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `save` wrote."""
         for name, module in self._stateful().items():
             module.load_state_dict(state["modules"][name])
         self.lines, self.best, self.best_state = state["lines"], state["best"], state["best_state"]
         self.order.set_state(state["order"].cpu())
         torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all([each.cpu() for each in state["random_cuda"]])
 
     def _stateful(self) -> dict[str, Any]:
         found = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}

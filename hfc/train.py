@@ -15,11 +15,12 @@ from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
 from hfc.errors import ConfigError
+from hfc.features import Streamed
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
 from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
-from hfc.store import Predictions
+from hfc.store import CHUNK_ROWS, Predictions
 from hfc.tasks import Cache, Task, open_cache, prepare
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
@@ -27,16 +28,21 @@ NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
 
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
-    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings and code."""
+    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings, code, kind of device.
+
+    A GPU draws other dropout than a CPU, and streaming another order of rows than memory.
+    """
     used = used_settings(config) - set(NOT_IN_KEY)
     settings = {key: value for key, value in plain(config).items() if key in used}
     sources = [
         cache.meta["features_sha256"],
         cache.meta["labels_digest"],
         task.hierarchy.digest,
-        provenance.code_digest(),
+        provenance.run_code_digest(),
     ]
-    return provenance.digest([sources, settings, task.hierarchy.name])
+    features = cache.features
+    order = ["streamed", CHUNK_ROWS] if isinstance(features, Streamed) else ["resident"]
+    return provenance.digest([sources, settings, task.hierarchy.name, features.device.type, order])
 
 
 def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
