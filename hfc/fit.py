@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hfc import metrics
 from hfc.answers import decoded, evaluate, predict, used_views
 from hfc.config import TrainConfig
-from hfc.device import has_bf16_cpu
+from hfc.device import choose_precision
 from hfc.errors import ConfigError, RunError
 from hfc.features import Features, statistics
 from hfc.heads import Head
@@ -78,7 +78,7 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
         config,
         batch_size=batch_size,
         learning_rate=config.learning_rate or fitting_learning_rate(math.ceil(rows / batch_size) * config.epochs),
-        precision=_precision(config.precision, task.target.device),
+        precision=choose_precision(config.precision, task.target.device, ("bf16",)),
     )
 
 
@@ -94,14 +94,6 @@ def fitting_learning_rate(steps: int) -> float:
     0.0003 and 0.0003.
     """
     return min(max(0.16 / steps, 3e-4), 3e-3)
-
-
-def _precision(precision: str, device: torch.device) -> str:
-    """fp32 or bf16; `auto` takes bfloat16 where the hardware multiplies it."""
-    if precision != "auto":
-        return precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16_cpu()
-    return "bf16" if fast else "fp32"
 
 
 def fit(
