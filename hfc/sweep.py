@@ -21,7 +21,7 @@ from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
 from hfc.settings import refuse_unused
 from hfc.stacked import fit_all, groups
-from hfc.tasks import fold, open_cache, prepare
+from hfc.tasks import Task, announce, fold, open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -139,6 +139,7 @@ def sweep(
     out: Path,
     *,
     labels: Path | None = None,
+    allow_unlabelled: bool = False,
     stream: bool = False,
     jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -153,6 +154,7 @@ def sweep(
         plan: what to try.
         out: a folder.
         labels: other labels for the cache, joined by id.
+        allow_unlabelled: even if most rows of a split have none.
         stream: leave the features on the disk.
         jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
         report: called with how many trainings are done, of how many.
@@ -164,9 +166,15 @@ def sweep(
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
     """
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
-    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    where = {"device": configs[0].device, "labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
     opened = open_cache(cache, **where)
-    whole = [train.run_key(opened, *train.check(opened, config)) for config in configs]
+    whole: list[str] = []
+    by_tree: dict[str, Task] = {}
+    for config in configs:
+        task, settled = train.check(opened, config)
+        by_tree.setdefault(task.hierarchy.digest, task)
+        whole.append(train.run_key(opened, task, settled))
+    announce(opened, by_tree.values())
     keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from hfc.hierarchy import Hierarchy
 from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
 from hfc.store import CHUNK_ROWS, Predictions
-from hfc.tasks import Cache, Task, open_cache, prepare
+from hfc.tasks import Cache, Task, announce, open_cache, prepare
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
@@ -205,6 +205,7 @@ def train_all(
     out: Path,
     *,
     labels: Path | None = None,
+    allow_unlabelled: bool = False,
     stream: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
@@ -217,6 +218,7 @@ def train_all(
         configs: the settings of each run, on one device.
         out: holds the run folders.
         labels: other labels for the cache, joined by id.
+        allow_unlabelled: even if most rows of a split have none.
         stream: leave the features on the disk.
         jobs: processes.
         overwrite: train even what is there.
@@ -228,11 +230,15 @@ def train_all(
     Raises:
         HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
     """
-    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    where = {
+        "device": configs[0].device,
+        "labels": labels,
+        "allow_unlabelled": allow_unlabelled,
+        "stream": stream,
+    }
     try:
         cache = open_cache(path, **where)
-        for config in configs:
-            check(cache, config)
+        announce(cache, {config.hierarchy: check(cache, config)[0] for config in configs}.values())
         together = groups(configs)
         calls = [
             joblib.delayed(_train)(
