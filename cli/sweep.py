@@ -78,10 +78,14 @@ def sweep(
             jobs=jobs,
             report=report,
         )
+    failed = [trial for trial in found if trial.failed]
     for trial in found[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
-        say(f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}  {settings}")
+        score = f"failed ({trial.failed})" if trial.failed else f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}"
+        say(f"{score}  {settings}")
     judge = f"by cross-validation in {plan.folds} folds" if plan.folds else "on validation alone"
-    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}")
+    note = f"; {len(failed)} failed" if failed else ""
+    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}{note}")
     say(f"next: hfc train {cache} --config {out / BEST}")
-    answer({"trials": [asdict(trial) for trial in found], "seeds": plan.seeds, "best": out / BEST})
+    trials = [asdict(trial) | ({"score": None, "spread": None} if trial.failed else {}) for trial in found]
+    answer({"trials": trials, "failed": len(failed), "seeds": plan.seeds, "best": out / BEST})

@@ -21,7 +21,7 @@ from hfc import metrics
 from hfc.answers import decoded, evaluate, predict, used_views
 from hfc.config import TrainConfig
 from hfc.device import choose_precision
-from hfc.errors import ConfigError, RunError
+from hfc.errors import ConfigError, DivergedError
 from hfc.features import Features, statistics
 from hfc.heads import Head
 from hfc.hierarchy import Hierarchy
@@ -114,7 +114,7 @@ def fit(
 
     Raises:
         ConfigError: the settings do not fit each other.
-        RunError: training diverged.
+        DivergedError: the loss became infinite or NaN.
     """
     config = settle(config, task)
     device = features.device
@@ -127,7 +127,7 @@ def fit(
         for epoch in range(len(training.lines) + 1, config.epochs + 1):
             try:
                 line = training.epoch(epoch, leaf)
-            except RunError:
+            except DivergedError:
                 if checkpoint:  # it would diverge again
                     checkpoint.path.unlink(missing_ok=True)
                 raise
@@ -225,13 +225,14 @@ class Training:
             The epoch's line.
 
         Raises:
-            RunError: a loss is not finite.
+            DivergedError: a loss is not finite.
         """
         config = self.config
         if not math.isfinite(losses["total"]):
-            raise RunError(
+            raise DivergedError(
                 f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {number}; "
-                "try a smaller --set learning_rate or --set precision=fp32"
+                "try a smaller --set learning_rate or --set precision=fp32",
+                config,
             )
         self.weighting.end_epoch(losses)
         val = {}
