@@ -267,7 +267,8 @@ class Training:
         for rows, features in self.features.batches(self.task.rows["train"], config.batch_size, self.order):
             if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                 continue
-            losses = self._losses(features, self.task.target[rows])
+            weight = None if self.task.weight is None else self.task.weight[rows]
+            losses = self._losses(features, self.task.target[rows], weight)
             self.weighting.balance(losses, self.head.shared)
             total = self.weighting(losses)
             self.optimiser.zero_grad(set_to_none=True)
@@ -279,8 +280,14 @@ class Training:
             seen += len(rows)
         return dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
 
-    def _losses(self, features: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of each task, a mean over the batch, of (B, D) features as stored and (B, H) target."""
+    def _losses(self, features: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of each task, not weighed against the others, a mean over the batch.
+
+        Args:
+            features: (B, D) as stored.
+            target: (B, H).
+            weight: (B,) of each row.
+        """
         config, device = self.config, features.device
         share, partner = 1.0, None
         if config.mixup:
@@ -289,9 +296,10 @@ class Training:
             features = torch.lerp(features[partner].float(), features.float(), share)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
-        losses = task_means(self.head, logits, target, self.class_weight)
+        losses = task_means(self.head, logits, target, self.class_weight, weight)
         if partner is not None:
-            others = task_means(self.head, logits, target[partner], self.class_weight)
+            mixed_in = None if weight is None else weight[partner]
+            others = task_means(self.head, logits, target[partner], self.class_weight, mixed_in)
             losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
         return grouped(losses, config.tasks)
 
@@ -333,20 +341,24 @@ class Training:
         return found | ({"average": self.average} if self.average else {})
 
 
-def task_means(head: Head, logits: Any, target: Tensor, class_weight: Tensor | None) -> dict[str, Tensor]:
-    """The unweighted loss of each task of a head, a mean over the batch, its classes weighted if they are to be.
+def task_means(
+    head: Head, logits: Any, target: Tensor, class_weight: Tensor | None, row_weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The loss of each task of a head, a mean over the batch, its classes and rows weighted if they are to be.
 
     Args:
         head: the head.
         logits: what it gave.
         target: (B, H).
         class_weight: (C,) of each leaf.
+        row_weight: (B,) of each row.
     """
     rows = head.losses(logits, target)
-    if class_weight is None:
-        return {task: loss.mean() for task, loss in rows.items()}
-    weight = class_weight[target[:, -1]]
-    return {task: (weight * loss).mean() for task, loss in rows.items()}
+    if class_weight is not None:
+        rows = {task: class_weight[target[:, -1]] * loss for task, loss in rows.items()}
+    if row_weight is not None:
+        rows = {task: row_weight * loss for task, loss in rows.items()}
+    return {task: loss.mean() for task, loss in rows.items()}
 
 
 def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:

@@ -49,6 +49,8 @@ class Task:
     """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
+    weight: Tensor | None = None
+    """(N,) factor of each row's loss, with mean 1 over the training rows; None: all count alike."""
 
 
 def load_cache(
