@@ -331,12 +331,24 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         value = float(value)
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
+    if kind is TrainConfig and isinstance(value, str) and not _is_utf8(value):  # or no file could hold it
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        raise ConfigError(f"{key}: expected text in UTF-8, found {shown!r}; rename the file")
     if choices:
         _one_of(str(value), choices, key)
     if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):
         limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ConfigError(f"{key}: expected {limit}, found {value!r}")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written; a path of other bytes holds surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _type_name(default: object) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
 
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
-from hfc.errors import ConfigError
+from hfc.errors import ConfigError, RunError
 from hfc.features import Streamed
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
@@ -116,11 +118,13 @@ def train_together(
     keys = [run_key(cache, task, config) for config in settled]
     folders = [out / run_name(config, task.hierarchy, key) for config, key in zip(settled, keys, strict=True)]
     todo = [i for i, folder in enumerate(folders) if overwrite or not (folder / runs.RESULT).is_file()]
+    _check_room(out, task, len(todo))
     with contextlib.ExitStack() as stack:
         writers = {i: stack.enter_context(runs.writing(folders[i])) for i in todo}
         for i, writer in writers.items():
             writer.config(to_toml(settled[i]))
             writer.hierarchy(task.hierarchy.to_csv())
+            writer.predictions(_blank(cache, task))
 
         def both(place: int, line: dict[str, Any]) -> None:
             writers[todo[place]].epoch(line)
@@ -133,6 +137,27 @@ def train_together(
     for i in todo:
         _checkpoint(folders[i]).unlink(missing_ok=True)
     return [(runs.read(folder), i in todo) for i, folder in enumerate(folders)]
+
+
+def _blank(cache: Cache, task: Task) -> Predictions:
+    """Predictions of nothing: what cannot be stored of the test rows is found before the first epoch."""
+    rows = task.rows["test"].cpu().numpy()
+    leaf = task.target[task.rows["test"], -1].cpu().numpy()
+    return Predictions(cache.table.regions.id[rows], leaf, (), np.zeros((len(rows), 1), dtype=np.float32))
+
+
+def _check_room(out: Path, task: Task, count: int) -> None:
+    """Check that the disk holds the predictions of some runs. Raises a RunError where it does not."""
+    there = next((folder for folder in (out, *out.absolute().parents) if folder.is_dir()), None)
+    if not there:
+        return
+    numbers = len(task.rows["test"]) * (sum(task.hierarchy.sizes) + len(task.hierarchy.leaves)) * count
+    needed, free = numbers * np.dtype(np.float32).itemsize, shutil.disk_usage(there).free
+    if needed > free:
+        raise RunError(
+            f"{out}: {count} runs write {needed / 1e6:.0f} MB of predictions, and {free / 1e6:.0f} MB are free; make "
+            "room, or name another folder"
+        )
 
 
 def _checkpoint(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -27,6 +28,7 @@ from hfc.fit import (
     learning_rate,
 )
 from hfc.heads import HEADS
+from hfc.report import write_report
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
 from hfc.train import changed_settings, check, train, train_all
@@ -343,6 +345,64 @@ def test_a_place_that_cannot_be_written_is_refused(place: Path, cache: Cache, tm
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="the run cannot be written"):
         train(cache, quick(place), tmp_path / "file" / "runs")
+
+
+LATIN = "caf\udce9"  # what Python makes of café in Latin-1
+
+
+def test_a_cache_in_a_folder_that_is_no_utf8_trains_and_is_reported(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / LATIN
+    folder.mkdir()
+    path = small_cache(folder / "c.h5", origin=f"folders of {LATIN}")
+    run, _ = train(load_cache(path), quick(place, method="flat", epochs=1), folder / "runs")
+    assert run.result["cache"]["path"] == str(path)
+    assert run.result["cache"]["origin"] == f"folders of {LATIN}"
+    write_report([folder / "runs"], tmp_path / "report")
+    assert "caf\\udce9" in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (f"{LATIN}.jpg", r"'caf\\\\udce9.jpg' is no text in UTF-8"),
+        ("a.jpg\0", "/id: a text that ends in a NUL character cannot be stored"),
+    ],
+)
+def test_ids_that_cannot_be_written_are_found_before_the_first_epoch(
+    name: str, problem: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    ids = cache.table.regions.id.copy()
+    ids[np.flatnonzero(cache.table.regions.split == "test")[2]] = name
+    table = replace(cache.table, regions=replace(cache.table.regions, id=ids))
+    epochs: list[object] = []
+    with pytest.raises(RunError, match=f"--seed0--[0-9a-f]{{8}}: the run cannot be written: {problem}$"):
+        train(replace(cache, table=table), quick(place), tmp_path / "runs", report=epochs.append)
+    assert epochs == []
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(TrainConfig, {"hierarchy": f"/{LATIN}/tree.csv"})
+    assert str(caught.value) == (r"hierarchy: expected text in UTF-8, found '/caf\\udce9/tree.csv'; rename the file")
+
+
+def test_a_full_disk_is_noticed_before_the_first_epoch(
+    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 72 test rows with 2 + 4 + 6 probabilities of the levels and 6 of P_final, in float32.
+    need = 72 * (2 + 4 + 6 + 6) * 4
+    epochs: list[object] = []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=need - 1))
+    with pytest.raises(RunError) as caught:
+        train(cache, quick(place, epochs=1), tmp_path / "runs" / "deep", report=epochs.append)
+    assert str(caught.value) == (
+        f"{tmp_path / 'runs' / 'deep'}: 1 runs write 0 MB of predictions, and 0 MB are free; make room, or name "
+        "another folder"
+    )
+    assert epochs == []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=need))
+    assert train(cache, quick(place, epochs=1), tmp_path / "runs")[1]
 
 
 def test_features_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -> None:

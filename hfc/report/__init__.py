@@ -97,7 +97,7 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     """
     for name, text in steps(files.items(), "writing the report", len(files)):
         with runs.replacing(out / name, "the report") as partial:
-            partial.write_text(text, "utf-8")
+            partial.write_text(text, "utf-8", errors="backslashreplace")  # the path of a cache may be no UTF-8
     return tuple(out / name for name in files)
 
 
