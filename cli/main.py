@@ -26,7 +26,8 @@ OUT_OF_MEMORY = (
     "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
     "--workers or --shard-size, hfc train and hfc sweep --stream"
 )
-TORCH_OUT_OF_MEMORY = "can't allocate memory"  # torch has no error type of its own for it on a CPU
+# What torch says: on a CPU it has no error type of its own for it, and torch is not loaded here.
+TORCH_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Program(click.Group):
@@ -45,7 +46,7 @@ class Program(click.Group):
         except MemoryError as error:
             raise click.ClickException(OUT_OF_MEMORY) from error
         except RuntimeError as error:
-            if TORCH_OUT_OF_MEMORY not in str(error):
+            if not any(text in str(error).lower() for text in TORCH_OUT_OF_MEMORY):
                 raise
             raise click.ClickException(OUT_OF_MEMORY) from error
         except KeyboardInterrupt:

@@ -17,6 +17,9 @@ SHOWN = 10
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
 @click.option("--labels", type=click.Path(path_type=Path), help="A CSV of other labels, as in hfc train.")
+@click.option(
+    "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
+)
 @click.option("--stream", is_flag=True, help="Read the features from the disk, as in hfc train.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, a cache in each.")
 @click.option(
@@ -26,7 +29,16 @@ SHOWN = 10
     type=click.Choice(["local", "ray"]),
     help="Where the processes are: this machine, or a Ray cluster (RAY_ADDRESS) that sees CACHE under the same path.",
 )
-def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool, jobs: int, engine: str) -> None:
+def sweep(
+    cache: Path,
+    file: Path,
+    out: Path,
+    labels: Path | None,
+    allow_unlabelled: bool,
+    stream: bool,
+    jobs: int,
+    engine: str,
+) -> None:
     """Search for settings on validation.
 
     The test split of CACHE is never looked at. The TOML file fixes settings at its top level (method, hierarchy, …),
@@ -56,11 +68,24 @@ def sweep(cache: Path, file: Path, out: Path, labels: Path | None, stream: bool,
             shown.total, shown.n = total, done
             shown.update(0)
 
-        found = stage(cache, plan, out, labels=labels, stream=stream, jobs=jobs, report=report)
+        found = stage(
+            cache,
+            plan,
+            out,
+            labels=labels,
+            allow_unlabelled=allow_unlabelled,
+            stream=stream,
+            jobs=jobs,
+            report=report,
+        )
+    failed = [trial for trial in found if trial.failed]
     for trial in found[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
-        say(f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}  {settings}")
+        score = f"failed ({trial.failed})" if trial.failed else f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}"
+        say(f"{score}  {settings}")
     judge = f"by cross-validation in {plan.folds} folds" if plan.folds else "on validation alone"
-    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}")
+    note = f"; {len(failed)} failed" if failed else ""
+    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}{note}")
     say(f"next: hfc train {cache} --config {out / BEST}")
-    answer({"trials": [asdict(trial) for trial in found], "seeds": plan.seeds, "best": out / BEST})
+    trials = [asdict(trial) | ({"score": None, "spread": None} if trial.failed else {}) for trial in found]
+    answer({"trials": trials, "failed": len(failed), "seeds": plan.seeds, "best": out / BEST})

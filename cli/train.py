@@ -43,6 +43,9 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     type=click.Path(path_type=Path),
     help="A CSV (id,label and optionally split) whose labels take the place of the cache's own.",
 )
+@click.option(
+    "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
+)
 @click.option("--method", "methods", multiple=True, type=Choice(list(METHODS)), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
@@ -58,6 +61,7 @@ def train(
     cache: Path,
     hierarchies: tuple[str, ...],
     labels: Path | None,
+    allow_unlabelled: bool,
     methods: tuple[str, ...],
     seeds: list[int],
     out: Path,
@@ -85,7 +89,8 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    answer(run(cache, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite))
+    where: dict[str, Any] = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
+    answer(run(cache, configs, out, **where, jobs=jobs, overwrite=overwrite))
 
 
 def run(
@@ -93,15 +98,20 @@ def run(
     configs: Sequence[TrainConfig],
     out: Path,
     *,
-    labels: Path | None = None,
-    stream: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
+    **where: Any,
 ) -> dict[str, Any]:
-    """Train some runs on one cache, with a progress bar and a line each; returns what they are."""
+    """Train some runs on one cache, with a progress bar and a line each; returns what they are.
+
+    Args:
+        path, configs, out, jobs, overwrite: as for `hfc.train.train_all`.
+        where: of its other arguments, how the cache is read.
+    """
     total = sum(config.epochs for config in configs)
     runs: list[dict[str, Any]] = []
     with bar(total=total, unit="epoch", desc="loading") as shown:
+        from hfc.tasks import rows_used
         from hfc.train import train_all
 
         def report(number: int, line: dict[str, Any]) -> None:
@@ -110,17 +120,18 @@ def run(
             shown.set_postfix_str(f"val {config.select} {line['val'][config.select]:.3f}", refresh=False)
             shown.update()
 
-        found = train_all(
-            path, configs, out, labels=labels, stream=stream, jobs=jobs, overwrite=overwrite, report=report
-        )
+        found = train_all(path, configs, out, **where, jobs=jobs, overwrite=overwrite, report=report)
         done = 0
+        rows = ""
         for config, (result, trained) in zip(configs, found, strict=True):
+            if rows != (rows := rows_used(result.result["rows"])):  # of another hierarchy they may be others
+                say(rows)
             test = result.result["test"]
             scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in result.result["config"]["topk"])
             note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
             say(f"{result.folder.name}: test {scores}  ({note})")
-            about = {name: getattr(config, name) for name in ("method", "hierarchy", "seed")}
-            runs.append({"folder": result.folder, "trained": trained, **about, "test": test})
+            about = {name: getattr(config, name) for name in ("method", "hierarchy", "seed")} | {"test": test}
+            runs.append({"folder": result.folder, "trained": trained, **about, "rows": result.result["rows"]})
             done += config.epochs
             shown.n = done
             shown.refresh()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError
+from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.sweep import Sweep, parse_seeds, parse_sweep, sweep
 from hfc.train import train_all
 
@@ -97,20 +97,27 @@ def ablation(
 
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
+        RunError: every point of a method failed, or its tested runs did; the other methods are done nonetheless.
     """
     done = 0
     found: list[runs.Run] = []
+    failed: dict[str, str] = {}
     for method, search in plan.searches.items():
         start = done
 
         def searched(now: int, total: int, method: str = method, start: int = start) -> None:
             report(f"searching {method}", start + now)
 
-        best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
-        done += search.trainings
-        configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
-        for run, _ in train_all(cache, configs, out / "runs", jobs=jobs):
-            found.append(run)
-            done += 1
-            report(f"testing {method}", done)
+        try:
+            best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
+            configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
+            for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):
+                found.append(run)
+                report(f"testing {method}", start + search.trainings + number)
+        except DivergedError as error:
+            failed[method] = str(error)
+        done = start + search.trainings + len(plan.seeds)
+    if failed:
+        reasons = "; ".join(f"{method}: {reason}" for method, reason in failed.items())
+        raise RunError(f"{out}: no result for {', '.join(failed)}, so nothing is compared. {reasons}")
     return found

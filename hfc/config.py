@@ -239,7 +239,8 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     """Merge layers of settings over the defaults, later layers winning.
 
     A layer that names a `method` first brings in that method's preset, in the place of any other's, so that a file may
-    override a preset and a flag `--method` overrides the file.
+    override a preset and a flag `--method` overrides the file. What a file merely repeats of the other method as it
+    ships goes with it.
 
     Raises:
         ConfigError: a key or method that does not exist, or a value of the wrong type or out of range.
@@ -251,8 +252,13 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
         layers = ({"method": known["method"].default}, *layers)
     for layer in layers:
         if "method" in known and "method" in layer:
+            ships = {**{name: f.default for name, f in known.items()}, **preset}
             preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
-            given = {key: value for key, value in given.items() if key not in preset}
+            given = {
+                key: value
+                for key, value in given.items()
+                if key not in preset and _checked(kind, key, value) != ships[key]
+            }
         given |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
     values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)
@@ -325,12 +331,24 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         value = float(value)
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
+    if kind is TrainConfig and isinstance(value, str) and not _is_utf8(value):  # or no file could hold it
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        raise ConfigError(f"{key}: expected text in UTF-8, found {shown!r}; rename the file")
     if choices:
         _one_of(str(value), choices, key)
     if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):
         limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ConfigError(f"{key}: expected {limit}, found {value!r}")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written; a path of other bytes holds surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _type_name(default: object) -> str:

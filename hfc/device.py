@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hfc.errors import ConfigError
@@ -15,20 +16,24 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(device: str) -> "torch.device":
-    """The device by its name; `auto` takes a GPU where there is one, and under torchrun the one of the local rank.
+    """The device by its name; `auto` takes a GPU where there is one.
+
+    Under torchrun `auto`, and `cuda` without a number, are the GPU of the local rank.
 
     Raises:
-        ConfigError: no such device on this machine.
+        ConfigError: no such device on this machine, or one of another kind than CPU and CUDA.
     """
     import torch
 
     if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        rank = int(os.environ.get("LOCAL_RANK", "0"))
-        return torch.device("cuda", rank % torch.cuda.device_count())
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise ConfigError(f"device {device}: expected auto, cpu, cuda or cuda:N")
+        if chosen.type == "cuda" and chosen.index is None:
+            rank = int(os.environ.get("LOCAL_RANK", "0"))
+            chosen = torch.device("cuda", rank % max(torch.cuda.device_count(), 1))
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
@@ -50,8 +55,23 @@ def multiplies(precision: str, device: "torch.device") -> bool:
     if precision == "fp32":
         return True
     if device.type == "cuda":
-        return precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+        # Emulated bfloat16, as older GPUs have it, is slower than float32.
+        has_bf16 = bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
+        return precision == "fp16" or has_bf16
     return precision == "bf16" and has_bf16_cpu()
+
+
+def choose_precision(precision: str, device: "torch.device", order: Sequence[str]) -> str:
+    """The precision that is asked for; `auto` takes the first of an order that the device multiplies, else fp32.
+
+    Args:
+        precision: auto, fp32, bf16 or fp16.
+        device: where it computes.
+        order: bf16 and fp16, or one of them, the best first.
+    """
+    if precision != "auto":
+        return precision
+    return next((found for found in order if multiplies(found, device)), "fp32")
 
 
 def keep_freed_memory() -> bool:

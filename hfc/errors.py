@@ -10,6 +10,7 @@
     │   ├── StaleStoreError      it was made under other settings
     │   └── IncompleteStoreError extraction did not finish
     ├── RunError                 a training run or its folder
+    │   └── DivergedError        a training whose loss is not finite
     └── StoppedError             stopped on request; the same command goes on
 
 A message names the file and row, what was expected, what was found, and what to do next, in one line.
@@ -54,6 +55,15 @@ class IncompleteStoreError(StoreError):
 
 class RunError(HfcError):
     """A training run, or its folder, that cannot be used."""
+
+
+class DivergedError(RunError):
+    """A training whose loss is no longer a finite number."""
+
+    def __init__(self, message: str, config: object = None) -> None:
+        super().__init__(message)
+        self.config = config
+        """The settings of the run that diverged, which may be one of several that are trained together."""
 
 
 class StoppedError(HfcError):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from hfc.answers import decoded, predict
 from hfc.config import ExtractConfig, TrainConfig, resolve
@@ -28,6 +28,11 @@ Labels = NDArray[Any]
 Ints = NDArray[np.int64]
 
 OWN = {"method": "method", "hierarchy": "hierarchy", "seed": "random_state", "device": "device"}
+UNUSED = {
+    "step": "one model is trained, by itself",
+    "checkpoint_seconds": "no checkpoint is written",
+    "views": "a row of X is one view",
+}
 PAD = "all leaves lie at one depth, so repeat the last name of a shorter path down to the deepest level"
 
 
@@ -71,15 +76,18 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on rows and their labels.
 
         Args:
             X: (N, D) numbers, at least two rows.
             y: (N,) leaf labels, or (N, H) paths, coarse to fine, H > 1; `predict` answers in the same form.
+            sample_weight: (N,) factor of each row's loss, in relation to the other rows' alone; None: all count alike.
+                A row of weight 0 is as good as not there. The epoch is picked by rows that all count alike.
 
         Raises:
-            ValueError: X or y is not what scikit-learn takes, or y holds one class and there is no hierarchy.
+            ValueError: X, y or sample_weight is not what scikit-learn takes, a weight is negative, fewer than two are
+                positive, or y holds one class and there is no hierarchy.
             HierarchyError: y does not fit the hierarchy, or its paths are no tree.
             ConfigError: a setting does not exist, or does not fit the others.
             RunError: training diverged.
@@ -92,6 +100,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             labels = column_or_1d(labels, warn=True)
         if not holds_paths or labels.dtype.kind == "f":
             check_classification_targets(labels)
+        weight = None if sample_weight is None else _weight(sample_weight, features)
+        if weight is not None:
+            features, labels, weight = (column[weight > 0] for column in (features, labels, weight))
         rng = check_random_state(self.random_state)
         leaf = self._set_tree(labels if holds_paths else labels[:, None])
         config = self._resolve(int(rng.randint(2**31 - 1)))
@@ -102,6 +113,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             rows={"train": torch.from_numpy(train).to(device), "val": torch.from_numpy(val).to(device)},
             target=torch.from_numpy(self.hierarchy_.ancestors[leaf]).to(device),
             unused={},
+            weight=None if weight is None else _relative(weight, train).to(device),
         )
         self.config_ = settle(config, task)
         fitted = fit(Resident(_tensor(features).to(device)), task, self.config_)
@@ -166,7 +178,28 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (self.settings or {}).items()}
         for key in OWN.keys() & changes.keys():
             raise ConfigError(f"settings: {key} does not go here; it is the argument {OWN[key]}")
-        return resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
+        config = resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
+        for key, reason in UNUSED.items():
+            if getattr(config, key) != getattr(TrainConfig, key):
+                raise ConfigError(f"settings: {key}: {reason}; leave {key} out")
+        return config
+
+
+def _weight(sample_weight: ArrayLike, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) weights of rows. Raises a ValueError if they are none, or leave fewer than two rows."""
+    weight: NDArray[np.float64] = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weight < 0).any():
+        row = int((weight < 0).argmax())
+        raise ValueError(f"sample_weight: expected no negative weight, found {weight[row]} in row {row}")
+    if (positive := int((weight > 0).sum())) < 2:
+        raise ValueError(f"sample_weight: expected at least two weights that are not zero, found {positive}")
+    return weight
+
+
+def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
+    """(N,) the weights in float32, with mean 1 over the rows to train on: only their relation counts."""
+    shares = weight / weight.max()  # of the largest, so that no sum of them overflows
+    return torch.from_numpy(shares / shares[train].mean()).float()
 
 
 def _labels(where: str, y: Any) -> Any:

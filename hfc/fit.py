@@ -6,7 +6,7 @@ Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +20,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hfc import metrics
 from hfc.answers import decoded, evaluate, predict, used_views
 from hfc.config import TrainConfig
-from hfc.device import has_bf16_cpu
-from hfc.errors import ConfigError, RunError
+from hfc.device import choose_precision
+from hfc.errors import ConfigError, DivergedError
 from hfc.features import Features, statistics
-from hfc.heads import HEADS, Head
+from hfc.heads import Head
 from hfc.hierarchy import Hierarchy
 from hfc.losses import class_weights
+from hfc.settings import head_class, refuse_unused, takes, weighting_class
 from hfc.tasks import Task
-from hfc.weightings import WEIGHTINGS, Sum, grouped
+from hfc.weightings import Sum, grouped
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -68,12 +69,7 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
     known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
-    if config.loss in ("hxe", "soft-labels") and config.head != "flat":
-        raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes bce or softmax")
-    if config.label_smoothing and (
-        config.loss not in ("bce", "softmax") or "label_smoothing" not in HEADS[config.head].settings
-    ):
-        raise ConfigError(f"label_smoothing: head {config.head} with loss {config.loss} does not take it; set it to 0")
+    refuse_unused(config)
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
     rows = len(task.rows["train"])
@@ -82,7 +78,7 @@ def settle(config: TrainConfig, task: Task) -> TrainConfig:
         config,
         batch_size=batch_size,
         learning_rate=config.learning_rate or fitting_learning_rate(math.ceil(rows / batch_size) * config.epochs),
-        precision=_precision(config.precision, task.target.device),
+        precision=choose_precision(config.precision, task.target.device, ("bf16",)),
     )
 
 
@@ -98,14 +94,6 @@ def fitting_learning_rate(steps: int) -> float:
     0.0003 and 0.0003.
     """
     return min(max(0.16 / steps, 3e-4), 3e-3)
-
-
-def _precision(precision: str, device: torch.device) -> str:
-    """fp32 or bf16; `auto` takes bfloat16 where the hardware multiplies it."""
-    if precision != "auto":
-        return precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16_cpu()
-    return "bf16" if fast else "fp32"
 
 
 def fit(
@@ -126,23 +114,20 @@ def fit(
 
     Raises:
         ConfigError: the settings do not fit each other.
-        RunError: training diverged.
+        DivergedError: the loss became infinite or NaN.
     """
     config = settle(config, task)
     device = features.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(config.seed)
-        training = Training.start(features, task, config)
-        if checkpoint:
-            training.resume(checkpoint)
-            for line in training.lines:
-                report(line)
+        training = _started(features, task, config, checkpoint)
+        for line in training.lines:
+            report(line)
         leaf = task.target[task.rows["val"], -1].cpu().numpy()
         saved = time.perf_counter()
         for epoch in range(len(training.lines) + 1, config.epochs + 1):
             try:
                 line = training.epoch(epoch, leaf)
-            except RunError:
+            except DivergedError:
                 if checkpoint:  # it would diverge again
                     checkpoint.path.unlink(missing_ok=True)
                 raise
@@ -151,6 +136,22 @@ def fit(
                 training.save(checkpoint)
                 saved = time.perf_counter()
     return training.finish()
+
+
+def _started(features: Features, task: Task, config: TrainConfig, checkpoint: Checkpoint | None) -> "Training":
+    """A training from where its checkpoint left it; from its start where there is none that is whole and its own."""
+    torch.manual_seed(config.seed)
+    training = Training.start(features, task, config)
+    if not checkpoint or not checkpoint.path.exists():
+        return training
+    try:
+        state = torch.load(checkpoint.path, map_location=features.device, weights_only=True)
+        if state["key"] == checkpoint.key:
+            training.restore(state)
+        return training
+    except Exception:  # whatever is wrong with it, the training begins anew: nothing half restored may stay
+        torch.manual_seed(config.seed)
+        return Training.start(features, task, config)
 
 
 @dataclass
@@ -224,13 +225,14 @@ class Training:
             The epoch's line.
 
         Raises:
-            RunError: a loss is not finite.
+            DivergedError: a loss is not finite.
         """
         config = self.config
         if not math.isfinite(losses["total"]):
-            raise RunError(
+            raise DivergedError(
                 f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {number}; "
-                "try a smaller --set learning_rate or --set precision=fp32"
+                "try a smaller --set learning_rate or --set precision=fp32",
+                config,
             )
         self.weighting.end_epoch(losses)
         val = {}
@@ -265,7 +267,8 @@ class Training:
         for rows, features in self.features.batches(self.task.rows["train"], config.batch_size, self.order):
             if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                 continue
-            losses = self._losses(features, self.task.target[rows])
+            weight = None if self.task.weight is None else self.task.weight[rows]
+            losses = self._losses(features, self.task.target[rows], weight)
             total = self.weighting(losses)
             self.weighting.balance(losses, self.head.shared)
             self.optimiser.zero_grad(set_to_none=True)
@@ -277,8 +280,14 @@ class Training:
             seen += len(rows)
         return dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
 
-    def _losses(self, features: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of each task, a mean over the batch, of (B, D) features as stored and (B, H) target."""
+    def _losses(self, features: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of each task, not weighed against the others, a mean over the batch.
+
+        Args:
+            features: (B, D) as stored.
+            target: (B, H).
+            weight: (B,) of each row.
+        """
         config, device = self.config, features.device
         share, partner = 1.0, None
         if config.mixup:
@@ -287,9 +296,10 @@ class Training:
             features = torch.lerp(features[partner].float(), features.float(), share)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
-        losses = task_means(self.head, logits, target, self.class_weight)
+        losses = task_means(self.head, logits, target, self.class_weight, weight)
         if partner is not None:
-            others = task_means(self.head, logits, target[partner], self.class_weight)
+            mixed_in = None if weight is None else weight[partner]
+            others = task_means(self.head, logits, target[partner], self.class_weight, mixed_in)
             losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
         return grouped(losses, config.tasks)
 
@@ -309,8 +319,7 @@ class Training:
             "best_state": self.best_state,
             "modules": {name: module.state_dict() for name, module in self._stateful().items()},
             "order": self.order.get_state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.features.device.type == "cuda" else [],
+            "random": torch.get_rng_state(),  # seeds every draw, a GPU's too
         }
         partial = checkpoint.path.with_name(f"{checkpoint.path.name}.{os.getpid()}.part")
         try:
@@ -319,54 +328,50 @@ class Training:
         finally:
             partial.unlink(missing_ok=True)
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to what `save` wrote, if it is there, whole and of this run."""
-        try:
-            state = torch.load(checkpoint.path, map_location=self.features.device, weights_only=True)
-            if state["key"] != checkpoint.key:
-                return
-        except Exception:  # whatever is wrong with it, the training begins anew
-            return
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `save` wrote."""
         for name, module in self._stateful().items():
             module.load_state_dict(state["modules"][name])
         self.lines, self.best, self.best_state = state["lines"], state["best"], state["best_state"]
         self.order.set_state(state["order"].cpu())
         torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all([each.cpu() for each in state["random_cuda"]])
 
     def _stateful(self) -> dict[str, Any]:
         found = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
         return found | ({"average": self.average} if self.average else {})
 
 
-def task_means(head: Head, logits: Any, target: Tensor, class_weight: Tensor | None) -> dict[str, Tensor]:
-    """The unweighted loss of each task of a head, a mean over the batch, its classes weighted if they are to be.
+def task_means(
+    head: Head, logits: Any, target: Tensor, class_weight: Tensor | None, row_weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The loss of each task of a head, a mean over the batch, its classes and rows weighted if they are to be.
 
     Args:
         head: the head.
         logits: what it gave.
         target: (B, H).
         class_weight: (C,) of each leaf.
+        row_weight: (B,) of each row.
     """
     rows = head.losses(logits, target)
-    if class_weight is None:
-        return {task: loss.mean() for task, loss in rows.items()}
-    weight = class_weight[target[:, -1]]
-    return {task: (weight * loss).mean() for task, loss in rows.items()}
+    if class_weight is not None:
+        rows = {task: class_weight[target[:, -1]] * loss for task, loss in rows.items()}
+    if row_weight is not None:
+        rows = {task: row_weight * loss for task, loss in rows.items()}
+    return {task: loss.mean() for task, loss in rows.items()}
 
 
 def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
     """An untrained head for a hierarchy and a number of features."""
-    kind = HEADS[config.head]
-    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    kind = head_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
     return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
 
 
 def build_weighting(config: TrainConfig, head: Head) -> Sum:
     """The weighting of a head's tasks, before the first step."""
-    kind = WEIGHTINGS[config.weighting]
-    settings: dict[str, Any] = {name: getattr(config, name) for name in kind.settings}
+    kind = weighting_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
     return kind(list(grouped(dict.fromkeys(head.tasks, torch.zeros(())), config.tasks)), **settings)
 
 

@@ -4,6 +4,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.config import SPLITS
 from hfc.errors import DatasetError
 from hfc.provenance import digest_chunks
 from hfc.regions import Regions, check_splits, read_csv, strings
@@ -44,6 +48,31 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
     splits = [split or old for (_, split), old in zip(found, regions.split.tolist(), strict=True)]
     joined = replace(regions, label=strings([label for label, _ in found]), split=strings(splits))
     return joined, digest_chunks([content])
+
+
+def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> None:
+    """Check that labels leave most rows of each split with one.
+
+    Args:
+        file: where the labels come from, for the message.
+        regions: with the labels joined.
+        ok: (N,) whether a row has features.
+
+    Raises:
+        DatasetError: of a split's rows that have features more than half have no label.
+    """
+    labelled = regions.label != ""
+    counts = {}
+    for split in SPLITS:
+        mine = ok & (regions.split == split)
+        counts[split] = int((mine & labelled).sum()), int(mine.sum())
+    if any(2 * have < rows for have, rows in counts.values()):
+        lacking = regions.id[ok & ~labelled & np.isin(regions.split, SPLITS)][0]
+        have = ", ".join(f"{have} of {rows} {split} rows" for split, (have, rows) in counts.items())
+        raise DatasetError(
+            f"{file}: most rows of a split have no label in it: it labels {have}, and not {lacking!r}, for one; "
+            "give --allow-unlabelled to leave them out"
+        )
 
 
 def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:

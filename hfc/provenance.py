@@ -12,6 +12,25 @@ from pathlib import Path
 
 from hfc import __version__
 
+PACKAGE = Path(__file__).parent
+# What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
+# training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
+# spreads over processes or reports.
+RUN_SOURCES = (
+    "answers.py",
+    "decoding.py",
+    "features.py",
+    "fit.py",
+    "heads",
+    "hierarchy.py",
+    "losses.py",
+    "metrics.py",
+    "settings.py",
+    "stacked.py",
+    "tasks.py",
+    "train.py",
+    "weightings.py",
+)
 PACKAGES = ("torch", "torchvision", "timm", "h5py", "numpy", "pillow", "scikit-learn")
 
 
@@ -36,9 +55,25 @@ def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:
 @functools.cache
 def code_digest() -> str:
     """SHA-256 over every Python source of the package: names the code even where there is no git."""
-    root = Path(__file__).parent
-    sources = sorted(root.rglob("*.py"))
-    return digest([[path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in sources])
+    return digest_sources(PACKAGE)
+
+
+@functools.cache
+def run_code_digest() -> str:
+    """SHA-256 over the sources that shape a run: it changes the runs' keys, and nothing else of the code does."""
+    return digest_sources(PACKAGE, RUN_SOURCES)
+
+
+def digest_sources(package: Path, names: Iterable[str] = (".",)) -> str:
+    """SHA-256 over the Python sources of a package.
+
+    Args:
+        package: its folder.
+        names: files and folders in it; all by default.
+    """
+    paths = [package / name for name in names]
+    sources = sorted({file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])})
+    return digest([[file.relative_to(package).as_posix(), file.read_text("utf-8")] for file in sources])
 
 
 @functools.cache

@@ -74,7 +74,9 @@ class RunWriter:
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Write the result."""
-        (self.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        # A path that is no UTF-8 holds surrogates; their escapes are those of JSON, which reads them back.
+        (self.folder / RESULT).write_text(text, "utf-8", errors="backslashreplace")
 
 
 @contextmanager
@@ -99,6 +101,9 @@ def replacing(path: Path, what: str) -> Iterator[Path]:
             partial.replace(path)
         finally:
             _remove(partial)
+    except UnicodeEncodeError as error:
+        shown = error.object[max(error.start - 40, 0) : error.end + 40].encode("utf-8", "backslashreplace").decode()
+        raise RunError(f"{path}: {what} cannot be written: {shown!r} is no text in UTF-8") from error
     except (OSError, StoreError) as error:
         raise RunError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 

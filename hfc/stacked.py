@@ -22,8 +22,9 @@ from hfc.errors import ConfigError
 from hfc.features import Features, Resident
 from hfc.fit import Checkpoint, Fitted, Training, fit, learning_rate, task_means
 from hfc.heads.layers import Block, Dropout, own_seed
+from hfc.settings import weighting_class
 from hfc.tasks import Task
-from hfc.weightings import WEIGHTINGS, grouped
+from hfc.weightings import grouped
 
 FREE = ("seed", "learning_rate", "weight_decay")  # what runs of one shape may differ in
 MOST = 16  # runs in one model: beyond that only memory grows
@@ -120,7 +121,7 @@ def _check(features: Features, config: TrainConfig) -> None:
     problem = ""
     if not isinstance(features, Resident):
         problem = "streamed features"
-    elif not WEIGHTINGS[config.weighting].pure:
+    elif not weighting_class(config).pure:
         problem = f"weighting={config.weighting}"
     else:
         problem = next((f"{name}={value:g}" for name in ("mixup", "averaging") if (value := getattr(config, name))), "")

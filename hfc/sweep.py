@@ -17,10 +17,11 @@ import tomli_w
 
 from hfc import parallel, provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, RunError
+from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.fit import settle
+from hfc.settings import refuse_unused
 from hfc.stacked import fit_all, groups
-from hfc.tasks import fold, open_cache, prepare
+from hfc.tasks import Task, announce, fold, open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -63,6 +64,8 @@ class Trial:
     """Mean over seeds and folds of the selection metric on validation."""
     spread: float
     """Sample standard deviation over seeds, of each seed's mean over folds; 0 for one seed."""
+    failed: str = ""
+    """Why one of its trainings failed, if one did; then score and spread are NaN."""
 
 
 def read_sweep(file: Path) -> Sweep:
@@ -91,6 +94,11 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
         if type(count) is not int or count < 1:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
+    for point in points:
+        try:
+            refuse_unused(resolve(TrainConfig, content, point))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
     return Sweep(content, tuple(points), seeds, folds)
 
 
@@ -133,6 +141,7 @@ def sweep(
     out: Path,
     *,
     labels: Path | None = None,
+    allow_unlabelled: bool = False,
     stream: bool = False,
     jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -147,20 +156,27 @@ def sweep(
         plan: what to try.
         out: a folder.
         labels: other labels for the cache, joined by id.
+        allow_unlabelled: even if most rows of a split have none.
         stream: leave the features on the disk.
         jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
         report: called with how many trainings are done, of how many.
 
     Returns:
-        The points, the best first.
+        The points, the best first; last those of which a training diverged. They are not tried again.
 
     Raises:
-        HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
+        HfcError: cache, hierarchy and settings do not fit each other, the disk refuses, or every point failed.
     """
     configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
-    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    where = {"device": configs[0].device, "labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
     opened = open_cache(cache, **where)
-    whole = [train.run_key(opened, *train.check(opened, config)) for config in configs]
+    whole: list[str] = []
+    by_tree: dict[str, Task] = {}
+    for config in configs:
+        task, settled = train.check(opened, config)
+        by_tree.setdefault(task.hierarchy.digest, task)
+        whole.append(train.run_key(opened, task, settled))
+    announce(opened, by_tree.values())
     keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +196,9 @@ def sweep(
                 file.writelines(json.dumps(line) + "\n" for line in found)
                 file.flush()
                 report(sum(key in lines for key in keys.values()), len(keys))
-        trials = _trials(plan, [lines[key]["score"] for key in keys.values()])
+        trials = _trials(plan, [lines[key] for key in keys.values()])
+        if trials[0].failed:
+            raise DivergedError(f"{out}: all {len(trials)} points failed; the first one: {trials[0].failed}")
         (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "utf-8")
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
@@ -194,12 +212,18 @@ def _key(key: str, part: int | None, folds: int) -> str:
     return key if part is None else provenance.digest([key, part, folds])
 
 
-def _trials(plan: Sweep, scores: Sequence[float]) -> list[Trial]:
+def _trials(plan: Sweep, lines: Sequence[Mapping[str, Any]]) -> list[Trial]:
     """The points with their scores over seeds and folds, the best first; of equals the one listed first."""
-    rows = np.reshape(np.array(scores), (len(plan.points), len(plan.seeds), len(plan.parts))).mean(axis=2)
-    spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
-    order = np.argsort(-rows.mean(axis=1), kind="stable")
-    return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i])) for i in order]
+    scores = np.array([line.get("score", math.nan) for line in lines], dtype=np.float64)
+    rows = scores.reshape(len(plan.points), len(plan.seeds), len(plan.parts)).mean(axis=2)
+    spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.where(np.isnan(rows[:, 0]), math.nan, 0.0)
+    order = np.argsort(-rows.mean(axis=1), kind="stable")  # NaN comes last
+    each = len(plan.seeds) * len(plan.parts)
+    reasons = [
+        next((line["failed"] for line in lines[i * each : (i + 1) * each] if "failed" in line), "")
+        for i in range(len(plan.points))
+    ]
+    return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i]), reasons[i]) for i in order]
 
 
 def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
@@ -209,7 +233,8 @@ def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
         for text in file.read_text("utf-8").splitlines():
             try:
                 line = json.loads(text)
-                lines[line["key"]] = line
+                if "score" in line or "failed" in line:
+                    lines[line["key"]] = line
             except (ValueError, KeyError, TypeError):
                 continue
     return lines
@@ -224,22 +249,38 @@ def _end_last_line(file: Path) -> None:
 def _score(
     cache: Path, where: dict[str, Any], part: int | None, folds: int, named: Mapping[str, TrainConfig]
 ) -> list[dict[str, Any]]:
-    """Train some points once, and say how they did on what is held out; `named`: their settings by key."""
+    """Train some points once, and say how they did on what is held out, or why they failed.
+
+    Args:
+        cache, where: as for `open_cache`.
+        part, folds: the fold, None for the cache's own splits.
+        named: the settings of each point by key.
+    """
     opened = open_cache(cache, **where)
-    configs = list(named.values())
-    task = prepare(opened, configs[0].hierarchy)
+    task = prepare(opened, next(iter(named.values())).hierarchy)
     if part is not None:
         task = fold(task, part, folds)
-    settled = [settle(config, task) for config in configs]
-    return [
-        {
+    waiting = {key: settle(config, task) for key, config in named.items()}
+    about = {
+        key: {
             "key": key,
-            "score": fitted.best["val"][config.select],
-            "epoch": fitted.best["epoch"],
             "seed": config.seed,
             **({} if part is None else {"fold": part}),
-            "val": fitted.best["val"],
             "changed": train.changed_settings(config, task),
         }
-        for key, config, fitted in zip(named, settled, fit_all(opened.features, task, settled), strict=True)
-    ]
+        for key, config in waiting.items()
+    }
+    failed: list[dict[str, Any]] = []
+    while waiting:
+        try:
+            fits = fit_all(opened.features, task, list(waiting.values()))
+        except DivergedError as error:
+            key = next(key for key, config in waiting.items() if config == error.config)
+            failed.append({**about[key], "failed": str(error)})
+            del waiting[key]  # those beside it are trained without it
+            continue
+        return failed + [
+            {**about[key], "score": fit.best["val"][config.select], "epoch": fit.best["epoch"], "val": fit.best["val"]}
+            for (key, config), fit in zip(waiting.items(), fits, strict=True)
+        ]
+    return failed

@@ -5,7 +5,8 @@ Dimensions: N rows, V views, D features, H levels.
 
 import functools
 import itertools
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from hfc.config import SPLITS
 from hfc.device import choose_device
 from hfc.errors import HierarchyError, RunError
 from hfc.features import Features, Resident, Streamed
-from hfc.hierarchy import Hierarchy, load_hierarchy
-from hfc.labels import join_labels
+from hfc.hierarchy import Hierarchy, load_hierarchy, some
+from hfc.labels import join_labels, refuse_unlabelled
 from hfc.store import FeatureStore, Table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,29 @@ class Task:
     """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
+    weight: Tensor | None = None
+    """(N,) factor of each row's loss, with mean 1 over the training rows; None: all count alike."""
 
 
-def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, stream: bool = False) -> Cache:
+def load_cache(
+    path: Path,
+    *,
+    device: str = "auto",
+    labels: Path | None = None,
+    allow_unlabelled: bool = False,
+    stream: bool = False,
+) -> Cache:
     """Read and check a feature cache; its features go to the device once and stay there, unless they are streamed.
 
     Args:
         path: the cache.
         device: auto, cpu, cuda or cuda:N.
         labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
+        allow_unlabelled: take such a file even if most rows of a split have no label in it.
         stream: leave the features on the disk after checking them.
 
     Raises:
-        DatasetError: the labels cannot be read or joined.
+        DatasetError: the labels cannot be read or joined, or leave most rows of a split without one.
         StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
         ConfigError: no such device.
     """
@@ -69,6 +82,8 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
         if labels:
             regions, labels_sha256 = join_labels(table.regions, labels)
             table = replace(table, regions=regions)
+            if not allow_unlabelled:
+                refuse_unlabelled(labels, regions, table.ok)
         features: Features
         if stream:
             for _ in store.blocks():  # each is checked, and at the end the whole
@@ -109,7 +124,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
 
     Raises:
         HierarchyError: no such hierarchy, or it lacks a leaf that the cache's labels name.
-        RunError: a split has no usable rows.
+        RunError: a split has no usable rows, or the train split one leaf.
     """
     if not hierarchy_name:
         raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
@@ -123,11 +138,15 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     for split, found in rows.items():
         if len(found) == 0:
-            raise RunError(
-                f"{cache.path}: the {split} split is empty; train, val (to select the epoch) and test rows are needed"
-            )
+            raise RunError(f"{cache.path}: {_why_empty(cache.table, split)}")
     if len(rows["train"]) < 2:
         raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")
+    if len(np.unique(leaf[rows["train"]])) < 2:
+        only = hierarchy.leaves[leaf[rows["train"][0]]]
+        raise RunError(
+            f"{cache.path}: all {len(rows['train'])} rows of the train split have the label {only}; "
+            "two labels are needed to train"
+        )
     device = cache.features.device
     return Task(
         hierarchy=hierarchy,
@@ -139,6 +158,58 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
             "without split": int((ok & labelled & ~in_split).sum()),
         },
     )
+
+
+def _why_empty(table: Table, split: str) -> str:
+    """What is the matter where no row of a split can be used."""
+    regions, ok = table.regions, table.ok
+    mine = regions.split == split
+    failed = [(regions.id[row], reason) for row, reason in table.failures if mine[row] or not ok.any()]
+    first = f"; the first is {failed[0][0]}: {failed[0][1]}" if failed else ""
+    if len(ok) and not ok.any():
+        return (
+            f"no row has features, as all {len(ok)} images failed{first}; mend them, then run hfc extract with "
+            "--retry-failures"
+        )
+    needed = "train, val (to select the epoch) and test rows are needed"
+    if not mine.any():
+        return f"the {split} split is empty; {needed}"
+    without = f"{int((mine & ~ok).sum())} without features, {int((mine & ok).sum())} without label"
+    return f"the {split} split is empty: its {int(mine.sum())} rows are left out, {without}{first}; {needed}"
+
+
+def untrained(task: Task) -> dict[str, int]:
+    """How many test rows each leaf has that the train split lacks: their answers cannot be right."""
+    leaves = range(len(task.hierarchy.leaves))
+    train, test = (
+        task.target[task.rows[split], -1].bincount(minlength=len(leaves)).tolist() for split in ("train", "test")
+    )
+    return {task.hierarchy.leaves[leaf]: test[leaf] for leaf in leaves if test[leaf] and not train[leaf]}
+
+
+def rows_used(rows: Mapping[str, Any]) -> str:
+    """How many rows a run uses and how many it leaves out, and why, as one line; `rows` as a run's result has them."""
+    used = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in rows["unused"].items() if count)
+    return f"rows: {used}; left out: {left_out or 'none'}"
+
+
+def announce(cache: Cache, tasks: Iterable[Task]) -> None:
+    """Log what runs on some tasks leave out, and warn of leaves that nothing is trained for."""
+    for task in tasks:
+        rows = {split: len(found) for split, found in task.rows.items()}
+        logger.info("%s (%s): %s", cache.path, task.hierarchy.name, rows_used({**rows, "unused": task.unused}))
+        if missing := untrained(task):
+            _warn_once(
+                f"{cache.path}: no row of the train split is labelled {some(list(missing))}; "
+                f"the {sum(missing.values())} test rows that are cannot be answered right"
+            )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning, the same one once a process: an ablation looks at its cache for every method."""
+    logger.warning("%s", message)
 
 
 def fold(task: Task, number: int, folds: int) -> Task:

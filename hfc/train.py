@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,31 +10,41 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
 
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
+from hfc.errors import ConfigError, RunError
+from hfc.features import Streamed
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
+from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
-from hfc.store import Predictions
-from hfc.tasks import Cache, Task, open_cache, prepare
+from hfc.store import CHUNK_ROWS, Predictions
+from hfc.tasks import Cache, Task, announce, open_cache, prepare
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
 
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
-    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings and code."""
-    settings = {key: value for key, value in plain(config).items() if key not in NOT_IN_KEY}
+    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings, code, kind of device.
+
+    A GPU draws other dropout than a CPU, and streaming another order of rows than memory.
+    """
+    used = used_settings(config) - set(NOT_IN_KEY)
+    settings = {key: value for key, value in plain(config).items() if key in used}
     sources = [
         cache.meta["features_sha256"],
         cache.meta["labels_digest"],
         task.hierarchy.digest,
-        provenance.code_digest(),
+        provenance.run_code_digest(),
     ]
-    return provenance.digest([sources, settings, task.hierarchy.name])
+    features = cache.features
+    order = ["streamed", CHUNK_ROWS] if isinstance(features, Streamed) else ["resident"]
+    return provenance.digest([sources, settings, task.hierarchy.name, features.device.type, order])
 
 
 def run_name(config: TrainConfig, hierarchy: Hierarchy, key: str) -> str:
@@ -50,8 +61,8 @@ def changed_settings(config: TrainConfig, task: Task) -> dict[str, object]:
         ships["batch_size"] = settle(replace(config, batch_size=AUTO), task).batch_size
     if preset.learning_rate == AUTO:
         ships["learning_rate"] = settle(replace(config, learning_rate=AUTO), task).learning_rate
-    skip = ("method", "seed", "precision", *NOT_IN_KEY)
-    return {key: value for key, value in plain(config).items() if key not in skip and value != ships[key]}
+    used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
+    return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}
 
 
 def train(
@@ -103,15 +114,17 @@ def train_together(
         HfcError: as `train`.
     """
     task = prepare(cache, configs[0].hierarchy)
-    settled = [settle(config, task) for config in configs]
+    settled = [fitted_to(cache, task, config) for config in configs]
     keys = [run_key(cache, task, config) for config in settled]
     folders = [out / run_name(config, task.hierarchy, key) for config, key in zip(settled, keys, strict=True)]
     todo = [i for i, folder in enumerate(folders) if overwrite or not (folder / runs.RESULT).is_file()]
+    _check_room(out, task, len(todo))
     with contextlib.ExitStack() as stack:
         writers = {i: stack.enter_context(runs.writing(folders[i])) for i in todo}
         for i, writer in writers.items():
             writer.config(to_toml(settled[i]))
             writer.hierarchy(task.hierarchy.to_csv())
+            writer.predictions(_blank(cache, task))
 
         def both(place: int, line: dict[str, Any]) -> None:
             writers[todo[place]].epoch(line)
@@ -124,6 +137,27 @@ def train_together(
     for i in todo:
         _checkpoint(folders[i]).unlink(missing_ok=True)
     return [(runs.read(folder), i in todo) for i, folder in enumerate(folders)]
+
+
+def _blank(cache: Cache, task: Task) -> Predictions:
+    """Predictions of nothing: what cannot be stored of the test rows is found before the first epoch."""
+    rows = task.rows["test"].cpu().numpy()
+    leaf = task.target[task.rows["test"], -1].cpu().numpy()
+    return Predictions(cache.table.regions.id[rows], leaf, (), np.zeros((len(rows), 1), dtype=np.float32))
+
+
+def _check_room(out: Path, task: Task, count: int) -> None:
+    """Check that the disk holds the predictions of some runs. Raises a RunError where it does not."""
+    there = next((folder for folder in (out, *out.absolute().parents) if folder.is_dir()), None)
+    if not there:
+        return
+    numbers = len(task.rows["test"]) * (sum(task.hierarchy.sizes) + len(task.hierarchy.leaves)) * count
+    needed, free = numbers * np.dtype(np.float32).itemsize, shutil.disk_usage(there).free
+    if needed > free:
+        raise RunError(
+            f"{out}: {count} runs write {needed / 1e6:.0f} MB of predictions, and {free / 1e6:.0f} MB are free; make "
+            "room, or name another folder"
+        )
 
 
 def _checkpoint(folder: Path) -> Path:
@@ -196,6 +230,7 @@ def train_all(
     out: Path,
     *,
     labels: Path | None = None,
+    allow_unlabelled: bool = False,
     stream: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
@@ -208,6 +243,7 @@ def train_all(
         configs: the settings of each run, on one device.
         out: holds the run folders.
         labels: other labels for the cache, joined by id.
+        allow_unlabelled: even if most rows of a split have none.
         stream: leave the features on the disk.
         jobs: processes.
         overwrite: train even what is there.
@@ -219,11 +255,15 @@ def train_all(
     Raises:
         HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
     """
-    where = {"device": configs[0].device, "labels": labels, "stream": stream}
+    where = {
+        "device": configs[0].device,
+        "labels": labels,
+        "allow_unlabelled": allow_unlabelled,
+        "stream": stream,
+    }
     try:
         cache = open_cache(path, **where)
-        for config in configs:
-            check(cache, config)
+        announce(cache, {config.hierarchy: check(cache, config)[0] for config in configs}.values())
         together = groups(configs)
         calls = [
             joblib.delayed(_train)(
@@ -271,4 +311,11 @@ def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:
         HfcError: they do not; the message says how.
     """
     task = prepare(cache, config.hierarchy)
-    return task, settle(config, task)
+    return task, fitted_to(cache, task, config)
+
+
+def fitted_to(cache: Cache, task: Task, config: TrainConfig) -> TrainConfig:
+    """A run's settings as they are settled for a task on a cache. Raises a ConfigError if they do not fit."""
+    if cache.features.views == 1 and config.views != TrainConfig.views:
+        raise ConfigError(f"views={config.views}: {cache.path} holds one view of every crop; leave views out")
+    return settle(config, task)

@@ -1,6 +1,7 @@
 """Task weightings: the named task losses of a head to the one number that is minimised.
 
-To add one: a class here and a line in WEIGHTINGS. K tasks, L_k their losses.
+To add one: a class here and a line in WEIGHTINGS; its constructor takes `tasks` and, by keyword alone, the training
+settings it uses. K tasks, L_k their losses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,6 @@ Losses = Mapping[str, Tensor]
 class Sum(nn.Module):
     """L = Σ L_k (Cho et al. 2019, section 3.2.2, without multi-task learning), and the base of the others."""
 
-    settings: tuple[str, ...] = ()
-    """Names of the training settings its constructor takes, after `tasks`."""
     pure = True
     """Whether it is a function of its parameters and the losses of the step alone."""
 
@@ -127,8 +126,6 @@ class _Given(Sum):
 class _Tempered(_Given):
     """Factors that are a softmax at a temperature."""
 
-    settings = ("temperature",)
-
     def __init__(self, tasks: Sequence[str], *, temperature: float) -> None:
         """Build it; `temperature` is T."""
         super().__init__(tasks)
@@ -191,7 +188,6 @@ class GradNorm(_Given):
     for w. No weight falls below 0.001: a negative one would climb its loss.
     """
 
-    settings = ("gradnorm_alpha", "gradnorm_rate")
     first: Tensor
 
     def __init__(self, tasks: Sequence[str], *, gradnorm_alpha: float, gradnorm_rate: float) -> None:

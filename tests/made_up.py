@@ -1,13 +1,22 @@
 """Made-up feature caches: classes are noisy clusters, so that heads have something to learn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hfc import store
+from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions, strings
+from hfc.settings import used_settings
+
+
+def settled_on(common: Mapping[str, object], **changes: object) -> dict[str, object]:
+    """Changes to settings that several methods share: of these, what the one at hand takes."""
+    used = used_settings(resolve(TrainConfig, {**common, **changes}))
+    return {name: value for name, value in common.items() if name in used} | changes
+
 
 FIELDS = {"schema": 1, "backbone": "made-up", "weights": "0" * 64}
 

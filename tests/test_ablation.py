@@ -1,5 +1,7 @@
 """Every method tuned alike on validation and tested with seeds of its own, on made-up features."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,11 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import runs
-from hfc.ablation import SHIPPED, read_ablation
-from hfc.config import METHODS, read_toml
-from hfc.errors import ConfigError
+from hfc.ablation import SHIPPED, ablation, read_ablation
+from hfc.config import METHODS, TrainConfig, read_toml
+from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.sweep import read_sweep, sweep
+from hfc.train import train_all
 from tests.made_up import small_cache, write_tree_csv
 
 PLAN = """
@@ -114,3 +117,42 @@ def test_a_plan_that_says_nothing_clear_is_refused(change: tuple[str, str], mess
     (tmp_path / "plan.toml").write_text(PLAN.replace(*change, 1))
     with pytest.raises(ConfigError, match=message):
         read_ablation(str(tmp_path / "plan.toml"), "deepfashion-5")
+
+
+def test_a_method_that_fails_everywhere_is_named_and_the_others_are_done(place: Path, tmp_path: Path) -> None:
+    text = PLAN.replace("learning_rate = [1e-6, 0.01]", "dropout = [0.1, 0.2]")
+    diverging = "[own.flat]\nlearning_rate = [1e25]\n"
+    (tmp_path / "plan.toml").write_text(text + diverging)
+    words = ["ablation", place / "c.h5", "--hierarchy", place / "tree.csv", "--out", tmp_path / "a"]
+    done = CliRunner().invoke(main, [*map(str, words), "--plan", str(tmp_path / "plan.toml")])
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        rf"Error: {tmp_path / 'a'}: no result for flat, so nothing is compared. flat: {tmp_path / 'a'}/search/flat: "
+        r"all 2 points failed; the first one: flat, seed 0: the loss is (nan|inf) in epoch \d; try a smaller --set "
+        r"learning_rate or --set precision=fp32\n",
+        done.stderr,
+    )
+    assert {run.result["method"] for run in runs.find([tmp_path / "a" / "runs"])} == {"levels+path"}
+
+
+def test_a_point_that_diverges_is_not_the_one_that_is_tested(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace("[1e-6, 0.01]", "[1e25, 0.01]"))
+    found = ablation(place / "c.h5", read_ablation(str(tmp_path / "plan.toml"), str(place / "tree.csv")), tmp_path)
+    assert [run.result["config"]["learning_rate"] for run in found] == [0.01] * 4
+
+
+def test_a_tested_run_that_diverges_is_named_with_its_method(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(cache: Path, configs: list[TrainConfig], out: Path, **more: object) -> Iterator[tuple[runs.Run, bool]]:
+        if configs[0].method == "flat":
+            raise DivergedError("flat, seed 1: made to fail")
+        return train_all(cache, configs, out, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hfc.ablation.train_all", fail)
+    with pytest.raises(RunError) as caught:
+        ablation(place / "c.h5", read_ablation(str(place / "plan.toml"), str(place / "tree.csv")), tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: no result for flat, so nothing is compared. flat: flat, seed 1: made to fail"
+    )
+    assert {run.result["method"] for run in runs.find([tmp_path / "runs"])} == {"levels+path"}

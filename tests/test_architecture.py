@@ -17,7 +17,7 @@ ROWS = (
     ("datasets", "crops", "encoder", "store", "engines"),
     ("losses", "weightings", "metrics", "jobs"),
     ("heads", "runs", "extract", "features"),
-    ("decoding", "tasks"),
+    ("decoding", "tasks", "settings"),
     ("answers",),
     ("fit",),
     ("stacked",),

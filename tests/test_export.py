@@ -218,7 +218,7 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
         "On 10 test images, looked at once, after the epoch was picked on 10 others; one run, seed 0.",
         "| left out | 1 without features |",
         f"| digest of its weights | {run.result['cache']['weights_digest']} |",
-        r"| settings other than the method's, decode and β | reduced 16, width 16, dropout 0.1, epochs 2, ",
+        r"| settings other than the method's, decode and β | reduced 16, dropout 0.1, epochs 2, ",
     ):
         assert line in text, line
     assert "<script>" not in text

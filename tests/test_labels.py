@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,54 @@ def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) 
     assert load_cache(tmp_path / "c.h5").meta["labels_sha256"] == ""
     assert result["test"]["top1"] > 0.8
     assert (tmp_path / "c.h5").read_bytes() == before
+
+
+def labelled(folder: Path, rows: Iterable[int]) -> list[str]:
+    """The words of a training with a file that labels some of 360 rows, 18 train, 6 val, 6 test and so on again."""
+    small_cache(folder / "c.h5", failed=[0])
+    write_tree_csv(folder / "tree.csv")
+    leaves = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"]
+    lines = [f"{i:05d}.jpg,{leaves[i % 6]}" for i in rows]
+    (folder / "l.csv").write_text("\n".join(["id,label", *lines]))
+    words = ["train", folder / "c.h5", "--hierarchy", folder / "tree.csv", "--method", "flat", "--out", folder / "runs"]
+    return [*map(str, words), "--labels", str(folder / "l.csv"), "--set", "epochs=1", "--set", "reduced=8"]
+
+
+def test_labels_that_leave_most_rows_without_one_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    words = labelled(tmp_path, (i for i in range(360) if i % 30 < 8))
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1] == (
+        f"Error: {tmp_path / 'l.csv'}: most rows of a split have no label in it: it labels 95 of 215 train rows, "
+        "0 of 72 val rows, 0 of 72 test rows, and not '00008.jpg', for one; give --allow-unlabelled to leave them out"
+    )
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "grid.toml").write_text(
+        f"method = 'flat'\nhierarchy = '{tmp_path / 'tree.csv'}'\n[grid]\ndropout = [0.1]\n"
+    )
+    search = ["sweep", str(tmp_path / "c.h5"), "--grid", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "s")]
+    again = CliRunner().invoke(main, [*search, "--labels", str(tmp_path / "l.csv")])
+    assert (again.exit_code, again.stderr.splitlines()[-1]) == (1, refused.stderr.splitlines()[-1])
+    allowed = CliRunner().invoke(main, [*words, "--allow-unlabelled"])
+    assert allowed.exit_code == 1
+    assert allowed.stderr.splitlines()[-1] == (
+        f"Error: {tmp_path / 'c.h5'}: the val split is empty: its 72 rows are left out, 0 without features, "
+        "72 without label; train, val (to select the epoch) and test rows are needed"
+    )
+
+
+def test_a_few_rows_of_every_split_train_where_that_is_asked_for(tmp_path: Path) -> None:
+    words = labelled(tmp_path, range(60))
+    assert CliRunner().invoke(main, words).exit_code == 1
+    done = CliRunner().invoke(main, [*words, "--allow-unlabelled"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == (
+        "rows: 35 train, 12 val, 12 test; left out: 1 without features, 300 without label"
+    )
+    answer = json.loads(CliRunner().invoke(main, [*words, "--allow-unlabelled", "--json"]).stdout)
+    assert answer["runs"][0]["rows"] == {
+        "train": 35,
+        "val": 12,
+        "test": 12,
+        "unused": {"without features": 1, "without label": 300, "without split": 0},
+    }

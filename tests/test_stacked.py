@@ -17,7 +17,7 @@ from hfc.sweep import parse_sweep, sweep
 from hfc.tasks import Cache, Task, load_cache, prepare
 from hfc.train import train, train_all
 from hfc.weightings import WEIGHTINGS
-from tests.made_up import small_cache, write_tree_csv
+from tests.made_up import settled_on, small_cache, write_tree_csv
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
 # What sums in another order rounds. Adam divides a gradient by its size, so where one is near 0 rounding alone moves
@@ -45,7 +45,7 @@ def task(place: Path, cache: Cache) -> Task:
 
 def three(place: Path, task: Task, **changes: object) -> list[TrainConfig]:
     """Three runs that differ in what they may, of one epoch: a ReLU that rounding flips later leads apart for good."""
-    given = {"hierarchy": str(place / "tree.csv"), **SHAPE, "epochs": 1, **changes}
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SHAPE | {"epochs": 1}, **changes)}
     shared = settle(resolve(TrainConfig, given), task)
     return [
         replace(shared, seed=0),
@@ -176,7 +176,8 @@ def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_
     names = ("flat", "levels")
     configs = [
         resolve(
-            TrainConfig, {"hierarchy": str(place / "tree.csv"), **SHAPE, "method": name, "seed": seed, "step": step}
+            TrainConfig,
+            {"hierarchy": str(place / "tree.csv"), **settled_on(SHAPE, method=name, seed=seed, step=step)},
         )
         for step in ("stacked", "single")
         for seed in (0, 1)
@@ -213,8 +214,8 @@ def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_
 
 def test_a_search_finds_the_same_stacked(place: Path, tmp_path: Path) -> None:
     content = {
-        **SHAPE,
-        **{"method": "flat", "hierarchy": str(place / "tree.csv"), "seeds": [0, 1]},
+        **settled_on(SHAPE, method="flat"),
+        **{"hierarchy": str(place / "tree.csv"), "seeds": [0, 1]},
         "grid": {"learning_rate": [1e-5, 0.003], "dropout": [0.1, 0.3]},
     }
     plans = [parse_sweep(tmp_path / "grid.toml", {**content, "step": step}) for step in ("single", "stacked")]

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from sklearn.model_selection import KFold
 from cli.main import main
 from hfc import metrics, tasks, train
 from hfc.config import TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, RunError
+from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.fit import fit
+from hfc.stacked import fit_all
 from hfc.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
 
@@ -137,7 +139,7 @@ def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
 def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path, tmp_path: Path) -> None:
     text = (
         "trials = 200\n[random]\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
-        "width = { low = 8, high = 64 }\nloss = ['bce', 'softmax']\ndropout = { low = 0.1, high = 0.9 }\n"
+        "reduced = { low = 8, high = 64 }\nloss = ['bce', 'softmax']\ndropout = { low = 0.1, high = 0.9 }\n"
     )
     plan = read_sweep(write(tmp_path, place, text))
     assert len(plan.points) == 200
@@ -145,7 +147,7 @@ def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path,
     assert -4 <= rates.min() < -3.9
     assert -1.1 < rates.max() <= -1
     assert np.mean(rates) == pytest.approx(-2.5, abs=0.2)
-    assert {type(point["width"]) for point in plan.points} == {int}
+    assert {type(point["reduced"]) for point in plan.points} == {int}
     assert {point["loss"] for point in plan.points} == {"bce", "softmax"}
     assert read_sweep(tmp_path / "grid.toml") == plan
 
@@ -197,3 +199,92 @@ def test_a_sweep_may_stream(place: Path, tmp_path: Path, monkeypatch: pytest.Mon
     found = sweep(place / "c.h5", read_sweep(grid), tmp_path / "out", stream=True)
     assert found[0].settings == {"learning_rate": 0.01}
     assert found[0].score > 0.8 > found[1].score
+
+
+DIVERGING = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e25, 0.01, 1e-6]\n"
+
+
+def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_path: Path) -> None:
+    plan = read_sweep(write(tmp_path, place, DIVERGING))
+    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    assert [trial.settings["learning_rate"] for trial in found] == [0.01, 1e-6, 1e25]
+    assert [bool(trial.failed) for trial in found] == [False, False, True]
+    assert re.fullmatch(
+        r"flat, seed 0: the loss is (nan|inf) in epoch \d; try a smaller --set learning_rate or --set precision=fp32",
+        found[2].failed,
+    )
+    assert np.isnan([found[2].score, found[2].spread]).all()
+    without = replace(plan, points=plan.points[1:])
+    assert sweep(place / "c.h5", without, tmp_path / "without") == found[:2]
+    assert read_toml(tmp_path / "out" / "best.toml")["learning_rate"] == 0.01
+    lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    failed = [line for line in lines if "failed" in line]
+    assert [set(line) for line in failed] == [{"key", "seed", "changed", "failed"}] * 2
+    assert [line["changed"]["learning_rate"] for line in failed] == [1e25, 1e25]
+    # It is not tried again.
+    seen: list[tuple[int, int]] = []
+    again = sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
+    assert seen == [(6, 6)]
+    assert again[:2] == found[:2]
+    assert (again[2].settings, again[2].failed) == (found[2].settings, found[2].failed)
+
+
+def test_a_diverging_fold_fails_its_point(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "folds = 3\n[grid]\nlearning_rate = [0.01, 0.003]\n"
+    monkeypatch.setattr("hfc.sweep.fit_all", failing_once(fit_all, learning_rate=0.01))
+    found = sweep(place / "c.h5", read_sweep(write(tmp_path, place, text)), tmp_path / "out")
+    assert [(trial.settings["learning_rate"], trial.failed) for trial in found] == [(0.003, ""), (0.01, "made to fail")]
+    lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert sum("failed" in line for line in lines) == 1
+    assert sum("score" in line for line in lines) == 5
+
+
+def failing_once(function: Any, learning_rate: float) -> Any:
+    """`fit_all` that diverges the first time it is to train at a rate."""
+    left = [None]
+
+    def fail(features: Any, task: Any, configs: Any) -> Any:
+        config = next((config for config in configs if config.learning_rate == learning_rate), None)
+        if config and left:
+            left.pop()
+            raise DivergedError("made to fail", config)
+        return function(features, task, configs)
+
+    return fail
+
+
+def test_a_diverging_run_of_a_stack_does_not_take_the_others_with_it(place: Path, tmp_path: Path) -> None:
+    text = "step = 'stacked'\n[grid]\nlearning_rate = [0.01, 1e30, 1e-6]\n"
+    plan = read_sweep(write(tmp_path, place, text))
+    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    assert [(trial.settings["learning_rate"], bool(trial.failed)) for trial in found] == [
+        (0.01, False),
+        (1e-6, False),
+        (1e30, True),
+    ]
+
+
+def test_where_every_point_fails_that_is_said(place: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, place, "[grid]\nlearning_rate = [1e25, 1e26]\n")
+    for _ in range(2):  # from what is there, too
+        result = hfc("sweep", place / "c.h5", "--grid", file, "--out", tmp_path / "out")
+        assert result.exit_code == 1
+        assert re.fullmatch(
+            rf"Error: {tmp_path / 'out'}: all 2 points failed; the first one: flat, seed 0: the loss is (nan|inf) in "
+            r"epoch \d; try a smaller --set learning_rate or --set precision=fp32\n",
+            result.stderr,
+        )
+    assert not (tmp_path / "out" / "best.toml").exists()
+
+
+def test_the_command_shows_what_failed(place: Path, tmp_path: Path) -> None:
+    words = ["sweep", place / "c.h5", "--grid", write(tmp_path, place, DIVERGING), "--out", tmp_path / "out"]
+    result = hfc(*words)
+    assert result.exit_code == 0, result.output
+    _, _, failed, count, _ = result.stdout.splitlines()
+    assert failed.startswith("failed (flat, seed 0: the loss is ")
+    assert failed.endswith(")  learning_rate=1e+25")
+    assert count == "3 points, 2 seeds each, on validation alone; 1 failed"
+    answer = json.loads(hfc(*words, "--json").stdout, parse_constant=pytest.fail)  # no NaN, which is no JSON
+    assert (answer["failed"], answer["trials"][2]["score"]) == (1, None)
+    assert answer["trials"][2]["failed"].startswith("flat, seed 0: the loss is ")

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -25,14 +26,14 @@ from hfc.fit import (
     fitting_batch_size,
     fitting_learning_rate,
     learning_rate,
-    settle,
 )
 from hfc.heads import HEADS
+from hfc.report import write_report
 from hfc.store import read_predictions
 from hfc.tasks import Cache, load_cache, prepare
 from hfc.train import changed_settings, check, train, train_all
 from hfc.weightings import WEIGHTINGS
-from tests.made_up import FIELDS, small_cache, write_cache, write_tree_csv
+from tests.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
 
 QUICK = {
     "method": "hmcn-f+mtl",
@@ -59,7 +60,7 @@ def cache(place: Path) -> Cache:
 
 
 def quick(place: Path, **changes: object) -> TrainConfig:
-    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes})
+    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **settled_on(QUICK, **changes)})
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -177,18 +178,6 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
     assert run.epochs[0]["weights"] != run.epochs[-1]["weights"]
 
 
-def test_every_decided_option_is_reachable(place: Path, cache: Cache) -> None:
-    task = prepare(cache, str(place / "tree.csv"))
-    for text in (
-        *("global_input_skip=true", "blend=logit", "loss=softmax", "beta=0.5", "width=384", "residual=false"),
-        *("tasks=levels", "temperature=1", "decode=consistent", "views=first", "hxe_alpha=0.1", "soft_label_beta=4"),
-        *("standardise=false", "violation_weight=0.2", "weighting=uncertainty", "schedule=constant", "dropout=0"),
-    ):
-        key = text.partition("=")[0]
-        changed = resolve(TrainConfig, parse_setting(TrainConfig, text))
-        assert set(changed_settings(settle(changed, task), task)) <= {key}
-
-
 def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
     task, settled = check(cache, config)
@@ -217,8 +206,9 @@ def test_options_change_the_result(option: str, place: Path, cache: Cache, tmp_p
     assert changed.result["changed"].keys() > {option.partition("=")[0]}
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("tasks", ["flows", "levels"])
+@pytest.mark.parametrize(
+    ("weighting", "tasks"), [("sum", "flows"), *((w, t) for w in WEIGHTINGS if w != "sum" for t in ("flows", "levels"))]
+)
 def test_every_weighting_trains(weighting: str, tasks: str, place: Path, cache: Cache, tmp_path: Path) -> None:
     run, _ = train(cache, quick(place, weighting=weighting, tasks=tasks), tmp_path)
     assert run.result["test"]["top1"] > 0.7
@@ -305,10 +295,114 @@ def test_an_empty_split_is_refused(split: str, place: Path, tmp_path: Path) -> N
         train(load_cache(path), quick(place), tmp_path / "runs")
 
 
+def test_where_all_images_failed_the_first_reason_is_given(place: Path, tmp_path: Path) -> None:
+    path = small_cache(tmp_path / "c.h5", failed=range(360))
+    with pytest.raises(RunError) as caught:
+        train(load_cache(path), quick(place), tmp_path / "runs")
+    assert str(caught.value) == (
+        f"{path}: no row has features, as all 360 images failed; the first is 00000.jpg: made to fail; mend them, then "
+        "run hfc extract with --retry-failures"
+    )
+
+
+def test_a_split_whose_rows_are_all_left_out_says_why(place: Path, tmp_path: Path) -> None:
+    labels = ["Tee", "Coat", "Tee", "Coat", "", "Tee", "Coat", "Tee"]
+    splits = ["train"] * 4 + ["val"] * 3 + ["test"]
+    path = write_cache(tmp_path / "c.h5", labels, splits, failed=[5, 6])
+    with pytest.raises(RunError) as caught:
+        prepare(load_cache(path), str(place / "tree.csv"))
+    assert str(caught.value) == (
+        f"{path}: the val split is empty: its 3 rows are left out, 2 without features, 1 without label; the first is "
+        "00005.jpg: made to fail; train, val (to select the epoch) and test rows are needed"
+    )
+
+
+def test_a_train_split_of_one_label_is_refused(place: Path, tmp_path: Path) -> None:
+    labels = ["Tee", "Tee", "Tee", "Coat", "Tee", "Coat"]
+    path = write_cache(tmp_path / "c.h5", labels, ["train", "train", "train", "val", "test", "test"])
+    with pytest.raises(RunError) as caught:
+        prepare(load_cache(path), str(place / "tree.csv"))
+    assert str(caught.value) == (
+        f"{path}: all 3 rows of the train split have the label Tee; two labels are needed to train"
+    )
+
+
+def test_leaves_that_are_tested_and_not_trained_are_warned_of_once(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = ["Tee", "Coat"] * 8 + ["Tee", "Jeans", "Jeans", "Shorts"] * 2
+    path = write_cache(tmp_path / "c.h5", labels, ["train"] * 8 + ["val"] * 8 + ["test"] * 8)
+    configs = [quick(place, method="flat", seed=seed, epochs=1) for seed in (0, 1)]
+    for _ in range(2):
+        list(train_all(path, configs, tmp_path / "runs"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{path}: no row of the train split is labelled Jeans, Shorts; "
+        "the 6 test rows that are cannot be answered right"
+    ]
+
+
 def test_a_place_that_cannot_be_written_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="the run cannot be written"):
         train(cache, quick(place), tmp_path / "file" / "runs")
+
+
+LATIN = "caf\udce9"  # what Python makes of café in Latin-1
+
+
+def test_a_cache_in_a_folder_that_is_no_utf8_trains_and_is_reported(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / LATIN
+    folder.mkdir()
+    path = small_cache(folder / "c.h5", origin=f"folders of {LATIN}")
+    run, _ = train(load_cache(path), quick(place, method="flat", epochs=1), folder / "runs")
+    assert run.result["cache"]["path"] == str(path)
+    assert run.result["cache"]["origin"] == f"folders of {LATIN}"
+    write_report([folder / "runs"], tmp_path / "report")
+    assert "caf\\udce9" in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (f"{LATIN}.jpg", r"'caf\\\\udce9.jpg' is no text in UTF-8"),
+        ("a.jpg\0", "/id: a text that ends in a NUL character cannot be stored"),
+    ],
+)
+def test_ids_that_cannot_be_written_are_found_before_the_first_epoch(
+    name: str, problem: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    ids = cache.table.regions.id.copy()
+    ids[np.flatnonzero(cache.table.regions.split == "test")[2]] = name
+    table = replace(cache.table, regions=replace(cache.table.regions, id=ids))
+    epochs: list[object] = []
+    with pytest.raises(RunError, match=f"--seed0--[0-9a-f]{{8}}: the run cannot be written: {problem}$"):
+        train(replace(cache, table=table), quick(place), tmp_path / "runs", report=epochs.append)
+    assert epochs == []
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(TrainConfig, {"hierarchy": f"/{LATIN}/tree.csv"})
+    assert str(caught.value) == (r"hierarchy: expected text in UTF-8, found '/caf\\udce9/tree.csv'; rename the file")
+
+
+def test_a_full_disk_is_noticed_before_the_first_epoch(
+    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 72 test rows with 2 + 4 + 6 probabilities of the levels and 6 of P_final, in float32.
+    need = 72 * (2 + 4 + 6 + 6) * 4
+    epochs: list[object] = []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=need - 1))
+    with pytest.raises(RunError) as caught:
+        train(cache, quick(place, epochs=1), tmp_path / "runs" / "deep", report=epochs.append)
+    assert str(caught.value) == (
+        f"{tmp_path / 'runs' / 'deep'}: 1 runs write 0 MB of predictions, and 0 MB are free; make room, or name "
+        "another folder"
+    )
+    assert epochs == []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=need))
+    assert train(cache, quick(place, epochs=1), tmp_path / "runs")[1]
 
 
 def test_features_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -> None:
@@ -497,13 +591,13 @@ def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache
     assert changed_settings(replace(settled, learning_rate=0.5), task)["learning_rate"] == 0.5
 
 
-@pytest.mark.parametrize("method", ["hmcn-f+mtl", "flat"])
+@pytest.mark.parametrize("method", ["hmcn-f+mtl", "levels"])
 @pytest.mark.parametrize("weighting", ["uncertainty", "dwa", "gradnorm", "random"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
 ) -> None:
     changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0, "averaging": 0.9}
-    config = quick(place, mixup=0.2, **changes)
+    config = quick(place, mixup=0.2, tasks="levels", **changes)
     whole, _ = train(cache, config, tmp_path / "whole")
     assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left
 

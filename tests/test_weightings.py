@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hfc.config import TrainConfig
 from hfc.estimator import HierarchicalClassifier
+from hfc.settings import takes
 from hfc.weightings import (
     WEIGHTINGS,
     DynamicAverage,
@@ -298,7 +299,7 @@ def test_gradnorm_equals_a_public_implementation() -> None:
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_gradients_reach_the_tasks_under_every_weighting(name: str) -> None:
     kind = WEIGHTINGS[name]
-    settings = {key: TrainConfig.__dataclass_fields__[key].default for key in kind.settings}
+    settings = {key: TrainConfig.__dataclass_fields__[key].default for key in takes(kind)}
     weighting = kind(TASKS, **settings)
     shared = torch.tensor([1.0, 2.0], requires_grad=True)
     for _ in range(3):

@@ -12,6 +12,7 @@ from hfc.tasks import load_cache
 from hfc.train import train
 from tests.backbones import TINY
 from tests.deepfashion_tree import write_images
+from tests.made_up import settled_on
 
 # Names of nodes may hold anything.
 LEAVES = {
@@ -72,5 +73,5 @@ def train_run(folder: Path, stage1: dict[str, object], stage2: dict[str, object]
 def train_on(cache: Path, stage2: dict[str, object]) -> Run:
     """A run on a cache that `train_run` made."""
     folder = cache.parent
-    config = resolve(TrainConfig, {"hierarchy": str(folder / "tree.csv"), **STAGE2, **stage2})
+    config = resolve(TrainConfig, {"hierarchy": str(folder / "tree.csv"), **settled_on(STAGE2, **stage2)})
     return train(load_cache(cache), config, folder / "runs")[0]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, level_tasks
+from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
 
 
 class Logits(NamedTuple):
@@ -25,7 +25,7 @@ class Conditional(nn.Module):
     """
 
     blends = False
-    settings = ("reduced", "dropout", "label_smoothing")
+    task_flows = ("local",)
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:
         """Build the head.
@@ -40,7 +40,7 @@ class Conditional(nn.Module):
         super().__init__()
         self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
-        self.tasks = level_tasks(len(sizes))
+        self.tasks = task_names(self.task_flows, len(sizes))
         self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)

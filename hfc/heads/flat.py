@@ -3,6 +3,7 @@
 Dimensions: B batch, D features, H levels, C^h nodes on level h, C leaves.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -31,23 +32,12 @@ class Flat(nn.Module):
     A level above the leaves has no output of its own: its probability is the sum over its leaves.
     """
 
-    tasks = ("global",)
+    tasks = task_flows = ("global",)
     blends = False
-    settings = ("reduced", "dropout", "loss", "label_smoothing", "hxe_alpha", "soft_label_beta")
     ancestors: Tensor
-    labels: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        ancestors: Tensor,
-        *,
-        reduced: int,
-        dropout: float,
-        loss: str,
-        label_smoothing: float,
-        hxe_alpha: float,
-        soft_label_beta: float,
+        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
     ) -> None:
         """Build the head.
 
@@ -56,16 +46,13 @@ class Flat(nn.Module):
             ancestors: (C, H) index of each leaf's ancestor on each level.
             reduced: width of x.
             dropout: after x.
-            loss: bce, softmax, or one that knows the tree: hxe or soft-labels.
-            label_smoothing: share of a label that is spread over all leaves (bce and softmax).
-            hxe_alpha: α of the hierarchical cross-entropy.
-            soft_label_beta: β of the soft labels.
+            loss: bce or softmax.
+            label_smoothing: share of a label that is spread over all leaves.
         """
         super().__init__()
-        self.loss, self.label_smoothing, self.hxe_alpha = loss, label_smoothing, hxe_alpha
+        self.loss, self.label_smoothing = loss, label_smoothing
         self.sizes = level_sizes(ancestors)
         self.register_buffer("ancestors", ancestors, persistent=False)
-        self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.leaf = Output(reduced, len(ancestors))
@@ -81,14 +68,7 @@ class Flat(nn.Module):
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
-        leaf = logits.leaf.float()
-        if self.loss == "hxe":
-            loss = hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)
-        elif self.loss == "soft-labels":
-            loss = soft_label_cross_entropy(leaf, self.labels[target[:, -1]])
-        else:
-            loss = LEVEL_LOSSES[self.loss](leaf, target[:, -1], self.label_smoothing)
-        return {"global": loss}
+        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1], self.label_smoothing)}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities. There is no local output to blend with, so `beta` plays no part."""
@@ -99,3 +79,36 @@ class Flat(nn.Module):
         columns = zip(self.ancestors.unbind(dim=1)[:-1], self.sizes, strict=False)
         above = [shares @ F.one_hot(column, size).to(shares.dtype) for column, size in columns]
         return Prediction((*above, final), final)
+
+
+class FlatHXE(Flat):
+    """The flat head under the hierarchical cross-entropy of Bertinetto et al. 2020."""
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, hxe_alpha: float) -> None:
+        """Build the head; `hxe_alpha` is α, for the others see `Flat`."""
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        self.hxe_alpha = hxe_alpha
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        leaf = logits.leaf.float()
+        return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)}
+
+
+class FlatSoftLabels(Flat):
+    """The flat head under the soft labels of Bertinetto et al. 2020."""
+
+    labels: Tensor
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, soft_label_beta: float) -> None:
+        """Build the head; `soft_label_beta` is β, for the others see `Flat`."""
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        return {"global": soft_label_cross_entropy(logits.leaf.float(), self.labels[target[:, -1]])}
+
+
+# Losses that know the tree, and the flat head under each.
+TREE_LOSSES: Mapping[str, type[Flat]] = {"hxe": FlatHXE, "soft-labels": FlatSoftLabels}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks
+from hfc.heads.layers import Block, Flows, Output, Prediction, Standardise, full, level_sizes, task_names
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -29,7 +29,7 @@ class HMCNF(nn.Module):
     """
 
     blends = True
-    settings = ("reduced", "width", "dropout", "residual", "global_input_skip", "loss", "label_smoothing", "blend")
+    task_flows = ("local", "global")
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class HMCNF(nn.Module):
         self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
         self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
-        self.tasks = (*level_tasks(len(sizes)), "global")
+        self.tasks = task_names(self.task_flows, len(sizes))
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.flows = Flows(reduced, sizes, width=width, dropout=dropout, residual=residual)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, level_tasks, parents
+from hfc.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, parents, task_names
 from hfc.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -33,7 +33,7 @@ class OriginalHMCNF(nn.Module):
     """
 
     blends = True
-    settings = ("width", "dropout", "residual", "violation_weight", "beta")
+    task_flows = ("local", "global", "violation")
     ancestors: Tensor
     parents: Tensor
     starts: Tensor
@@ -68,7 +68,7 @@ class OriginalHMCNF(nn.Module):
         # (K − C^1,) the parent of each node below the first level, in the order of the nodes.
         below = [parent + start for parent, start in zip(parents(ancestors)[1:], starts, strict=False)]
         self.register_buffer("parents", torch.cat(below) if below else starts[:0], persistent=False)
-        self.tasks = (*level_tasks(len(self.sizes)), "global", "violation")
+        self.tasks = task_names(self.task_flows, len(self.sizes))
         self.standardise = Standardise(dim)
         self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
         self.global_out = Output(width, sum(self.sizes))

@@ -32,9 +32,10 @@ def level_sizes(ancestors: Tensor) -> list[int]:
     return sizes
 
 
-def level_tasks(levels: int) -> tuple[str, ...]:
-    """Names of the tasks of a flow that has a loss on every level: local/1 … local/H."""
-    return tuple(f"local/{h}" for h in range(1, levels + 1))
+def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
+    """Names of the task losses of some flows: the local one has a loss on every level, local/1 … local/H."""
+    each = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
+    return tuple(task for flow in flows for task in each.get(flow, (flow,)))
 
 
 def full(logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, level_tasks
+from hfc.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
 from hfc.losses import LEVEL_LOSSES, probabilities
 
 
@@ -27,7 +27,7 @@ class Levels(nn.Module):
     """
 
     blends = True
-    settings = ("reduced", "dropout", "loss", "label_smoothing")
+    task_flows = ("local",)
 
     def __init__(
         self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
@@ -45,7 +45,7 @@ class Levels(nn.Module):
         super().__init__()
         self.loss, self.label_smoothing = loss, label_smoothing
         sizes = level_sizes(ancestors)
-        self.tasks = level_tasks(len(sizes))
+        self.tasks = task_names(self.task_flows, len(sizes))
         self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)

@@ -32,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tree_csv(tmp_path / "tree.csv")
     (tmp_path / "grid.toml").write_text('hierarchy = "tree.csv"\nepochs = 1\n[grid]\nbeta = [0.2, 0.8]\n')
     (tmp_path / "plan.toml").write_text(
-        'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\nbeta = [0.2]\n'
+        'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\ndropout = [0.2]\n'
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path

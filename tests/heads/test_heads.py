@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from hfc.config import METHODS, TrainConfig, resolve
-from hfc.heads import HEADS, Head
+from hfc.heads import Head
 from hfc.heads.layers import Block, Dropout, Output, Standardise
 from hfc.losses import log_softmax_among_siblings
+from hfc.settings import head_class, takes
 
 Floats = NDArray[np.float64]
 
@@ -22,9 +23,9 @@ DIM = 6
 
 def build(method: str, **changes: object) -> Head:
     config = resolve(TrainConfig, {"method": method, "reduced": 8, "width": 8, **changes})
-    kind = HEADS[config.head]
+    kind = head_class(config)
     torch.manual_seed(0)
-    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in kind.settings})
+    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in takes(kind)})
     generator = torch.Generator().manual_seed(1)
     for name, tensor in head.state_dict().items():
         if tensor.is_floating_point():  # no weight, bias or statistic may hide by being 0 or 1
@@ -286,8 +287,8 @@ def test_gradients_reach_every_parameter(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_start_at_the_rate_of_one_class_in_many(method: str) -> None:
     config = resolve(TrainConfig, {"method": method})
-    kind = HEADS[config.head]
-    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in kind.settings})
+    kind = head_class(config)
+    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in takes(kind)})
     outputs = [module for module in head.modules() if isinstance(module, Output)]
     assert outputs
     for output in outputs:

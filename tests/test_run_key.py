@@ -1,0 +1,219 @@
+"""What changes the key of a run, and what does not; and what a checkpoint of it holds."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from hfc import provenance
+from hfc.config import TrainConfig, resolve
+from hfc.fit import Checkpoint, fit
+from hfc.tasks import Cache, Task, load_cache
+from hfc.train import check, run_key, train
+from tests.made_up import small_cache, write_tree_csv
+from tests.test_architecture import ROOT, imports
+
+PACKAGE = ROOT / "hfc"
+# What training imports though it shapes no number, and why.
+SHAPELESS = {
+    "errors.py": "messages",
+    "progress.py": "bars",
+    "parallel.py": "processes",
+    "config.py": "the settings that a run uses are in its key, whatever their defaults",
+    "provenance.py": "digests and versions",
+    "device.py": "the kind of device and the precision are in the key",
+    "regions.py": "ids, labels and splits are in the key",
+    "labels.py": "as they are joined",
+    "runs.py": "writes and reads folders",
+    "store/__init__.py": "features are in the key by the digest that reading checks",
+    "store/cache.py": "as above",
+    "store/files.py": "as above",
+    "store/predictions.py": "written and read back",
+    "store/assembly.py": "of extraction",
+    "store/shards.py": "of extraction",
+    "store/survey.py": "of `hfc inspect`",
+    "__init__.py": "the version",
+}
+QUICK = {"method": "flat", "epochs": 4, "batch_size": 32, "reduced": 16}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("key")
+    small_cache(folder / "cache.h5")
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(place: Path) -> Cache:
+    return load_cache(place / "cache.h5", device="cpu")
+
+
+def settled(place: Path, cache: Cache, **changes: object) -> tuple[Task, TrainConfig]:
+    return check(cache, resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes}))
+
+
+def file_of(module: str) -> Path | None:
+    """The source of a dotted name within the package; of hfc.fit.settle that of hfc.fit."""
+    path = ROOT.joinpath(*module.split("."))
+    found = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((file for file in found if file.is_file()), None)
+
+
+def closure(start: Path) -> Iterator[str]:
+    """The files of the package that one of them imports, directly or not, and that one itself."""
+    seen, waiting = {start}, [start]
+    while waiting:
+        file = waiting.pop()
+        for name in imports(file) if file != PACKAGE / "__init__.py" else ():  # that loads `predict` on use alone
+            parts = name.split(".")
+            files = {file_of(".".join(parts[:n])) for n in range(1, len(parts) + 1)} if parts[0] == "hfc" else set()
+            fresh = {file for file in files if file} - seen
+            seen |= fresh
+            waiting += fresh
+    return (file.relative_to(PACKAGE).as_posix() for file in seen)
+
+
+def test_every_module_that_training_imports_is_in_the_key_or_shapes_nothing() -> None:
+    used = set(closure(PACKAGE / "train.py"))
+    shaping = {
+        file.relative_to(PACKAGE).as_posix()
+        for name in provenance.RUN_SOURCES
+        for file in ((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])
+    }
+    assert shaping & set(SHAPELESS) == set()
+    assert shaping | set(SHAPELESS) == used
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package, whose sources the keys of runs are made of meanwhile."""
+    copy = tmp_path / "hfc"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    forget()
+    yield copy
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    provenance.run_code_digest.cache_clear()
+    provenance.code_digest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "shapes"),
+    [
+        *((f"{name}.py", True) for name in ("fit", "stacked", "train", "tasks", "features", "hierarchy", "losses")),
+        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics", "settings")),
+        *((f"heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
+        *((f"{name}.py", False) for name in ("card", "config", "doctor", "errors", "extract", "jobs", "encoder")),
+        *((f"{name}.py", False) for name in ("predict", "trained", "sweep", "ablation", "estimator", "parallel")),
+        *((f"{name}.py", False) for name in ("report/latex", "report/tables", "datasets/garments", "export/onnx")),
+        *((f"{name}.py", False) for name in ("datasets/manifest", "engines/ray", "crops", "store/assembly")),
+    ],
+)
+def test_a_comment_changes_the_key_where_the_file_shapes_a_run(
+    file: str, shapes: bool, place: Path, cache: Cache, package: Path
+) -> None:
+    before, code = run_key(cache, *settled(place, cache)), provenance.code_digest()
+    with (package / file).open("a", encoding="utf-8") as stream:
+        stream.write("# a comment\n")
+    forget()
+    assert (run_key(cache, *settled(place, cache)) != before) == shapes
+    assert provenance.code_digest() != code  # what a run records of its code names every change
+
+
+def test_a_new_head_changes_the_key(place: Path, cache: Cache, package: Path) -> None:
+    before = run_key(cache, *settled(place, cache))
+    (package / "heads" / "another.py").write_text("")
+    forget()
+    assert run_key(cache, *settled(place, cache)) != before
+
+
+def test_the_kind_of_device_is_in_the_key(place: Path, cache: Cache) -> None:
+    task, config = settled(place, cache)
+    keys = {
+        name: run_key(replace(cache, features=SimpleNamespace(device=torch.device(name))), task, config)  # type: ignore[arg-type]
+        for name in ("cpu", "cuda:0", "cuda:1")
+    }
+    assert keys["cpu"] == run_key(cache, task, config)
+    assert keys["cuda:0"] == keys["cuda:1"] != keys["cpu"]
+
+
+def test_streaming_is_another_run(place: Path, cache: Cache) -> None:
+    streamed = load_cache(place / "cache.h5", device="cpu", stream=True)
+    assert run_key(streamed, *settled(place, streamed)) != run_key(cache, *settled(place, cache))
+
+
+def stopped_half_way(place: Path, cache: Cache, file: Path) -> dict[str, Any]:
+    """A checkpoint after two of four epochs, as it is read back."""
+    task, config = settled(place, cache)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["epoch"] == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(cache.features, task, config, kill, Checkpoint(file, "k", 0.0))
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state
+
+
+def test_a_checkpoint_holds_no_state_of_any_gpu(
+    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise AssertionError("a GPU's generator was asked for")
+
+    for name in ("get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    state = stopped_half_way(place, cache, tmp_path / "c")
+    assert set(state) == {"key", "lines", "best", "best_state", "modules", "order", "random"}
+    task, config = settled(place, cache)
+    whole = fit(cache.features, task, config)
+    again = fit(cache.features, task, config, checkpoint=Checkpoint(tmp_path / "c", "k", 99.0))
+    assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
+
+
+def states(head: torch.nn.Module) -> list[torch.Tensor]:
+    return list(head.state_dict().values())
+
+
+@pytest.mark.parametrize("part", ["optimiser", "order", "random"])
+def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
+    part: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    state = stopped_half_way(place, cache, tmp_path / "c")
+    if part == "optimiser":
+        del state["modules"]["optimiser"]["param_groups"][0]["params"][0]
+    else:
+        state[part] = torch.zeros(3, dtype=torch.uint8)
+    torch.save(state, tmp_path / "c")
+    task, config = settled(place, cache)
+    lines: list[int] = []
+    whole = fit(cache.features, task, config)
+    again = fit(
+        cache.features, task, config, lambda line: lines.append(line["epoch"]), Checkpoint(tmp_path / "c", "k", 99.0)
+    )
+    assert lines == [1, 2, 3, 4]
+    assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
+
+
+def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cache, tmp_path: Path) -> None:
+    config = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK})
+    first, _ = train(cache, config, tmp_path)
+    task, of_run = check(cache, config)
+    assert first.result["key"] == run_key(cache, task, of_run)
+    on_gpu = replace(cache, features=SimpleNamespace(device=torch.device("cuda")))  # type: ignore[arg-type]
+    assert not list(tmp_path.glob(f"*{run_key(on_gpu, task, of_run)[:8]}"))

@@ -1,0 +1,285 @@
+"""Which settings shape a run: what is taken bites, what does not bite is refused, wherever settings come from."""
+
+import tomllib
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cli.main import main
+from hfc.ablation import read_ablation
+from hfc.answers import by_beta, decoded, evaluate, used_views
+from hfc.config import METHODS, TrainConfig, read_toml, resolve, to_toml
+from hfc.errors import ConfigError
+from hfc.estimator import HierarchicalClassifier
+from hfc.features import Resident
+from hfc.fit import fit, settle
+from hfc.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
+from hfc.sweep import read_sweep
+from hfc.tasks import Cache, Task, load_cache, prepare
+from hfc.train import changed_settings, check, run_key, train
+from tests.made_up import settled_on, small_cache, write_cache, write_tree_csv
+
+SMALL = {
+    "epochs": 4,
+    "batch_size": 30,
+    "learning_rate": 0.03,
+    "reduced": 8,
+    "width": 8,
+    "dropout": 0.2,
+    "precision": "fp32",
+}
+# Another value of each setting than any method ships with, or one for each of two.
+OTHER: dict[str, Any] = {
+    **{"seed": 1, "epochs": 3, "batch_size": 20, "learning_rate": 0.01, "weight_decay": 0.1, "schedule": "constant"},
+    **{"views": "first", "standardise": False, "mixup": 0.3, "class_balance": 0.9, "averaging": 0.9},
+    **{"precision": "bf16", "topk": (1, 2), "decode": "least-cost"},
+    **{"reduced": 9, "width": 9, "dropout": 0.4, "residual": False, "global_input_skip": True, "beta": 0.35},
+    **{"blend": "logit", "violation_weight": 1.0, "label_smoothing": 0.2, "hxe_alpha": 0.7, "soft_label_beta": 3.0},
+    **{"temperature": 0.5, "gradnorm_alpha": 50.0, "gradnorm_rate": 0.2},
+    "loss": {"bce": "softmax", "softmax": "bce", "hxe": "softmax", "soft-labels": "softmax"},
+    "weighting": {"sum": "uncertainty"} | dict.fromkeys(("uncertainty", "positive-uncertainty", "imtl-l"), "sum"),
+    "tasks": {"flows": "levels", "levels": "flows"},
+    "head": {"flat": "levels"},
+}
+# They name a run, or say where and how it is trained; `select` picks an epoch, which its own test looks at.
+ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("settings")
+    small_cache(folder / "cache.h5")
+    write_tree_csv(folder / "tree.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Two views of 100 rows that are hard to tell apart, in classes of several sizes."""
+    leaves = ["Tee", "Tank", "Coat", "Jeans", "Chinos", "Shorts"]
+    rng = np.random.default_rng(0)
+    labels = [leaves[i] for i in rng.choice(6, 100, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])]
+    splits = [("train", "train", "train", "val", "test")[i % 5] for i in range(100)]
+    cache = load_cache(write_cache(tmp_path_factory.mktemp("noisy") / "c.h5", labels, splits, dim=6), device="cpu")
+    assert isinstance(cache.features, Resident)
+    noise = torch.randn((100, 2, 6), generator=torch.Generator().manual_seed(0)) * 3
+    return replace(cache, features=Resident(cache.features.tensor + noise.half()))
+
+
+def outcome(cache: Cache, task: Task, config: TrainConfig) -> list[Any]:
+    """The weights and predictions that a run ends with, and what is measured of them."""
+    settled = settle(config, task)
+    fitted = fit(cache.features, replace(task, rows={**task.rows, "val": task.rows["val"][:0]}), settled)
+    raw, _ = by_beta(fitted.head, used_views(cache.features, settled), task, "test", settled)
+    read = decoded(raw, task.hierarchy, settled)
+    leaf = task.target[task.rows["test"], -1].numpy()
+    tensors = [*fitted.head.state_dict().values(), *read.levels, read.final]
+    return [tensor.double().numpy() for tensor in tensors] + [sorted(evaluate(read, leaf, task.hierarchy, settled))]
+
+
+def differs(one: list[Any], other: list[Any]) -> bool:
+    """Whether more than a sum's order can round is not alike."""
+    if [np.shape(a) for a in one] != [np.shape(b) for b in other] or one[-1] != other[-1]:
+        return True
+    return any(np.abs(a - b).max() > 1e-6 for a, b in zip(one[:-1], other[:-1], strict=True))
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if f.name not in ELSEWHERE])
+def test_a_setting_shapes_a_run_or_is_refused(
+    name: str, place: Path, noisy: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = prepare(noisy, str(place / "tree.csv"))
+    used_by = set()
+    everywhere = name not in HEAD_SETTINGS | WEIGHTING_SETTINGS
+    methods = (["flat"] if name == "head" else ["flat", "hmcn-f+mtl"]) if everywhere else list(METHODS)
+    for method in methods:
+        base = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method=method)})
+        other = OTHER[name]
+        if isinstance(other, dict):
+            other = other.get(getattr(base, name), "sum" if name == "weighting" else "flat")
+        changed = replace(base, **{name: other})
+        refused = name not in used_settings(changed)
+        with pytest.raises(ConfigError) if refused else nullcontext() as caught:
+            refuse_unused(changed)
+        if caught:
+            assert str(caught.value).startswith(f"{name}={other} with method {method}: ")
+        # What the refusal says is true of the very training it keeps from running.
+        monkeypatch.setattr("hfc.fit.refuse_unused", lambda config: None)
+        assert differs(outcome(noisy, task, base), outcome(noisy, task, changed)) != refused, method
+        assert set(changed_settings(settle(changed, task), task)) - set(changed_settings(settle(base, task), task)) == (
+            set() if refused or name in ("seed", "precision") or name in SMALL else {name}
+        )
+        if not refused:
+            assert run_key(noisy, task, settle(changed, task)) != run_key(noisy, task, settle(base, task))
+            used_by.add(method)
+    assert used_by, f"{name}: no method takes it"
+
+
+def test_select_picks_the_epoch(place: Path, noisy: Cache) -> None:
+    task = prepare(noisy, str(place / "tree.csv"))
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method="flat", epochs=12)}
+    lines: list[Any] = []
+    chosen = {}
+    for metric in ("top1", "top3", "top1_macro", "hF"):
+        fitted = fit(noisy.features, task, resolve(TrainConfig, given, {"select": metric}), lines.append)
+        scores = [line["val"][metric] for line in lines[-12:]]
+        chosen[metric] = fitted.best["epoch"]
+        assert chosen[metric] == 1 + scores.index(max(scores))
+    assert len(set(chosen.values())) > 1
+
+
+def test_every_setting_has_another_value_to_try() -> None:
+    assert set(OTHER) | ELSEWHERE == {f.name for f in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_whole_file_of_a_runs_settings_is_read_back(method: str, place: Path, tmp_path: Path) -> None:
+    cache = load_cache(place / "cache.h5")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method=method)}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path)
+    written = read_toml(run.folder / "config.toml")
+    assert set(written) == {f.name for f in fields(TrainConfig)}
+    again, trained = train(cache, resolve(TrainConfig, written), tmp_path)
+    assert (again.result["key"], trained) == (run.result["key"], False)
+    # With a flag for another method, nothing of the first one's is in the way.
+    for other in METHODS:
+        refuse_unused(resolve(TrainConfig, to_dict(method), {"method": other}))
+
+
+def to_dict(method: str) -> dict[str, Any]:
+    return tomllib.loads(to_toml(resolve(TrainConfig, {"method": method})))
+
+
+REFUSED = [
+    (
+        {"method": "flat", "width": 99},
+        "width=99 with method flat: head flat with loss softmax does not take it; it takes dropout, label_smoothing, "
+        "loss, reduced; leave width out",
+    ),
+    (
+        {"method": "flat", "loss": "hxe", "label_smoothing": 0.1},
+        "label_smoothing=0.1 with method flat: head flat with loss hxe does not take it; it takes dropout, hxe_alpha, "
+        "loss, reduced; leave label_smoothing out",
+    ),
+    (
+        {"method": "conditional", "beta": 0.5},
+        "beta=0.5 with method conditional: head conditional does not take it; it takes dropout, label_smoothing, "
+        "reduced; leave beta out",
+    ),
+    (
+        {"method": "hmcn-f", "temperature": 1.0},
+        "temperature=1.0 with method hmcn-f: weighting sum does not take it; it takes none of its own; "
+        "leave temperature out",
+    ),
+    (
+        {"method": "hmcn-f+gradnorm", "temperature": 1.0},
+        "temperature=1.0 with method hmcn-f+gradnorm: weighting gradnorm does not take it; it takes gradnorm_alpha, "
+        "gradnorm_rate; leave temperature out",
+    ),
+    (
+        {"method": "hmcn-f", "tasks": "levels"},
+        "tasks=levels with method hmcn-f: weighting sum adds up every level's loss; give another weighting, or leave "
+        "tasks out",
+    ),
+    (
+        {"method": "flat+hxe", "weighting": "dwa"},
+        "weighting=dwa with method flat+hxe: head flat with loss hxe has a single loss, so there is nothing to weigh; "
+        "leave weighting out",
+    ),
+    (
+        {"method": "levels", "weighting": "dwa"},
+        "weighting=dwa with method levels: head levels with loss softmax has a single flow, so there is nothing to "
+        "weigh; give tasks=levels as well, or leave weighting out",
+    ),
+    ({"method": "hmcn-f", "loss": "hxe"}, "loss hxe is for the flat head; hmcn-f takes bce or softmax"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_refusal_says_what_is_taken(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_unused(resolve(TrainConfig, given))
+    assert str(caught.value) == message
+
+
+def test_settings_of_another_head_are_taken_with_that_head() -> None:
+    refuse_unused(resolve(TrainConfig, {"method": "flat", "head": "hmcn-f", "width": 99, "beta": 0.2}))
+    refuse_unused(resolve(TrainConfig, {"method": "levels", "tasks": "levels", "weighting": "dwa", "temperature": 1.0}))
+    refuse_unused(resolve(TrainConfig, {"method": "hmcn-f+uw-so", "head": "flat"}))
+
+
+def test_it_is_refused_on_the_command_line_before_any_training(place: Path, tmp_path: Path) -> None:
+    words = ["train", place / "cache.h5", "--hierarchy", place / "tree.csv", "--out", tmp_path / "runs"]
+    done = CliRunner().invoke(
+        main, [*map(str, words), "--method", "hmcn-f", "--method", "flat", "--set", "width=99", "--set", "epochs=1"]
+    )
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: {REFUSED[0][1]}\n"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["width = 99\n[grid]\ndropout = [0.1]\n", "[grid]\nwidth = [99]\n", "trials = 1\n[random]\nwidth = [99]\n"]
+)
+def test_it_is_refused_in_a_search(text: str, tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(f"method = 'flat'\nhierarchy = 'deepfashion-5'\n{text}")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(tmp_path / "grid.toml")
+    assert str(caught.value) == f"{tmp_path / 'grid.toml'}: {REFUSED[0][1]}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "width = 99\n[grid]\ndropout = [0.1]\n",
+        "[grid]\nwidth = [99]\n",
+        "[grid]\ndropout = [0.1]\n[own.flat]\nwidth = [99]\n",
+    ],
+)
+def test_it_is_refused_in_a_comparison_before_its_first_search(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(f"methods = ['hmcn-f', 'flat']\nsearch_seeds = [0]\nseeds = [1]\n{text}")
+    with pytest.raises(ConfigError) as caught:
+        read_ablation(str(tmp_path / "plan.toml"), "deepfashion-5")
+    assert str(caught.value) == f"{tmp_path / 'plan.toml'}: {REFUSED[0][1]}"
+
+
+def test_it_is_refused_in_the_estimator() -> None:
+    X = np.random.default_rng(0).normal(size=(8, 3))
+    y = np.array([0, 1] * 4)
+    for settings, message in (
+        ({"width": 99}, REFUSED[0][1]),
+        ({"step": "stacked"}, "settings: step: one model is trained, by itself; leave step out"),
+        (
+            {"checkpoint_seconds": 1.0},
+            "settings: checkpoint_seconds: no checkpoint is written; leave checkpoint_seconds out",
+        ),
+        ({"views": "first"}, "settings: views: a row of X is one view; leave views out"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            HierarchicalClassifier("flat", settings=settings).fit(X, y)
+        assert str(caught.value) == message
+
+
+def test_what_is_not_used_is_not_in_the_key(place: Path, noisy: Cache) -> None:
+    # As where the default of a setting is another by the time its run is asked for again.
+    task = prepare(noisy, str(place / "tree.csv"))
+    config = settle(resolve(TrainConfig, {"method": "flat"}), task)
+    for name in ("temperature", "width", "beta", "blend", "hxe_alpha", "gradnorm_rate", "violation_weight"):
+        other = replace(config, **{name: OTHER[name]})
+        assert run_key(noisy, task, other) == run_key(noisy, task, config)
+        assert name not in used_settings(config)
+    assert run_key(noisy, task, replace(config, label_smoothing=0.2)) != run_key(noisy, task, config)
+
+
+def test_views_are_chosen_where_there_are_several(place: Path, noisy: Cache) -> None:
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "views": "first"})
+    assert check(noisy, config)[1].views == "first"
+    with pytest.raises(ConfigError) as caught:
+        check(load_cache(place / "cache.h5"), config)
+    assert str(caught.value) == f"views=first: {place / 'cache.h5'} holds one view of every crop; leave views out"
