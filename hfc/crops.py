@@ -272,7 +272,8 @@ def _reason(content: bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS} pixels, perhaps a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image in a known format: {', '.join(FORMATS)}"
+        hint = "; save it as JPEG" if content[4:8] == b"ftyp" else ""  # the pictures of telephones, in HEIF
+        return f"not an image in a known format: {', '.join(FORMATS)}{hint}"
     return f"damaged image: {error}"
 
 

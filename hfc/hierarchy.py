@@ -6,6 +6,8 @@ Dimensions: H levels, C^h nodes on level h, C = C^H leaves.
 import csv
 import difflib
 import io
+import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 
 from hfc.errors import HierarchyError
 from hfc.provenance import digest
+
+logger = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 
@@ -116,6 +120,28 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     except (OSError, UnicodeDecodeError) as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
     return parse_hierarchy(path.stem, str(path), io.StringIO(text))  # lines end at newlines, not at U+2028 and its like
+
+
+def tree_file(cache: Path) -> Path:
+    """Where the tree of a cache's data set is written: features.h5 has features.tree.csv beside it."""
+    return cache.with_suffix(".tree.csv")
+
+
+def keep_tree(file: Path, tree: str, overwrite: bool) -> None:
+    """Write a tree as CSV; another that is there already stays, with a warning, unless it may be overwritten.
+
+    Raises:
+        HierarchyError: the operating system refuses.
+    """
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        if not file.exists() or overwrite:
+            partial.write_text(tree, "utf-8", newline="")
+            partial.replace(file)
+        elif file.read_bytes() != tree.encode("utf-8"):
+            logger.warning("%s: is not the tree of the folders, and stays as it is", file)
+    except OSError as error:
+        raise HierarchyError(f"{file}: the tree cannot be written: {error.strerror or error}") from error
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:

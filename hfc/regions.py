@@ -43,6 +43,8 @@ class Regions:
     """(N,) leaf names; "" = unknown."""
     split: Strings
     """(N,) train, val or test; "" = unknown."""
+    tree: str = ""
+    """The category tree as CSV, where the data set itself has one; "" = none."""
 
     def __len__(self) -> int:
         return len(self.id)

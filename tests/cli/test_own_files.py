@@ -1,0 +1,75 @@
+"""Photographs, trees and CSV files as people have them, through the commands that read them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from hfc.store import FeatureStore
+from tests.deepfashion_tree import write_images
+
+TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32")
+QUICK = ("--method", "flat", "--set", "epochs=1", "--set", "topk=1")
+
+
+def hfc(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def photographs(root: Path, *folders: str, each: int = 6) -> Path:
+    write_images(root, [f"{folder}/{i}.jpg" for folder in folders for i in range(each)])
+    return root
+
+
+def test_folders_of_groups_are_trained_on_with_their_own_tree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = photographs(tmp_path / "shop", "men/Shirts", "women/Shirts", "women/Skirts")
+    cache, tree = tmp_path / "c.h5", tmp_path / "c.tree.csv"
+    dry = hfc("extract", root, *TINY, "--out", cache, "--dry-run")
+    assert (dry.exit_code, tree.exists()) == (0, False), dry.output
+    assert f"  tree       {tree}, of the folders (not written)\n" in dry.stdout
+    result = hfc("extract", root, *TINY, "--out", cache)
+    assert result.exit_code == 0, result.output
+    assert f"hfc train {cache} --hierarchy {tree} --out RUNS" in result.stdout
+    assert tree.read_text() == "category,group\nmen > Shirts,men\nwomen > Shirts,women\nSkirts,women\n"
+    trained = hfc("train", cache, "--hierarchy", tree, *QUICK, "--out", tmp_path / "runs")
+    assert trained.exit_code == 0, trained.output
+    # A tree that somebody has worked on stays.
+    own = "category,group\nmen > Shirts,shirts\nwomen > Shirts,shirts\nSkirts,skirts\n"
+    tree.write_text(own)
+    again = hfc("extract", root, *TINY, "--out", cache, "--json")
+    assert f"{tree}: is not the tree of the folders, and stays as it is" in caplog.messages
+    assert (tree.read_text(), json.loads(again.stdout)["tree"]) == (own, str(tree))
+    hfc("extract", root, *TINY, "--out", cache, "--overwrite")
+    assert tree.read_text() != own
+
+
+def test_what_is_left_out_is_counted_and_what_cannot_be_read_is_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = photographs(tmp_path / "shop", "Tee", "Skirt", "@eaDir", ".ipynb_checkpoints")
+    (root / "Tee" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (root / "Tee" / "0.jpg").rename(root / "Tee" / "0.jfif")
+    (root / "Tee" / "photo.cr2").touch()
+    (tmp_path / "tree.csv").write_text("leaf,group\nTee,tops\nSkirt,legs\n")
+    left_out = f"{root}: left out files that are no images by their names: 1 .cr2"
+    result = hfc("extract", root, *TINY, "--out", tmp_path / "c.h5", "--json")
+    summary = json.loads(result.stdout)
+    reason = "not an image in a known format: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000"
+    ((name, found),) = summary["failures"]
+    assert (result.exit_code, summary["rows"], name) == (3, 13, "Tee/photo.heic")
+    assert found.startswith(reason)
+    assert found.endswith("; save it as JPEG")
+    assert left_out in caplog.messages
+    caplog.clear()
+    with FeatureStore(tmp_path / "c.h5") as store:
+        assert set(store.table().regions.label) == {"Tee", "Skirt"}
+    trained = hfc("train", tmp_path / "c.h5", "--hierarchy", tmp_path / "tree.csv", *QUICK, "--out", tmp_path / "runs")
+    assert trained.exit_code == 0, trained.output
+    (run,) = (tmp_path / "runs").iterdir()
+    answered = hfc("predict", run, root, "--json")
+    answers = [json.loads(line) for line in answered.stdout.splitlines()]
+    assert (answered.exit_code, len(answers)) == (3, 13)
+    assert [answer["id"] for answer in answers if "error" in answer] == [str(root / "Tee" / "photo.heic")]
+    assert left_out in caplog.messages
