@@ -265,7 +265,7 @@ def read_toml(path: Path) -> dict[str, object]:
         ConfigError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the settings: {error.strerror}") from error
     except ValueError as error:  # also what is no UTF-8, and integers too long to parse
@@ -325,6 +325,9 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         value = float(value)
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ConfigError(f"{key}: the name {shown} is not UTF-8, which runs are kept in; rename the file")
     if choices:
         _one_of(str(value), choices, key)
     if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from hfc.errors import HfcError, ImageError
-from hfc.regions import Regions
+from hfc.regions import Regions, locate
 
 Bytes = NDArray[np.uint8]
 Picture = Image.Image | Bytes  # an image in memory
@@ -143,7 +143,12 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     opened = started
     path = regions.root / str(regions.path[row])
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        try:
+            kind = path.stat().st_mode
+        except FileNotFoundError:
+            path = locate(regions.root, str(regions.path[row]))
+            kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
             raise ImageError("not a file")
         content = path.read_bytes()
         opened = time.perf_counter()

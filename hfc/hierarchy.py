@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import HierarchyError
+from hfc.names import canonical
 from hfc.provenance import digest
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Hierarchy:
         return tuple(nodes[node] for nodes, node in zip(self.nodes, self.ancestors[leaf], strict=True))
 
     def index(self, labels: Sequence[str], where: str) -> Ints:
-        """(N,) leaf index of each label.
+        """(N,) leaf index of each label, in whatever Unicode form and with whatever blanks around it is written.
 
         Args:
             labels: N leaf names.
@@ -86,14 +87,15 @@ class Hierarchy:
         Raises:
             HierarchyError: a label is no leaf of this tree.
         """
-        position = {leaf: i for i, leaf in enumerate(self.leaves)}
-        if unknown := sorted({label for label in labels if label not in position}):
+        position = {canonical(leaf): i for i, leaf in enumerate(self.leaves)}
+        written = {label: canonical(label) for label in set(labels)}
+        if unknown := sorted(label for label, name in written.items() if name not in position):
             near = difflib.get_close_matches(unknown[0], self.leaves, n=1, cutoff=0.75)
             hint = f"; is {unknown[0]} meant to be {near[0]}?" if near else f"; its leaves are {some(self.leaves)}"
             raise HierarchyError(
                 f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}{hint}"
             )
-        return np.array([position[label] for label in labels], dtype=np.int64)
+        return np.array([position[written[label]] for label in labels], dtype=np.int64)
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:
@@ -154,9 +156,10 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
     if len(rows) < 3:
         raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
     header = rows[0][1]
-    if "" in header or len(set(header)) < len(header):
+    if "" in header or len(set(map(canonical, header))) < len(header):
         raise HierarchyError(f"{where}: row 1: expected distinct level names, found {','.join(header)}")
     paths = []
+    names: dict[tuple[int, str], str] = {}
     for number, row in rows[1:]:
         if len(row) != len(header) or "" in row:
             hint = f"; {PAD}" if len(row) <= len(header) else ""
@@ -164,7 +167,9 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
                 f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), "
                 f"found {','.join(row)!r}{hint}"
             )
-        paths.append((number, tuple(reversed(row))))
+        # A node is named as in its first row; in others its name may be in another Unicode form.
+        path = tuple(names.setdefault((h, canonical(cell)), cell) for h, cell in enumerate(reversed(row)))
+        paths.append((number, path))
     _check_leaves(where, paths)
     return from_paths(name, where, header[::-1], paths)
 

@@ -6,7 +6,9 @@ Dimension: N regions.
 import csv
 import difflib
 import io
+import logging
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +19,11 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.names import spellings
 from hfc.progress import steps
 from hfc.provenance import digest
+
+logger = logging.getLogger(__name__)
 
 Strings = NDArray[np.object_]
 MOST = float(np.finfo(np.float32).max)
@@ -114,6 +119,28 @@ def read_csv(file: Path, what: str, content: bytes | None = None) -> tuple[list[
         raise DatasetError(f"{file}: cannot read the {what}: {error}") from error
 
 
+def warn_of_spellings(where: str, labels: Iterable[str]) -> None:
+    """Warn of labels that are one class in several spellings."""
+    for same in spellings(labels):
+        logger.warning("%s: one class in several spellings: %s", where, ", ".join(map(ascii, same)))
+
+
+def locate(root: Path, path: str) -> Path:
+    """The file that a path names, its parts perhaps in the other Unicode form or parted by backslashes.
+
+    Returns:
+        The first that is there; without any the path itself.
+    """
+    for spelling in dict.fromkeys((path, path.replace("\\", "/"))):
+        here: Path | None = root
+        for part in Path(spelling).parts:
+            forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+            here = next((here / form for form in forms if os.path.lexists(here / form)), None) if here else None
+        if here:
+            return here
+    return root / path
+
+
 def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> None:
     """Raise a DatasetError that names file and row if a path leaves the folder it is relative to."""
     for number, path in zip(numbers, paths, strict=True):
@@ -125,6 +152,7 @@ def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> No
 
 
 def _leaves_root(path: str) -> bool:
+    path = path.replace("\\", "/")  # as `locate` reads it
     if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 (a Path for each of 289,222 names takes 0.6 s)
         return False
     normal = Path(os.path.normpath(path))

@@ -21,6 +21,7 @@ from hfc.errors import HierarchyError, RunError
 from hfc.features import Features, Resident, Streamed
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.labels import join_labels
+from hfc.names import printable
 from hfc.store import FeatureStore, Table
 
 
@@ -78,19 +79,19 @@ def load_cache(path: Path, *, device: str = "auto", labels: Path | None = None, 
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})
         meta = {
-            "path": str(path),
+            "path": printable(str(path)),
             "feature_key": store.key,
             "key_fields": store.key_fields,
             "features_sha256": store.features_sha256,
             "rows": store.shape[0],
             "dim": store.shape[2],
-            "origin": store.provenance.get("dataset", {}).get("origin", "unknown"),
+            "origin": printable(store.provenance.get("dataset", {}).get("origin", "unknown")),
             "backbone": store.config.get("backbone", "unknown"),
             "image_size": store.config.get("image_size"),
             "weights": weights.get("source", "unknown"),
             "weights_digest": weights.get("digest", ""),
             "random_weights": bool(weights.get("random", False)),
-            "labels": str(labels or path),
+            "labels": printable(str(labels or path)),
             "labels_digest": provenance.digest(
                 [column.tolist() for column in (table.regions.id, table.regions.label, table.regions.split)]
             ),

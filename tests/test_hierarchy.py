@@ -121,6 +121,28 @@ def test_unknown_leaves_are_named() -> None:
         tree.index(["Tee", "Legings"], "c.h5")
 
 
+CAFE, CAFE_NFD = "Caf\u00e9", "Cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "label"), [(CAFE, CAFE_NFD), (CAFE_NFD, CAFE), ("Pants", "\u00a0Pants "), (CAFE, CAFE)]
+)
+def test_a_label_may_be_written_in_another_form_than_its_leaf(leaf: str, label: str) -> None:
+    tree = parse_hierarchy("mine", "mine.csv", ["leaf,group", "Coat,g", f" {leaf}  ,g"])
+    assert tree.leaves == ("Coat", leaf)
+    assert tree.index([label, "Coat", leaf], "c.h5").tolist() == [1, 0, 1]
+
+
+def test_a_node_has_one_name_in_whatever_forms_it_is_written() -> None:
+    tree = parse_hierarchy("mine", "mine.csv", ["leaf,group", f"a,{CAFE}", f"b,{CAFE_NFD}", "c,other"])
+    assert tree.nodes == ((CAFE, "other"), ("a", "b", "c"))
+    with pytest.raises(HierarchyError) as caught:
+        parse_hierarchy("mine", "mine.csv", ["leaf,group", f"{CAFE},x", f"{CAFE_NFD},y"])
+    assert str(caught.value) == f"mine.csv: row 3: leaf {CAFE} was named before, in row 2; name each leaf once"
+    with pytest.raises(HierarchyError, match="row 1: expected distinct level names"):
+        parse_hierarchy("mine", "mine.csv", [f"{CAFE},{CAFE_NFD}", "a,x", "b,y"])
+
+
 def test_a_name_too_long_for_csv_is_a_hierarchy_error() -> None:
     with pytest.raises(HierarchyError):
         parse_hierarchy("mine", "mine.csv", ["leaf,group", "a" * 140_000 + ",g", "b,g"])

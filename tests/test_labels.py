@@ -37,6 +37,26 @@ def joined(folder: Path, text: str) -> tuple[list[str], list[str]]:
     return got.label.tolist(), got.split.tolist()
 
 
+def test_ids_are_joined_in_whatever_form_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = ["Caf\u00e9/a.jpg", "Gro\u0308\u00dfe/b.jpg", " Tee /c.jpg", "x/d.jpg"]
+    monkeypatch.setattr("tests.test_labels.NAMES", mine)
+    text = "id,label\nCafe\u0301/a.jpg,A\nGr\u00f6\u00dfe/b.jpg,B\nTee\\c.jpg ,C\nx/d.jpg,D\n"
+    assert joined(tmp_path, text)[0] == ["A", "B", "C", "D"]
+    assert caplog.messages == []
+    # An id that is there to the letter is meant; what could be two is not guessed.
+    monkeypatch.setattr("tests.test_labels.NAMES", ["Caf\u00e9", "Cafe\u0301", " y", "y "])
+    assert joined(tmp_path, "id,label\nCafe\u0301,A\ny,B\n")[0] == ["", "A", "", ""]
+
+
+def test_labels_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "id,label\na.jpg,Caf\u00e9\nb c.jpg,Cafe\u0301\nf,X\n"
+    assert joined(tmp_path, text)[0] == ["Caf\u00e9", "Cafe\u0301", "", "X"]
+    expected = r"one class in several spellings: 'Cafe\u0301', 'Caf\xe9'"
+    assert f"{tmp_path / 'l.csv'}: {expected}" in caplog.messages
+
+
 def test_labels_are_joined_by_id_and_splits_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = 'label,note,id\nX,1,"d,e.jpg"\nY,,a.jpg\nZ,,b c.jpg\nW,,f\n'
     assert joined(tmp_path, text) == (["Y", "Z", "X", "W"], ["train", "val", "", "test"])
@@ -69,7 +89,8 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,label\nx,Y\n", r"l.csv: none of its 1 ids is among the 4 of the cache, such as 'a.jpg'"),
+        ("id,label\nx,Y\n", r"l.csv: none of its 1 ids, such as 'x', is among the 4 of the cache, such as 'a.jpg'"),
+        ("id,label\n", "l.csv: expected a row for each id, found only the header"),
         ("id,label\nf,Y\nf,Z\n", "l.csv: row 3: id f was listed before, in row 2; list each once"),
         ("id,label\n\nf,Y\n,X\n", "l.csv: row 4: expected an id, found nothing"),
         ('path,label\nf,Y\n"  ",X\n', "l.csv: row 3: expected a path, found nothing"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
 from hfc.progress import steps
-from hfc.regions import Regions, check_inside, coordinate, strings
+from hfc.regions import Regions, check_inside, coordinate, locate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
@@ -122,7 +122,7 @@ def _regions(
 def _image_root(root: Path, images: Sequence[str]) -> Path:
     """The folder that image names start from: downloads differ, so look for the first few images."""
     for candidate in IMAGE_ROOTS:
-        if any(_is_file(root / candidate / image) for image in images[:10]):
+        if any(_is_file(locate(root / candidate, image)) for image in images[:10]):
             return root / candidate
     tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
     raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc.errors import DatasetError
+from hfc.names import printable
 from hfc.regions import Regions, check_inside, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
@@ -51,7 +52,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     _check_ids(file, numbers, cells)
     return Regions(
         root=file.parent,
-        origin=f"CSV manifest {file.name}",
+        origin=f"CSV manifest {printable(file.name)}",
         id=strings(cells.get("id", cells["path"])),
         path=strings(cells["path"]),
         box=np.array(boxes, dtype=np.float32),

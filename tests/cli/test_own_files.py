@@ -73,3 +73,54 @@ def test_what_is_left_out_is_counted_and_what_cannot_be_read_is_listed(
     assert (answered.exit_code, len(answers)) == (3, 13)
     assert [answer["id"] for answer in answers if "error" in answer] == [str(root / "Tee" / "photo.heic")]
     assert left_out in caplog.messages
+
+
+CAFE, CAFE_NFD = "Caf\u00e9", "Cafe\u0301"
+
+
+@pytest.mark.parametrize(("written", "there"), [(CAFE, CAFE_NFD), (CAFE_NFD, CAFE)])
+def test_labels_trees_paths_and_ids_meet_in_whatever_form_they_are_written(
+    written: str, there: str, tmp_path: Path
+) -> None:
+    root = photographs(tmp_path / "shop", there, " Pants ")
+    (tmp_path / "tree.csv").write_text(f"leaf,group\n{written},a\nPants,b\n")
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["id,label", *(f"{label}/{i}.jpg,{label}" for label in (written, "Pants") for i in range(6))])
+    )
+    splits = ("train", "train", "train", "train", "val", "test")
+    rows = [rf"{written}\{i}.jpg,{written} ,{split}" for i, split in enumerate(splits)]
+    (root / "m.csv").write_text("\n".join(["path,label,split", *rows, "none.jpg,Pants,train"]))
+    for source, failed in ((root, 0), (root / "m.csv", 1)):
+        cache = tmp_path / f"{source.name}.h5"
+        result = hfc("extract", source, *TINY, "--out", cache, "--json")
+        assert len(json.loads(result.stdout)["failures"]) == failed, result.output
+        trained = hfc("train", cache, "--hierarchy", tmp_path / "tree.csv", *QUICK, "--out", tmp_path / "runs")
+        assert trained.exit_code == 0, trained.output
+    words = ("--labels", tmp_path / "labels.csv", "--hierarchy", tmp_path / "tree.csv", "--out", tmp_path / "joined")
+    trained = hfc("train", tmp_path / "shop.h5", *QUICK, *words, "--json")
+    assert trained.exit_code == 0, trained.output
+    (result_file,) = (tmp_path / "joined").rglob("result.json")
+    assert json.loads(result_file.read_text())["rows"]["unused"]["without label"] == 0
+
+
+def test_a_folder_of_another_encoding_is_carried_through_all_commands(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, in the names of the data set, the cache, the labels, the runs and the report."""
+    odd = "f\udce4h"
+    root = photographs(tmp_path / odd, "Tee", "Skirt")
+    (tmp_path / "tree.csv").write_text("leaf,group\nTee,tops\nSkirt,legs\n")
+    labels = tmp_path / f"{odd}.csv"
+    labels.write_text(
+        "\n".join(["id,label", *(f"{label}/{i}.jpg,{label}" for label in ("Tee", "Skirt") for i in range(6))])
+    )
+    extracted = hfc("extract", root, *TINY, "--out", tmp_path / f"{odd}.h5", "--json")
+    assert (extracted.exit_code, json.loads(extracted.stdout)["path"]) == (0, str(tmp_path / f"{odd}.h5"))
+    runs = tmp_path / f"{odd} runs"
+    words = ("--labels", labels, "--hierarchy", tmp_path / "tree.csv", *QUICK, "--out", runs)
+    trained = hfc("train", tmp_path / f"{odd}.h5", *words)
+    assert trained.exit_code == 0, trained.output
+    reported = hfc("report", runs, "--images", root, "--out", tmp_path / f"{odd} report")
+    assert reported.exit_code == 0, reported.output
+    (run,) = runs.iterdir()
+    for form in ("table", "json", "csv"):
+        answered = hfc("predict", run, root, "--format", form)
+        assert answered.exit_code == 0, answered.output

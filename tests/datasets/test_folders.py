@@ -276,3 +276,9 @@ def test_a_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "none")
     expected = "no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
     assert str(caught.value) == f"{tmp_path / 'none'}: {expected}"
+
+
+def test_folders_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    regions = read(touch(tmp_path, "Caf\u00e9/a.jpg", "Cafe\u0301/b.jpg", " Tee/c.jpg"))
+    assert set(regions.label) == {"Caf\u00e9", "Cafe\u0301", " Tee"}  # as they are written
+    assert caplog.messages == [rf"{tmp_path}: one class in several spellings: 'Cafe\u0301', 'Caf\xe9'"]
