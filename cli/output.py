@@ -67,7 +67,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def _whole(text: str) -> str:
-    """A text that every stream in UTF-8 takes: bytes in names of files that are not become escapes, as JSON has them."""
+    """A text that every stream in UTF-8 takes: bytes of file names that are not become escapes, as JSON has them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc import csvfile
 from hfc.errors import HierarchyError
 from hfc.names import canonical
 from hfc.provenance import digest
@@ -112,16 +113,17 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
         return parse_hierarchy(name_or_path, name_or_path, io.StringIO(shipped[name_or_path].read_text("utf-8")))
     path = Path(name_or_path)
     try:
-        text = path.read_text("utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError:
         near = difflib.get_close_matches(name_or_path, shipped, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise HierarchyError(
             f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}{hint}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
-    return parse_hierarchy(path.stem, str(path), io.StringIO(text))  # lines end at newlines, not at U+2028 and its like
+    table = csvfile.read(path, "hierarchy", content, error=HierarchyError)
+    return _from_rows(path.stem, str(path), [(1, table.header), *table.rows] if table.header else [])
 
 
 def tree_file(cache: Path) -> Path:
@@ -147,12 +149,15 @@ def keep_tree(file: Path, tree: str, overwrite: bool) -> None:
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
-    """A hierarchy from the lines of its CSV; `where` names the file in messages."""
+    """A hierarchy from the lines of its CSV, as `to_csv` writes it; `where` names the file in messages."""
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
     except csv.Error as error:
         raise HierarchyError(f"{where}: not a CSV file: {error}") from error
-    rows = [(number, row) for number, row in rows if any(row)]
+    return _from_rows(name, where, [(number, row) for number, row in rows if any(row)])
+
+
+def _from_rows(name: str, where: str, rows: list[tuple[int, list[str]]]) -> Hierarchy:
     if len(rows) < 3:
         raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
     header = rows[0][1]

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from hfc import csvfile
 from hfc.errors import DatasetError
 from hfc.names import canonical
 from hfc.provenance import digest_chunks
-from hfc.regions import Regions, check_splits, read_csv, strings, warn_of_spellings
+from hfc.regions import VERBATIM, Regions, check_splits, strings, warn_of_spellings
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def _partners(ids: Iterable[str], rows: Iterable[str]) -> dict[str, str]:
 
 def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
     """Label and split by id; "" where the file has no split."""
-    header, lines = read_csv(file, "labels", content)
+    table = csvfile.read(file, "labels", content, verbatim=VERBATIM)
+    header, lines = table.header, table.rows
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(

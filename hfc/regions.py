@@ -3,9 +3,7 @@
 Dimension: N regions.
 """
 
-import csv
 import difflib
-import io
 import logging
 import os
 import unicodedata
@@ -20,7 +18,6 @@ from numpy.typing import NDArray
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
 from hfc.names import spellings
-from hfc.progress import steps
 from hfc.provenance import digest
 
 logger = logging.getLogger(__name__)
@@ -87,36 +84,6 @@ def strings(values: list[str]) -> Strings:
     array = np.empty(len(values), dtype=np.object_)
     array[:] = values
     return array
-
-
-def read_csv(file: Path, what: str, content: bytes | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows of a CSV file that describes regions, each row with its line number.
-
-    Blanks after a comma are skipped, so `a.jpg, Tee, train` means what it seems to, and header and cells are stripped.
-    But of the columns `path` and `id`, which must find a file or a row under its very name, only unquoted blanks in
-    front are taken away: those at the end count, and so does what is quoted.
-
-    Args:
-        file: the file.
-        what: what it is, for messages.
-        content: its bytes, where they have been read already.
-
-    Raises:
-        DatasetError: it cannot be read or is no CSV; the message names the file.
-    """
-    try:
-        with file.open("rb") if content is None else io.BytesIO(content) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-            reader = csv.reader(text, strict=True, skipinitialspace=True)
-            header = [name.strip() for name in next(reader, [])]
-            kept = {i for i, name in enumerate(header) if name in VERBATIM}
-            return header, [
-                (reader.line_num, [cell if i in kept else cell.strip() for i, cell in enumerate(row)])
-                for row in steps(reader, f"reading {file.name}")
-                if row
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file}: cannot read the {what}: {error}") from error
 
 
 def warn_of_spellings(where: str, labels: Iterable[str]) -> None:

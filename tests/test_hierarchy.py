@@ -155,7 +155,5 @@ def test_a_hierarchy_that_cannot_be_found_or_read_is_refused(tmp_path: Path) -> 
     assert str(caught.value) == f"deepfashion-6: {expected}; did you mean deepfashion-5?"
     with pytest.raises(HierarchyError, match=f"^tree.csv: {expected}$"):
         load_hierarchy("tree.csv")
-    (tmp_path / "latin.csv").write_bytes(b"leaf,group\n\xe4,g\nb,g\n")
-    for path in (tmp_path, tmp_path / "latin.csv"):
-        with pytest.raises(HierarchyError, match=": cannot read the hierarchy: "):
-            load_hierarchy(str(path))
+    with pytest.raises(HierarchyError, match=": cannot read the hierarchy: "):
+        load_hierarchy(str(tmp_path))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import SPLITS
+from hfc.csvfile import decode
 from hfc.errors import DatasetError
 from hfc.progress import steps
 from hfc.regions import Regions, check_inside, coordinate, locate, strings
@@ -154,10 +155,10 @@ def _read_lines(file: Path) -> list[str]:
     `str.splitlines` splits at.
     """
     try:
-        text = file.read_bytes().decode("utf-8").rstrip()
+        text = decode(file, file.read_bytes()).rstrip()
     except FileNotFoundError:
         raise DatasetError(f"{file}: annotation file is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DatasetError(f"{file}: cannot read the annotations: {error}") from error
     return text.split("\n") if text else []
 

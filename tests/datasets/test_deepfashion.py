@@ -186,6 +186,31 @@ def test_lines_end_at_newlines_alone(fine: bool, end: str, tmp_path: Path) -> No
     assert read(tmp_path).id.tolist() == [item[0] for item in items]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("fine", [False, True])
+def test_lists_may_be_as_an_editor_has_saved_them(fine: bool, encoding: str, tmp_path: Path) -> None:
+    (write_fine if fine else write_tree)(tmp_path, ITEMS)
+    expected = rows(read(tmp_path))
+    for file in tmp_path.rglob("*.txt"):
+        file.write_bytes(file.read_text().replace("\n", "\r\n").encode(encoding))
+    assert rows(read(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("byte", "message"),
+    [
+        (b"\xe4", "expected UTF-8, found the byte 0xe4; save it in UTF-8 "),
+        (b"\0", "expected text, found a NUL character; take it out"),
+    ],
+)
+def test_lists_of_another_encoding_are_refused_with_file_and_row(byte: bytes, message: str, tmp_path: Path) -> None:
+    file = write_tree(tmp_path) / IMG
+    file.write_bytes(file.read_bytes().replace(b"Plain_Tee", b"Plain_T" + byte + b"e"))
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{file}: row 6: {message}")
+
+
 def test_a_name_too_long_for_the_file_system_is_a_missing_image(tmp_path: Path) -> None:
     for file in (root := write_tree(tmp_path)).rglob("*.txt"):
         file.write_text(file.read_text().replace(ITEMS[0][0], f"img/{'x' * 300}.jpg"))

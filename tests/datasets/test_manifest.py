@@ -108,7 +108,7 @@ def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...],
     [
         (b"", "row 1: expected the columns path,label,split"),
         (b'path,label,split\n"a,b,train\n', "cannot read the manifest: unexpected end of data"),
-        (b"path,label,split\n\xe4,b,train\n", "cannot read the manifest: 'utf-8' codec"),
+        (b"path,label,split\n\xe4,b,train\n", "m.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),
     ],
 )
 def test_a_manifest_that_is_no_csv_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
