@@ -101,7 +101,7 @@ def locate(root: Path, path: str) -> Path:
     for spelling in dict.fromkeys((path, path.replace("\\", "/"))):
         here: Path | None = root
         for part in Path(spelling).parts:
-            forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+            forms = dict.fromkeys((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))))
             here = next((here / form for form in forms if os.path.lexists(here / form)), None) if here else None
         if here:
             return here

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.store import FeatureStore
-from tests.deepfashion_tree import write_images
+from tests.deepfashion_tree import ITEMS, write_images, write_tree
 
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32")
 QUICK = ("--method", "flat", "--set", "epochs=1", "--set", "topk=1")
@@ -124,3 +124,13 @@ def test_a_folder_of_another_encoding_is_carried_through_all_commands(tmp_path: 
     for form in ("table", "json", "csv"):
         answered = hfc("predict", run, root, "--format", form)
         assert answered.exit_code == 0, answered.output
+
+
+def test_missing_images_of_deepfashion_are_failures_of_their_rows(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "df")
+    for name, *_ in ITEMS[:2]:
+        (root / "Img" / name).unlink()
+    result = hfc("extract", root, *TINY, "--out", tmp_path / "c.h5", "--json")
+    assert result.exit_code == 3
+    reason = "cannot read the file: No such file or directory"
+    assert json.loads(result.stdout)["failures"] == [[name, reason] for name, *_ in ITEMS[:2]]

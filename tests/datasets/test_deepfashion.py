@@ -219,8 +219,29 @@ def test_a_name_too_long_for_the_file_system_is_a_missing_image(tmp_path: Path) 
 
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
-    with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
+    tried = ", ".join(str(tmp_path / name) for name in ("Img", ".", "Img/img-001", "img"))
+    with pytest.raises(DatasetError) as caught:
         read(tmp_path)
+    first = "the first image, img/Red_Dress/img_00000001.jpg"
+    assert str(caught.value) == f"{tmp_path}: {first}, lies under none of {tried}; unpack the images there"
+
+
+@pytest.mark.parametrize("there", [{1199}, {777}, {*range(30, 1200)}, {*range(10, 20)}])
+@pytest.mark.parametrize("images", ["Img", "Img/img-001"])
+def test_some_missing_images_are_no_other_folder(there: set[int], images: str, tmp_path: Path) -> None:
+    items: list[Item] = [(f"img/{i:04d}.jpg", 18, (1, 1, 59, 40), "train") for i in range(1200)]
+    write_tree(tmp_path, items, images="gone")
+    for i in there:
+        (tmp_path / images / "img").mkdir(parents=True, exist_ok=True)
+        (tmp_path / images / items[i][0]).touch()
+    regions = read(tmp_path)
+    assert (len(regions), regions.root) == (1200, tmp_path / images)
+
+
+def test_the_folder_that_holds_most_images_is_theirs(tmp_path: Path) -> None:
+    write_tree(tmp_path, images="img")
+    write_images(tmp_path / "Img", [ITEMS[0][0]])  # a first try at unpacking them
+    assert read(tmp_path).root == tmp_path / "img"
 
 
 @pytest.mark.parametrize("corner", ["nan", "inf", "1e39", "0_5"])  # Python reads 0_5 as 5
