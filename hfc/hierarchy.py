@@ -54,6 +54,23 @@ class Hierarchy:
         """Number of nodes on each level, coarse to fine."""
         return tuple(len(nodes) for nodes in self.nodes)
 
+    def columns(self, others: Iterable[str]) -> tuple[str, ...]:
+        """Names for a column of each level in a table, coarse to fine: the level's own where no other has it.
+
+        Else `level` is put behind it, as often as it takes. No column is named `NAME probability` either.
+
+        Args:
+            others: names of the table's other columns.
+        """
+        taken, names = set(others), []
+        for level in self.levels:
+            name = level
+            while {name, f"{name} probability"} & taken:
+                name += " level"
+            taken |= {name, f"{name} probability"}
+            names.append(name)
+        return tuple(names)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tree itself: level names, node names and ancestors, but not the tree's own name."""

@@ -66,6 +66,26 @@ def test_the_digest_is_of_the_tree_not_of_its_name() -> None:
     assert one.digest != parse_hierarchy("one", "w", ["leaf,group", "a,x", "b,y", "c,y"]).digest
 
 
+@pytest.mark.parametrize(
+    ("levels", "columns"),
+    [
+        (("group", "category"), ("group", "category")),
+        (("error", "id"), ("error level", "id level")),
+        (("id level", "id"), ("id level", "id level level")),
+        (("id", "id level"), ("id level", "id level level")),
+        (("x probability", "x"), ("x probability", "x level")),
+        (("x", "x probability"), ("x", "x probability level")),
+        (("top1", "id probability"), ("top1 level", "id probability")),
+    ],
+)
+def test_columns_of_levels_are_like_no_other(levels: tuple[str, str], columns: tuple[str, str]) -> None:
+    tree = from_paths("mine", "y", levels, [(0, ("x", "a")), (1, ("x", "b"))])
+    others = ["id", "top1", "error"]
+    assert tree.columns(others) == columns
+    every = [*others, *columns, *(f"{name} probability" for name in columns)]
+    assert len(set(every)) == len(every)
+
+
 BROKEN = {
     "few": ("leaf,group\na,x\n", r"bad.csv: expected a header and at least two leaves, found 2 rows"),
     "levels": ("leaf,leaf\na,x\nb,x\n", r"row 1: expected distinct level names, found leaf,leaf"),

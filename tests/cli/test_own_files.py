@@ -1,5 +1,6 @@
 """Photographs, trees and CSV files as people have them, through the commands that read them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -134,3 +135,43 @@ def test_missing_images_of_deepfashion_are_failures_of_their_rows(tmp_path: Path
     assert result.exit_code == 3
     reason = "cannot read the file: No such file or directory"
     assert json.loads(result.stdout)["failures"] == [[name, reason] for name, *_ in ITEMS[:2]]
+
+
+def test_levels_may_be_called_like_columns(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "shop", "Tee", "Skirt")
+    (tmp_path / "tree.csv").write_text("id,error,top1\nTee,tops,all\nSkirt,legs,all\n")
+    hfc("extract", root, *TINY, "--out", tmp_path / "c.h5")
+    trained = hfc("train", tmp_path / "c.h5", "--hierarchy", tmp_path / "tree.csv", *QUICK, "--out", tmp_path / "runs")
+    assert trained.exit_code == 0, trained.output
+    (run,) = (tmp_path / "runs").iterdir()
+    answered = hfc("predict", run, root / "Tee" / "0.jpg", "--format", "csv", "--top", 1)
+    header, row = csv.reader(answered.stdout.splitlines())
+    levels = ["top1 level", "error level", "id level"]
+    chances = [f"{level} probability" for level in levels]
+    assert header == ["id", *levels, *chances, "top1", "top1 probability", "error", "random_weights"]
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["id"], cells["top1 level"]) == (str(root / "Tee" / "0.jpg"), "all")
+    assert cells["id level"] == cells["top1"] in ("Tee", "Skirt")
+    assert (cells["error"], cells["random_weights"]) == ("", "true")
+
+
+@pytest.mark.parametrize("wrong", ["manifest", "labels", "tree"])
+def test_a_nul_character_is_refused_before_any_work(wrong: str, tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    rows = ["a.jpg,Tee,train", "b.jpg,Tee,val", "c.jpg,Skirt,test"]
+    texts = {"manifest": ["path,label,split", *rows], "labels": ["id,label", "a.jpg,Tee"]}
+    texts["tree"] = ["leaf,group", "Tee,tops", "Skirt,legs"]
+    for name, lines in texts.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    cache = tmp_path / "c.h5"
+    words: list[object] = ["extract", tmp_path / "manifest.csv", *TINY, "--out", cache, "--dry-run"]
+    if wrong != "manifest":
+        assert hfc(*words[:-1]).exit_code == 0
+        words = ["train", cache, "--labels", tmp_path / "labels.csv", "--hierarchy", tmp_path / "tree.csv", *QUICK]
+        words += ["--out", tmp_path / "runs"]
+    file = tmp_path / f"{wrong}.csv"
+    file.write_text(file.read_text().replace("Tee", "Tee\0", 1))
+    result = hfc(*words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: {file}: row 2: expected text, found a NUL character; take it out\n"
+    assert not (tmp_path / "runs").exists()
