@@ -26,6 +26,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of spreadsheet programs: a zip archive, or Microsoft's older format
+NEWLINE = re.compile(r"\r\n?")  # in a cell, which is the same in a file whose lines end in CRLF
 REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 
 
@@ -75,7 +76,7 @@ def read(
     width = _width(header, table[1:])
     header, kept = header[:width], {i for i, name in enumerate(header) if name in verbatim}
     rows = [
-        (number, [cell if i in kept else cell.strip() for i, cell in enumerate(_cut(cells, width))])
+        (number, [cell if i in kept else NEWLINE.sub("\n", cell.strip()) for i, cell in enumerate(_cut(cells, width))])
         for number, cells in table[1:]
     ]
     return CsvFile(header, rows, delimiter)

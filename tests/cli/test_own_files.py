@@ -175,3 +175,20 @@ def test_a_nul_character_is_refused_before_any_work(wrong: str, tmp_path: Path) 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {file}: row 2: expected text, found a NUL character; take it out\n"
     assert not (tmp_path / "runs").exists()
+
+
+def test_names_of_several_lines_meet_in_files_of_other_line_ends(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "shop", "Tee", "Skirt")
+    (tmp_path / "tree.csv").write_bytes(b'leaf,group\r\n"T\r\nShirt","of\rall"\r\nSkirt,legs\r\n')
+    rows = [f'{label}/{i}.jpg,"{label}"' for label in ("Tee", "Skirt") for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]).replace('"Tee"', '"T\nShirt"'))
+    hfc("extract", root, *TINY, "--out", tmp_path / "c.h5")
+    words = ("--labels", tmp_path / "labels.csv", "--hierarchy", tmp_path / "tree.csv", "--out", tmp_path / "runs")
+    trained = hfc("train", tmp_path / "c.h5", *QUICK, *words)
+    assert trained.exit_code == 0, trained.output
+    (run,) = (tmp_path / "runs").iterdir()
+    answered = hfc("predict", run, root / "Tee" / "0.jpg", "--json")
+    assert sorted(leaf["path"] for leaf in json.loads(answered.stdout)["top"]) == [
+        ["legs", "Skirt"],
+        ["of\nall", "T\nShirt"],
+    ]
