@@ -26,7 +26,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of spreadsheet programs: a zip archive, or Microsoft's older format
-NEWLINE = re.compile(r"\r\n?")  # in a cell, which is the same in a file whose lines end in CRLF
+NEWLINE = re.compile(r"\r\n?")
 REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 
 
@@ -76,7 +76,7 @@ def read(
     width = _width(header, table[1:])
     header, kept = header[:width], {i for i, name in enumerate(header) if name in verbatim}
     rows = [
-        (number, [cell if i in kept else NEWLINE.sub("\n", cell.strip()) for i, cell in enumerate(_cut(cells, width))])
+        (number, [cell if i in kept else _stripped(cell) for i, cell in enumerate(_cut(cells, width))])
         for number, cells in table[1:]
     ]
     return CsvFile(header, rows, delimiter)
@@ -129,10 +129,16 @@ def _is_even(text: str, delimiter: str) -> bool:
     return len(rows) > 0 and all(len(row) == len(header) for _, row in rows)
 
 
+def _stripped(cell: str) -> str:
+    """A cell without blanks at its ends; a newline in it is the same in a file whose lines end in CRLF."""
+    cell = cell.strip()
+    return NEWLINE.sub("\n", cell) if "\r" in cell else cell
+
+
 def _width(header: list[str], rows: Rows) -> int:
     """How many columns there are: not those at the end that have neither a name nor a cell with content."""
     named = len(_cut(header, 0))
-    used = max((len(_cut(cells, 0)) for _, cells in rows), default=0)
+    used = max((len(_cut(cells, named)) for _, cells in rows), default=0)
     return named if used <= named else len(header)
 
 

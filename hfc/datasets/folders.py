@@ -72,7 +72,7 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     names = strings(list(chain.from_iterable(paths)))
     return Regions(
         root=root,
-        origin=f"folder tree {printable(root.resolve().name)}",
+        origin=f"folder tree {root.resolve().name}",
         id=names,
         path=names,
         box=np.full((len(names), 4), np.nan, dtype=np.float32),

@@ -7,7 +7,6 @@ import numpy as np
 
 from hfc import csvfile
 from hfc.errors import DatasetError
-from hfc.names import printable
 from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, strings
 
 REQUIRED = ("path", "label", "split")
@@ -54,7 +53,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     _check_ids(file, numbers, cells)
     return Regions(
         root=file.parent,
-        origin=f"CSV manifest {printable(file.name)}",
+        origin=f"CSV manifest {file.name}",
         id=strings(cells.get("id", cells["path"])),
         path=strings(cells["path"]),
         box=np.array(boxes, dtype=np.float32),
