@@ -120,7 +120,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
     in_split = np.isin(regions.split, SPLITS)
     usable = ok & labelled & in_split
     leaf = np.zeros(len(regions), dtype=np.int64)
-    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.path))
+    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), cache.meta["labels"])
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     for split, found in rows.items():
         if len(found) == 0:
