@@ -46,8 +46,8 @@ def extract(
     """Stage 1: images to a feature cache.
 
     Sends every region of SOURCE through a frozen backbone once. SOURCE is a DeepFashion root, a CSV manifest
-    (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree (split/label/*.jpg or label/*.jpg). Stopped half
-    way, the same command goes on where it was.
+    (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree: label/*.jpg or group/label/*.jpg, perhaps below
+    the folders train, val and test. Stopped half way, the same command goes on where it was.
 
     \b
     Example:
@@ -160,5 +160,8 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
         say(one_line(f"    {name}: {reason}"))
     if (more := len(summary.failures) - SHOWN_FAILURES) > 0:
         say(f"    and {more} more; all are listed in the cache under /failures")
+    if summary.tree:
+        say(f"  tree       {summary.tree}, of the folders" + " (not written)" * dry_run)
     if not dry_run:
-        say(f"next: hfc inspect {summary.path}, or hfc train {summary.path} --hierarchy TREE.csv --out RUNS")
+        tree = summary.tree or "TREE.csv"
+        say(f"next: hfc inspect {summary.path}, or hfc train {summary.path} --hierarchy {tree} --out RUNS")

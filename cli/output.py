@@ -63,7 +63,12 @@ def say(text: str, *, err: bool = False) -> None:
     """Print a line of text, unless JSON was asked for."""
     if err or not click.get_current_context().meta.get(JSON):
         with _above_bars():
-            click.echo(text, err=err)
+            click.echo(_whole(text), err=err)
+
+
+def _whole(text: str) -> str:
+    """A text that every stream in UTF-8 takes: bytes of file names that are not become escapes, as JSON has them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: str) -> str:
@@ -75,7 +80,7 @@ def answer(found: Any) -> None:
     """Print what a command found, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):
         content = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
-        click.echo(json.dumps(content, ensure_ascii=False, default=str))
+        click.echo(_whole(json.dumps(content, ensure_ascii=False, default=str)))
 
 
 @contextmanager

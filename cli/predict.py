@@ -84,6 +84,9 @@ def predict(
       {"id": "a.jpg", "path": ["full-body", "Dress"], "probabilities": [0.91, 0.83],
        "top": [{"path": ["full-body", "Dress"], "probability": 0.83}, ...]}
       {"id": "b.jpg", "error": "the file is empty"}
+
+    \b
+    --format csv has a column a level under its name; " level" stands behind one that another column has (id, error).
     """
     if manifest and (images or box):
         raise click.UsageError(
@@ -147,9 +150,9 @@ def _as_json(classifier: "Classifier") -> Line:
 
 def _as_csv(classifier: "Classifier") -> Line:
     """A row an image: the path a column a level, their probabilities, the best leaves, and why there is none."""
-    levels = classifier.trained.hierarchy.levels
     count = min(classifier.settings.top, len(classifier.trained.hierarchy.leaves))
     places = [name for k in range(1, count + 1) for name in (f"top{k}", f"top{k} probability")]
+    levels = classifier.trained.hierarchy.columns(["id", *places, "error", "random_weights"])
     header = ["id", *levels, *(f"{level} probability" for level in levels), *places, "error"]
     random = classifier.trained.random_weights
     waiting = [_row(header + ["random_weights"] * random)]

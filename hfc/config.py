@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 from hfc.errors import ConfigError
+from hfc.names import is_utf8, printable
 
 SPLITS = ("train", "val", "test")
 AUTO = 0  # an integer setting that the stage chooses by the machine
@@ -271,7 +272,7 @@ def read_toml(path: Path) -> dict[str, object]:
         ConfigError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the settings: {error.strerror}") from error
     except ValueError as error:  # also what is no UTF-8, and integers too long to parse
@@ -331,24 +332,14 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         value = float(value)
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
-    if kind is TrainConfig and isinstance(value, str) and not _is_utf8(value):  # or no file could hold it
-        shown = value.encode("utf-8", "backslashreplace").decode()
-        raise ConfigError(f"{key}: expected text in UTF-8, found {shown!r}; rename the file")
+    if isinstance(value, str) and not is_utf8(value):
+        raise ConfigError(f"{key}: the name {printable(value)} is not UTF-8, which runs are kept in; rename the file")
     if choices:
         _one_of(str(value), choices, key)
     if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):
         limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ConfigError(f"{key}: expected {limit}, found {value!r}")
     return value
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text can be written; a path of other bytes holds surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _type_name(default: object) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from hfc.errors import HfcError, ImageError
-from hfc.regions import Regions
+from hfc.regions import Regions, locate
 
 Bytes = NDArray[np.uint8]
 Picture = Image.Image | Bytes  # an image in memory
@@ -143,7 +143,12 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     opened = started
     path = regions.root / str(regions.path[row])
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        try:
+            kind = path.stat().st_mode
+        except FileNotFoundError:
+            path = locate(regions.root, str(regions.path[row]))
+            kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
             raise ImageError("not a file")
         content = path.read_bytes()
         opened = time.perf_counter()
@@ -272,7 +277,8 @@ def _reason(content: bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS} pixels, perhaps a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image in a known format: {', '.join(FORMATS)}"
+        hint = "; save it as JPEG" if content[4:8] == b"ftyp" else ""  # the pictures of telephones, in HEIF
+        return f"not an image in a known format: {', '.join(FORMATS)}{hint}"
     return f"damaged image: {error}"
 
 

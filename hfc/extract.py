@@ -23,6 +23,7 @@ from hfc.datasets import read_regions
 from hfc.encoder import Encoder
 from hfc.engines import Engine, open_engine
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
+from hfc.hierarchy import keep_tree, tree_file
 from hfc.jobs import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
 from hfc.progress import steps
 from hfc.regions import Regions
@@ -69,6 +70,8 @@ class ExtractSummary:
     feature_map: tuple[int, ...]
     written: bool
     """False after a dry run, or when the cache was there already."""
+    tree: Path | None
+    """The category tree, where the data set itself has one."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,8 @@ def extract(
             progress, written = _retry(stage), True
         if not engine.leads:
             return None
+        if regions.tree:
+            keep_tree(tree_file(out), regions.tree, overwrite)
         with store.FeatureStore(out) as cache:
             failures = cache.table().failures
         return _summary(stage, progress, failures, written=written)
@@ -433,4 +438,5 @@ def _summary(stage: _Stage, progress: Progress, failures: store.Failures, *, wri
         origin=job.regions.origin,
         feature_map=stage.encoder.feature_map,
         written=written,
+        tree=tree_file(job.out) if job.regions.tree else None,
     )

@@ -6,6 +6,8 @@ Dimensions: H levels, C^h nodes on level h, C = C^H leaves.
 import csv
 import difflib
 import io
+import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc import csvfile
 from hfc.errors import HierarchyError
+from hfc.names import canonical
 from hfc.provenance import digest
+
+logger = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 
@@ -48,6 +54,23 @@ class Hierarchy:
         """Number of nodes on each level, coarse to fine."""
         return tuple(len(nodes) for nodes in self.nodes)
 
+    def columns(self, others: Iterable[str]) -> tuple[str, ...]:
+        """Names for a column of each level in a table, coarse to fine: the level's own where no other has it.
+
+        Else `level` is put behind it, as often as it takes. No column is named `NAME probability` either.
+
+        Args:
+            others: names of the table's other columns.
+        """
+        taken, names = set(others), []
+        for level in self.levels:
+            name = level
+            while {name, f"{name} probability"} & taken:
+                name += " level"
+            taken |= {name, f"{name} probability"}
+            names.append(name)
+        return tuple(names)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tree itself: level names, node names and ancestors, but not the tree's own name."""
@@ -73,7 +96,7 @@ class Hierarchy:
         return tuple(nodes[node] for nodes, node in zip(self.nodes, self.ancestors[leaf], strict=True))
 
     def index(self, labels: Sequence[str], where: str) -> Ints:
-        """(N,) leaf index of each label.
+        """(N,) leaf index of each label, in whatever Unicode form and with whatever blanks around it is written.
 
         Args:
             labels: N leaf names.
@@ -82,14 +105,15 @@ class Hierarchy:
         Raises:
             HierarchyError: a label is no leaf of this tree.
         """
-        position = {leaf: i for i, leaf in enumerate(self.leaves)}
-        if unknown := sorted({label for label in labels if label not in position}):
+        position = {canonical(leaf): i for i, leaf in enumerate(self.leaves)}
+        written = {label: canonical(label) for label in set(labels)}
+        if unknown := sorted(label for label, name in written.items() if name not in position):
             near = difflib.get_close_matches(unknown[0], self.leaves, n=1, cutoff=0.75)
             hint = f"; is {unknown[0]} meant to be {near[0]}?" if near else f"; its leaves are {some(self.leaves)}"
             raise HierarchyError(
                 f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}{hint}"
             )
-        return np.array([position[label] for label in labels], dtype=np.int64)
+        return np.array([position[written[label]] for label in labels], dtype=np.int64)
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:
@@ -106,31 +130,58 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
         return parse_hierarchy(name_or_path, name_or_path, io.StringIO(shipped[name_or_path].read_text("utf-8")))
     path = Path(name_or_path)
     try:
-        text = path.read_text("utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError:
         near = difflib.get_close_matches(name_or_path, shipped, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise HierarchyError(
             f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}{hint}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
-    return parse_hierarchy(path.stem, str(path), io.StringIO(text))  # lines end at newlines, not at U+2028 and its like
+    table = csvfile.read(path, "hierarchy", content, error=HierarchyError)
+    return _from_rows(path.stem, str(path), [(1, table.header), *table.rows] if table.header else [])
+
+
+def tree_file(cache: Path) -> Path:
+    """Where the tree of a cache's data set is written: features.h5 has features.tree.csv beside it."""
+    return cache.with_suffix(".tree.csv")
+
+
+def keep_tree(file: Path, tree: str, overwrite: bool) -> None:
+    """Write a tree as CSV; another that is there already stays, with a warning, unless it may be overwritten.
+
+    Raises:
+        HierarchyError: the operating system refuses.
+    """
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        if not file.exists() or overwrite:
+            partial.write_text(tree, "utf-8", newline="")
+            partial.replace(file)
+        elif file.read_bytes() != tree.encode("utf-8"):
+            logger.warning("%s: is not the tree of the folders, and stays as it is", file)
+    except OSError as error:
+        raise HierarchyError(f"{file}: the tree cannot be written: {error.strerror or error}") from error
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
-    """A hierarchy from the lines of its CSV; `where` names the file in messages."""
+    """A hierarchy from the lines of its CSV, as `to_csv` writes it; `where` names the file in messages."""
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
     except csv.Error as error:
         raise HierarchyError(f"{where}: not a CSV file: {error}") from error
-    rows = [(number, row) for number, row in rows if any(row)]
+    return _from_rows(name, where, [(number, row) for number, row in rows if any(row)])
+
+
+def _from_rows(name: str, where: str, rows: list[tuple[int, list[str]]]) -> Hierarchy:
     if len(rows) < 3:
         raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
     header = rows[0][1]
-    if "" in header or len(set(header)) < len(header):
+    if "" in header or len(set(map(canonical, header))) < len(header):
         raise HierarchyError(f"{where}: row 1: expected distinct level names, found {','.join(header)}")
     paths = []
+    names: dict[tuple[int, str], str] = {}
     for number, row in rows[1:]:
         if len(row) != len(header) or "" in row:
             hint = f"; {PAD}" if len(row) <= len(header) else ""
@@ -138,7 +189,9 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
                 f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), "
                 f"found {','.join(row)!r}{hint}"
             )
-        paths.append((number, tuple(reversed(row))))
+        # A node is named as in its first row; in others its name may be in another Unicode form.
+        path = tuple(names.setdefault((h, canonical(cell)), cell) for h, cell in enumerate(reversed(row)))
+        paths.append((number, path))
     _check_leaves(where, paths)
     return from_paths(name, where, header[::-1], paths)
 

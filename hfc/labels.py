@@ -1,16 +1,21 @@
 """Other labels for a cache's rows: a CSV joined by id. Features depend on no label, so nothing is extracted again."""
 
 import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc import csvfile
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
+from hfc.names import canonical
 from hfc.provenance import digest_chunks
-from hfc.regions import Regions, check_splits, read_csv, strings
+from hfc.regions import VERBATIM, Regions, check_splits, strings, warn_of_spellings
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +36,43 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
     except OSError as error:
         raise DatasetError(f"{file}: cannot read the labels: {error}") from error
     rows = _read(file, content)
-    known = set(regions.id.tolist())
-    common = known & rows.keys()
-    if not common:
+    if not rows:
+        raise DatasetError(f"{file}: expected a row for each id, found only the header")
+    ids = regions.id.tolist()
+    partner = _partners(ids, rows)
+    if not partner:
         raise DatasetError(
-            f"{file}: none of its {len(rows)} ids is among the {len(regions)} of the cache, such as {regions.id[0]!r}"
+            f"{file}: none of its {len(rows)} ids, such as {next(iter(rows))!r}, is among the {len(ids)} of the cache, "
+            f"such as {ids[0]!r}"
         )
-    if len(common) < len(known) or len(common) < len(rows):
+    if len(partner) < len(ids) or len(partner) < len(rows):
         logger.warning(
             "%s: %d rows of the cache are not in it and have no label; %d of its rows are not in the cache",
             file,
-            len(known) - len(common),
-            len(rows) - len(common),
+            len(ids) - len(partner),
+            len(rows) - len(partner),
         )
-    found = [rows.get(name, ("", "")) for name in regions.id.tolist()]
-    splits = [split or old for (_, split), old in zip(found, regions.split.tolist(), strict=True)]
-    joined = replace(regions, label=strings([label for label, _ in found]), split=strings(splits))
-    return joined, digest_chunks([content])
+    joined = [rows[partner[name]] if name in partner else ("", "") for name in ids]
+    warn_of_spellings(str(file), (label for label, _ in joined))
+    splits = [split or old for (_, split), old in zip(joined, regions.split.tolist(), strict=True)]
+    regions = replace(regions, label=strings([label for label, _ in joined]), split=strings(splits))
+    return regions, digest_chunks([content])
+
+
+def _partners(ids: Iterable[str], rows: Iterable[str]) -> dict[str, str]:
+    """The name in the file of each id of a cache, as far as it has one.
+
+    Names that are not the same are paired where their parts are so in NFC and without blanks at their ends, parted by
+    slashes or backslashes, and no third one is.
+    """
+    mine, others = dict.fromkeys(ids), dict.fromkeys(rows)
+    partner = {name: name for name in mine if name in others}
+    forms: defaultdict[tuple[str, ...], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for place, names in enumerate((mine, others)):
+        for name in names:
+            if name not in partner:
+                forms[tuple(map(canonical, re.split(r"[/\\]", name)))][place].append(name)
+    return partner | {here[0]: there[0] for here, there in forms.values() if len(here) == len(there) == 1}
 
 
 def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> None:
@@ -77,7 +102,8 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
 
 def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
     """Label and split by id; "" where the file has no split."""
-    header, lines = read_csv(file, "labels", content)
+    table = csvfile.read(file, "labels", content, verbatim=VERBATIM)
+    header, lines = table.header, table.rows
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(

@@ -4,6 +4,7 @@ Dimensions: B regions a batch, V views, D features, H levels, C leaves.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from hfc import crops, jobs, network, runs
 from hfc.config import RECORDED, ExtractConfig, PredictConfig, resolve
 from hfc.crops import Picture
-from hfc.datasets.folders import EXTENSIONS
+from hfc.datasets.listing import counted, walk
 from hfc.device import choose_device, multiplies
 from hfc.encoder import Encoder
 from hfc.errors import ConfigError, DatasetError, EncoderError, ImageError, RunError
@@ -254,24 +255,33 @@ def _corners(box: Box | None) -> NDArray[np.float32]:
 def find_images(paths: Sequence[Path]) -> list[str]:
     """The images that some paths name: each file itself, and of each folder all that lie in and below it, sorted.
 
+    In folders the rules of a folder tree hold: what is hidden or a system's is passed over, and files that are no
+    images by their names are counted in a warning.
+
     Raises:
-        DatasetError: a folder without images.
+        DatasetError: a folder without images, or one that may not be listed.
     """
     found: list[str] = []
     for path in paths:
-        if not path.is_dir():  # one that is missing is reported like any other that cannot be read
-            found.append(str(path))
-            continue
-        inside = sorted(
-            str(file)
-            for file in path.rglob("*")
-            if file.suffix.lower() in EXTENSIONS
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
-        )
-        if not inside and (path / runs.RESULT).is_file():
-            raise DatasetError(f"{path}: expected images, found a second run; a pattern for RUN must match one folder")
-        if not inside:
-            raise DatasetError(f"{path}: expected images in or below this folder, found none")
-        found += inside
+        found += _inside(path) if path.is_dir() else [str(path)]  # a missing one is reported as unreadable
     return found
+
+
+def _inside(folder: Path) -> list[str]:
+    """The images in and below a folder."""
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    try:
+        for _, listing in walk(folder):
+            images += listing.images
+            others.update(listing.others)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from error
+    if not images and (folder / runs.RESULT).is_file():
+        raise DatasetError(f"{folder}: expected images, found a second run; a pattern for RUN must match one folder")
+    if not images:
+        what = f"only {counted(others)}" if others else "none"
+        raise DatasetError(f"{folder}: expected images in or below this folder, found {what}")
+    if others:
+        logger.warning("%s: left out files that are no images by their names: %s", folder, counted(others))
+    return sorted(map(str, images))

@@ -25,6 +25,7 @@ RUN_SOURCES = (
     "hierarchy.py",
     "losses.py",
     "metrics.py",
+    "names.py",
     "settings.py",
     "stacked.py",
     "tasks.py",

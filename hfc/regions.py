@@ -3,10 +3,10 @@
 Dimension: N regions.
 """
 
-import csv
 import difflib
-import io
+import logging
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.progress import steps
+from hfc.names import spellings
 from hfc.provenance import digest
+
+logger = logging.getLogger(__name__)
 
 Strings = NDArray[np.object_]
 MOST = float(np.finfo(np.float32).max)
@@ -43,6 +45,8 @@ class Regions:
     """(N,) leaf names; "" = unknown."""
     split: Strings
     """(N,) train, val or test; "" = unknown."""
+    tree: str = ""
+    """The category tree as CSV, where the data set itself has one; "" = none."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -82,34 +86,26 @@ def strings(values: list[str]) -> Strings:
     return array
 
 
-def read_csv(file: Path, what: str, content: bytes | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows of a CSV file that describes regions, each row with its line number.
+def warn_of_spellings(where: str, labels: Iterable[str]) -> None:
+    """Warn of labels that are one class in several spellings."""
+    for same in spellings(labels):
+        logger.warning("%s: one class in several spellings: %s", where, ", ".join(map(ascii, same)))
 
-    Blanks after a comma are skipped, so `a.jpg, Tee, train` means what it seems to, and header and cells are stripped.
-    But of the columns `path` and `id`, which must find a file or a row under its very name, only unquoted blanks in
-    front are taken away: those at the end count, and so does what is quoted.
 
-    Args:
-        file: the file.
-        what: what it is, for messages.
-        content: its bytes, where they have been read already.
+def locate(root: Path, path: str) -> Path:
+    """The file that a path names, its parts perhaps in the other Unicode form or parted by backslashes.
 
-    Raises:
-        DatasetError: it cannot be read or is no CSV; the message names the file.
+    Returns:
+        The first that is there; without any the path itself.
     """
-    try:
-        with file.open("rb") if content is None else io.BytesIO(content) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-            reader = csv.reader(text, strict=True, skipinitialspace=True)
-            header = [name.strip() for name in next(reader, [])]
-            kept = {i for i, name in enumerate(header) if name in VERBATIM}
-            return header, [
-                (reader.line_num, [cell if i in kept else cell.strip() for i, cell in enumerate(row)])
-                for row in steps(reader, f"reading {file.name}")
-                if row
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file}: cannot read the {what}: {error}") from error
+    for spelling in dict.fromkeys((path, path.replace("\\", "/"))):
+        here: Path | None = root
+        for part in Path(spelling).parts:
+            forms = dict.fromkeys((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))))
+            here = next((here / form for form in forms if os.path.lexists(here / form)), None) if here else None
+        if here:
+            return here
+    return root / path
 
 
 def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> None:
@@ -123,6 +119,7 @@ def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> No
 
 
 def _leaves_root(path: str) -> bool:
+    path = path.replace("\\", "/")  # as `locate` reads it
     if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 (a Path for each of 289,222 names takes 0.6 s)
         return False
     normal = Path(os.path.normpath(path))

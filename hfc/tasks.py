@@ -22,6 +22,7 @@ from hfc.errors import HierarchyError, RunError
 from hfc.features import Features, Resident, Streamed
 from hfc.hierarchy import Hierarchy, load_hierarchy, some
 from hfc.labels import join_labels, refuse_unlabelled
+from hfc.names import printable
 from hfc.store import FeatureStore, Table
 
 logger = logging.getLogger(__name__)
@@ -93,19 +94,19 @@ def load_cache(
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})
         meta = {
-            "path": str(path),
+            "path": printable(str(path)),
             "feature_key": store.key,
             "key_fields": store.key_fields,
             "features_sha256": store.features_sha256,
             "rows": store.shape[0],
             "dim": store.shape[2],
-            "origin": store.provenance.get("dataset", {}).get("origin", "unknown"),
+            "origin": printable(store.provenance.get("dataset", {}).get("origin", "unknown")),
             "backbone": store.config.get("backbone", "unknown"),
             "image_size": store.config.get("image_size"),
             "weights": weights.get("source", "unknown"),
             "weights_digest": weights.get("digest", ""),
             "random_weights": bool(weights.get("random", False)),
-            "labels": str(labels or path),
+            "labels": printable(str(labels or path)),
             "labels_digest": provenance.digest(
                 [column.tolist() for column in (table.regions.id, table.regions.label, table.regions.split)]
             ),
@@ -134,7 +135,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
     in_split = np.isin(regions.split, SPLITS)
     usable = ok & labelled & in_split
     leaf = np.zeros(len(regions), dtype=np.int64)
-    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.path))
+    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), cache.meta["labels"])
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     for split, found in rows.items():
         if len(found) == 0:

@@ -137,3 +137,16 @@ def test_extract_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(ExtractConfig, {"resize": "pda"})
     assert str(caught.value) == "unknown resize 'pda'; did you mean pad?"
+
+
+@pytest.mark.parametrize(("kind", "key"), [(TrainConfig, "hierarchy"), (ExtractConfig, "weights")])
+def test_a_name_that_is_not_utf8_is_refused_before_any_work(kind: type, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(kind, {key: "f\udce4h.csv"})
+    expected = r"the name f\xe4h.csv is not UTF-8, which runs are kept in; rename the file"
+    assert str(caught.value) == f"{key}: {expected}"
+
+
+def test_toml_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert read_toml(tmp_path / "c.toml") == {"seed": 7}

@@ -38,6 +38,26 @@ def joined(folder: Path, text: str) -> tuple[list[str], list[str]]:
     return got.label.tolist(), got.split.tolist()
 
 
+def test_ids_are_joined_in_whatever_form_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = ["Caf\u00e9/a.jpg", "Gro\u0308\u00dfe/b.jpg", " Tee /c.jpg", "x/d.jpg"]
+    monkeypatch.setattr("tests.test_labels.NAMES", mine)
+    text = "id,label\nCafe\u0301/a.jpg,A\nGr\u00f6\u00dfe/b.jpg,B\nTee\\c.jpg ,C\nx/d.jpg,D\n"
+    assert joined(tmp_path, text)[0] == ["A", "B", "C", "D"]
+    assert caplog.messages == []
+    # An id that is there to the letter is meant; what could be two is not guessed.
+    monkeypatch.setattr("tests.test_labels.NAMES", ["Caf\u00e9", "Cafe\u0301", " y", "y "])
+    assert joined(tmp_path, "id,label\nCafe\u0301,A\ny,B\n")[0] == ["", "A", "", ""]
+
+
+def test_labels_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "id,label\na.jpg,Caf\u00e9\nb c.jpg,Cafe\u0301\nf,X\n"
+    assert joined(tmp_path, text)[0] == ["Caf\u00e9", "Cafe\u0301", "", "X"]
+    expected = r"one class in several spellings: 'Cafe\u0301', 'Caf\xe9'"
+    assert f"{tmp_path / 'l.csv'}: {expected}" in caplog.messages
+
+
 def test_labels_are_joined_by_id_and_splits_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = 'label,note,id\nX,1,"d,e.jpg"\nY,,a.jpg\nZ,,b c.jpg\nW,,f\n'
     assert joined(tmp_path, text) == (["Y", "Z", "X", "W"], ["train", "val", "", "test"])
@@ -70,7 +90,8 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,label\nx,Y\n", r"l.csv: none of its 1 ids is among the 4 of the cache, such as 'a.jpg'"),
+        ("id,label\nx,Y\n", r"l.csv: none of its 1 ids, such as 'x', is among the 4 of the cache, such as 'a.jpg'"),
+        ("id,label\n", "l.csv: expected a row for each id, found only the header"),
         ("id,label\nf,Y\nf,Z\n", "l.csv: row 3: id f was listed before, in row 2; list each once"),
         ("id,label\n\nf,Y\n,X\n", "l.csv: row 4: expected an id, found nothing"),
         ('path,label\nf,Y\n"  ",X\n', "l.csv: row 3: expected a path, found nothing"),
@@ -78,7 +99,7 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
         ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split, found 'id,name'"),
         ("id,label\nf\n", "l.csv: row 2: expected 2 cells, found 1"),
         ('id,label\n"f,Y\n', "l.csv: cannot read the labels"),
-        ("id,label\nf,\udce4\n", "l.csv: cannot read the labels: 'utf-8' codec"),
+        ("id,label\nf,\udce4\n", "l.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),
         ("", "l.csv: row 1: expected the columns"),
     ],
 )
@@ -98,7 +119,14 @@ def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) 
     words = ["train", tmp_path / "c.h5", "--method", "flat", "--out", tmp_path / "runs", "--set", "topk=1"]
     quick = ["--set", "epochs=8", "--set", "batch_size=32", "--set", "reduced=32"]
     plain = CliRunner().invoke(main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv")])
-    assert plain.exit_code == 1  # the cache's own labels are not in this tree
+    # The cache's own labels are not in this tree.
+    assert plain.exit_code == 1
+    assert f"hierarchy two does not fit {tmp_path / 'c.h5'}: it has no leaf for Chinos, Coat" in plain.stderr
+    (tmp_path / "wrong.csv").write_text((tmp_path / "l.csv").read_text().replace("Down", "Don", 1))
+    words_wrong = [*words, *quick, "--hierarchy", tmp_path / "two.csv", "--labels", tmp_path / "wrong.csv"]
+    wrong = CliRunner().invoke(main, list(map(str, words_wrong)))
+    expected = f"hierarchy two does not fit {tmp_path / 'wrong.csv'}: it has no leaf for Don; is Don meant to be Down?"
+    assert (wrong.exit_code, f"Error: {expected}\n" in wrong.stderr) == (1, True), wrong.stderr
     other = CliRunner().invoke(
         main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv"), "--labels", str(tmp_path / "l.csv")]
     )

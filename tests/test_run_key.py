@@ -29,6 +29,7 @@ SHAPELESS = {
     "device.py": "the kind of device and the precision are in the key",
     "regions.py": "ids, labels and splits are in the key",
     "labels.py": "as they are joined",
+    "csvfile.py": "reads files",
     "runs.py": "writes and reads folders",
     "store/__init__.py": "features are in the key by the digest that reading checks",
     "store/cache.py": "as above",
@@ -112,7 +113,7 @@ def forget() -> None:
     ("file", "shapes"),
     [
         *((f"{name}.py", True) for name in ("fit", "stacked", "train", "tasks", "features", "hierarchy", "losses")),
-        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics", "settings")),
+        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics", "settings", "names")),
         *((f"heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"{name}.py", False) for name in ("card", "config", "doctor", "errors", "extract", "jobs", "encoder")),
         *((f"{name}.py", False) for name in ("predict", "trained", "sweep", "ablation", "estimator", "parallel")),

@@ -384,7 +384,9 @@ def test_ids_that_cannot_be_written_are_found_before_the_first_epoch(
 def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(TrainConfig, {"hierarchy": f"/{LATIN}/tree.csv"})
-    assert str(caught.value) == (r"hierarchy: expected text in UTF-8, found '/caf\\udce9/tree.csv'; rename the file")
+    assert str(caught.value) == (
+        r"hierarchy: the name /caf\xe9/tree.csv is not UTF-8, which runs are kept in; rename the file"
+    )
 
 
 def test_a_full_disk_is_noticed_before_the_first_epoch(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hfc.datasets import deepfashion, folders, manifest
 from hfc.errors import DatasetError
-from hfc.regions import Regions
+from hfc.regions import Regions, warn_of_spellings
 
 
 def read_regions(
@@ -21,14 +21,17 @@ def read_regions(
         DatasetError: nothing readable there; the message names file and row.
     """
     try:
-        if source.is_file():
-            return manifest.read(source, outside_root=outside_root)
-        if not source.is_dir():
+        if source.is_dir() and not deepfashion.recognise(source):
+            regions = folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        elif source.is_dir():
+            regions = deepfashion.read(source, outside_root=outside_root)
+        elif source.is_file():
+            regions = manifest.read(source, outside_root=outside_root)
+        else:
             raise DatasetError(
                 f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
             )
-        if deepfashion.recognise(source):
-            return deepfashion.read(source, outside_root=outside_root)
-        return folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
     except OSError as error:  # a folder that may not be listed or entered
         raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
+    warn_of_spellings(str(source), regions.label)
+    return regions

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import SPLITS
+from hfc.csvfile import decode
 from hfc.errors import DatasetError
 from hfc.progress import steps
-from hfc.regions import Regions, check_inside, coordinate, strings
+from hfc.regions import Regions, check_inside, coordinate, locate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
+SAMPLE = 500  # images that are looked for in each of IMAGE_ROOTS
 IMAGE_ROOTS = ("Img", ".", "Img/img-001", "img")
 
 Rows = list[list[str]]
@@ -120,10 +122,18 @@ def _regions(
 
 
 def _image_root(root: Path, images: Sequence[str]) -> Path:
-    """The folder that image names start from: downloads differ, so look for the first few images."""
-    for candidate in IMAGE_ROOTS:
-        if any(_is_file(root / candidate / image) for image in images[:10]):
-            return root / candidate
+    """The folder that image names start from, as downloads differ: the one that holds most of a sample of the images.
+
+    Some may be missing, the first ones too, which are failures of their rows; all are looked for before none is there.
+    """
+    for step in (-(-len(images) // SAMPLE), 1):
+        counts = {
+            root / candidate: sum(_is_file(locate(root / candidate, image)) for image in images[::step])
+            for candidate in IMAGE_ROOTS
+        }
+        best = max(counts, key=counts.__getitem__)  # of equals the first
+        if counts[best]:
+            return best
     tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
     raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")
 
@@ -154,10 +164,10 @@ def _read_lines(file: Path) -> list[str]:
     `str.splitlines` splits at.
     """
     try:
-        text = file.read_bytes().decode("utf-8").rstrip()
+        text = decode(file, file.read_bytes()).rstrip()
     except FileNotFoundError:
         raise DatasetError(f"{file}: annotation file is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DatasetError(f"{file}: cannot read the annotations: {error}") from error
     return text.split("\n") if text else []
 

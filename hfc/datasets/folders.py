@@ -1,104 +1,205 @@
-"""A folder tree of images: `split/label/*.jpg`, or `label/*.jpg` with a split drawn by seed, stratified by label."""
+"""A folder tree of images: `label/*.jpg`, or with groups above the labels; a folder for each split above, or none.
 
+A split that has no folder is drawn by seed, stratified by label.
+"""
+
+import csv
+import io
 import logging
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from hfc.config import SPLITS
+from hfc.datasets.listing import counted, walk
 from hfc.errors import DatasetError
+from hfc.hierarchy import some
+from hfc.names import canonical, is_utf8, printable
 from hfc.progress import steps
 from hfc.regions import Regions, strings
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+Names = tuple[str, ...]
+
+SPELLINGS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"} | {
+    name: name for name in SPLITS
+}
+SEPARATOR = " > "
+EXPECTED = "expected images under label/, group/label/ or, with the splits train, val and test, split/label/"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder that holds images of one label."""
+
+    split: str
+    """"" where the tree has no folders for splits."""
+    names: Names
+    """The folders from the coarsest group to the label."""
+    images: list[Path]
 
 
 def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
     """The regions of a folder tree, one whole image each; the id is the path.
 
-    Links to folders are followed, except those that lead back to a folder which holds them.
+    Hidden files and folders and those of systems are passed over; other files that are no images are counted in a
+    warning. Links to folders are followed, except those that lead back to a folder which holds them.
 
     Args:
-        root: holds one folder a label, or the folders train, val and test with one folder a label each.
-        seed, val_fraction, test_fraction: how labels without a split are split.
+        root: holds one folder a label, perhaps below folders of groups; or such trees in folders named after splits.
+        seed, val_fraction, test_fraction: how labels are split that have no such folder.
 
     Raises:
-        DatasetError: no images, images outside the label folders, or only some of the folders are splits.
+        DatasetError: no images, images at several depths, or only some of the folders are splits.
     """
-    folders = [folder for folder in _folders(root) if not folder.name.startswith(".")]
-    splits = [folder.name for folder in folders if folder.name in SPLITS]
-    if splits and len(splits) < len(folders):
-        other = next(folder.name for folder in folders if folder.name not in SPLITS)
-        raise DatasetError(f"{root}: expected only the folders train, val and test beside {splits[0]}, found {other}")
-    if not splits and any(_images(sub) for folder in folders for sub in _folders(folder)):
-        raise DatasetError(
-            f"{root}: expected label/*.jpg or split/label/*.jpg with the splits train, val and test, "
-            f"found the folders {', '.join(folder.name for folder in folders[:5])}"
-        )
-    paths: list[str] = []
-    labels: list[str] = []
-    split: list[str] = []
-    left_out: Counter[str] = Counter()
-    for folder in steps(folders, "listing images"):
-        for label_folder in _folders(folder) if splits else [folder]:
-            images = [path.relative_to(root).as_posix() for path in _images(label_folder)]
-            paths += images
-            left_out.update(_others(label_folder))
-            labels += [label_folder.name] * len(images)
-            split += (
-                [folder.name] * len(images)
-                if splits
-                else _draw_split(len(images), label_folder.name, seed, val_fraction, test_fraction)
-            )
-    if left_out:
-        listed = ", ".join(f"{count} {ending}" for ending, count in left_out.most_common(5))
-        logger.warning("%s: left out files that are no images by their names: %s", root, listed)
-    for path in paths:
-        if not _is_utf8(path):
-            raise DatasetError(f"{root}: the name {path!r} is not UTF-8, which the cache is kept in; rename it")
-    if not paths:
-        raise DatasetError(f"{root}: expected images under label/ or split/label/, found none")
+    places = _places(root)
+    _refuse_other_depths(root, places)
+    labels, tree = _labels(root, [place.names for place in places])
+    fractions = _fractions(root, {place.split for place in places}, val_fraction, test_fraction)
+    paths = [[path.relative_to(root).as_posix() for path in place.images] for place in places]
+    splits = [
+        [place.split] * len(place.images)
+        if place.split not in ("", "train")
+        else _draw_split(len(place.images), label, seed, *fractions)
+        for place, label in zip(places, labels, strict=True)
+    ]
+    names = strings(list(chain.from_iterable(paths)))
     return Regions(
         root=root,
         origin=f"folder tree {root.resolve().name}",
-        id=strings(paths),
-        path=strings(paths),
-        box=np.full((len(paths), 4), np.nan, dtype=np.float32),
-        label=strings(labels),
-        split=strings(split),
+        id=names,
+        path=names,
+        box=np.full((len(names), 4), np.nan, dtype=np.float32),
+        label=strings([label for place, label in zip(places, labels, strict=True) for _ in place.images]),
+        split=strings(list(chain.from_iterable(splits))),
+        tree=tree,
     )
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _places(root: Path) -> list[_Place]:
+    """The folders of labels with their images; a warning counts what lies elsewhere or is no image."""
+    others: Counter[str] = Counter()
+    holders: list[tuple[Names, list[Path]]] = []
+    for names, listing in steps(walk(root), "listing folders"):
+        others.update(listing.others)
+        _refuse_other_encodings(root, listing.images)
+        if listing.images:
+            holders.append((names, listing.images))
+    if others:
+        logger.warning("%s: left out files that are no images by their names: %s", root, counted(others))
+    splits = _splits(root, {names[0] for names, _ in holders if names})
+    loose: list[Path] = []
+    places = []
+    for names, images in holders:
+        split = splits[names[0]] if splits and names else ""
+        below = names[1:] if split else names
+        if below:
+            places.append(_Place(split, below, images))
+        else:
+            loose += images
+    named = some([path.relative_to(root).as_posix() for path in loose])
+    if not places:
+        what = f"{len(loose)} images in no folder of a label, {named}" if loose else "none"
+        raise DatasetError(f"{root}: {EXPECTED}, found {what}")
+    if loose:
+        logger.warning("%s: left out %d images in no folder of a label: %s", root, len(loose), named)
+    return places
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, but for links to one that holds it: they lead to nothing new."""
-    here = folder.resolve()
-    return sorted(
-        p for p in folder.iterdir() if p.is_dir() and not (p.is_symlink() and here.is_relative_to(p.resolve()))
-    )
+def _refuse_other_encodings(root: Path, images: Iterable[Path]) -> None:
+    for path in images:
+        name = path.relative_to(root).as_posix()
+        if not is_utf8(name):
+            raise DatasetError(
+                f"{root}: the name {printable(name)} is not UTF-8, which the cache is kept in; rename it "
+                "(convmv -f latin1 -t utf8 -r --notest does so for a whole folder)"
+            )
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
-    )
+def _splits(root: Path, folders: set[str]) -> dict[str, str]:
+    """The split of each topmost folder; nothing if these are labels or groups."""
+    splits = {name: SPELLINGS[name.lower()] for name in sorted(folders) if name.lower() in SPELLINGS}
+    if len(splits) == len(folders):
+        return splits
+    # One folder of another spelling may well be a label: clothes for training.
+    if len(splits) > 1 or any(name in SPLITS for name in splits):
+        other = min(folders - splits.keys())
+        raise DatasetError(
+            f"{root}: expected only the folders train, val and test beside {next(iter(splits))}, found {other}"
+        )
+    return {}
 
 
-def _others(folder: Path) -> list[str]:
-    """The endings of the files that are left out, such as the .heic of a telephone."""
-    beside = (p for p in folder.iterdir() if p.suffix.lower() not in EXTENSIONS and not p.name.startswith("."))
-    return [p.suffix.lower() or p.name for p in beside if p.is_file()]
+def _refuse_other_depths(root: Path, places: list[_Place]) -> None:
+    """All labels at one depth, and no splits below them or below groups."""
+    first = places[0]
+    other = next((place for place in places if len(place.names) != len(first.names)), None)
+    if other:
+        here, there = (place.images[0].relative_to(root).as_posix() for place in (first, other))
+        raise DatasetError(f"{root}: expected all images at one depth, found {here} and {there}")
+    for level in range(0 if first.split else 1, len(first.names)):
+        below = {place.names[level] for place in places}
+        if all(name.lower() in SPELLINGS for name in below):
+            above = first.images[0].parents[len(first.names) - level]
+            raise DatasetError(
+                f"{root}: found the splits {', '.join(sorted(below))} below labels or groups, such as {above}; "
+                "expected split/label/; move them, or give the folder that holds the splits"
+            )
+
+
+def _labels(root: Path, names: Sequence[Names]) -> tuple[list[str], str]:
+    """The label of each folder, and the tree that folders of groups make of them as CSV; "" without groups.
+
+    A name that stands under several parents on its level is written with its whole path, as in `men > Shirts`.
+    """
+    depth = len(names[0])
+    if depth == 1:
+        return [label for (label,) in names], ""
+    keys = [tuple(map(canonical, folders)) for folders in names]
+    shown: dict[Names, str] = {}
+    parents: defaultdict[tuple[int, str], set[Names]] = defaultdict(set)
+    for key, folders in zip(keys, names, strict=True):
+        for h in range(depth):
+            shown.setdefault(key[: h + 1], folders[h].strip())
+            parents[h, key[h]].add(key[:h])
+
+    def node(key: Names) -> str:
+        alone = len(parents[len(key) - 1, key[-1]]) == 1
+        return shown[key] if alone else SEPARATOR.join(shown[key[: i + 1]] for i in range(len(key)))
+
+    if qualified := [node(key) for key in shown if len(parents[len(key) - 1, key[-1]]) > 1]:
+        logger.warning("%s: names that stand in several groups are written with them: %s", root, some(qualified))
+    stream = io.StringIO()
+    rows = csv.writer(stream, lineterminator="\n")
+    rows.writerow(_level_names(depth))
+    rows.writerows([node(key[: h + 1]) for h in reversed(range(depth))] for key in dict.fromkeys(keys))
+    written = [folders[-1] if node(key) == shown[key] else node(key) for key, folders in zip(keys, names, strict=True)]
+    return written, stream.getvalue()
+
+
+def _level_names(depth: int) -> list[str]:
+    """From the label to the coarsest group."""
+    groups = ["group"] if depth == 2 else [f"group {h}" for h in range(1, depth)]
+    return ["category", *reversed(groups)]
+
+
+def _fractions(root: Path, splits: set[str], val: float, test: float) -> tuple[float, float]:
+    """The shares to draw for val and test from what else is for training: nothing for a split that has a folder."""
+    if splits == {""}:
+        return val, test
+    shares = {"val": 0.0 if "val" in splits else val, "test": 0.0 if "test" in splits else test}
+    for split, share in shares.items():
+        if share and "train" in splits:
+            logger.warning(
+                "%s: has no folder %s; %g%% of the training images are drawn for it", root, split, 100 * share
+            )
+    return shares["val"], shares["test"]
 
 
 def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
@@ -112,7 +213,7 @@ def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fra
     while val + test > count - least:
         val, test = (val - 1, test) if val > test else (val, test - 1)
     split = np.array(["train"] * count, dtype=object)
-    order = np.random.default_rng([seed, zlib.crc32(label.encode("utf-8", "surrogateescape"))]).permutation(count)
+    order = np.random.default_rng([seed, zlib.crc32(label.encode("utf-8"))]).permutation(count)
     split[order[:test]] = "test"
     split[order[test : test + val]] = "val"
     return list(split)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hfc import csvfile
 from hfc.errors import DatasetError
-from hfc.regions import Regions, check_inside, check_splits, coordinate, read_csv, strings
+from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, strings
 
 REQUIRED = ("path", "label", "split")
 UNLABELLED = ("path",)  # what prediction needs
@@ -25,8 +26,9 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     Raises:
         DatasetError: the message names file and row.
     """
-    header, rows = read_csv(file, "manifest")
-    column = _columns(file, header, required)
+    table = csvfile.read(file, "manifest", verbatim=VERBATIM)
+    rows = table.rows
+    column = _columns(file, table.header, required)
     if not rows:
         raise DatasetError(f"{file}: expected a row for each region, found only the header")
     for number, row in rows:
@@ -38,7 +40,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     cells = {name: [row[i] for _, row in rows] for name, i in column.items()}
     if "x1" in cells:
         corners = zip(numbers, zip(*(cells[name] for name in CORNERS), strict=True), strict=True)
-        boxes = [_box(file, number, values) for number, values in corners]
+        boxes = [_box(file, number, values, table.delimiter) for number, values in corners]
     else:
         boxes = [WHOLE_IMAGE] * len(rows)
     for number, path in zip(numbers, cells["path"], strict=True):
@@ -71,15 +73,20 @@ def _columns(file: Path, names: list[str], required: tuple[str, ...]) -> dict[st
     return {name: i for i, name in enumerate(names)}
 
 
-def _box(file: Path, number: int, cells: tuple[str, ...]) -> tuple[float, ...]:
+def _box(file: Path, number: int, cells: tuple[str, ...], delimiter: str) -> tuple[float, ...]:
     if not any(cells):
         return WHOLE_IMAGE
     try:
-        return tuple(map(coordinate, cells))
+        return tuple(coordinate(_with_point(cell) if delimiter != "," else cell) for cell in cells)
     except ValueError:
         raise DatasetError(
             f"{file}: row {number}: expected four corners x1,y1,x2,y2 in pixels or none, found {','.join(cells)!r}"
         ) from None
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal comma, as files have it whose cells semicolons part, with a point."""
+    return cell.replace(",", ".") if "." not in cell else cell
 
 
 def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:

@@ -123,11 +123,15 @@ class FeatureStore:
             StoreError: they do not match their checksum.
         """
         try:
+            columns = {name: get_text(self._file, name) for name in COLUMNS}
             regions = Regions(
                 root=Path(self.provenance.get("dataset", {}).get("root", "")),
                 origin=self.provenance.get("dataset", {}).get("origin", ""),
+                id=columns["id"],
+                path=columns["path"],
                 box=self._file["box"][:],
-                **{name: get_text(self._file, name) for name in COLUMNS},
+                label=columns["label"],
+                split=columns["split"],
             )
             table = Table(regions, self._file["ok"][:], get_failures(self._file))
             found = table.digest()

@@ -186,6 +186,31 @@ def test_lines_end_at_newlines_alone(fine: bool, end: str, tmp_path: Path) -> No
     assert read(tmp_path).id.tolist() == [item[0] for item in items]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("fine", [False, True])
+def test_lists_may_be_as_an_editor_has_saved_them(fine: bool, encoding: str, tmp_path: Path) -> None:
+    (write_fine if fine else write_tree)(tmp_path, ITEMS)
+    expected = rows(read(tmp_path))
+    for file in tmp_path.rglob("*.txt"):
+        file.write_bytes(file.read_text().replace("\n", "\r\n").encode(encoding))
+    assert rows(read(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("byte", "message"),
+    [
+        (b"\xe4", "expected UTF-8, found the byte 0xe4; save it in UTF-8 "),
+        (b"\0", "expected text, found a NUL character; take it out"),
+    ],
+)
+def test_lists_of_another_encoding_are_refused_with_file_and_row(byte: bytes, message: str, tmp_path: Path) -> None:
+    file = write_tree(tmp_path) / IMG
+    file.write_bytes(file.read_bytes().replace(b"Plain_Tee", b"Plain_T" + byte + b"e"))
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{file}: row 6: {message}")
+
+
 def test_a_name_too_long_for_the_file_system_is_a_missing_image(tmp_path: Path) -> None:
     for file in (root := write_tree(tmp_path)).rglob("*.txt"):
         file.write_text(file.read_text().replace(ITEMS[0][0], f"img/{'x' * 300}.jpg"))
@@ -194,8 +219,29 @@ def test_a_name_too_long_for_the_file_system_is_a_missing_image(tmp_path: Path) 
 
 def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
     write_tree(tmp_path, images="elsewhere")
-    with pytest.raises(DatasetError, match=r"the first image, img/Red_Dress/img_00000001.jpg, lies under none of"):
+    tried = ", ".join(str(tmp_path / name) for name in ("Img", ".", "Img/img-001", "img"))
+    with pytest.raises(DatasetError) as caught:
         read(tmp_path)
+    first = "the first image, img/Red_Dress/img_00000001.jpg"
+    assert str(caught.value) == f"{tmp_path}: {first}, lies under none of {tried}; unpack the images there"
+
+
+@pytest.mark.parametrize("there", [{1199}, {777}, {*range(30, 1200)}, {*range(10, 20)}])
+@pytest.mark.parametrize("images", ["Img", "Img/img-001"])
+def test_some_missing_images_are_no_other_folder(there: set[int], images: str, tmp_path: Path) -> None:
+    items: list[Item] = [(f"img/{i:04d}.jpg", 18, (1, 1, 59, 40), "train") for i in range(1200)]
+    write_tree(tmp_path, items, images="gone")
+    for i in there:
+        (tmp_path / images / "img").mkdir(parents=True, exist_ok=True)
+        (tmp_path / images / items[i][0]).touch()
+    regions = read(tmp_path)
+    assert (len(regions), regions.root) == (1200, tmp_path / images)
+
+
+def test_the_folder_that_holds_most_images_is_theirs(tmp_path: Path) -> None:
+    write_tree(tmp_path, images="img")
+    write_images(tmp_path / "Img", [ITEMS[0][0]])  # a first try at unpacking them
+    assert read(tmp_path).root == tmp_path / "img"
 
 
 @pytest.mark.parametrize("corner", ["nan", "inf", "1e39", "0_5"])  # Python reads 0_5 as 5

@@ -4,9 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from hfc.crops import FORMATS
 from hfc.datasets import read_regions
+from hfc.datasets.listing import ENDINGS, walk
 from hfc.errors import DatasetError
+from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions
 from tests.privileges import unprivileged
 
@@ -39,10 +43,108 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_files_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read(touch(tmp_path, "Tee/a.jpg", "Tee/.hidden", ".git/config"))
-    assert caplog.text == ""
-    regions = read(touch(tmp_path, "Tee/a.HEIC", "Coat/b.heic", "Coat/c.jpg", "Coat/notes"))
-    assert regions.id.tolist() == ["Coat/c.jpg", "Tee/a.jpg"]
-    assert "left out files that are no images by their names: 2 .heic, 1 notes" in caplog.text
+    assert caplog.messages == []
+    names = ("Tee/a.HEIC", "Coat/b.PSD", "Tee/b.psd", "Coat/c.jpg", "Coat/notes", "d.txt", "top.jpg", "docs/e.txt")
+    regions = read(touch(tmp_path, *names))
+    # What a telephone makes is an image: where it cannot be read, it is a failure of its row.
+    assert regions.id.tolist() == ["Coat/c.jpg", "Tee/a.HEIC", "Tee/a.jpg"]
+    assert caplog.messages == [
+        f"{tmp_path}: left out files that are no images by their names: 2 .psd, 2 .txt, 1 notes",
+        f"{tmp_path}: left out 1 images in no folder of a label: top.jpg",
+    ]
+
+
+HIDDEN = (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".thumbnails", ".git", "System Volume Information", "#recycle")
+
+
+@pytest.mark.parametrize("above", ["", "train/", "train/tops/"])
+def test_hidden_folders_and_those_of_systems_are_no_labels(
+    above: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{above}Tee/a.jpg", f"{above}Coat/b.jpg", *(f"{above.replace('train', 'val')}Tee/{i}.jpg" for i in "cd")]
+    expected = table(read(touch(tmp_path, *names)))
+    for folder in {parent for name in names for parent in (tmp_path / name).parents if tmp_path.parent != parent}:
+        if folder.is_relative_to(tmp_path):
+            touch(folder, *(f"{hidden}/x.jpg" for hidden in HIDDEN), "._a.jpg", ".DS_Store", "Thumbs.db", "desktop.ini")
+    assert table(read(tmp_path)) == expected
+    assert "left out" not in caplog.text
+
+
+def test_every_ending_that_can_be_read_is_an_image() -> None:
+    Image.init()
+    known = {ending for ending, kind in Image.registered_extensions().items() if kind in {*FORMATS, "MPO"}}
+    assert len(known) > 20
+    assert known - ENDINGS == set()
+
+
+def test_folders_of_groups_are_the_tree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("tops/Tee/a.jpg", "tops/Shirt/b.jpg", "bottoms/Jeans/c.jpg", "bottoms/Jeans/d.jpg")
+    regions = read(touch(tmp_path / "plain", *names))
+    assert dict(zip(regions.id, regions.label, strict=True)) == {name: name.split("/")[1] for name in names}
+    assert regions.tree == "category,group\nJeans,bottoms\nShirt,tops\nTee,tops\n"
+    split = read(
+        touch(tmp_path / "split", *(f"{split}/{name}" for split in ("test", "Training", "val") for name in names))
+    )
+    assert (split.tree, len(split), set(split.split)) == (regions.tree, 12, {"train", "val", "test"})
+    assert set(split.label) == {"Jeans", "Shirt", "Tee"}
+    deep = read(touch(tmp_path / "deep", "men/tops/Tee/a.jpg", "men/legs/Jeans/b.jpg"))
+    assert deep.tree == "category,group 2,group 1\nJeans,legs,men\nTee,tops,men\n"
+    assert caplog.messages == []
+
+
+def test_a_name_in_several_groups_is_written_with_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("men/Shirts/a.jpg", "women/Shirts/b.jpg", "women/Skirts/c.jpg")
+    regions = read(touch(tmp_path / "two", *names))
+    assert regions.label.tolist() == ["men > Shirts", "women > Shirts", "Skirts"]
+    assert regions.tree == "category,group\nmen > Shirts,men\nwomen > Shirts,women\nSkirts,women\n"
+    assert caplog.messages == [
+        f"{tmp_path / 'two'}: names that stand in several groups are written with them: men > Shirts, women > Shirts"
+    ]
+    deep = read(touch(tmp_path / "deep", "men/tops/Tee/a.jpg", "women/tops/Blouse/b.jpg"))
+    assert deep.label.tolist() == ["Tee", "Blouse"]
+    assert deep.tree == "category,group 2,group 1\nTee,men > tops,men\nBlouse,women > tops,women\n"
+    for either in (regions, deep):
+        (tmp_path / "tree.csv").write_text(either.tree)
+        tree = load_hierarchy(str(tmp_path / "tree.csv"))
+        assert [tree.leaves[i] for i in tree.index(either.label.tolist(), "w")] == either.label.tolist()
+
+
+def test_a_missing_split_is_drawn_from_the_training_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"train/Tee/{i:02d}.jpg" for i in range(20)] + [f"test/Tee/{i:02d}.jpg" for i in range(5)]
+    regions = read(touch(tmp_path / "a", *names))
+    counts = Counter(zip((path.split("/")[0] for path in regions.path), regions.split, strict=True))
+    assert counts == {("train", "train"): 18, ("train", "val"): 2, ("test", "test"): 5}
+    assert caplog.messages == [f"{tmp_path / 'a'}: has no folder val; 10% of the training images are drawn for it"]
+    # The images of a label are drawn as they would be if no other split had a folder either, with no share for test.
+    alone = read_regions(
+        touch(tmp_path / "b", *(name[6:] for name in names[:20])),
+        outside_root=False,
+        split_seed=0,
+        val_fraction=0.1,
+        test_fraction=0,
+    )
+    assert regions.split[regions.split != "test"].tolist() == alone.split.tolist()
+    caplog.clear()
+    other = read(touch(tmp_path / "c", *(name.replace("test/", "valid/") for name in names)))
+    assert Counter(other.split) == {"train": 16, "test": 4, "val": 5}
+    assert caplog.messages == [f"{tmp_path / 'c'}: has no folder test; 20% of the training images are drawn for it"]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Training", "Validation", "Testing"), ("train", "valid", "test"), ("TRAIN", "VAL", "Test")],
+)
+def test_folders_of_splits_may_be_spelt_otherwise(train: str, val: str, test: str, tmp_path: Path) -> None:
+    regions = read(touch(tmp_path, f"{train}/Tee/a.jpg", f"{val}/Tee/b.jpg", f"{test}/Tee/c.jpg"))
+    assert {Path(path).name: split for path, _, split in table(regions)} == {
+        "a.jpg": "train",
+        "b.jpg": "val",
+        "c.jpg": "test",
+    }
+
+
+def test_a_label_may_be_called_training(tmp_path: Path) -> None:
+    assert set(read(touch(tmp_path, "Training/a.jpg", "Tee/b.jpg")).label) == {"Training", "Tee"}
 
 
 def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
@@ -62,17 +164,35 @@ def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
     assert {name: split for name, split in zip(after.id, after.split, strict=True) if name in before} == before
 
 
+EXPECTED = "expected images under label/, group/label/ or, with the splits train, val and test, split/label/"
+MOVE = "expected split/label/; move them, or give the folder that holds the splits"
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("Tee/notes.txt",), "expected images under label/ or split/label/, found none"),
-        (("train/Tee/a.jpg", "valid/Tee/b.jpg"), "expected only the folders train, val and test .* found valid"),
-        (("shop/Tee/a.jpg",), "expected label/.* found the folders shop"),
+        (("Tee/notes.txt",), f"{EXPECTED}, found none"),
+        (("a.jpg", "b.jpg"), f"{EXPECTED}, found 2 images in no folder of a label, a.jpg, b.jpg"),
+        (("train/a.jpg", "test/b.jpg"), f"{EXPECTED}, found 2 images in no folder of a label, test/b.jpg, train/a.jpg"),
+        (
+            ("train/Tee/a.jpg", "unsorted/Tee/b.jpg"),
+            "expected only the folders train, val and test beside train, found unsorted",
+        ),
+        (("Tee/a.jpg", "Tee/old/b.jpg"), "expected all images at one depth, found Tee/a.jpg and Tee/old/b.jpg"),
+        (
+            ("set/train/Tee/a.jpg", "set/valid/Tee/b.jpg"),
+            "found the splits train, valid below labels or groups, such as {root}/set; " + MOVE,
+        ),
+        (
+            ("Tee/train/a.jpg", "Tee/test/b.jpg"),
+            "found the splits test, train below labels or groups, such as {root}/Tee; " + MOVE,
+        ),
     ],
 )
 def test_other_trees_are_refused(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError) as caught:
         read(touch(tmp_path, *names))
+    assert str(caught.value) == f"{tmp_path}: {message.format(root=tmp_path)}"
 
 
 @pytest.mark.parametrize(("count", "val", "test"), [(3, 0.5, 0.45), (4, 0.45, 0.45), (5, 0.1, 0.85), (3, 0.1, 0.2)])
@@ -116,10 +236,29 @@ def test_links_that_lead_back_are_passed_over_and_others_followed(names: tuple[s
     }
 
 
+def test_folders_that_lead_to_each_other_are_walked_once(tmp_path: Path) -> None:
+    touch(tmp_path, "Tee/a.jpg", "Coat/b.jpg")
+    (tmp_path / "Tee" / "coat").symlink_to(tmp_path / "Coat")
+    (tmp_path / "Coat" / "tee").symlink_to(tmp_path / "Tee")
+    found = {names: [path.name for path in listing.images] for names, listing in walk(tmp_path)}
+    tee, coat = ["a.jpg"], ["b.jpg"]
+    assert found == {(): [], ("Coat",): coat, ("Coat", "tee"): tee, ("Tee",): tee, ("Tee", "coat"): coat}
+
+
+def test_a_link_to_nothing_is_a_failure_of_its_row(tmp_path: Path) -> None:
+    touch(tmp_path, "Tee/a.jpg")
+    (tmp_path / "Tee" / "b.jpg").symlink_to("gone.jpg")
+    assert read(tmp_path).id.tolist() == ["Tee/a.jpg", "Tee/b.jpg"]
+
+
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "K\udce4der/a.jpg")
-    with pytest.raises(DatasetError, match="is not UTF-8, which the cache is kept in; rename it"):
-        read(tmp_path)
+    for name in ("K\udce4der/a.jpg", "Tee/K\udce4.jpg"):
+        with pytest.raises(DatasetError) as caught:
+            read(touch(tmp_path / name[:3], name))
+        shown = name.replace("\udce4", "\\xe4")
+        expected = f"the name {shown} is not UTF-8, which the cache is kept in; rename it "
+        hint = "(convmv -f latin1 -t utf8 -r --notest does so for a whole folder)"
+        assert str(caught.value) == f"{tmp_path / name[:3]}: {expected}{hint}"
 
 
 def test_a_folder_that_may_not_be_listed_is_refused_by_name(tmp_path: Path) -> None:
@@ -137,3 +276,9 @@ def test_a_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "none")
     expected = "no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
     assert str(caught.value) == f"{tmp_path / 'none'}: {expected}"
+
+
+def test_folders_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    regions = read(touch(tmp_path, "Caf\u00e9/a.jpg", "Cafe\u0301/b.jpg", " Tee/c.jpg"))
+    assert set(regions.label) == {"Caf\u00e9", "Cafe\u0301", " Tee"}  # as they are written
+    assert caplog.messages == [rf"{tmp_path}: one class in several spellings: 'Cafe\u0301', 'Caf\xe9'"]

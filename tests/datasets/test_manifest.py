@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hfc.datasets import read_regions
 from hfc.datasets.manifest import CORNERS, read
 from hfc.errors import DatasetError
+from hfc.regions import locate
 
 
 def manifest(folder: Path, text: str) -> Path:
@@ -107,7 +108,7 @@ def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...],
     [
         (b"", "row 1: expected the columns path,label,split"),
         (b'path,label,split\n"a,b,train\n', "cannot read the manifest: unexpected end of data"),
-        (b"path,label,split\n\xe4,b,train\n", "cannot read the manifest: 'utf-8' codec"),
+        (b"path,label,split\n\xe4,b,train\n", "m.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),
     ],
 )
 def test_a_manifest_that_is_no_csv_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
@@ -161,7 +162,9 @@ def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at
         np.testing.assert_array_equal(regions.box, np.float32(corners))
 
 
-@pytest.mark.parametrize("path", ["../a.jpg", "b/../../a.jpg", "/etc/a.jpg"])
+@pytest.mark.parametrize(
+    "path", ["../a.jpg", "b/../../a.jpg", "/etc/a.jpg", "..\\a.jpg", "b\\..\\..\\a.jpg", "\\etc\\a.jpg"]
+)
 def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tmp_path: Path) -> None:
     file = manifest(tmp_path, f"{HEAD}\nok.jpg,b,train\n{path},b,train\n")
     with pytest.raises(
@@ -177,3 +180,33 @@ def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tm
 def test_a_path_of_the_folder_itself_does_not_leave_it(path: str, tmp_path: Path) -> None:
     # It is no image, which is a failure of its row when it is read.
     assert read(manifest(tmp_path, f"{HEAD}\n{path},b,train\n")).path.tolist() == [path]
+
+
+NFC, NFD = "Caf\u00e9/Gr\u00f6\u00dfe.jpg", "Cafe\u0301/Gro\u0308\u00dfe.jpg"
+MIXED = "Caf\u00e9/Gro\u0308\u00dfe.jpg"
+
+
+@pytest.mark.parametrize(
+    ("there", "written"),
+    [
+        *((there, written) for there in (NFC, NFD, MIXED) for written in (NFC, NFD, MIXED)),
+        *((there, NFD.replace("/", "\\")) for there in (NFC, NFD)),
+        ("a/b/c.jpg", r"a\b\c.jpg"),
+        ("a/b/c.jpg", r"a\b/c.jpg"),
+        (r"a\b.jpg", r"a\b.jpg"),
+    ],
+)
+def test_a_file_is_there_in_whatever_form_its_path_is_written(there: str, written: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).touch()
+    assert locate(tmp_path, written) == tmp_path / there
+    assert locate(tmp_path / "elsewhere", str(tmp_path / written)) == tmp_path / there
+
+
+def test_the_file_that_is_named_to_the_letter_is_meant(tmp_path: Path) -> None:
+    for name in ("caf\u00e9.jpg", "cafe\u0301.jpg", r"a\b.jpg", "a/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        assert locate(tmp_path, name) == tmp_path / name
+    for name in ("none.jpg", "caf\u00e8.jpg", r"a\none.jpg", "x" * 300, "nul\0.jpg"):
+        assert locate(tmp_path, name) == tmp_path / name
