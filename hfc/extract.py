@@ -162,7 +162,7 @@ def extract(
         if not engine.leads:
             return None
         if regions.tree:
-            keep_tree(tree_file(out), regions.tree, overwrite)
+            keep_tree(tree_file(out), regions.tree)
         with store.FeatureStore(out) as cache:
             failures = cache.table().failures
         return _summary(stage, progress, failures, written=written)

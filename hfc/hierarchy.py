@@ -148,19 +148,19 @@ def tree_file(cache: Path) -> Path:
     return cache.with_suffix(".tree.csv")
 
 
-def keep_tree(file: Path, tree: str, overwrite: bool) -> None:
-    """Write a tree as CSV; another that is there already stays, with a warning, unless it may be overwritten.
+def keep_tree(file: Path, tree: str) -> None:
+    """Write a tree as CSV; another that is there already, perhaps mended by hand, stays, with a warning.
 
     Raises:
         HierarchyError: the operating system refuses.
     """
     partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        if not file.exists() or overwrite:
+        if not file.exists():
             partial.write_text(tree, "utf-8", newline="")
             partial.replace(file)
         elif file.read_bytes() != tree.encode("utf-8"):
-            logger.warning("%s: is not the tree of the folders, and stays as it is", file)
+            logger.warning("%s: is not the tree of the folders, and stays; remove it to have that written", file)
     except OSError as error:
         raise HierarchyError(f"{file}: the tree cannot be written: {error.strerror or error}") from error
 

@@ -142,7 +142,7 @@ def _refuse_other_depths(root: Path, places: list[_Place]) -> None:
     other = next((place for place in places if len(place.names) != len(first.names)), None)
     if other:
         here, there = (place.images[0].relative_to(root).as_posix() for place in (first, other))
-        raise DatasetError(f"{root}: expected all images at one depth, found {here} and {there}")
+        raise DatasetError(f"{root}: expected all images at one depth, found {here} and {there}; move one of them")
     for level in range(0 if first.split else 1, len(first.names)):
         below = {place.names[level] for place in places}
         if all(name.lower() in SPELLINGS for name in below):

@@ -178,7 +178,10 @@ MOVE = "expected split/label/; move them, or give the folder that holds the spli
             ("train/Tee/a.jpg", "unsorted/Tee/b.jpg"),
             "expected only the folders train, val and test beside train, found unsorted",
         ),
-        (("Tee/a.jpg", "Tee/old/b.jpg"), "expected all images at one depth, found Tee/a.jpg and Tee/old/b.jpg"),
+        (
+            ("Tee/a.jpg", "Tee/old/b.jpg"),
+            "expected all images at one depth, found Tee/a.jpg and Tee/old/b.jpg; move one of them",
+        ),
         (
             ("set/train/Tee/a.jpg", "set/valid/Tee/b.jpg"),
             "found the splits train, valid below labels or groups, such as {root}/set; " + MOVE,
@@ -282,3 +285,10 @@ def test_folders_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.Log
     regions = read(touch(tmp_path, "Caf\u00e9/a.jpg", "Cafe\u0301/b.jpg", " Tee/c.jpg"))
     assert set(regions.label) == {"Caf\u00e9", "Cafe\u0301", " Tee"}  # as they are written
     assert caplog.messages == [rf"{tmp_path}: one class in several spellings: 'Cafe\u0301', 'Caf\xe9'"]
+    regions = read(touch(tmp_path / "deep", "Caf\u00e9/Tee/a.jpg", "Cafe\u0301/Skirt/b.jpg", "Cafe\u0301/Tee /c.jpg"))
+    assert regions.tree == "category,group\nSkirt,Cafe\u0301\nTee,Cafe\u0301\n"
+    assert dict(zip(regions.path, regions.label, strict=True)) == {
+        "Caf\u00e9/Tee/a.jpg": "Tee",
+        "Cafe\u0301/Skirt/b.jpg": "Skirt",
+        "Cafe\u0301/Tee /c.jpg": "Tee ",
+    }
