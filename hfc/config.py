@@ -99,7 +99,7 @@ class TrainConfig:
         "hierarchical cross-entropy and soft labels",
         choices=("bce", "softmax", "hxe", "soft-labels"),
     )
-    hxe_alpha: float = setting(0.2, "α of hxe: how much less the choices near the root count", low=0, high=20)
+    hxe_alpha: float = setting(0.2, "α of hxe: how much less the choices near the leaves count", low=0, high=20)
     soft_label_beta: float = setting(10.0, "β of soft-labels: how sharply the labels fall off", low=0, high=1000)
     weighting: str = setting(
         "sum",

@@ -269,8 +269,8 @@ class Training:
                 continue
             weight = None if self.task.weight is None else self.task.weight[rows]
             losses = self._losses(features, self.task.target[rows], weight)
-            self.weighting.balance(losses, self.head.shared)
             total = self.weighting(losses)
+            self.weighting.balance(losses, self.head.shared)
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
             self.optimiser.step()

@@ -86,41 +86,48 @@ def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> 
 def hierarchical_cross_entropy(
     logits: Tensor, target: Tensor, ancestors: Tensor, sizes: Sequence[int], alpha: float
 ) -> Tensor:
-    """(B,) −Σ_h exp(−α·height(h)) log P(y^h | y^{h−1}) of a softmax over leaves.
+    """(B,) −Σ_h exp(−α (h − 1)) log P(y^h | y^{h−1}) of a softmax over leaves: the coarse choice counts most.
 
-    Bertinetto et al. 2020, equation 3; leaves have height 0. With α = 0 it is the softmax cross-entropy.
+    Bertinetto et al. 2020, equation 3. Its word "height" misleads: in the authors' code (`get_exponential_weighting`)
+    the weight of an edge falls with its distance from the root. They divide all weights by their sum over the tree;
+    here an edge of the root weighs 1. With α = 0 or one level it is the softmax cross-entropy.
 
     Args:
         logits: (B, C) of the leaves.
         target: (B, H) index of the true node on each level.
         ancestors: (C, H) index of each leaf's ancestor on each level.
         sizes: C^h of each level.
-        alpha: α, how much less the choices near the root count.
+        alpha: α, how much less the choices near the leaves count.
     """
     leaves = logits.log_softmax(dim=1)
     above = zip(ancestors.unbind(dim=1)[:-1], sizes[:-1], strict=True)
     nodes = [*(logsumexp_by(leaves, column, size) for column, size in above), leaves]
     true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
     steps = [true[0], *(below - above for above, below in pairwise(true))]
-    weights = [math.exp(-alpha * height) for height in reversed(range(len(steps)))]
+    weights = [math.exp(-alpha * depth) for depth in range(len(steps))]
     return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
 def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
-    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/H), d the LCA height.
+    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/max d), d the LCA height.
 
-    Bertinetto et al. 2020, equation 5. For large β a label is one-hot.
+    Bertinetto et al. 2020, equation 5. As in the authors' code (`make_all_soft_labels`), distances are fractions of the
+    largest one between two leaves: a root above all others changes nothing. For large β a label is one-hot.
 
     Args:
         ancestors: (C, H) index of each leaf's ancestor on each level.
         beta: β, how sharply the labels fall off.
     """
     distance = (ancestors.unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
-    return torch.softmax(-beta * distance.float() / ancestors.shape[1], dim=1)
+    return torch.softmax(-beta * distance.float() / distance.max().clamp(min=1), dim=1)
 
 
 def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions."""
+    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions.
+
+    The authors of the soft labels take `torch.nn.KLDivLoss`: less the entropy of the labels, which is constant, and a
+    mean over the classes too, which makes every gradient C times smaller.
+    """
     return -(labels * logits.log_softmax(dim=1)).sum(dim=1)
 
 

@@ -3,7 +3,7 @@
 Dimensions: N samples, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 BINS = 15
+BLOCK = 1 << 20  # cells of a block of rows
 
 
 def evaluate(
@@ -52,16 +53,15 @@ def evaluate(
     """
     check_topk(topk, final.shape[1])
     ranking = top(final, max(topk))
-    height = (ancestors[:, None, :] != ancestors[None, :, :]).sum(axis=2)
-    climbs = height[ranking, target[:, None]]
+    truth = ancestors[target]
+    climbs = sum((ancestors[ranking, h] != truth[:, h, None]).astype(np.int64) for h in range(len(names)))
     hits = ranking == target[:, None]
     own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), ranking[:, 0]], axis=1)
-    truth = ancestors[target]
     correct = hits[:, 0]
     severity = climbs[~correct, 0]
     return {
         **{f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk},
-        "top1_macro": float(np.mean([correct[target == leaf].mean() for leaf in np.unique(target)])),
+        "top1_macro": _macro(correct, target),
         "level_accuracy": {name: float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
         "hF": hierarchical_f(ancestors[ranking[:, 0]], truth),
         **{f"distance@{k}": float(climbs[:, :k].mean()) for k in topk},
@@ -70,6 +70,13 @@ def evaluate(
         "inconsistency": float((own != ancestors[own[:, -1]]).any(axis=1).mean()),
         "ece": calibration_error(final, target),
     }
+
+
+def _macro(correct: NDArray[np.bool_], target: Ints) -> float:
+    """The share of right answers of each leaf that occurs, averaged."""
+    support = np.bincount(target)
+    right = np.bincount(target, correct)
+    return float(np.mean(right[support > 0] / support[support > 0]))
 
 
 def check_topk(topk: Sequence[int], leaves: int) -> None:
@@ -81,7 +88,16 @@ def check_topk(topk: Sequence[int], leaves: int) -> None:
 
 def top(probabilities: Floats, k: int) -> Ints:
     """(N, k) the k most probable columns, best first; equal ones in the order of their index."""
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    best = np.empty((len(probabilities), min(k, probabilities.shape[1])), dtype=np.int64)
+    for rows in _blocks(probabilities):
+        best[rows] = np.argsort(-probabilities[rows], axis=1, kind="stable")[:, :k]
+    return best
+
+
+def _blocks(probabilities: Floats) -> Iterator[slice]:
+    """The rows in blocks of some BLOCK cells: what is made of all rows at once takes several times their memory."""
+    step = max(BLOCK // probabilities.shape[1], 1)
+    yield from (slice(start, start + step) for start in range(0, len(probabilities), step))
 
 
 def rank(probabilities: Floats, target: Ints) -> Ints:
@@ -93,9 +109,12 @@ def rank(probabilities: Floats, target: Ints) -> Ints:
         probabilities: (N, C).
         target: (N,).
     """
-    own = np.take_along_axis(probabilities, target[:, None], axis=1)
-    earlier = np.arange(probabilities.shape[1]) < target[:, None]
-    before: Ints = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    before = np.empty(len(probabilities), dtype=np.int64)
+    for rows in _blocks(probabilities):
+        shares, leaf = probabilities[rows], target[rows, None]
+        own = np.take_along_axis(shares, leaf, axis=1)
+        earlier = np.arange(shares.shape[1]) < leaf
+        before[rows] = ((shares > own) | ((shares == own) & earlier)).sum(axis=1)
     return before
 
 

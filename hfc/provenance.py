@@ -25,6 +25,7 @@ RUN_SOURCES = (
     "hierarchy.py",
     "losses.py",
     "metrics.py",
+    "settings.py",
     "stacked.py",
     "tasks.py",
     "train.py",

@@ -41,7 +41,7 @@ class Sum(nn.Module):
         return dict(zip(self.tasks, self.factors().tolist(), strict=True))
 
     def balance(self, losses: Losses, shared: Tensor) -> None:
-        """Called before each step, with a weight tensor that every task passes through."""
+        """Called in each step after the weighted sum, with a weight tensor that every task passes through."""
 
     def end_epoch(self, means: Mapping[str, float]) -> None:
         """Called after each epoch, with the mean of each task loss in it."""
@@ -52,6 +52,10 @@ class Uncertainty(Sum):
 
     Learned is s = log σ², which starts at 0: L_k·exp(−s) + s/2 can neither divide by zero nor take the logarithm of a
     negative number. For fixed losses the minimum is σ_k² = 2 L_k. The total may be negative and is never clipped.
+
+    This is Kendall's form for classification, as Cho et al. print it. LibMTL and mtan take that for regression,
+    L_k/(2σ_k²) + log σ_k: with s − log 2 for s the same up to a constant. Only the start differs: a factor of 1 here,
+    of 0.82 there.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -81,7 +85,10 @@ class PositiveUncertainty(Uncertainty):
 
 
 class ImpartialLoss(Sum):
-    """L = Σ e^{s_k} L_k − s_k, s_k learned (IMTL-L; Liu et al. 2021, section 3.2): scales every loss towards 1."""
+    """L = Σ e^{s_k} L_k − s_k, s_k learned (IMTL-L; Liu et al. 2021, section 3.2): scales every loss towards 1.
+
+    LibMTL joins it with IMTL's balance of gradients; here it stands alone.
+    """
 
     def __init__(self, tasks: Sequence[str]) -> None:
         """Build it with every scale at 1."""
@@ -112,7 +119,7 @@ class _Given(Sum):
         return (self.stacked(losses) * self.now).sum()
 
     def factors(self) -> Tensor:
-        """The factors of the last step."""
+        """The factors as they are now."""
         return self.now.detach()
 
 
@@ -128,7 +135,8 @@ class _Tempered(_Given):
 class SoftmaxUncertainty(_Tempered):
     """w = softmax(1/(L_k T)), the smoothed optimum of uncertainty weighting (UW-SO; Kirchdorfer et al. 2024).
 
-    The losses inside the weights are constants. T is tuned: 1/L grows without bound as a loss falls.
+    The losses inside the weights are constants, and the weights sum to 1, not to K. T is tuned: 1/L grows without bound
+    as a loss falls.
     """
 
     def forward(self, losses: Losses) -> Tensor:
@@ -142,7 +150,7 @@ class SoftmaxUncertainty(_Tempered):
 class DynamicAverage(_Tempered):
     """w_k = K·softmax(r_k/T), r_k = L_k(t−1)/L_k(t−2) over epochs (DWA; Liu et al. 2019, equation 7).
 
-    A task whose loss falls slowly gets more weight. The first two epochs have r = 1.
+    A task whose loss falls slowly gets more weight. The first two epochs have w = 1, as in the authors' code (mtan).
     """
 
     before: Tensor
@@ -174,7 +182,10 @@ class GradNorm(_Given):
     """Weights that equalise the tasks' gradient norms on a shared weight (Chen et al. 2018).
 
     G_k = ‖∇_W w_k L_k‖, r_k = (L_k/L_k(0)) / mean, target = mean(G)·r_k^α held constant; one step down
-    Σ|G_k − target_k| in w, which is then scaled to sum to K.
+    Σ|G_k − target_k| in w, which is then scaled to sum to K and weighs the next step's losses (algorithm 1).
+
+    L_k(0) is the loss of the first step; LibMTL takes the mean of the first epoch, and the softmax of free parameters
+    for w. No weight falls below 0.001: a negative one would climb its loss.
     """
 
     first: Tensor
@@ -192,7 +203,7 @@ class GradNorm(_Given):
         self.register_buffer("first", torch.zeros(len(self.tasks)))
 
     def balance(self, losses: Losses, shared: Tensor) -> None:
-        """One step of the weights."""
+        """One step of the weights, for the next step of the head."""
         stacked = self.stacked(losses)
         values = stacked.detach()
         if not self.first.any():
@@ -202,7 +213,7 @@ class GradNorm(_Given):
         weighted = self.now * norms
         ratio = values / self.first.clamp_min(torch.finfo(values.dtype).eps)
         target = weighted.mean() * (ratio / ratio.mean()) ** self.alpha
-        # d/dw_k |w_k‖∇L_k‖ − target_k| = sign(·)·‖∇L_k‖; a negative weight would climb its loss.
+        # d/dw_k |w_k‖∇L_k‖ − target_k| = sign(·)·‖∇L_k‖
         moved = (self.now - self.rate * torch.sign(weighted - target) * norms).clamp_min(1e-3)
         self.now = len(self.tasks) * moved / moved.sum()
 

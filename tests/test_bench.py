@@ -36,4 +36,4 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert "usage: python -m tests.bench {extract,decode,assemble,read,train,stream,seeds}" in done.stderr
+    assert "usage: python -m tests.bench {extract,decode,fidelity,assemble,read,train,stream,seeds}" in done.stderr

@@ -1,10 +1,15 @@
 """Losses against naive loops."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from hfc.losses import (
     binary_cross_entropy,
@@ -16,6 +21,9 @@ from hfc.losses import (
     soft_labels,
     softmax_cross_entropy,
 )
+from tests.trees import trees
+
+Ints = NDArray[np.int64]
 
 
 @pytest.fixture
@@ -67,24 +75,90 @@ def naive_softmax(z: list[float]) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.4, 3.0])
-def test_hierarchical_cross_entropy_weighs_each_choice_by_its_height(
-    alpha: float, batch: tuple[torch.Tensor, torch.Tensor]
+def hxe(probabilities: Sequence[float], leaf: int, tree: Ints, alpha: float) -> float:
+    """The loss of one row whose softmax gives these probabilities."""
+    logits = torch.tensor([probabilities], dtype=torch.float64).log()
+    ancestors = torch.from_numpy(tree)
+    sizes = (tree.max(axis=0) + 1).tolist()
+    return hierarchical_cross_entropy(logits, ancestors[[leaf]], ancestors, sizes, alpha).item()
+
+
+def edges(inside: list[int], leaf: int, tree: list[list[int]], depth: int) -> list[tuple[int, list[int], list[int]]]:
+    """From a node down to a leaf: the distance of each edge from the root, the leaves above it and those below it."""
+    if depth == len(tree[leaf]):
+        return []
+    below = [other for other in inside if tree[other][depth] == tree[leaf][depth]]
+    return [(depth, inside, below), *edges(below, leaf, tree, depth + 1)]
+
+
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1), alpha=st.sampled_from([0.0, 0.2, 0.5, 1.0, 3.0]))
+def test_hierarchical_cross_entropy_weighs_each_edge_by_its_distance_from_the_root(
+    tree: Ints, seed: int, alpha: float
 ) -> None:
-    logits, leaf = batch
-    total = 0.0
-    for z, y in zip(logits.tolist(), leaf.tolist(), strict=True):
-        p = naive_softmax(z)
-        path = ANCESTORS[y].tolist()
-        before = 1.0
-        for h in range(3):
-            below = sum(p[c] for c in range(5) if ANCESTORS[c, h] == path[h])
-            total -= math.exp(-alpha * (2 - h)) * math.log(below / before)
-            before = below
-    got = hierarchical_cross_entropy(logits, ANCESTORS[leaf], ANCESTORS, SIZES, alpha).mean().item()
-    assert got == pytest.approx(total / 7, rel=1e-10)
-    if alpha == 0:
-        assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(len(tree), 0.5)) + 1e-3
+    p /= p.sum()
+    leaf = int(rng.integers(len(tree)))
+    want = 0.0
+    for distance, above, below in edges(list(range(len(tree))), leaf, tree.tolist(), 0):
+        want -= math.exp(-alpha * distance) * math.log(sum(p[below]) / sum(p[above]))
+    assert hxe(p.tolist(), leaf, tree, alpha) == pytest.approx(want, rel=1e-9, abs=1e-9)
+    if alpha == 0 or tree.shape[1] == 1:
+        assert want == pytest.approx(-math.log(p[leaf]), rel=1e-9)
+
+
+# Two groups of two leaves.
+PAIRS = np.array([[0, 0], [0, 1], [1, 2], [1, 3]])
+
+
+def test_hierarchical_cross_entropy_of_two_levels_by_hand() -> None:
+    # Leaf 0 has 0.5, its group 0.6: -ln 0.6 = 0.510826, -ln(0.5 / 0.6) = 0.182322, exp(-0.2) = 0.818731.
+    # 1 * 0.510826 + 0.818731 * 0.182322 = 0.660098
+    p = [0.5, 0.1, 0.3, 0.1]
+    assert hxe(p, 0, PAIRS, 0.2) == pytest.approx(0.660098, abs=1e-6)
+    # Leaf 3 has 0.1, its group 0.4: -ln 0.4 = 0.916291, -ln(0.1 / 0.4) = 1.386294.
+    # 1 * 0.916291 + 0.818731 * 1.386294 = 2.051293
+    assert hxe(p, 3, PAIRS, 0.2) == pytest.approx(2.051293, abs=1e-6)
+
+
+def test_hierarchical_cross_entropy_asks_for_the_group_more_as_alpha_grows() -> None:
+    # The leaf keeps its 0.2 while its sibling takes 0.5 from the other group, or gives it back.
+    near, far = [0.2, 0.6, 0.1, 0.1], [0.2, 0.1, 0.6, 0.1]
+    group = math.log(0.8 / 0.3)  # how much less likely the group is in the second
+    counts = []
+    for alpha in (0.0, 0.05, 0.2, 0.5, 1.0, 3.0, 20.0):
+        counts.append((hxe(far, 0, PAIRS, alpha) - hxe(near, 0, PAIRS, alpha)) / group)
+    assert counts[0] == pytest.approx(0, abs=1e-9)
+    assert all(before < after for before, after in pairwise(counts))
+    assert counts[2] == pytest.approx(0.181269, abs=1e-6)  # 1 - exp(-0.2), of NLL(group), beside exp(-0.2) NLL(leaf)
+    assert counts[-1] == pytest.approx(1, abs=1e-6)
+
+
+UNEVEN = [0.40, 0.10, 0.25, 0.05, 0.20]
+# What fiveai/making-better-mistakes (commit f0bb7d0: get_weighting(tree, "exponential", value=alpha) and
+# HierarchicalCrossEntropyLoss) gives on ANCESTORS with UNEVEN for each leaf. Its weights sum to one over all nodes.
+AUTHORS_HXE = {
+    0.0: [0.083299, 0.209326, 0.126027, 0.272339, 0.146313],
+    0.2: [0.085193, 0.188111, 0.131479, 0.273018, 0.170101],
+    0.5: [0.084253, 0.154041, 0.130550, 0.270724, 0.200936],
+    3.0: [0.013863, 0.014018, 0.015390, 0.062492, 0.062338],
+}
+# What jvlmdr/hiercls (commit 1b90787: FlatBertinettoHXE) gives on the same.
+HIERCLS_HXE = {
+    0.0: [0.916291, 2.302585, 1.386294, 2.995732, 1.609438],
+    0.2: [0.769226, 1.698487, 1.187150, 2.465133, 1.535872],
+    0.5: [0.615699, 1.125688, 0.954024, 1.978374, 1.468384],
+    3.0: [0.308422, 0.311858, 0.342379, 1.390284, 1.386847],
+}
+
+
+@pytest.mark.parametrize("alpha", AUTHORS_HXE)
+def test_hierarchical_cross_entropy_equals_public_implementations(alpha: float) -> None:
+    got = np.array([hxe(UNEVEN, leaf, ANCESTORS.numpy(), alpha) for leaf in range(5)])
+    np.testing.assert_allclose(got, HIERCLS_HXE[alpha], atol=1e-6)
+    nodes_at_depth = (1, 2, 3, 5)
+    total = sum(count * math.exp(-alpha * depth) for depth, count in enumerate(nodes_at_depth))
+    np.testing.assert_allclose(got * math.exp(-alpha) / total, AUTHORS_HXE[alpha], atol=2e-6)
 
 
 @pytest.mark.parametrize("beta", [0.5, 4.0, 500.0])
@@ -102,6 +176,54 @@ def test_soft_labels_fall_off_with_the_distance_in_the_tree(
     assert got == pytest.approx(total / 7, rel=1e-6)
     if beta == 500:
         assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
+
+
+# What fiveai/making-better-mistakes (commit f0bb7d0: make_all_soft_labels) gives on ANCESTORS for beta = 4.
+AUTHORS_SOFT_LABELS = [
+    [0.730081, 0.192447, 0.050729, 0.013372, 0.013372],
+    [0.192447, 0.730081, 0.050729, 0.013372, 0.013372],
+    [0.059105, 0.059105, 0.850631, 0.015580, 0.015580],
+    [0.013891, 0.013891, 0.013891, 0.758412, 0.199915],
+    [0.013891, 0.013891, 0.013891, 0.199915, 0.758412],
+]
+
+
+def test_soft_labels_equal_the_authors_code() -> None:
+    np.testing.assert_allclose(soft_labels(ANCESTORS, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6)
+
+
+@given(tree=trees(), beta=st.sampled_from([0.5, 4.0, 30.0]))
+def test_soft_labels_follow_fractions_of_the_largest_distance(tree: Ints, beta: float) -> None:
+    paths = tree.tolist()
+    distances = np.zeros((len(paths), len(paths)))
+    for a, one in enumerate(paths):
+        for b, other in enumerate(paths):
+            common = next((h for h in range(len(one)) if one[h] != other[h]), len(one))
+            distances[a, b] = len(one) - common
+    powers = np.exp(-beta * distances / distances.max())
+    want = powers / powers.sum(axis=0)  # a leaf a column
+    got = soft_labels(torch.from_numpy(tree), beta)
+    np.testing.assert_allclose(got.numpy(), want.T, rtol=1e-5)
+    # The same tree below one more node that holds everything.
+    under = np.concatenate([np.zeros((len(tree), 1), dtype=np.int64), tree], axis=1)
+    torch.testing.assert_close(soft_labels(torch.from_numpy(under), beta), got)
+
+
+def test_soft_labels_of_a_single_leaf_are_one_hot() -> None:
+    assert soft_labels(torch.zeros(1, 2, dtype=torch.int64), 4.0).tolist() == [[1.0]]
+
+
+def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, leaf = batch
+    logits.requires_grad_()
+    labels = soft_labels(ANCESTORS, 4.0).double()[leaf]
+    (got,) = torch.autograd.grad(soft_label_cross_entropy(logits, labels).mean(), logits)
+    # KLDivLoss() of the authors' code: a mean over rows and classes.
+    divergence = torch.nn.KLDivLoss(reduction="sum")(logits.log_softmax(dim=1), labels) / labels.numel()
+    (want,) = torch.autograd.grad(divergence, logits)
+    torch.testing.assert_close(got, 5 * want)
 
 
 def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> None:
@@ -123,3 +245,12 @@ def test_class_weights_follow_the_effective_number_of_rows(beta: float) -> None:
     raw = [1 / e if e else 0.0 for e in effective]
     want = [3 * weight / sum(raw) for weight in raw]
     assert class_weights(torch.tensor(counts), beta).tolist() == pytest.approx(want, rel=1e-5)
+
+
+def test_class_weights_equal_the_authors_where_every_class_occurs() -> None:
+    # richardaecn/class-balanced-loss: (1 - beta) / (1 - beta^n), scaled to sum to the number of classes.
+    counts, beta = np.array([500, 50, 5]), 0.99
+    weights = (1.0 - beta) / (1.0 - np.power(beta, counts))
+    weights = weights / np.sum(weights) * len(counts)
+    np.testing.assert_allclose(weights, [0.126130, 0.317223, 2.556647], atol=1e-6)
+    np.testing.assert_allclose(class_weights(torch.from_numpy(counts), beta).numpy(), weights, rtol=1e-6)

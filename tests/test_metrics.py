@@ -1,5 +1,6 @@
 """Every metric on random trees against naive loops, and against scikit-learn, torchmetrics and HiClass."""
 
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,7 +16,7 @@ from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hfc.errors import ConfigError
-from hfc.metrics import calibration_error, evaluate, rank, stopping, top
+from hfc.metrics import calibration_error, evaluate, hierarchical_f, rank, stopping, top
 from tests.trees import trees
 
 Ints = NDArray[np.int64]
@@ -141,6 +142,46 @@ def test_what_other_packages_measure_agrees(tree: Ints, seed: int) -> None:
     assert got["ece"] == pytest.approx(float(error), abs=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1))
+def test_distances_are_counted_as_the_authors_of_mistake_severity_count_them(tree: Ints, seed: int) -> None:
+    # fiveai/making-better-mistakes (run_xent.py): the matrix of distances of the top k; its mean over k columns; and
+    # the sum of the first column over rows where it is not 0, by their number.
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, len(tree), ROWS)
+    final = distinct(rng, len(tree))
+    labels = [tuple(f"{h}:{node}" for h, node in enumerate(path)) for path in tree]
+    heights = {}
+    for one in labels:
+        for other in labels:
+            ancestors = set(one) & set(other)
+            heights[one, other] = len(one) - len(ancestors)
+    distances = np.empty((ROWS, len(tree)))
+    for i, row in enumerate(final):
+        for j, leaf in enumerate(np.argsort(row)[::-1]):
+            distances[i, j] = heights[labels[leaf], labels[target[i]]]
+    topk = range(1, len(tree) + 1)
+    levels = [*(distinct(rng, size) for size in tree.max(axis=0)[:-1] + 1), final]
+    got = evaluate(levels, final, target, names=level_names(tree), ancestors=tree, topk=topk)
+    for k in topk:
+        assert got[f"distance@{k}"] == pytest.approx(np.mean(distances[:, :k])), k
+    mistakes = np.where(distances[:, 0] != 0)[0]
+    want = np.sum(distances[mistakes, :1]) / len(mistakes) if len(mistakes) else 0.0
+    assert got["mistake_severity"] == pytest.approx(want)
+
+
+def test_hierarchical_f_by_hand_and_in_hiclass() -> None:
+    # Paths of three nodes. Row 1 is right (3 shared), row 2 shares its kind and group (2), row 3 its kind (1), row 4
+    # nothing: 6 of 12 predicted and 6 of 12 true nodes, so hP = hR = hF = 0.5.
+    tree = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
+    truth, predicted = tree[[0, 0, 0, 0]], tree[[0, 1, 2, 4]]
+    assert hierarchical_f(predicted, truth) == 0.5
+    named = np.array([[f"level {h} node {node}" for h, node in enumerate(path)] for path in tree.tolist()])
+    pairs = (named[[0, 0, 0, 0]], named[[0, 1, 2, 4]])
+    assert [measure(*pairs) for measure in (hiclass.metrics.precision, hiclass.metrics.recall)] == [0.5, 0.5]
+    assert hiclass.metrics.f1(*pairs) == pytest.approx(0.5)
+
+
 def test_a_row_without_any_probability_counts_as_not_confident() -> None:
     assert calibration_error(np.zeros((2, 3)), np.array([0, 1])) == 0.5
 
@@ -163,6 +204,35 @@ def test_the_rank_is_the_place_in_the_order_of_top(seed: int, leaves: int, steps
     final, target = rng.integers(0, steps, (ROWS, leaves), endpoint=True) / steps, rng.integers(0, leaves, ROWS)
     order = top(final, leaves).tolist()
     assert rank(final, target).tolist() == [row.index(leaf) for row, leaf in zip(order, target, strict=True)]
+
+
+def test_blocks_of_rows_give_what_all_rows_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.integers(4, size=(23, 7)) / 10
+    target = rng.integers(7, size=23)
+    order = [sorted(range(7), key=lambda leaf, row=row: (-row[leaf], leaf)) for row in probabilities.tolist()]
+    for cells in (1, 15, 70, 10_000):
+        monkeypatch.setattr("hfc.metrics.BLOCK", cells)
+        assert top(probabilities, 3).tolist() == [leaves[:3] for leaves in order]
+        assert top(probabilities, 9).tolist() == order
+        assert rank(probabilities, target).tolist() == [o.index(t) for o, t in zip(order, target.tolist(), strict=True)]
+    assert top(probabilities[:0], 3).shape == (0, 3)
+
+
+def test_memory_grows_with_the_probabilities_and_not_with_pairs_of_leaves() -> None:
+    leaves, rows = 4000, 500
+    tree = np.stack([np.arange(leaves) // 10, np.arange(leaves)], axis=1)
+    final = np.random.default_rng(0).random((rows, leaves), dtype=np.float32)
+    coarse = final.reshape(rows, -1, 10).sum(axis=2)
+    target = np.arange(rows)
+    tracemalloc.start()
+    try:
+        evaluate([coarse, final], final, target, names=["group", "leaf"], ancestors=tree, topk=[1, 3, 5])
+        rank(final, target)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * final.nbytes  # a table of pairs would be sixteen times as large
 
 
 @given(tree=trees(), seed=st.integers(0, 2**32 - 1))

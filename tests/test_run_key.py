@@ -25,7 +25,6 @@ SHAPELESS = {
     "progress.py": "bars",
     "parallel.py": "processes",
     "config.py": "the settings that a run uses are in its key, whatever their defaults",
-    "settings.py": "which settings those are",
     "provenance.py": "digests and versions",
     "device.py": "the kind of device and the precision are in the key",
     "regions.py": "ids, labels and splits are in the key",
@@ -113,7 +112,7 @@ def forget() -> None:
     ("file", "shapes"),
     [
         *((f"{name}.py", True) for name in ("fit", "stacked", "train", "tasks", "features", "hierarchy", "losses")),
-        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics")),
+        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics", "settings")),
         *((f"heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"{name}.py", False) for name in ("card", "config", "doctor", "errors", "extract", "jobs", "encoder")),
         *((f"{name}.py", False) for name in ("predict", "trained", "sweep", "ablation", "estimator", "parallel")),

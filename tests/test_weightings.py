@@ -1,11 +1,15 @@
 """Task weightings against the equations of their papers."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from hfc.config import TrainConfig
+from hfc.estimator import HierarchicalClassifier
 from hfc.settings import takes
 from hfc.weightings import (
     WEIGHTINGS,
@@ -148,6 +152,20 @@ def test_random_weights_are_drawn_anew_and_sum_to_one() -> None:
     assert weighting.weights()["local"] == drawn[0]
 
 
+def test_random_weights_are_a_softmax_of_standard_normal_numbers() -> None:
+    # LibMTL's RLW with dist="Normal". The logarithm of the ratio of two weights is the difference of two such numbers.
+    weighting = RandomWeights(TASKS)
+    torch.manual_seed(1)
+    ratios = []
+    for _ in range(2000):
+        weighting(LOSSES)
+        local, others = weighting.weights().values()
+        ratios.append(math.log(local / others))
+    assert np.mean(ratios) == pytest.approx(0, abs=0.15)
+    assert np.var(ratios) == pytest.approx(2, abs=0.3)
+    assert np.mean(np.abs(ratios) < math.sqrt(2)) == pytest.approx(0.6827, abs=0.05)
+
+
 def test_gradnorm_takes_the_step_of_the_papers_gradient() -> None:
     shared = torch.tensor([1.0, -2.0], requires_grad=True)
     weighting = GradNorm(TASKS, gradnorm_alpha=1.5, gradnorm_rate=0.01)
@@ -179,6 +197,103 @@ def test_gradnorm_takes_the_step_of_the_papers_gradient() -> None:
     assert sum(weighting.weights().values()) == pytest.approx(2, rel=1e-6)
     total = weighting(losses())
     assert total.item() == pytest.approx(sum(a * b for a, b in zip(weighting.weights().values(), values, strict=True)))
+
+
+def test_gradnorm_weighs_a_step_before_it_learns_from_it() -> None:
+    # Chen et al. 2018, algorithm 1: the step of the network takes w(t), and w(t+1) comes out of it. So the first step
+    # is that of the plain sum, and the second is not.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 5)), rng.integers(0, 3, 60)
+    tree = {0: ["a", 0], 1: ["a", 1], 2: ["b", 2]}
+
+    def trained(method: str, epochs: int) -> NDArray[np.float64]:
+        settings = {"epochs": epochs, "batch_size": 64, "width": 8, "reduced": 8, "learning_rate": 0.1}
+        model = HierarchicalClassifier(
+            method, hierarchy=tree, settings=settings, validation_fraction=None, random_state=0
+        )
+        return model.fit(X, y).predict_proba(X)
+
+    np.testing.assert_array_equal(trained("hmcn-f+gradnorm", 1), trained("hmcn-f", 1))
+    assert not np.array_equal(trained("hmcn-f+gradnorm", 2), trained("hmcn-f", 2))
+
+
+THREE = ("a", "b", "c")
+
+
+def named(values: Sequence[float]) -> dict[str, torch.Tensor]:
+    return {task: torch.tensor(value) for task, value in zip(THREE, values, strict=True)}
+
+
+# What median-research-group/LibMTL (commit 4336804) gives: DWA.backward with T = 2 in the epochs 0 to 3, from the means
+# of the epochs before, a task a row. lorenmt/mtan (im2im_pred/utils.py) has the same formula and starts alike.
+LIBMTL_MEANS = [[2.0, 1.5, 1.2], [0.8, 0.7, 0.1], [3.0, 3.0, 3.3]]
+LIBMTL_DWA = [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.938191, 0.998699, 1.063110], [1.041021, 0.749485, 1.209494]]
+
+
+def test_dynamic_average_equals_libmtl() -> None:
+    weighting = DynamicAverage(THREE, temperature=2.0)
+    got = []
+    for epoch in range(4):
+        got.append(list(weighting.weights().values()))
+        if epoch < 3:
+            weighting.end_epoch({task: row[epoch] for task, row in zip(THREE, LIBMTL_MEANS, strict=True)})
+    np.testing.assert_allclose(got, LIBMTL_DWA, atol=1e-6)
+
+
+def test_uncertainty_is_that_of_libmtl_with_another_start() -> None:
+    # LibMTL's UW takes L / (2 e^s) + s / 2. At s = 0.7, -1.3 and 0.1 with losses of 2, 0.5 and 1 it gives these factors
+    # and gradients of s. Here e^s is twice as large.
+    scale = [0.7, -1.3, 0.1]
+    weighting = Uncertainty(THREE)
+    with torch.no_grad():
+        weighting.log_variance.copy_(torch.tensor(scale) + math.log(2))
+    total = weighting(named([2.0, 0.5, 1.0]))
+    total.backward()
+    assert weighting.log_variance.grad is not None
+    assert list(weighting.weights().values()) == pytest.approx([0.248293, 1.834648, 0.452419], abs=1e-6)
+    np.testing.assert_allclose(weighting.log_variance.grad.numpy(), [0.003415, -0.417324, 0.047581], atol=1e-6)
+    public = sum(loss / (2 * math.exp(s)) + s / 2 for loss, s in zip((2.0, 0.5, 1.0), scale, strict=True))
+    assert total.item() == pytest.approx(public + 1.5 * math.log(2), rel=1e-6)
+
+
+def test_impartial_losses_equal_libmtl() -> None:
+    # IMTL's scaled losses in LibMTL, before it balances gradients, at s = 0.3, -0.2 and 1.1.
+    weighting = ImpartialLoss(THREE)
+    with torch.no_grad():
+        weighting.log_scale.copy_(torch.tensor([0.3, -0.2, 1.1]))
+    assert weighting(named([2.0, 0.5, 1.0])).item() == pytest.approx(2.399718 + 0.609365 + 1.904166, abs=3e-6)
+
+
+def test_softmax_uncertainty_equals_a_public_implementation() -> None:
+    # UW_SO of a fork of LibMTL, softmax(1 / (L + 1e-8) / T), at T = 1.5; the weights sum to 1.
+    weighting = SoftmaxUncertainty(THREE, temperature=1.5)
+    weighting(named([2.0, 0.5, 1.0]))
+    assert list(weighting.weights().values()) == pytest.approx([0.195546, 0.531548, 0.272906], abs=1e-6)
+
+
+def test_positive_uncertainty_equals_a_public_implementation() -> None:
+    # Mikoto10032/AutomaticWeightedLoss: 0.5 / p^2 L + log(1 + p^2), here at p = 1.2 and 0.7; p starts at 1.
+    weighting = PositiveUncertainty(TASKS)
+    assert weighting.weights() == {"local": 0.5, "global": 0.5}
+    with torch.no_grad():
+        weighting.log_variance.copy_(2 * torch.tensor([1.2, 0.7]).log())
+    assert weighting(LOSSES).item() == pytest.approx(1.586442 + 0.908980, abs=2e-6)
+
+
+def test_gradnorm_equals_a_public_implementation() -> None:
+    # lucidrains/gradnorm-pytorch (commit ed51e0b) at learning_rate 0.02, restoring_force_alpha 1.5: it takes the mean
+    # over two tasks where the paper takes the sum. From commit 3e3e632 on it raises the rates to the power of -alpha,
+    # unlike the paper and LibMTL: L(t) / L(0) is an inverse rate already.
+    shared = torch.tensor([0.0, 0.0], requires_grad=True)
+    weighting = GradNorm(TASKS, gradnorm_alpha=1.5, gradnorm_rate=0.01)
+    got = []
+    for values in ([1.0, -2.0], [0.5, 0.25], [0.4, -0.1]):
+        with torch.no_grad():
+            shared.copy_(torch.tensor(values))
+        losses = {"local": (3 * shared).square().sum(), "global": (shared - 1).square().sum()}
+        weighting.balance(losses, shared)
+        got.append(list(weighting.weights().values()))
+    np.testing.assert_allclose(got, [[0.720971, 1.279029], [0.647071, 1.352929], [0.587289, 1.412711]], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)

@@ -24,7 +24,12 @@ class Logits(NamedTuple):
 class OriginalHMCNF(nn.Module):
     """A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  P_F = β [P_L^1; …; P_L^H] + (1−β) P_G, over all nodes.
 
-    x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F.
+    x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F: a sum
+    over the edges of the tree, a mean over the batch. L_L sums the levels, each a mean over its own nodes.
+
+    Layer by layer it is Tencent's NeuralClassifier (`HMCN`) with residuals, as the paper asks, and dropout in the local
+    flow too. That blends logits where the paper blends probabilities, takes one mean over all local outputs for L_L,
+    and has no loss on violations.
     """
 
     blends = True

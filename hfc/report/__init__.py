@@ -8,10 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from hfc import runs
+from hfc.errors import RunError
 from hfc.progress import steps
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
-from hfc.report.contents import Document, Fold
+from hfc.report.contents import Block, Document, Fold, Text
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, read_groups
@@ -57,7 +58,7 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
         "results.json": json.dumps(results, indent=2, ensure_ascii=False) + "\n",
         "differences.csv": texts.differences_csv(flat),
     }
-    return ReportSummary(out, len(found), texts.plain(document, rows), write(out, files))
+    return ReportSummary(out, len(found), texts.printable(texts.plain(document, rows)), write(out, files))
 
 
 def write_comparison(first: Path, second: Path, out: Path | None = None) -> ReportSummary:
@@ -74,7 +75,7 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Repo
     document = compare.document(found)
     said = json.dumps(compare.as_json(found, document), indent=2, ensure_ascii=False) + "\n"
     files = write(out, {**pages(document, "compare"), "compare.json": said}) if out else ()
-    return ReportSummary(out or Path(), found.runs, compare.plain(found, document), files)
+    return ReportSummary(out or Path(), found.runs, texts.printable(compare.plain(found, document)), files)
 
 
 def pages(document: Document, name: str = "report") -> dict[str, str]:
@@ -97,15 +98,25 @@ def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     """
     for name, text in steps(files.items(), "writing the report", len(files)):
         with runs.replacing(out / name, "the report") as partial:
-            partial.write_text(text, "utf-8", errors="backslashreplace")  # the path of a cache may be no UTF-8
+            partial.write_text(texts.printable(text), "utf-8")
     return tuple(out / name for name in files)
 
 
 def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
-    """The galleries of every row, those of the best of each group unfolded; rows without mistakes have none."""
-    outcomes = [(outcome, outcome is group.best) for group in groups for outcome in group.outcomes]
-    found = [
-        Fold(f"{outcome.label}: mistakes", tuple(galleries(outcome, images)), open=best)
-        for outcome, best in steps(outcomes, "reading pictures of mistakes")
+    """The galleries of the rows that have pictures, the best of each group unfolded; none where nothing is wrong."""
+    outcomes = [
+        (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
     ]
-    return [fold for fold in found if fold.blocks]
+    folds = []
+    failed: list[RunError] = []
+    for outcome, best in steps(outcomes, "reading pictures of mistakes"):
+        blocks: tuple[Block, ...]
+        try:
+            blocks = tuple(galleries(outcome, images))
+        except RunError as error:  # its images lie elsewhere: those of the other rows are shown
+            failed.append(error)
+            blocks = (Text(f"{error}."),)
+        folds.append(Fold(f"{outcome.label}: mistakes", blocks, open=best))
+    if failed and len(failed) == len([fold for fold in folds if fold.blocks]):
+        raise failed[0]
+    return [fold for fold in folds if fold.blocks]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfc.report.cells import Cell, Table, spread
-from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row, labels
+from hfc.report.identity import labels, recipe
+from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
 
 ENOUGH_SEEDS = 3
 
@@ -31,6 +32,7 @@ def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
         *_weights(rows),
         *_images(groups),
         *_shared(rows),
+        *_trees(rows),
         *_repeated(groups),
         *_code(rows),
         *_seeds(rows),
@@ -82,6 +84,21 @@ def _shared(rows: Sequence[Row]) -> Iterable[Check]:
     elif len(rows) > 1:
         yield Check(
             OK, "All rows rest on the same features, labels, splits and numbers of training and validation images."
+        )
+
+
+def _trees(rows: Sequence[Row]) -> Iterable[Check]:
+    """A tree that was edited under its old name is the one that a reader would take for the same."""
+    digests: dict[str, set[str]] = {}
+    for row in rows:
+        tree = row.first["hierarchy"]
+        digests.setdefault(tree["name"], set()).add(tree["digest"])
+    edited = [name for name, different in digests.items() if len(different) > 1]
+    if edited:
+        yield Check(
+            WRONG,
+            f"Rows have different trees of one name, {_some(edited)}: what depends on the tree (hF, distance, levels) "
+            "must not be compared among them; see Provenance.",
         )
 
 
@@ -165,7 +182,9 @@ FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("data", lambda row: row.first["cache"]["origin"]),
     ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
     ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+    ("labels and splits", lambda row: labels(row.first)[1][:12] or "not recorded"),
     ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+    ("crops to features", lambda row: recipe(row.first)),
     ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
     ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
     ("features", lambda row: row.first["cache"]["features_sha256"][:12]),

@@ -12,11 +12,23 @@ from hfc.report import tables, texts
 from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
+from hfc.report.identity import NOT_SETTINGS, identity
 from hfc.report.rows import Group, Outcome, read_groups
 from hfc.report.statistics import METHOD, Difference, differences
 
 METRICS = (*tables.METRICS[:1], ("top3", "top-3 %", 100, True), ("top5", "top-5 %", 100, True), *tables.METRICS[1:])
-NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")
+NAME = ("method", "name of the tree")
+MATCHES = (  # what a row of one set shares with its match in the other, the closest first
+    ("row",),
+    (*NAME, "features", "labels", "tree"),
+    (*NAME, "features", "tree"),
+    (*NAME, "features", "labels"),
+    (*NAME, "features"),
+    (*NAME, "recipe", "tree"),
+    (*NAME, "recipe"),
+    NAME,
+    ("preset", "name of the tree"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +39,12 @@ class Pair:
     after: Outcome
     difference: Difference | None
     """After minus before; None where they were not tested on the same images with the same labels."""
+
+    @property
+    def label(self) -> str:
+        """The rows' label, or both where they differ."""
+        before, after = self.before.label, self.after.label
+        return after if before == after else f"{before} → {after}"
 
 
 @dataclass(frozen=True)
@@ -44,8 +62,8 @@ class Comparison:
 def compare(first: Path, second: Path) -> Comparison:
     """Match the rows of two folders of runs.
 
-    Rows match by method, hierarchy and changed settings; what is left by method and hierarchy alone, where each set has
-    one such row.
+    Rows match by method, hierarchy and changed settings, those first that share the most beside; what is left by method
+    and hierarchy alone. Each time only those match of which each set has one.
 
     Raises:
         RunError: a folder holds no runs, or a damaged one.
@@ -54,8 +72,8 @@ def compare(first: Path, second: Path) -> Comparison:
     groups = [tuple(read_groups(each)) for each in found]
     left = [[outcome for group in each for outcome in group.outcomes] for each in groups]
     matched: list[tuple[Outcome, Outcome]] = []
-    for key in (_label, _method):
-        before, after = ({k: v for k, v in _by(key, rows).items() if len(v) == 1} for rows in left)
+    for parts in MATCHES:
+        before, after = ({k: v for k, v in _by(parts, rows).items() if len(v) == 1} for rows in left)
         matched += [(rows[0], after[k][0]) for k, rows in before.items() if k in after]
         taken = {id(outcome) for pair in matched for outcome in pair}
         left = [[outcome for outcome in rows if id(outcome) not in taken] for rows in left]
@@ -66,19 +84,16 @@ def compare(first: Path, second: Path) -> Comparison:
     return Comparison((str(first), str(second)), pairs, only, (groups[0], groups[1]), sum(map(len, found)))
 
 
-def _label(outcome: Outcome) -> str:
-    return outcome.label
-
-
-def _method(outcome: Outcome) -> str:
-    return f"{outcome.row.first['method']} ({outcome.row.first['hierarchy']['name']})"
-
-
-def _by(key: Any, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    found: dict[str, list[Outcome]] = {}
+def _by(parts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Rows by some parts of what they are."""
+    rows: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        found.setdefault(key(outcome), []).append(outcome)
-    return found
+        result = outcome.row.first
+        cache = result["cache"]
+        recipe = [cache["backbone"], cache["image_size"], cache.get("key_fields", {}).get("pool")]
+        own = {**identity(result), "row": outcome.row.key, "preset": result["method"], "recipe": str(recipe)}
+        rows.setdefault(str([own[part] for part in parts]), []).append(outcome)
+    return rows
 
 
 def changes(pair: Pair) -> list[tuple[str, str, str]]:
@@ -101,6 +116,7 @@ def _origin(outcome: Outcome) -> dict[str, str]:
         **stage1,
         "features": cache["features_sha256"][:12],
         "labels": cache.get("labels_sha256", "")[:12] or "the cache's own",
+        "labels and splits": cache.get("labels_digest", "")[:12] or "–",
         "images for training / validation / test": " / ".join(str(result["rows"][s]) for s in ("train", "val", "test")),
         "test images and labels": outcome.answers[0].digest[:12],
         "seeds": ", ".join(map(str, row.seeds)),
@@ -160,7 +176,7 @@ def _metrics(found: Comparison) -> Table:
         interval = each.intervals["top1"] if each else None
         gained = f"{signed(interval.difference)} [{signed(interval.low)}, {signed(interval.high)}]" if interval else "–"
         cells = [
-            Cell(pair.after.label),
+            Cell(pair.label),
             Cell(gained, 100 * interval.difference if interval else None),
             Cell(p_text(each.p) + (" *" if each.significant else ""), each.p, best=each.significant)
             if each
@@ -184,7 +200,7 @@ def _changes(found: Comparison) -> Table:
     by_change: dict[tuple[str, str, str], list[str]] = {}
     for pair in found.pairs:
         for change in changes(pair):
-            by_change.setdefault(change, []).append(pair.after.label)
+            by_change.setdefault(change, []).append(pair.label)
     everyone = len(found.pairs)
     body = tuple(
         (Cell(name), Cell(before), Cell(after), Cell("all" if len(who) == everyone else "; ".join(who)))
@@ -200,7 +216,7 @@ def plain(found: Comparison, said: Document) -> str:
     for pair in found.pairs:
         row = _metrics(Comparison(found.names, (pair,), found.only, found.groups, found.runs)).rows[0]
         before, after = (spread(outcome.row.values("top1")) for outcome in (pair.before, pair.after))
-        lines.append([pair.after.label, before, after, row[1].text, row[2].text])
+        lines.append([pair.label, before, after, row[1].text, row[2].text])
     changed = [[cell.text for cell in row] for row in _changes(found).rows]
     parts = [texts.columns(lines)] if found.pairs else []
     if changed:

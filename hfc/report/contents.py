@@ -15,6 +15,8 @@ from hfc.report.plots import Figure
 from hfc.report.rows import Group, Row
 from hfc.report.statistics import METHOD, Difference
 
+MOST_DRAWN = 16  # rows with pictures of their own
+
 
 @dataclass(frozen=True)
 class Text:
@@ -97,6 +99,7 @@ def report(
     in_tree = itertools.chain(
         (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
     )
+    largest = max((len(group.outcomes) for group in groups), default=0)
     rejection = itertools.chain(_some(figures.stopping(rows)), join(part.rejection() for part in parts))
     plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
         ("best", "Which is best", join(part.best() for part in parts)),
@@ -107,7 +110,7 @@ def report(
         ("beta", "The balance β", _some(tables.betas(rows), training.beta(rows))),
         ("rejection", "When it may say less", rejection),
         ("categories", "Categories", join(part.categories() for part in parts)),
-        ("mistakes", "Mistakes", galleries),
+        ("mistakes", "Mistakes", (*galleries, *(_undrawn(largest) if galleries else ()))),
         ("training", "Training", _trainings(rows)),
         ("provenance", "Provenance", (provenance(rows),)),
     ]
@@ -137,7 +140,10 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
     if len(behind) > 1:
         beaten = [each.second.label for each in behind if each.significant]
         worse = f"{len(beaten) or 'none'} of the {len(behind)} others"
-        told += f" Significantly worse: {worse}" + (f" ({'; '.join(beaten)})" if beaten else "") + "."
+        more = f" and {len(beaten) - MOST_DRAWN} more" if len(beaten) > MOST_DRAWN else ""
+        told += (
+            f" Significantly worse: {worse}" + (f" ({'; '.join(beaten[:MOST_DRAWN])}{more})" if beaten else "") + "."
+        )
     return told
 
 
@@ -174,11 +180,13 @@ class _Part:
     def categories(self) -> Iterator[Block]:
         yield self._named(trees.categories(self.group))
         yield self._named(tables.categories(self.group))
-        for i, outcome in enumerate(steps(self.group.outcomes, "drawing trees"), 1):
-            found = [self._named(trees.tree(outcome), i, outcome.label)]
-            confused = trees.confusion(outcome)
-            found += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
-            yield Fold(f"{outcome.label}: the tree, and what is taken for what", tuple(found), open=i == 1)
+        for i, outcome in enumerate(steps(self.group.outcomes[:MOST_DRAWN], "drawing trees"), 1):
+            confused, left_out = trees.confusion(outcome)
+            blocks: list[Block] = [self._named(trees.tree(outcome), i, outcome.label)]
+            blocks += [Text(left_out)] if left_out else []
+            blocks += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
+            yield Fold(f"{outcome.label}: the tree, and what is taken for what", tuple(blocks), open=i == 1)
+        yield from _undrawn(len(self.group.outcomes))
 
     def _named(self, block: Named, *more: object) -> Named:
         return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
@@ -195,6 +203,13 @@ def _some(*blocks: Table | Figure | None) -> tuple[Block, ...]:
 
 def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
     yield training.validation(rows)
-    for i, row in enumerate(rows, 1):
+    for i, row in enumerate(rows[:MOST_DRAWN], 1):
         drawn = tuple(replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in training.tasks(row))
         yield Fold(f"{row.label}: losses and weights of the tasks", drawn, open=i == 1)
+    yield from _undrawn(len(rows))
+
+
+def _undrawn(count: int) -> Iterator[Block]:
+    """What is said of rows that have no pictures of their own."""
+    if count > MOST_DRAWN:
+        yield Text(f"The first {MOST_DRAWN} of {count:,} rows have pictures of their own.")

@@ -18,21 +18,22 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
         return None
     intervals = [each.intervals["top1"] for each in found]
     x = svg.Scale(*svg.span([0, *(-i.low for i in intervals), *(-i.high for i in intervals)]), 16, svg.WIDTH - 16)
-    step = 34
-    bottom = svg.TOP + step * len(found)
-    title = svg.shorten(f"top-1 against {group.best.label}, points", svg.WIDTH)
-    body = svg.x_axis(x, svg.TOP, bottom, title, percent=True)
+    names = [svg.wrapped(each.second.label, svg.WIDTH - 32) for each in found]
+    heights = [svg.LEGEND_LINE * len(lines) + 18 for lines in names]
+    bottom = svg.TOP + sum(heights)
+    body = svg.x_axis(x, svg.TOP, bottom, "top-1 against the best, points", percent=True)
     body.append(svg.element("line", class_="axis", x1=x(0), x2=x(0), y1=svg.TOP, y2=bottom))
-    for i, (each, interval) in enumerate(zip(found, intervals, strict=True)):
-        y = svg.TOP + step * i + 24
+    y = float(svg.TOP)
+    for each, interval, lines, height in zip(found, intervals, names, heights, strict=True):
+        y += height
         low, mean, high = -interval.high, -interval.difference, -interval.low
         verdict = "significant" if each.significant else "not significant"
         said = f"{each.second.label}: {100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}"
-        body.append(svg.text(16, y - 9, svg.shorten(each.second.label, svg.WIDTH - 32), full=each.second.label))
+        body += [svg.text(16, y - height + 15 + svg.LEGEND_LINE * i, line) for i, line in enumerate(lines)]
         series = 1 if each.significant else 0
-        ends = {"x1": x(low), "x2": x(high), "y1": y, "y2": y}
+        ends = {"x1": x(low), "x2": x(high), "y1": y - 10, "y2": y - 10}
         body.append(svg.element("line", svg.tip(said), class_=f"whisker {svg.colour(series)}", **ends))
-        body.append(svg.dot(x(mean), y, series, said, 4.5))
+        body.append(svg.dot(x(mean), y - 10, series, said, 4.5))
     words = "; ".join(
         f"{each.second.label} {-100 * i.difference:+.2f} [{-100 * i.high:+.2f}, {-100 * i.low:+.2f}]"
         for each, i in zip(found, intervals, strict=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from hfc.crops import Bytes, CropSettings, stream_crops
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
-from hfc.report.rows import Bools, Ints, Outcome
+from hfc.report.rows import Bools, Ints, Outcome, Row
 from hfc.store import FeatureStore
 
 log = logging.getLogger(__name__)
@@ -78,14 +78,7 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
         return []
     shown = dict(zip(rows.tolist(), _thumbnails(_regions(outcome, rows, root)), strict=True))
     if not any(source for source, _ in shown.values()):
-        origin = outcome.row.first["cache"]
-        cached = _cached(Path(origin["path"]), origin["feature_key"])
-        hint = f", which was {cached[0].root}" if cached else ""
-        path, reason = _regions(outcome, rows[:1], root).path[0], shown[int(rows[0])][1]
-        raise RunError(
-            f"--images {root}: none of the {len(rows)} pictures to show can be read, such as {path} ({reason}); "
-            f"give the folder that the paths in the cache {origin['path']} are relative to{hint}"
-        )
+        raise RunError(_nothing(outcome, rows, root, shown[int(rows[0])][1]))
     label = outcome.label
     return [
         Gallery(title, note, tuple(_picture(outcome, int(row), *shown[int(row)]) for row in chosen))
@@ -124,12 +117,34 @@ def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:
     )
 
 
+def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
+    """What is wrong where no picture of some rows can be read, and what to do."""
+    cache = outcome.row.first["cache"]["path"]
+    first = _regions(outcome, rows[:1], root)
+    known = _cached(outcome.row)
+    if isinstance(known, str):
+        remedy = (
+            f"the ids of the rows were taken for paths, as their cache is not at hand ({known}); put it back at "
+            f"{cache} or give the folder that the ids are relative to"
+        )
+    elif first.root.resolve() == known[0].root.resolve():
+        remedy = (
+            f"the cache {cache} was made from this folder: put them back, or give the folder that they were moved to"
+        )
+    else:
+        remedy = f"give the folder that the paths in the cache {cache} are relative to, which was {known[0].root}"
+    return (
+        f"--images {root}: none of the {len(rows)} pictures to show can be read, such as "
+        f"{first.root.absolute() / first.path[0]} ({reason}); {remedy}"
+    )
+
+
 def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
     """Where the pictures of some rows lie: as the cache says where it is at hand, else the id is the path."""
     ids = outcome.answers[0].id[rows]
-    origin = outcome.row.first["cache"]
-    if cached := _cached(Path(origin["path"]), origin["feature_key"]):
-        table, source = cached
+    known = _cached(outcome.row)
+    if not isinstance(known, str):
+        table, source = known
         if source.resolve() == root.resolve():  # the data set itself, whose images may lie deeper
             root = table.root
         position = {name: i for i, name in enumerate(table.id)}
@@ -140,16 +155,27 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
     return Regions(root, "", ids, ids, boxes, blank, blank)
 
 
+def _cached(row: Row) -> tuple[Regions, Path] | str:
+    """The regions of a row's cache and the data set they came from, or why they are not at hand.
+
+    A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
+    """
+    path, key = Path(row.first["cache"]["path"]), row.first["cache"]["feature_key"]
+    places = dict.fromkeys(base / path for base in (Path(), *row.runs[0].folder.resolve().parents))
+    return _opened(next((place for place in places if place.is_file()), path), key)
+
+
 @functools.lru_cache(maxsize=1)
-def _cached(path: Path, key: str) -> tuple[Regions, Path] | None:
-    """The regions of a run's cache and the data set they came from, if it is still there and still the same."""
+def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
     try:
         with FeatureStore(path) as store:
+            if store.key != key:
+                return f"{path}: not the cache that the run was trained on"
             source = Path(store.provenance.get("dataset", {}).get("source", path))
-            return (store.table().regions, source) if store.key == key else None
+            return store.table().regions, source
     except StoreError as error:
         log.info("%s; pictures are looked for under their ids", error)
-        return None
+        return str(error).partition(";")[0]
 
 
 def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:

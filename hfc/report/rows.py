@@ -1,6 +1,6 @@
 """Runs to rows: those that differ in their seed alone are one row. Dimensions: S seeds, N test images, H levels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from hfc.errors import RunError, StoreError
 from hfc.hierarchy import Hierarchy
 from hfc.progress import steps
 from hfc.regions import Strings
+from hfc.report.identity import Identity, distinct_labels, identity
 from hfc.runs import Run
 from hfc.store import read_predictions
 
@@ -47,30 +48,20 @@ class Answers:
         return provenance.digest([self.id.tolist(), names])
 
 
-def labels(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Digests of what a run was told of its rows: the file its labels come from, and all ids, labels and splits."""
-    return result["cache"].get("labels_sha256", ""), result["cache"].get("labels_digest", "")
-
-
 @dataclass(frozen=True)
 class Row:
     """Runs that differ in their seed alone."""
 
     runs: tuple[Run, ...]
+    key: str
+    """Digest over what makes the row; rows are told apart by it and never by their label."""
+    label: str
+    """The method, its tree and what it takes to tell the row from all others."""
 
     @property
     def first(self) -> dict[str, Any]:
         """The result of the first seed: all seeds share what is not measured."""
         return self.runs[0].result
-
-    @cached_property
-    def label(self) -> str:
-        """The method as the paper writes its rows, with settings that differ from its preset, and a mark if its
-        features came from random weights."""
-        result = self.first
-        changed = ", ".join(f"{key}={value}" for key, value in result["changed"].items())
-        mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
-        return f"{result['method']} ({result['hierarchy']['name']})" + (f" {changed}" if changed else "") + mark
 
     @property
     def seeds(self) -> list[int]:
@@ -147,13 +138,19 @@ class Outcome:
     @cached_property
     def height(self) -> Ints:
         """(S, N) LCA height of each answer, in levels; 0 where it is right."""
-        return self.tree.distance[self.predicted, self.target]
+        climbed: Ints = (~self.on_path).sum(axis=2, dtype=np.int64)  # a table of all pairs of leaves grows too fast
+        return climbed
 
     @cached_property
     def on_path(self) -> Bools:
         """(S, N, H) whether the path to the predicted leaf is right on each level."""
         same: Bools = self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
         return same
+
+    def hardest(self, most: int) -> Ints:
+        """The leaves with the most wrong answers, in the order of the tree."""
+        wrong = np.bincount(self.target, (~self.correct).sum(axis=0), minlength=len(self.tree.leaves))
+        return np.sort(np.argsort(-wrong, kind="stable")[:most])
 
     def node_scores(self) -> list[tuple[int, int, int, float | None]]:
         """Of every node: level, index, test images, and the share whose answer's path goes through it."""
@@ -180,13 +177,20 @@ class Group:
 
     def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
         """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without."""
-        tree = self.best.tree
-        found = []
-        for leaf, name in enumerate(tree.leaves):
-            rows = self.best.target == leaf
-            scores = [float(each.correct[:, rows].mean()) if rows.any() else None for each in self.outcomes]
-            found.append((name, tree.path(leaf), int(rows.sum()), scores))
-        return found
+        tree, target = self.best.tree, self.best.target
+        size = len(tree.leaves)
+        support = np.bincount(target, minlength=size)
+        right = [np.bincount(target, outcome.correct.sum(axis=0), size) for outcome in self.outcomes]
+        seeds = [len(outcome.answers) for outcome in self.outcomes]
+        return [
+            (
+                tree.leaves[leaf],
+                tree.path(leaf),
+                int(n),
+                [float(counts[leaf] / (s * n)) if n else None for counts, s in zip(right, seeds, strict=True)],
+            )
+            for leaf, n in enumerate(support)
+        ]
 
 
 def read_answers(run: Run) -> Answers:
@@ -212,36 +216,29 @@ def read_answers(run: Run) -> Answers:
     order = np.argsort(found.id, kind="stable")
     final, target = found.final[order], found.target[order]
     rank = metrics.rank(final, target)
-    predicted = metrics.top(final, 1)[:, 0]
+    predicted = final.argmax(axis=1)  # of equal ones the first, as in `metrics.top`
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return Answers(tree, found.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
 
 
 def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
-    """Group runs that differ in seed alone, by cache, method and hierarchy; of equal seeds the latest counts.
+    """Group runs that differ in seed alone; of equal seeds the latest counts.
 
     Args:
         found: runs.
         tested: of each run the digest of its test images, where it was read: others make another row.
     """
-    groups: dict[tuple[str, ...], dict[int, Run]] = {}
+    seeds: dict[str, dict[int, Run]] = {}
+    identities: dict[str, Identity] = {}
     pairs = zip(found, tested or [""] * len(found), strict=True)
     for run, images in sorted(pairs, key=lambda pair: str(pair[0].result["created"])):
-        result = run.result
-        settings = sorted((k, str(v)) for k, v in result["changed"].items())
-        key = (
-            result["cache"]["feature_key"],
-            result["cache"]["features_sha256"],
-            *labels(result),
-            result["hierarchy"]["name"],
-            result["hierarchy"]["digest"],
-            result["method"],
-            str(settings),
-            str(result["rows"]),
-            images,
-        )
-        groups.setdefault(key, {})[result["seed"]] = run
-    rows = [Row(tuple(run for _, run in sorted(seeds.items()))) for seeds in groups.values()]
+        own = identity(run.result, images)
+        key = provenance.digest(dict(own))
+        identities[key] = own
+        seeds.setdefault(key, {})[run.result["seed"]] = run
+    same = {key: tuple(run for _, run in sorted(runs_of.items())) for key, runs_of in seeds.items()}
+    labels = distinct_labels([runs_of[0].result for runs_of in same.values()], list(identities.values()))
+    rows = [Row(runs_of, key, label) for (key, runs_of), label in zip(same.items(), labels, strict=True)]
     return sorted(rows, key=lambda row: (row.first["cache"]["path"], row.label))
 
 

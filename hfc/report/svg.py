@@ -5,6 +5,7 @@ reader's light or dark mode, which a library's finished drawing does not do.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,11 @@ def shorten(text: str, width: float) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def wrapped(text: str, width: float) -> list[str]:
+    """A text in lines of a width; no part of it is left out, as the end may be all that tells two texts apart."""
+    return textwrap.wrap(text, max(int(width / CHARACTER), 2)) or [""]
+
+
 def element(name: str, content: Markup | str = "", **attributes: object) -> Markup:
     """An element; `class_` is class, `stroke_width` is stroke-width; everything is escaped that is no Markup."""
     written = Markup("").join(
@@ -177,14 +183,16 @@ def bar(x: float, y: float, width: float, height: float, series: int, said: str)
 
 
 def legend(names: Sequence[tuple[int, str]], top: float, *, lines: bool = True) -> tuple[list[Markup], float]:
-    """What the series' colours mean, one name a line below a drawing, and the height it takes."""
-    found = []
-    for i, (series, name) in enumerate(names):
-        y = top + LEGEND_LINE * i + 8
+    """What the series' colours mean, below a drawing, and the height it takes."""
+    body = []
+    y = top + 8
+    for series, name in names:
         start = [(LEFT, y), (LEFT + 18, y)]
-        mark = line(start, series) if lines else bar(LEFT + 4, y - 5, 10, 10, series, "")
-        found += [mark, text(LEFT + 24, y + 4, shorten(name, WIDTH - LEFT - 30), full=name)]
-    return found, LEGEND_LINE * len(names) + 6
+        body.append(line(start, series) if lines else bar(LEFT + 4, y - 5, 10, 10, series, ""))
+        for part in wrapped(name, WIDTH - LEFT - 30):
+            body.append(text(LEFT + 24, y + 4, part))
+            y += LEGEND_LINE
+    return body, y - top - 2
 
 
 def plot(

@@ -25,6 +25,8 @@ METRICS = (
     ("mistake_severity", "mistake severity", 1, False),
 )
 
+MOST_PAIRS = 500  # of rows, in a table: 32 rows have fewer
+MOST_LISTED = 500  # categories in a table
 MOST_BESIDE = 3  # methods in a table of categories that leaves room for its picture beside it
 
 
@@ -65,10 +67,10 @@ def _one_tree(rows: Sequence[Row]) -> bool:
 
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
     """What most readers came for: the rows of one group, best first, and how far each is behind the best."""
-    behind = {each.second.label: each for each in differences if each.first is group.best}
+    behind = {each.second: each for each in differences if each.first is group.best}
     rows = []
     for outcome in group.outcomes:
-        each = behind.get(outcome.label)
+        each = behind.get(outcome)
         interval = each.intervals["top1"] if each else None
         rows.append(
             (
@@ -151,7 +153,13 @@ def levels(rows: Sequence[Row]) -> Table:
     for column in range(1, len(names) + 1) if _one_tree(rows) else ():
         body = _mark_best(body, column)
     note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
-    return Table("levels", "Accuracy of each level's own answer, %", ("method", *names), tuple(body), note, narrow=True)
+    header = ("method", *_columns(["method"], names))
+    return Table("levels", "Accuracy of each level's own answer, %", header, tuple(body), note, narrow=True)
+
+
+def _columns(taken: Sequence[str], levels: Sequence[str]) -> list[str]:
+    """Levels as columns beside others, whose names they may have."""
+    return [f"level {name}" if name in taken else name for name in levels]
 
 
 def calibration(rows: Sequence[Outcome]) -> Table:
@@ -180,7 +188,7 @@ def differences(found: Sequence[Difference]) -> Table:
     """Every pair of rows on the same images."""
     metrics = list(dict.fromkeys(metric for each in found for metric in each.intervals))
     body = []
-    for each in found:
+    for each in found[:MOST_PAIRS]:
         intervals = [each.intervals.get(metric) for metric in metrics]
         by_seed = ", ".join(f"seed {seed}: {p_text(p)}" for seed, p in each.by_seed.items())
         body.append(
@@ -208,6 +216,8 @@ def differences(found: Sequence[Difference]) -> Table:
         "p corrected",
     )
     note = "First minus second [95% interval]. Bold: significant. The p of each seed is shown on pointing at p."
+    if len(found) > MOST_PAIRS:
+        note += f" Shown: the {MOST_PAIRS} pairs of the best rows, of {len(found):,}; all are in differences.csv."
     return Table("differences", "Differences on the same test images", header, tuple(body), note)
 
 
@@ -215,7 +225,8 @@ def categories(group: Group) -> Table:
     """The accuracy of every category, with its number of test images."""
     tree = group.best.tree
     body = []
-    for name, path, support, scores in group.category_scores():
+    scored = group.category_scores()
+    for name, path, support, scores in (scored[leaf] for leaf in group.best.hardest(MOST_LISTED)):
         cells = [
             Cell("–" if score is None else f"{100 * score:.1f}", None if score is None else 100 * score)
             for score in scores
@@ -223,8 +234,14 @@ def categories(group: Group) -> Table:
         above = " > ".join(path[:-1])
         body.append((Cell(name), *([Cell(above)] if above else []), Cell(str(support), support), *cells))
     above_title = [" > ".join(tree.levels[:-1])] if len(tree.levels) > 1 else []
-    header = (tree.levels[-1], *above_title, "test images", *(outcome.label for outcome in group.outcomes))
+    fixed = [tree.levels[-1], *above_title, "test images"]
+    header = (*_columns(fixed[-1:], fixed[:-1]), *fixed[-1:], *(outcome.label for outcome in group.outcomes))
     note = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
+    if len(scored) > MOST_LISTED:
+        note += (
+            f" Shown: the {MOST_LISTED} categories with the most wrong answers of the best row, of {len(scored):,}; "
+            "all are in the data of the picture."
+        )
     narrow = len(group.outcomes) <= MOST_BESIDE
     return Table("categories", "Accuracy of each category, %", header, tuple(body), note, narrow)
 

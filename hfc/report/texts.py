@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from hfc.report.statistics import Difference
 from hfc.report.tables import published
 from hfc.runs import Run
 
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
 
 
@@ -90,6 +92,14 @@ def plain(document: Document, rows: Sequence[Row]) -> str:
     return "\n".join([columns([header, *body]), "", *told])
 
 
+def printable(text: str) -> str:
+    """A text that UTF-8, HTML and XML can hold; other characters stand as their escapes.
+
+    Those are control characters, and the surrogates that stand for bytes of file names that are not UTF-8.
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def columns(lines: Sequence[Sequence[str]]) -> str:
     """Cells aligned for a terminal."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -109,18 +119,18 @@ def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 def results_csv(rows: Sequence[Row]) -> str:
     """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
     keys = sorted({key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)})
-    head = ["kind", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
+    head = ["kind", "label", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
     body: list[list[object]] = []
     for row in rows:
         result = row.first
         changed = " ".join(f"{k}={v}" for k, v in result["changed"].items())
-        fixed = ["measured", result["method"], result["hierarchy"]["name"], changed, result["cache"]["path"]]
+        fixed = ["measured", row.label, result["method"], result["hierarchy"]["name"], changed, result["cache"]["path"]]
         fixed += [weights(row), row.commit, len(row.seeds)]
         body.append([*fixed, *(part for key in keys for part in _mean_sd(row.values(key))), ""])
     for entry in published():
         cited = {"top3_mean": float(entry["top3"]) / 100, "top5_mean": float(entry["top5"]) / 100}
         cells = [cited.get(f"{key}_{part}", "") for key in keys for part in ("mean", "sd")]
-        body.append(["cited", entry["method"], "", "", "", "", "", "", *cells, entry["source"]])
+        body.append(["cited", entry["method"], entry["method"], "", "", "", "", "", "", *cells, entry["source"]])
     return written([*head, *(f"{key}_{part}" for key in keys for part in ("mean", "sd")), "source"], body)
 
 
@@ -162,7 +172,14 @@ def results_json(
         "verdicts": list(document.verdicts),
         "checks": [{"state": check.state, "text": check.text} for check in document.checks],
         "rows": [
-            {"label": row.label, "seeds": row.seeds, "runs": [run.result["run"] for run in row.runs]} for row in rows
+            {
+                "label": row.label,
+                "key": row.key,
+                "seeds": row.seeds,
+                "runs": [run.result["run"] for run in row.runs],
+                "folders": [str(run.folder) for run in row.runs],
+            }
+            for row in rows
         ],
         "differences": [difference_json(each) for each in differences],
         "runs": [run.result for run in found],

@@ -1,25 +1,41 @@
-"""Pictures of the tree: each node's accuracy, each category's, and what is taken for what."""
+"""Pictures of the tree: each node's accuracy, each category's, and what is taken for what.
 
-from collections.abc import Sequence
+However many categories and nodes there are, a picture shows so many; the numbers beside it are complete.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hfc.report import svg
 from hfc.report.plots import Figure
-from hfc.report.rows import Floats, Group, Outcome
+from hfc.report.rows import Floats, Group, Ints, Outcome
 
-ELSEWHERE = "elsewhere"
+ELSEWHERE, OTHERS = "elsewhere", "others"
+MOST_LEAVES = 200  # in a picture of the tree or of the categories
+MOST_CHILDREN = 60  # in a matrix
+MOST_MATRICES = 30  # of a row
+MOST_CELLS = 10_000  # in all matrices of a row
+
+
+def _left_out(shown: int, of: int, what: str) -> str:
+    """What a picture leaves out, in words; nothing where it shows everything."""
+    return (
+        f" Shown: the {shown} {what} with the most wrong answers, of {of:,}; all are in the data." if shown < of else ""
+    )
 
 
 def categories(group: Group) -> Figure:
     """The accuracy of each category as a bar, of the best row; the other rows as points."""
     found = group.category_scores()
+    drawn = [found[leaf] for leaf in group.best.hardest(MOST_LEAVES)]
     step, left = 18, 118
     x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
-    bottom = svg.TOP + step * len(found) + 4
+    bottom = svg.TOP + step * len(drawn) + 4
     body = svg.x_axis(x, svg.TOP, bottom, "accuracy, %", percent=True)
     body.append(svg.text(svg.WIDTH - 2, bottom + 30, "images", anchor="end", class_="tick"))
-    for i, (name, path, support, scores) in enumerate(found):
+    for i, (name, path, support, scores) in enumerate(drawn):
         y = svg.TOP + step * i
         full = " > ".join(path)
         body.append(svg.text(left - 6, y + 14, svg.shorten(name, left - 8), anchor="end", full=full))
@@ -35,8 +51,8 @@ def categories(group: Group) -> Figure:
                 body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, said))
     key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), bottom + 34, lines=False)
     measured = [(name, scores[0]) for name, _, _, scores in found if scores[0] is not None]
-    worst = sorted(measured, key=lambda each: each[1] or 0)[:3]
-    hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in worst)
+    lowest = sorted(measured, key=lambda each: each[1] or 0)[:3]
+    hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in lowest)
     alt = f"Accuracy of each of {len(found)} categories, bars: {group.best.label}. Lowest: {hardest}."
     return Figure(
         "categories",
@@ -47,7 +63,7 @@ def categories(group: Group) -> Figure:
         tuple(
             (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in found
         ),
-        "Bars: the best row; points: the others. Mean over seeds.",
+        f"Bars: the best row; points: the others. Mean over seeds.{_left_out(len(drawn), len(found), 'categories')}",
     )
 
 
@@ -57,58 +73,107 @@ def tree(outcome: Outcome) -> Figure:
     found = outcome.tree
     step, left = 18, 176
     x = svg.Scale(0, 1, left, svg.WIDTH - 92)
-    body, said_data = [], []
+    body = []
     row = 0
     last: dict[int, float] = {0: svg.TOP}  # where the parent of each level stands
-    for level, node in _depth_first(outcome):
+    leaves = outcome.hardest(MOST_LEAVES)
+    for level, node, path in _depth_first(outcome, leaves):
         n, score = scores[level, node]
-        leaf = int(np.flatnonzero(found.ancestors[:, level] == node)[0])
-        path = " > ".join(found.path(leaf)[: level + 1])
         y = svg.TOP + step * row + 9
         indent = 8 + 16 * level
-        name = found.nodes[level][node]
         if level:
             start = last[level - 1]
             body.append(svg.element("path", class_="axis", d=f"M{indent - 11} {start + 6:g}V{y:g}H{indent - 3}"))
         last[level] = y
-        body.append(svg.text(indent, y + 4, svg.shorten(name, left - indent - 6), full=path))
+        name = svg.shorten(found.nodes[level][node], left - indent - 6)
+        body.append(svg.text(indent, y + 4, name, full=path))
         text = "no images" if score is None else f"{100 * score:.1f}%"
         body.append(svg.element("rect", class_="empty", x=left, y=y - 5, width=x.end - x.start, height=10))
         if score is not None:
             body.append(svg.bar(left, y - 5, x(score) - left, 10, level, f"{path}: {text} of {n}"))
         body.append(svg.text(x.end + 5, y + 4, text, class_="tick"))
         body.append(svg.text(svg.WIDTH - 2, y + 4, str(n), anchor="end", class_="tick"))
-        said_data.append((path, found.levels[level], n, "" if score is None else score))
         row += 1
     groups = [(found.nodes[0][node], score) for (level, node), (_, score) in scores.items() if level == 0]
-    top = "; ".join(f"{name} {100 * score:.0f}%" for name, score in groups if score is not None)
-    alt = f"The tree with the accuracy of {len(said_data)} nodes in {outcome.label}; {found.levels[0]}: {top}."
+    top = "; ".join(f"{name} {100 * score:.0f}%" for name, score in groups[:MOST_LEAVES] if score is not None)
+    alt = f"The tree with the accuracy of {row} nodes in {outcome.label}; {found.levels[0]}: {top}."
+    every = _depth_first(outcome, np.arange(len(found.leaves)))
     return Figure(
         "tree",
         "The tree",
         alt,
         svg.drawing(body, svg.TOP + step * row + 6, alt),
         ("path", "level", "test_images", "accuracy"),
-        tuple(said_data),
-        "Share of a node's test images whose answer lies below it, and how many they are. Mean over seeds.",
+        tuple(
+            (path, found.levels[level], n, "" if score is None else score)
+            for level, node, path in every
+            for n, score in [scores[level, node]]
+        ),
+        "Share of a node's test images whose answer lies below it, and how many they are. Mean over seeds."
+        + _left_out(len(leaves), len(found.leaves), "leaves"),
     )
 
 
-def _depth_first(outcome: Outcome) -> list[tuple[int, int]]:
-    """(level, node) of every node, each followed by what is below it."""
-    paths = sorted(map(tuple, outcome.tree.ancestors.tolist()))
-    prefixes = dict.fromkeys(path[: h + 1] for path in paths for h in range(len(path)))
-    return [(len(prefix) - 1, prefix[-1]) for prefix in prefixes]
+def _depth_first(outcome: Outcome, leaves: Ints) -> Iterator[tuple[int, int, str]]:
+    """Level, node and path of some leaves and of all nodes above them, each followed by what is below it."""
+    tree = outcome.tree
+    paths = sorted((tuple(tree.ancestors[leaf].tolist()), int(leaf)) for leaf in leaves)
+    seen: set[tuple[int, ...]] = set()
+    for path, leaf in paths:
+        for level in range(len(path)):
+            if path[: level + 1] not in seen:
+                seen.add(path[: level + 1])
+                yield level, path[level], " > ".join(tree.path(leaf)[: level + 1])
 
 
-def confusion(outcome: Outcome) -> list[Figure]:
-    """What is taken for what: among the groups, and among the children of every inner node below."""
-    return [
-        figure
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The confusions among the K children of a node, in the M cells that are not empty."""
+
+    level: int
+    """Of the children."""
+    where: str
+    names: tuple[str, ...]
+    """(K,) of the children, and after them of whatever lies elsewhere, where there is such a thing."""
+    support: Ints
+    """(K,) test images of each child."""
+    truth: Ints
+    """(M,)"""
+    answer: Ints
+    """(M,)"""
+    images: Floats
+    """(M,) how many, mean over seeds."""
+
+    @property
+    def wrong(self) -> Floats:
+        """(K,) images of each child that were taken for something else."""
+        off = np.where(self.truth == self.answer, 0.0, self.images)
+        lost: Floats = np.bincount(self.truth, off, minlength=len(self.support)).astype(np.float64)
+        return lost
+
+
+def confusion(outcome: Outcome) -> tuple[list[Figure], str]:
+    """What is taken for what: among the groups, and among the children of every inner node below.
+
+    Returns:
+        The figures, and what had to be left out, in words.
+    """
+    matrices = [
+        matrix
         for level in range(len(outcome.tree.levels))
-        for node in _parents(outcome, level)
-        if (figure := _confusion(outcome, level, node))
+        for parent in _parents(outcome, level)
+        if (matrix := _matrix(outcome, level, parent))
     ]
+    chosen: set[int] = set()
+    cells = 0
+    for i in sorted(range(len(matrices)), key=lambda i: (matrices[i].level > 0, -matrices[i].wrong.sum())):
+        cells += min(len(matrices[i].truth), MOST_CHILDREN * (MOST_CHILDREN + 2))
+        if len(chosen) < MOST_MATRICES and (not chosen or cells <= MOST_CELLS):
+            chosen.add(i)
+    figures = [_drawn(outcome, matrix) for i, matrix in enumerate(matrices) if i in chosen]
+    if len(figures) == len(matrices):
+        return figures, ""
+    return figures, f"Of {len(matrices):,} nodes with several children, the {len(figures)} with the most wrong answers."
 
 
 def _parents(outcome: Outcome, level: int) -> list[int]:
@@ -116,41 +181,72 @@ def _parents(outcome: Outcome, level: int) -> list[int]:
     return list(range(outcome.tree.sizes[level - 1])) if level else [-1]
 
 
-def _confusion(outcome: Outcome, level: int, parent: int) -> Figure | None:
+def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
     """The matrix among the children of a node; None where it has one child, or no images."""
-    found = outcome.tree
-    above = found.ancestors[:, level - 1] if level else np.full(len(found.leaves), -1)
-    children = list(dict.fromkeys(int(node) for node in found.ancestors[above == parent, level]))
+    tree = outcome.tree
+    above = tree.ancestors[:, level - 1] if level else np.full(len(tree.leaves), -1)
+    below = np.flatnonzero(above == parent)
+    children = list(dict.fromkeys(tree.ancestors[below, level].tolist()))
     inside = above[outcome.target] == parent
     if len(children) < 2 or not inside.any():
         return None
-    truth = found.ancestors[outcome.target[inside], level]
-    answers = found.ancestors[outcome.predicted[:, inside], level]
-    names = [found.nodes[level][node] for node in children]
-    counts = np.array([[float((answers[:, truth == t] == a).sum()) for a in children] for t in children])
-    counts /= len(answers)
-    support = np.array([int((truth == t).sum()) for t in children])
-    columns = names
-    if level:
-        counts = np.column_stack([counts, support - counts.sum(axis=1)])
-        columns = [*names, ELSEWHERE]
+    place = np.full(tree.sizes[level], len(children))  # of each node; all that lie elsewhere share the last
+    place[children] = np.arange(len(children))
+    truth = place[tree.ancestors[outcome.target[inside], level]]
+    answers = place[tree.ancestors[outcome.predicted[:, inside], level]]
+    cells, counts = np.unique(truth * (len(children) + 1) + answers, return_counts=True)
+    names = tuple(tree.nodes[level][node] for node in children)
+    path = " > ".join(tree.path(int(below[0]))[:level])
+    return Matrix(
+        level,
+        f"Confusion inside {path}" if level else f"Confusion of each {tree.levels[0]}",
+        (*names, _free(ELSEWHERE, names)) if level else names,
+        np.bincount(truth, minlength=len(children)),
+        cells // (len(children) + 1),
+        cells % (len(children) + 1),
+        counts / len(answers),
+    )
+
+
+def _free(word: str, names: Sequence[str]) -> str:
+    """A word that is none of some names."""
+    return _free(f"({word})", names) if word in names else word
+
+
+def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
+    """A matrix as a picture, of its children those with the most wrong answers."""
+    children = len(matrix.support)
+    shown = np.sort(np.argsort(-matrix.wrong, kind="stable")[:MOST_CHILDREN])
+    names = [matrix.names[i] for i in shown]
+    rest = [] if len(shown) == children else [_free(OTHERS, matrix.names)]
+    columns = [*names, *rest, *matrix.names[children:]]
+    place = np.full(len(matrix.names), len(names))
+    place[shown] = np.arange(len(names))
+    place[children:] = len(columns) - 1
+    counts = np.zeros((len(names), len(columns)))
+    inside = np.isin(matrix.truth, shown)
+    np.add.at(counts, (place[matrix.truth[inside]], place[matrix.answer[inside]]), matrix.images[inside])
+    support = matrix.support[shown]
     shares = counts / np.maximum(support, 1)[:, None]
     said = [
         [
             f"{t} taken for {a}: {100 * share:.1f}%, {count:.3g} of {n} images"
-            for a, share, count in zip(columns, *rows, strict=True)
+            for a, share, count in zip(columns, *cells, strict=True)
         ]
-        for t, n, *rows in zip(names, support, shares, counts, strict=True)
+        for t, n, *cells in zip(names, support, shares, counts, strict=True)
     ]
-    where = f"Confusion inside {found.nodes[level - 1][parent]}" if level else f"Confusion of each {found.levels[0]}"
-    alt = f"{where}, {outcome.label}: {_worst(names, columns, shares)}."
-    data = tuple(
-        (where, t, a, count, share)
-        for t, counts_here, shares_here in zip(names, counts, shares, strict=True)
-        for a, count, share in zip(columns, counts_here, shares_here, strict=True)
+    alt = f"{matrix.where}, {outcome.label}: {_worst(names, columns, shares)}."
+    of_all = matrix.images / matrix.support[matrix.truth]
+    cells = zip(matrix.truth.tolist(), matrix.answer.tolist(), matrix.images.tolist(), of_all.tolist(), strict=True)
+    return Figure(
+        "confusion",
+        matrix.where,
+        alt,
+        svg.heat(names, columns, shares.tolist(), said, alt),
+        ("where", "truth", "answer", "images", "share"),
+        tuple((matrix.where, matrix.names[t], matrix.names[a], count, share) for t, a, count, share in cells),
+        _left_out(len(shown), children, "nodes").strip(),
     )
-    header = ("where", "truth", "answer", "images", "share")
-    return Figure("confusion", where, alt, svg.heat(names, columns, shares.tolist(), said, alt), header, data)
 
 
 def _worst(names: Sequence[str], columns: Sequence[str], shares: Floats) -> str:

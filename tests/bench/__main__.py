@@ -7,6 +7,7 @@ from importlib import import_module
 BENCHMARKS = {
     "extract": "extract.main",
     "decode": "extract.decode",
+    "fidelity": "fidelity.main",
     "assemble": "data.assemble",
     "read": "data.read",
     "train": "train.main",

@@ -71,6 +71,57 @@ def test_rows_match_by_label_first_and_then_by_method(tmp_path: Path) -> None:
     assert found.only == ((), ("conditional (tree)",))
 
 
+SIZES = {
+    "160": {"cache__image_size": 160, "cache__feature_key": "1" * 64, "cache__features_sha256": "1" * 64},
+    "224": {},
+    "other 224": {"cache__features_sha256": "2" * 64},
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected", "only"),
+    [
+        # other labels for all: the features say which row is which
+        (
+            ["160", "224"],
+            ["224 new labels", "160 new labels"],
+            [("160", "160 new labels"), ("224", "224 new labels")],
+            [],
+        ),
+        (["160", "224"], ["224"], [("224", "224")], ["160"]),
+        # what has nothing of its own in the other set is matched by what is left
+        (["160", "224"], ["224", "other 224"], [("160", "other 224"), ("224", "224")], []),
+        # one of two rows of the same recipe: nothing says which
+        (["224", "other 224"], ["224 new features"], [], ["224", "other 224"]),
+    ],
+)
+def test_rows_of_one_name_match_by_what_they_share(
+    before: list[str], after: list[str], expected: list[tuple[str, str]], only: list[str], tmp_path: Path
+) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for side, names in (("a", before), ("b", after)):
+        for i, name in enumerate(names):
+            size, _, new = name.partition(" new ")
+            changes = SIZES[size] | ({"cache__labels_digest": "9" * 64} if new == "labels" else {})
+            changes |= {"cache__features_sha256": "9" * 64} if new == "features" else {}
+            write_run(tmp_path / side / name, tree, skill=1 + i, **changes)
+    found = compare.compare(tmp_path / "a", tmp_path / "b")
+    named = [(pair.before.row.first["run"], pair.after.row.first["run"]) for pair in found.pairs]
+    assert sorted(named) == expected
+    assert len(found.only[0]) == len(only)
+    assert len({pair.label for pair in found.pairs}) == len(found.pairs)
+
+
+def test_a_pair_of_other_labels_has_both(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for side, sizes in (("a", ["160", "224"]), ("b", ["224"])):
+        for size in sizes:
+            write_run(tmp_path / side / size, tree, **SIZES[size])
+    done = hfc("report", "--compare", tmp_path / "a", tmp_path / "b")
+    assert "\nflat (tree) 224 px → flat (tree)  " in done.output
+    assert f"only in {tmp_path / 'a'}: flat (tree) 160 px" in done.output
+
+
 def test_better_is_positive_and_tested_on_the_same_images(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     for side, skill in (("a", 0.0), ("b", 3.0)):

@@ -80,18 +80,24 @@ def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(
     assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
 
 
-def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> None:
-    shard = tmp_path / "shard.h5"
+def made_cache(folder: Path, file: str = "c.h5") -> str:
+    """A cache beside a folder `root` with an image for each id, by another name; its key."""
+    shard = folder / "shard.h5"
     names = strings([f"images/{i}.jpg" for i in range(6)])
     box = np.full((6, 4), np.nan, dtype=np.float32)
     box[4] = [20, 0, 40, 40]
     split = strings(["test"] * 6)
-    regions = Regions(tmp_path, "made-up", names, strings([f"deep/{i}.png" for i in range(6)]), box, split, split)
+    regions = Regions(folder, "made-up", names, strings([f"deep/{i}.png" for i in range(6)]), box, split, split)
     store.write_shard(shard, store.Shard(0, np.ones((6, 1, 2), np.float16), np.ones(6, np.bool_), []), FIELDS)
-    origin = {"dataset": {"root": str(tmp_path / "root"), "source": str(tmp_path)}}
-    store.assemble(tmp_path / "c.h5", [shard], regions, key_fields=FIELDS, config={}, provenance=origin)
-    with store.FeatureStore(tmp_path / "c.h5") as opened:
-        key = opened.key
+    origin = {"dataset": {"root": str(folder / "root"), "source": str(folder)}}
+    (folder / file).parent.mkdir(exist_ok=True)
+    store.assemble(folder / file, [shard], regions, key_fields=FIELDS, config={}, provenance=origin)
+    with store.FeatureStore(folder / file) as opened:
+        return opened.key
+
+
+def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> None:
+    key = made_cache(tmp_path)
     for i in range(6):
         picture(tmp_path / "root" / "deep" / f"{i}.png", (0, 0, 0))
     image = Image.new("RGB", (40, 40), (0, 0, 0))
@@ -103,11 +109,58 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
     assert size(shown.source) == (80, 160)  # the box alone
     assert pixel(shown.source, 40, 80)[0] > 230
     assert galleries(found, tmp_path)[0].pictures[0].source == shown.source  # by the data set's own folder
-    with pytest.raises(RunError, match=f"c.h5 are relative to, which was {tmp_path / 'root'}"):
-        galleries(found, tmp_path / "right")
+    right, wrong = tmp_path / "root", tmp_path / "right"
+    nothing = "none of the 3 pictures to show can be read, such as"
+    missing = "cannot read the file: No such file or directory"
+    with pytest.raises(RunError) as caught:
+        galleries(found, wrong)
+    assert str(caught.value) == (
+        f"--images {wrong}: {nothing} {wrong}/deep/1.png ({missing}); give the folder that the paths in the cache "
+        f"{tmp_path}/c.h5 are relative to, which was {right}"
+    )
     other = wrong_thrice(tmp_path / "other", cache__path=str(tmp_path / "c.h5"))  # not the cache of the run
-    with pytest.raises(RunError, match=r"such as images/1\.jpg"):
-        galleries(other, tmp_path / "root")
+    with pytest.raises(RunError) as caught:
+        galleries(other, right)
+    assert str(caught.value) == (
+        f"--images {right}: {nothing} {right}/images/1.jpg ({missing}); the ids of the rows were taken for paths, as "
+        f"their cache is not at hand ({tmp_path}/c.h5: not the cache that the run was trained on); put it back at "
+        f"{tmp_path}/c.h5 or give the folder that the ids are relative to"
+    )
+    right.rename(tmp_path / "moved")
+    assert galleries(found, tmp_path / "moved")[0].pictures[0].source == shown.source
+    for given in (right, tmp_path):  # what it was made from, which is not asked for again
+        with pytest.raises(RunError) as caught:
+            galleries(found, given)
+        assert str(caught.value) == (
+            f"--images {given}: {nothing} {right}/deep/1.png ({missing}); the cache {tmp_path}/c.h5 was made from this "
+            "folder: put them back, or give the folder that they were moved to"
+        )
+
+
+def test_the_cache_is_at_hand_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = made_cache(tmp_path, "cache/c.h5")
+    for i in range(6):
+        picture(tmp_path / "root" / "deep" / f"{i}.png", (200, 0, 0))
+    found = wrong_thrice(tmp_path / "runs" / "own", cache__path="cache/c.h5", cache__feature_key=key)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert galleries(found, tmp_path / "root")[0].pictures[0].source
+
+
+def test_images_of_one_data_set_are_shown_beside_rows_of_another(tmp_path: Path) -> None:
+    wrong_thrice(tmp_path / "runs" / "a")
+    tree = tree_of(tmp_path / "tree.csv")
+    final = np.roll(np.eye(6, dtype=np.float32), 1, axis=1)
+    write_run(tmp_path / "runs" / "b", tree, method="other", final=final, target=np.arange(6), ids=list("uvwxyz"))
+    for i in range(6):
+        picture(tmp_path / "root" / "images" / f"{i}.jpg", (9, 9, 9))
+    write_report([tmp_path / "runs"], tmp_path / "out", images=tmp_path / "root")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert page.count("<img") == 3
+    assert f"--images {tmp_path}/root: none of the 6 pictures to show can be read, such as {tmp_path}/root/u" in page
+    with pytest.raises(RunError, match=r"none of the (3|6) pictures to show can be read"):
+        write_report([tmp_path / "runs"], tmp_path / "none", images=tmp_path / "out")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_picture_that_is_missing_or_damaged_says_so_in_its_place(tmp_path: Path) -> None:
@@ -125,8 +178,10 @@ def test_no_picture_at_all_is_an_error_that_says_which_folder_is_wanted(tmp_path
     with pytest.raises(RunError) as caught:
         galleries(found, tmp_path)
     assert str(caught.value) == (
-        f"--images {tmp_path}: none of the 3 pictures to show can be read, such as images/1.jpg (cannot read the file: "
-        "No such file or directory); give the folder that the paths in the cache cache/made-up.h5 are relative to"
+        f"--images {tmp_path}: none of the 3 pictures to show can be read, such as {tmp_path}/images/1.jpg (cannot "
+        "read the file: No such file or directory); the ids of the rows were taken for paths, as their cache is not at "
+        "hand (cache/made-up.h5: no such feature cache); put it back at cache/made-up.h5 or give the folder that the "
+        "ids are relative to"
     )
 
 

@@ -6,21 +6,25 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hfc import store
 from hfc.errors import RunError
 from hfc.progress import watched_by
-from hfc.report import svg, write_report
+from hfc.regions import strings
+from hfc.report import svg, write_comparison, write_report
 from hfc.report.contents import verdict
 from hfc.report.rows import read_groups
 from hfc.report.statistics import all_pairs
 from hfc.report.training import CROWDED
 from hfc.runs import find
 from tests.report.made_runs import TREE, tree_of, two_methods, write_run
+from tests.report.test_gallery import picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<script>document.title="run"</script>'
@@ -124,7 +128,13 @@ def test_confusion_counts_what_was_said(place: Path) -> None:
     best, tree = group.best, group.best.tree
     for i, parent in enumerate([None, 0, 1]):  # hats have one child, and so no matrix
         (file,) = (place / "report" / "figures").glob(f"confusion-1-flat-tree-{i}.csv")
-        for row in rows_of(file):
+        rows = rows_of(file)
+        names = {row["truth"] for row in rows}
+        assert len(rows) == len({(row["truth"], row["answer"]) for row in rows})
+        assert all(float(row["images"]) for row in rows)  # what is empty is left out, and nothing else:
+        images = sum(10 * (SIZES if parent is None else ONE)[name] for name in names)
+        assert sum(float(row["images"]) for row in rows) == pytest.approx(images)
+        for row in rows:
             level = 0 if parent is None else 1
             names = tree.nodes[level]
             counts = 0
@@ -139,6 +149,7 @@ def test_confusion_counts_what_was_said(place: Path) -> None:
 
 
 SIZES = {"tops": 2, "trousers": 3, "hats": 1}  # leaves of ten test images each
+ONE = dict.fromkeys(("Tee", "Tank", "Jeans", "Chinos", "Shorts"), 1)
 
 
 def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path) -> None:
@@ -432,6 +443,91 @@ def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "\\<script\\>" in text
     assert "<script>" not in text.replace("\\<", "")
+
+
+def test_labels_that_differ_at_their_end_stand_in_full_in_every_picture(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for weight, skill in ((0.001, 0.0), (0.002, 3.0), (0.003, 0.0)):
+        settings = {"learning_rate": 0.0003, "label_smoothing": 0.1, "averaging": 0.999, "weight_decay": weight}
+        write_run(tmp_path / "runs" / str(weight), tree, skill=skill, changed=settings)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    labels = [row["label"] for row in rows_of(tmp_path / "out" / "results.csv")[:3]]
+    assert [label[-5:] for label in labels] == ["0.002", "0.001", "0.003"]
+    for name in (
+        "behind-the-best",
+        "severity",
+        "reliability",
+        "rejection",
+        "stopping",
+        "beta",
+        "validation",
+        "categories",
+    ):
+        drawing = ElementTree.parse(tmp_path / "out" / "figures" / f"{name}.svg").getroot()
+        words = " ".join(text.text or "" for text in drawing.iter(f"{SVG}text"))
+        assert all(words.count(label) == 1 for label in labels[name == "behind-the-best" :]), name
+        height = float((drawing.get("viewBox") or "").split()[3])
+        assert all(float(text.get("y", 0)) < height for text in drawing.iter(f"{SVG}text"))
+
+
+def test_names_that_no_file_of_text_can_hold_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    odd = "caf\udce9 \x01"
+    target = np.zeros(60, dtype=np.int64)
+    for seed in range(2):
+        folder = write_run(tmp_path / "runs" / str(seed), tree, seed=seed, skill=-3.0, target=target)
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        result["cache"]["path"] = result["cache"]["origin"] = result["hierarchy"]["name"] = odd
+        (folder / "result.json").write_text(json.dumps(result))
+    read = store.read_predictions
+
+    def with_odd_ids(path: Path) -> store.Predictions:
+        found = read(path)
+        return replace(found, id=strings([f"{odd}/{name}" for name in found.id]))
+
+    monkeypatch.setattr("hfc.report.rows.read_predictions", with_odd_ids)
+    (tmp_path / odd / "images").mkdir(parents=True)
+    for i in range(60):
+        picture(tmp_path / odd / "images" / f"{i:04d}.jpg", (i, i, i))
+    summary = write_report([tmp_path / "runs"], tmp_path / "out", images=tmp_path)
+    shown = "caf\\udce9 \\x01"
+    assert f"flat ({shown}) has the highest top-1" in summary.table
+    for name in ("report.html", "results.csv"):
+        assert f"flat ({shown})" in (tmp_path / "out" / name).read_text("utf-8")
+    assert f'title="{shown}/images/' in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["rows"][0]["label"] == f"flat ({odd})"
+    for file in (tmp_path / "out" / "figures").glob("*.svg"):
+        ElementTree.parse(file)
+    summary = write_comparison(tmp_path / "runs", tmp_path / "runs", tmp_path / "out")
+    assert f"flat ({shown})" in summary.table
+
+
+LEVELS = ("id", "error", "probability", "leaf", "method", "path", "level", "test images", "test_images", "accuracy")
+
+
+@pytest.mark.parametrize("start", range(len(LEVELS)))
+def test_whatever_levels_and_nodes_are_called_columns_and_rows_stay_apart(start: int, tmp_path: Path) -> None:
+    names = [LEVELS[(start + i) % len(LEVELS)] for i in range(3)]
+    nodes = ("elsewhere", "others", "(elsewhere)", "method", "id", "truth")
+    lines = [",".join(names), *(f"{node},{'elsewhere' if i < 3 else 'id'},all" for i, node in enumerate(nodes))]
+    tree = tree_of(tmp_path / "tree.csv", "\n".join(lines) + "\n")
+    two_methods(tmp_path / "runs", tree)
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    for file in (tmp_path / "out").rglob("*.csv"):
+        with file.open(encoding="utf-8", newline="") as stream:
+            header = next(csv.reader(stream))
+        assert len(header) == len(set(header)), file
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    for line in re.findall(r"<thead>(.*?)</thead>", page, re.DOTALL):
+        columns = re.findall(r"<th [^>]*>(.*?)</th>", line)
+        assert len(columns) == len(set(columns))
+    for row in (1, 2):
+        seen = []
+        for file in (tmp_path / "out" / "figures").glob(f"confusion-{row}-*.csv"):
+            cells = [(line["where"], line["truth"], line["answer"]) for line in rows_of(file)]
+            assert len(cells) == len(set(cells))
+            seen.append(cells[0][0])
+        assert sorted(seen) == ["Confusion inside all", "Confusion inside all > elsewhere", "Confusion inside all > id"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

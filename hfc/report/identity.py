@@ -1,0 +1,183 @@
+"""What makes a row of runs, and a label for it that no other row has."""
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hfc.config import TrainConfig, plain
+from hfc.provenance import digest
+
+Result = Mapping[str, Any]
+"""A run's result.json."""
+Identity = Mapping[str, str]
+"""What makes a row, by the name of the part."""
+Facet = tuple[str, Callable[[Result], str]]
+"""The part of an identity that some words speak of, and the words."""
+
+NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
+DIGITS = 8  # of a digest in a label
+FIELDS = {  # of the feature key, in words
+    "pool": "{} pooling",
+    "views": "views {}",
+    "resize": "resize {}",
+    "roi_margin": "margin {}",
+    "precision": "features in {}",
+}
+
+
+def labels(result: Result) -> tuple[str, str]:
+    """Digests of what a run was told of its rows: the file its labels come from, and all ids, labels and splits."""
+    return result["cache"].get("labels_sha256", ""), result["cache"].get("labels_digest", "")
+
+
+def settings(result: Result) -> dict[str, object]:
+    """The settings of a run that shape its numbers; those that it does not record are as they ship."""
+    known = {**plain(TrainConfig()), **result["config"]}
+    return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
+
+
+def recipe(result: Result) -> str:
+    """How features were made of crops, in words."""
+    return ", ".join(filter(None, (_field(result, name, words) for name, words in FIELDS.items()))) or "not recorded"
+
+
+def identity(result: Result, tested: str = "") -> Identity:
+    """Everything that the runs of one row share; runs that differ in any of it are other rows.
+
+    Args:
+        result: of a run.
+        tested: digest of its test images and their true leaves.
+    """
+    cache, tree = result["cache"], result["hierarchy"]
+    parts = {
+        "method": [result["method"], result["changed"]],
+        "features": [cache["feature_key"], cache["features_sha256"]],
+        "labels": labels(result),
+        "name of the tree": tree["name"],
+        "tree": tree["digest"],
+        "settings": settings(result),
+        "rows": result["rows"],
+        "device": _device(result),
+        "test images": tested,
+    }
+    return {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
+
+
+def method(result: Result, distinction: str = "") -> str:
+    """The method as the paper writes its rows, with settings that differ from its preset and what else sets it apart.
+
+    A mark says where its features came from random weights.
+    """
+    changed = [f"{key}={value}" for key, value in result["changed"].items()]
+    more = ", ".join(part for part in (*changed, distinction) if part)
+    mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
+    return f"{result['method']} ({result['hierarchy']['name']})" + (f" {more}" if more else "") + mark
+
+
+def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
+    """A label for each row; rows that would share one are told apart by as little as suffices.
+
+    Args:
+        results: of each row the result of one of its runs.
+        identities: of each row, no two alike.
+    """
+    names = [method(result) for result in results]
+    for same in _alike(names):
+        distinctions = _distinctions([results[i] for i in same], [identities[i] for i in same])
+        for i, distinction in zip(same, distinctions, strict=True):
+            names[i] = method(results[i], distinction)
+    for same in _alike(names):  # by chance, or because a file was named so
+        for i in same:
+            names[i] += f" {digest(dict(identities[i]))}"
+    return names
+
+
+def _alike(names: Sequence[str]) -> list[list[int]]:
+    """The places of names that a reader cannot tell apart, together."""
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        places.setdefault(_as_read(name), []).append(i)
+    return [same for same in places.values() if len(same) > 1]
+
+
+def _as_read(name: str) -> str:
+    """A name as it looks on a page, where blanks run together."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def _distinctions(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
+    """What sets some rows of one name apart, in words; the same facets for all of them."""
+    columns = []
+    for part, words in _facets(results):
+        shown: dict[str, str] = {}  # rows that are alike in this part get the same words
+        for result, own in zip(results, identities, strict=True):
+            shown.setdefault(own[part], words(result))
+        columns.append([shown[own[part]] for own in identities])
+    columns.append([f"test images {digest(own['test images'])[:DIGITS]}" for own in identities])
+    columns.append([digest(dict(own))[:DIGITS] for own in identities])
+    chosen: list[list[str]] = []
+    for column in columns:
+        if _count([*chosen, column]) > _count(chosen):
+            chosen.append(column)
+    for column in list(chosen):  # a later facet may tell alone what an earlier one told in part
+        others = [other for other in chosen if other is not column]
+        if _count(others) == _count(chosen):
+            chosen = others
+    return [", ".join(filter(None, words)) for words in zip(*chosen, strict=True)]
+
+
+def _count(columns: Sequence[Sequence[str]]) -> int:
+    """How many rows some facets tell apart."""
+    return len({tuple(map(_as_read, words)) for words in zip(*columns, strict=True)})
+
+
+def _facets(results: Sequence[Result]) -> Iterable[Facet]:
+    """What may set rows apart, in the order in which a reader would name it."""
+    yield "features", lambda result: f"{result['cache']['image_size']} px"
+    yield "features", partial(_field, name="pool", words=FIELDS["pool"])
+    yield "features", lambda result: str(result["cache"]["backbone"])
+    yield "features", lambda result: f"weights {Path(result['cache']['weights']).name}"
+    for name, words in FIELDS.items():
+        yield "features", partial(_field, name=name, words=words)
+    yield "features", lambda result: f"cache {Path(result['cache']['path']).stem}"
+    yield "labels", _labels_file
+    yield "tree", lambda result: f"tree {result['hierarchy']['digest'][:DIGITS]}"
+    for split, words in (("train", "training"), ("val", "validation"), ("test", "test")):
+        yield "rows", partial(_images, split=split, words=words)
+    yield "rows", lambda result: ", ".join(f"{n:,} {why}" for why, n in result["rows"]["unused"].items())
+    yield "device", lambda result: f"on {_device(result)}"
+    for name in dict.fromkeys(("precision", *(name for result in results for name in settings(result)))):
+        yield "settings", partial(_setting, name=name)
+    for name in dict.fromkeys(name for result in results for name in result["cache"].get("key_fields", {})):
+        yield "features", partial(_field, name=name, words=name + " {}")
+    yield "features", lambda result: f"features {result['cache']['features_sha256'][:DIGITS]}"
+    yield "labels", lambda result: "labels " + (labels(result)[1] or labels(result)[0])[:DIGITS]
+
+
+def _field(result: Result, name: str, words: str) -> str:
+    """A field of the feature key in words; nothing where a run does not record it."""
+    value = result["cache"].get("key_fields", {}).get(name)
+    if value is None:
+        return ""
+    text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+    return words.replace("{}", text[:DIGITS] if len(text) == 64 and text.isalnum() else text)
+
+
+def _images(result: Result, split: str, words: str) -> str:
+    return f"{result['rows'][split]:,} {words} images"
+
+
+def _device(result: Result) -> str:
+    """The kind of device that a run was trained on; another kind draws other masks from one seed."""
+    return str(result["machine"]["device"]).partition(":")[0]
+
+
+def _setting(result: Result, name: str) -> str:
+    return f"{name}={settings(result).get(name, '–')}"
+
+
+def _labels_file(result: Result) -> str:
+    return f"labels {Path(result['cache'].get('labels', '')).name}" if labels(result)[0] else "the cache's own labels"
