@@ -123,16 +123,17 @@ def run(
         found = train_all(path, configs, out, **where, jobs=jobs, overwrite=overwrite, report=report)
         done = 0
         rows = ""
-        for config, (result, trained) in zip(configs, found, strict=True):
+        for result, trained in found:
+            config = result.result["config"]
             if rows != (rows := rows_used(result.result["rows"])):  # of another hierarchy they may be others
                 say(rows)
             test = result.result["test"]
-            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in result.result["config"]["topk"])
+            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config["topk"])
             note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
             say(f"{result.folder.name}: test {scores}  ({note})")
-            about = {name: getattr(config, name) for name in ("method", "hierarchy", "seed")} | {"test": test}
+            about = {name: config[name] for name in ("method", "hierarchy", "seed")} | {"test": test}
             runs.append({"folder": result.folder, "trained": trained, **about, "rows": result.result["rows"]})
-            done += config.epochs
+            done += config["epochs"]
             shown.n = done
             shown.refresh()
     say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")

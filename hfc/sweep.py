@@ -25,6 +25,11 @@ from hfc.tasks import Task, announce, fold, open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
+NOT_SEARCHED = {
+    "device": "all points share one",
+    "checkpoint_seconds": "it shapes no number",
+    "select": "it is what points are compared by",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
     known = {f.name for f in fields(TrainConfig)} - {"seed"}
     if unknown := next((key for key in (*content, *grid, *random) if key not in known), None):
         raise ConfigError(f"{file}: {unknown} is no setting that can be searched or fixed; see hfc train --help")
+    if fixed := next((key for key in (*grid, *random) if key in NOT_SEARCHED), None):
+        raise ConfigError(f"{file}: {fixed} cannot be searched, as {NOT_SEARCHED[fixed]}; give it at the top level")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*_axes(file, grid))]
     if random:
         if type(count) is not int or count < 1:

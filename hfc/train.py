@@ -16,10 +16,10 @@ import torch
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
-from hfc.errors import ConfigError, RunError
+from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.features import Streamed
 from hfc.fit import Checkpoint, Fitted, settle
-from hfc.hierarchy import Hierarchy
+from hfc.hierarchy import Hierarchy, some
 from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
 from hfc.store import CHUNK_ROWS, Predictions
@@ -254,6 +254,7 @@ def train_all(
 
     Raises:
         HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
+        DivergedError: a run diverged; the others have been trained.
     """
     where = {
         "device": configs[0].device,
@@ -276,13 +277,23 @@ def train_all(
             )
             for group in together
         ]
-        ready: dict[int, tuple[runs.Run, bool]] = {}
+        ready: dict[int, tuple[runs.Run, bool] | DivergedError] = {}
+        diverged: list[DivergedError] = []
         following = 0
         for group, found in zip(together, parallel.run(calls, jobs, ordered=True), strict=True):
             ready |= zip(group, found, strict=True)
             while following in ready:
-                yield ready.pop(following)
+                outcome = ready.pop(following)
+                if isinstance(outcome, DivergedError):
+                    diverged.append(outcome)
+                else:
+                    yield outcome
                 following += 1
+        if len(configs) == 1 and diverged:
+            raise diverged[0]
+        if diverged:
+            reasons = some([str(error) for error in diverged], most=3)
+            raise DivergedError(f"{len(diverged)} of {len(configs)} runs have no result: {reasons}")
     finally:
         open_cache.cache_clear()
 
@@ -299,9 +310,24 @@ def _train(
     out: Path,
     overwrite: bool,
     report: Callable[[int, dict[str, Any]], None] | None,
-) -> list[tuple[runs.Run, bool]]:
+) -> list[tuple[runs.Run, bool] | DivergedError]:
+    """Train the runs of a group; of one that diverges its error, and those beside it are trained without it."""
+    cache = open_cache(path, **where)
     report = report or (lambda number, line: None)
-    return train_together(open_cache(path, **where), configs, out, overwrite=overwrite, report=report)
+    waiting = list(range(len(configs)))
+    found: dict[int, tuple[runs.Run, bool] | DivergedError] = {}
+    while waiting:
+        these = [configs[i] for i in waiting]
+        try:
+            done = train_together(cache, these, out, overwrite=overwrite, report=_numbered(report, list(waiting)))
+        except DivergedError as error:
+            place = next(i for i in waiting if check(cache, configs[i])[1] == error.config)
+            found[place] = error
+            waiting.remove(place)
+        else:
+            found |= zip(waiting, done, strict=True)
+            break
+    return [found[i] for i in range(len(configs))]
 
 
 def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:

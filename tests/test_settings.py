@@ -1,5 +1,6 @@
 """Which settings shape a run: what is taken bites, what does not bite is refused, wherever settings come from."""
 
+import json
 import tomllib
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -23,6 +24,7 @@ from hfc.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_
 from hfc.sweep import read_sweep
 from hfc.tasks import Cache, Task, load_cache, prepare
 from hfc.train import changed_settings, check, run_key, train
+from hfc.trained import load_trained
 from tests.made_up import settled_on, small_cache, write_cache, write_tree_csv
 
 SMALL = {
@@ -154,6 +156,27 @@ def test_a_whole_file_of_a_runs_settings_is_read_back(method: str, place: Path, 
 
 def to_dict(method: str) -> dict[str, Any]:
     return tomllib.loads(to_toml(resolve(TrainConfig, {"method": method})))
+
+
+@pytest.mark.parametrize(
+    ("method", "ignored"),
+    [("flat", {"width": 99, "beta": 0.2}), ("conditional", {"loss": "bce"}), ("hmcn-f-original", {"loss": "hxe"})],
+)
+def test_a_run_made_when_such_settings_were_ignored_is_read(
+    method: str, ignored: dict[str, object], place: Path, tmp_path: Path
+) -> None:
+    cache = load_cache(place / "cache.h5", device="cpu")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method=method)}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path)
+    before = load_trained(run.folder)
+    file = run.folder / "result.json"
+    result = json.loads(file.read_text("utf-8"))
+    result["config"] |= ignored
+    file.write_text(json.dumps(result), "utf-8")
+    after = load_trained(run.folder)
+    assert isinstance(cache.features, Resident)
+    rows = cache.features.tensor[:5].numpy()
+    assert torch.equal(after.predict(rows).final, before.predict(rows).final)
 
 
 REFUSED = [

@@ -1,6 +1,7 @@
 """Stage 2 on made-up features."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
-from hfc.errors import ConfigError, HfcError, HierarchyError, RunError, StoreError
+from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError
 from hfc.features import Resident, statistics
 from hfc.fit import (
     Checkpoint,
@@ -265,6 +266,28 @@ def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: C
     with pytest.raises(RunError, match=r"flat, seed 0: the loss is (nan|inf) in epoch \d; try a smaller"):
         train(cache, config, tmp_path / "runs")
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["single", "stacked"])
+def test_a_diverging_run_does_not_keep_the_others_from_training(step: str, place: Path, tmp_path: Path) -> None:
+    rates = (0.003, 1e30, 0.002)
+    configs = [quick(place, method="flat", epochs=2, step=step, learning_rate=rate) for rate in rates]
+    lines: list[tuple[int, int]] = []
+    found: list[float] = []
+    with pytest.raises(DivergedError) as caught:
+        for run, trained in train_all(
+            place / "cache.h5", configs, tmp_path, report=lambda number, line: lines.append((number, line["epoch"]))
+        ):
+            assert trained
+            found.append(run.result["config"]["learning_rate"])
+    assert found == [0.003, 0.002]
+    assert re.fullmatch(
+        r"1 of 3 runs have no result: flat, seed 0: the loss is (nan|inf) in epoch \d; try a smaller --set "
+        "learning_rate or --set precision=fp32",
+        str(caught.value),
+    )
+    assert {number for number, epoch in lines if epoch == 2} == {0, 2}
+    assert len(runs.find([tmp_path])) == 2
 
 
 def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
