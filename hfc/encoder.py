@@ -5,8 +5,9 @@ Dimensions: B crops, S side of a crop in pixels, V views, D features.
 
 import contextlib
 import difflib
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from hfc.config import AUTO
 from hfc.device import choose_device, has_bf16_cpu
@@ -115,7 +117,7 @@ class Encoder:
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         batch = self._normalise(pixels.to(self.device, non_blocking=True))
-        with self._autocast():
+        with self._autocast(), _whole_float32():
             views: list[Tensor] = [self.model(batch)]
             if self.flip:
                 views.append(self.model(batch.flip(-1)))
@@ -130,13 +132,29 @@ class Encoder:
 
     def _normalise(self, crops: Tensor) -> Tensor:
         """(B, S, S, 3) bytes to (B, 3, S, S) normalised numbers, laid out channels last."""
-        mean = torch.tensor(self.mean, device=self.device).mul_(255)
-        std = torch.tensor(self.std, device=self.device).mul_(255)
+        mean, std = self._scales
         return crops.to(torch.float32).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+    @functools.cached_property
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of bytes, on the device: to copy them for every batch would wait for the one before."""
+        mean, std = (torch.tensor(values, device=self.device).mul_(255) for values in (self.mean, self.std))
+        return mean, std
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != "fp32"
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+
+@contextlib.contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Let a GPU's convolutions of float32 multiply all its bits, where PyTorch by default takes TF32's eleven."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def load_encoder(
@@ -306,15 +324,13 @@ def _probe(
 
 def _places(maps: Any, channels: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of a network's last feature map, without the batch and its channels; empty where it has none."""
-    while isinstance(maps, (list, tuple, dict)):
-        maps = list(maps.values() if isinstance(maps, dict) else maps)[-1]
-    if not isinstance(maps, Tensor):
+    tensors = [tensor for tensor in tree_leaves(maps) if isinstance(tensor, Tensor) and tensor.ndim > 1]
+    if not tensors:
         return ()
-    shape = list(maps.shape[1:])
+    shape = list(next((tensor for tensor in reversed(tensors) if tensor.ndim == 4), tensors[-1]).shape[1:])
     # timm has (channels, height, width), (height, width, channels) and (tokens, channels).
     place = next((shape.index(number) for number in channels if number in shape), 0 if len(shape) == 3 else -1)
-    if shape:
-        shape.pop(place)
+    del shape[place]
     return tuple(shape)
 
 

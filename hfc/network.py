@@ -206,7 +206,7 @@ def _early_modules(model: nn.Module) -> Iterator[nn.Module]:
     levels: Any = getattr(model, "feature_info", None)
     first = levels[0] if isinstance(levels, list) and levels else {}
     last = str(first.get("module", ""))
-    if last not in dict(model.named_modules()):
+    if not last or last not in dict(model.named_modules()):
         return
     parent = model
     for step in last.split("."):

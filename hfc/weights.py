@@ -81,10 +81,10 @@ def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, optio
     if not state:
         _take_head_off(model, backbone, pool)
         return
-    state = _without_classifier(state, model)
-    whole = _shapes(model)
+    file, whole = state, _shapes(model)
+    state = _without_classifier(file, model)
     if any(name not in whole or whole[name] != tensor.shape for name, tensor in state.items()):
-        state = _converted(model, backbone, state, options) or state
+        state = _converted(model, backbone, file, options) or state
     fitting = {name: tensor for name, tensor in state.items() if whole.get(name) == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     _take_head_off(model, backbone, pool)
@@ -93,16 +93,21 @@ def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, optio
 
 def default_pool(model: nn.Module) -> str:
     """How timm pools a network by default: mean, max or token; auto where it does what has none of these names."""
+    return {"avg": "mean", "fast": "mean", "max": "max", "token": "token"}.get(_timms_pool(model), "auto")
+
+
+def _timms_pool(model: nn.Module) -> str:
     holders = (model, getattr(model, "head", None))
-    pools = [getattr(holder, "global_pool", None) for holder in holders]
+    pools = [getattr(holder, name, None) for holder in holders for name in ("global_pool", "pool_type")]
     names = [pool if isinstance(pool, str) else getattr(pool, "pool_type", None) for pool in pools]
-    return next((ours for ours, timms in POOLING.items() if timms in names), "auto")
+    return next((name for name in names if isinstance(name, str)), "")
 
 
 def _take_head_off(model: Any, backbone: str, pool: str) -> None:
+    wanted = POOLING.get(pool)
     try:
         # Named only where it changes: networks with one pooling may refuse even its name.
-        model.reset_classifier(0, *([POOLING[pool]] if pool != default_pool(model) else []))
+        model.reset_classifier(0, *([wanted] if wanted and wanted != _timms_pool(model) else []))
     except Exception as error:  # a network's own refusals, of every kind
         own = default_pool(model)
         advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
@@ -160,34 +165,43 @@ def _check(
 
 
 def _converted(
-    model: nn.Module, backbone: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
+    model: nn.Module, backbone: str, file: Mapping[str, Tensor], options: Mapping[str, Any]
 ) -> dict[str, Tensor] | None:
     """The tensors of a file as timm's own loader makes them: renamed from their authors' names, resampled for a size.
+
+    Args:
+        model: the network as timm makes it.
+        backbone: its name.
+        file: the file's tensors. A classifier of another number of classes may be among them, or none.
+        options: what timm made the network with.
 
     Returns:
         All tensors of the network but the classifier's; None where timm does not load the file, or not all of it.
     """
-    whole = model.state_dict()
     classifier = _classifier_of(model)
-    file = dict(state) | {name: tensor for name, tensor in whole.items() if name.startswith(classifier)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(classifier)}
+    for state in (dict(file), _without_classifier(file, model) | own):
+        try:
+            if (loaded := _loaded_by_timm(backbone, state, options)) is not None:
+                return loaded
+        except Exception as error:  # whatever a network's own conversion raises on what it does not expect
+            logger.info("timm does not load these weights into %s: %s", backbone, reason(error))
+    return None
 
+
+def _loaded_by_timm(backbone: str, state: dict[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor] | None:
     def load(seed: int) -> dict[str, Tensor]:
-        overlay = {"state_dict": file}
+        overlay = {"state_dict": dict(state)}
         loaded = seeded(seed, lambda: timm.create_model(backbone, True, pretrained_cfg_overlay=overlay, **options))
         return _without_classifier(loaded.state_dict(), loaded)
 
-    try:
-        first = load(1)
-        if first.keys() - file.keys():
-            # Under other names. Some of timm's loaders pass over what is missing: what then differs from one seed to
-            # the next is not the file's.
-            second = load(2)
-            if any(not torch.equal(tensor, second[name]) for name, tensor in first.items()):
-                return None
-    except Exception as error:  # whatever a network's own conversion raises on what it does not expect
-        logger.info("timm does not load these weights into %s: %s", backbone, reason(error))
-        return None
-    return first
+    first = load(1)
+    if first.keys() <= state.keys():
+        return first
+    # Under other names. Some of timm's loaders pass over what is missing: what then differs from one seed to the next
+    # is not the file's.
+    second = load(2)
+    return first if all(torch.equal(tensor, second[name]) for name, tensor in first.items()) else None
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
