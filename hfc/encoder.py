@@ -307,31 +307,39 @@ def _probe(
     except torch.OutOfMemoryError as error:
         raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
     except Exception as error:  # a network's own refusals, of every kind
-        if precision != "fp32":
-            with contextlib.suppress(Exception):
-                run("fp32")
-                raise EncoderError(
-                    f"backbone {backbone} does not compute in {precision}: {reason(error)}; give --precision fp32"
-                ) from error
-        raise _wrong_size(backbone, image_size, error) from error
+        if precision == "fp32":
+            raise _wrong_size(backbone, image_size, error) from error
+        try:
+            run("fp32")
+        except Exception as exact:
+            raise _wrong_size(backbone, image_size, exact) from exact
+        message = f"backbone {backbone} does not compute in {precision}: {reason(error)}; give --precision fp32"
+        raise EncoderError(message) from error
     if not isinstance(features, Tensor) or features.ndim != 2:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise EncoderError(
             f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
         )
-    return _places(maps, (getattr(model, "num_features", 0), features.shape[1])), features.shape[1]
+    return _places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
 
 
-def _places(maps: Any, channels: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a network's last feature map, without the batch and its channels; empty where it has none."""
+def _places(maps: Any, dim: int, channels: int) -> tuple[int, ...]:
+    """The shape of a network's last feature map, without the batch and its channels; empty where it has none.
+
+    Args:
+        maps: a map, or several: (B, channels, height, width), (B, height, width, channels) or (B, tokens, channels).
+        dim: D, which several maps may share.
+        channels: the last map's, where they are not D: some heads have layers of their own.
+    """
     tensors = [tensor for tensor in tree_leaves(maps) if isinstance(tensor, Tensor) and tensor.ndim > 1]
     if not tensors:
         return ()
-    shape = list(next((tensor for tensor in reversed(tensors) if tensor.ndim == 4), tensors[-1]).shape[1:])
-    # timm has (channels, height, width), (height, width, channels) and (tokens, channels).
-    place = next((shape.index(number) for number in channels if number in shape), 0 if len(shape) == 3 else -1)
-    del shape[place]
-    return tuple(shape)
+    last = next((tensor for tensor in reversed(tensors) if tensor.ndim == 4), tensors[-1])
+    likely = [axis for axis in (1, -1) if sum(tensor.shape[axis] for tensor in tensors) == dim]
+    likely += [axis for axis in (1, -1) if last.shape[axis] == channels]
+    shape = list(last.shape)
+    del shape[(likely or [1 if last.ndim == 4 else -1])[0]]
+    return tuple(shape[1:])
 
 
 def _digest(model: nn.Module) -> str:

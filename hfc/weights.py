@@ -117,7 +117,7 @@ def _take_head_off(model: Any, backbone: str, pool: str) -> None:
 def reason(error: Exception) -> str:
     """What an error of another library says, in one line; where it says nothing, its kind and the function."""
     if lines := str(error).strip().splitlines():
-        return lines[0]
+        return lines[0].rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)
     return type(error).__name__ + (f" in {frames[-1].name}" if frames else "")
 

@@ -148,8 +148,6 @@ FAMILIES = {
     "xception_aligned": ("xception41p", 64),
     "xcit": ("xcit_nano_12_p8_224", 64),
 }
-# What timm itself does not make a vector of, or hfc does not take: the reason, as the error gives it.
-REFUSED: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -256,9 +254,10 @@ def compare(family: str, file: Path) -> Outcome:
     return Outcome(family, backbone, size, encoder.pool, encoder.dim, encoder.feature_map, cosines, errors)
 
 
-def refused_row(family: str, reason: str) -> str:
+def refused(family: str, error: EncoderError) -> str:
+    """The row of a family that hfc refuses."""
     backbone, size = FAMILIES[family]
-    return f"| {family} | {backbone} | {size} | | | | refused: {reason} |"
+    return f"| {family} | {backbone} | {size} | | | | refused: {error} |"
 
 
 def page(rows: Iterable[str]) -> str:
@@ -293,7 +292,7 @@ def main() -> None:
             try:
                 outcome = compare(family, Path(folder) / "weights.pth")
             except EncoderError as error:
-                rows.append(refused_row(family, str(error)))
+                rows.append(refused(family, error))
                 print(rows[-1], flush=True)
                 continue
             rows.append(outcome.row)

@@ -1,4 +1,4 @@
-"""One small network of every family of timm: hfc's features are timm's, or the network is refused with a reason."""
+"""One small network of every family of timm: hfc's features are timm's, or the page says why not."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import timm
 
 from hfc.errors import EncoderError
-from tests.backbones import FAMILIES, PAGE, REFUSED, compare, refused_row
+from tests.backbones import FAMILIES, PAGE, compare, refused
 
 # Of every sort that once failed: classifiers with norms, class tokens, several maps, parts called with several
 # arguments or asked for attributes, pooling of one kind alone.
@@ -25,10 +25,13 @@ QUICK = (
     "xcit",
 )
 INSTALLED = [family for family in timm.list_modules() if family in FAMILIES]
-# Least cosine similarity to timm's own features, and largest error as a share of the distance between the two crops
-# most alike. Random weights: trained ones round less. Over all families the worst seen in bfloat16 were #WORST#.
-COSINES = {"fp32": 0.99999, "bf16": 0.99}
-ERRORS = {"fp32": 0.005, "bf16": 0.5}
+# In float32, least cosine similarity to timm's own features and largest error as a share of the distance between the two
+# crops most alike; the worst seen are 0.999999 and 0.0013 (inception_v4).
+COSINE, ERROR = 0.99999, 0.005
+# In bfloat16, the largest error as a multiple of that of timm's own network computing in bfloat16 throughout: random
+# weights, unlike trained ones, make much of every rounding in some deep networks, of hfc's as of timm's. The worst seen
+# is 1.13 (tresnet); in 92 of 98 families it is at most 1.
+ROUNDING = 1.5
 
 
 def test_every_family_of_the_installed_timm_is_known() -> None:
@@ -45,17 +48,15 @@ def test_the_page_names_every_family() -> None:
 
 def check(family: str, folder: Path) -> None:
     rows = PAGE.read_text("utf-8").splitlines()
-    if family in REFUSED:
-        with pytest.raises(EncoderError) as refusal:
-            compare(family, folder / "weights.pth")
-        assert str(refusal.value) == REFUSED[family]
-        assert refused_row(family, REFUSED[family]) in rows
+    try:
+        outcome = compare(family, folder / "weights.pth")
+    except EncoderError as error:
+        assert refused(family, error) in rows
         return
-    outcome = compare(family, folder / "weights.pth")
     (folder / "weights.pth").unlink()  # up to 2 GB, and pytest keeps the folders of three calls
-    for precision, least in COSINES.items():
-        assert outcome.cosines[precision] >= least, precision
-        assert outcome.errors[precision] <= ERRORS[precision], precision
+    assert outcome.cosines["fp32"] >= COSINE
+    assert outcome.errors["fp32"] <= ERROR
+    assert outcome.errors["bf16"] <= ROUNDING * outcome.errors["plain bf16"]
     assert outcome.row in rows
 
 
