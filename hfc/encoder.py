@@ -16,14 +16,14 @@ import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from hfc.checkpoints import reason
 from hfc.config import AUTO
 from hfc.device import choose_device, has_bf16_cpu
 from hfc.errors import EncoderError
-from hfc.network import even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.network import even_activations, fold_norms, keep_early_exact, places, pool_squeezes
 from hfc.provenance import canonical_json, digest_chunks
-from hfc.weights import default_pool, load_weights, reason, seeded
+from hfc.weights import default_pool, load_weights, seeded
 
 logger = logging.getLogger(__name__)
 
@@ -320,26 +320,7 @@ def _probe(
         raise EncoderError(
             f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
         )
-    return _places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
-
-
-def _places(maps: Any, dim: int, channels: int) -> tuple[int, ...]:
-    """The shape of a network's last feature map, without the batch and its channels; empty where it has none.
-
-    Args:
-        maps: a map, or several: (B, channels, height, width), (B, height, width, channels) or (B, tokens, channels).
-        dim: D, which several maps may share.
-        channels: the last map's, where they are not D: some heads have layers of their own.
-    """
-    tensors = [tensor for tensor in tree_leaves(maps) if isinstance(tensor, Tensor) and tensor.ndim > 1]
-    if not tensors:
-        return ()
-    last = next((tensor for tensor in reversed(tensors) if tensor.ndim == 4), tensors[-1])
-    likely = [axis for axis in (1, -1) if sum(tensor.shape[axis] for tensor in tensors) == dim]
-    likely += [axis for axis in (1, -1) if last.shape[axis] == channels]
-    shape = list(last.shape)
-    del shape[(likely or [1 if last.ndim == 4 else -1])[0]]
-    return tuple(shape[1:])
+    return places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
 
 
 def _digest(model: nn.Module) -> str:

@@ -14,6 +14,7 @@ from timm.layers import GELU, BatchNormAct2d, Conv2dSame, GELUTanh, QuickGELU
 from timm.models.efficientnet import SqueezeExcite
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._pytree import tree_leaves
 
 logger = logging.getLogger(__name__)
 
@@ -215,3 +216,22 @@ def _early_modules(model: nn.Module) -> Iterator[nn.Module]:
         yield from (module for module in before if module is not None)
         parent = parent.get_submodule(step)
     yield parent
+
+
+def places(maps: Any, dim: int, channels: int) -> tuple[int, ...]:
+    """The shape of a network's last feature map, without the batch and its channels; empty where it has none.
+
+    Args:
+        maps: a map, or several: (B, channels, height, width), (B, height, width, channels) or (B, tokens, channels).
+        dim: D, which several maps may share.
+        channels: the last map's, where they are not D: some heads have layers of their own.
+    """
+    tensors = [tensor for tensor in tree_leaves(maps) if isinstance(tensor, Tensor) and tensor.ndim > 1]
+    if not tensors:
+        return ()
+    last = next((tensor for tensor in reversed(tensors) if tensor.ndim == 4), tensors[-1])
+    likely = [axis for axis in (1, -1) if sum(tensor.shape[axis] for tensor in tensors) == dim]
+    likely += [axis for axis in (1, -1) if last.shape[axis] == channels]
+    shape = list(last.shape)
+    del shape[(likely or [1 if last.ndim == 4 else -1])[0]]
+    return tuple(shape[1:])

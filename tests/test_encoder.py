@@ -179,7 +179,9 @@ def test_pooling_and_feature_map_of_a_backbone_are_known(
     assert (encoder.pool, encoder.feature_map) == (pool, feature_map)
 
 
-@pytest.mark.parametrize("backbone", [LITE, TINY, "test_resnet", "test_mambaout", "tresnet_m"])
+@pytest.mark.parametrize(
+    "backbone", [LITE, TINY, "tf_efficientnet_b5.aa_in1k", "test_resnet", "test_mambaout", "tresnet_m"]
+)
 def test_pooling_as_timm_does_is_by_mean_where_timm_takes_the_mean(backbone: str) -> None:
     auto, mean = (load(backbone, "random", pool=pool) for pool in ("auto", "mean"))
     assert auto.pool == mean.pool == "mean"

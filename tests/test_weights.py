@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hfc.checkpoints import timm_names
 from hfc.datasets.garments import SHAPES
 from hfc.datasets.sample import draw_picture
 from hfc.encoder import Encoder, plain_weights
 from hfc.errors import EncoderError
-from hfc.weights import _converted, timm_names
+from hfc.weights import _converted
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -220,6 +221,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"a": Trap(tmp_path / "sprung")}))
     torch.save({"a": Trap(tmp_path / "sprung")}, tmp_path / "trap_in_a_zip.pth")
+    torch.save({"model": {}}, tmp_path / "empty.pth")
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "other.safetensors")
     partial = dict(list(lite_by_hand().state_dict().items())[:-8])
     save_file(partial, tmp_path / "partial.safetensors")
@@ -234,6 +236,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (LITE, str(tmp_path / "text.safetensors"), "text.safetensors: not a safetensors file"),
         (LITE, str(tmp_path / "trap.pth"), "trap.pth: not a checkpoint that holds tensors alone"),
         (LITE, str(tmp_path / "trap_in_a_zip.pth"), "trap_in_a_zip.pth: not a checkpoint that holds tensors alone"),
+        (LITE, str(tmp_path / "empty.pth"), "they lack 245 of its 294 tensors, first conv_stem.weight"),
         (LITE, str(tmp_path / "none.pth"), "none.pth: no such file; give hub, wheel, random or"),
         (
             TINY,
