@@ -149,7 +149,8 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
     random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""
     say(f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}")
     grid = " x ".join(map(str, summary.feature_map))
-    say(f"  features   {summary.dim} from a {grid} map at {config.image_size} px, stored as {config.store}")
+    places = f"a {grid} map" if len(summary.feature_map) > 1 else f"{grid or 'no'} tokens"
+    say(f"  features   {summary.dim} from {places} at {config.image_size} px, stored as {config.store}")
     if summary.written:
         say(f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)")
         if progress.resumed:

@@ -54,7 +54,12 @@ class ExtractConfig:
     )
     image_size: int = setting(224, "side of the square input in pixels", low=1, high=4096)
     resize: str = setting("squash", "how a crop becomes square", choices=("squash", "pad", "center-crop"))
-    pool: str = setting("mean", "how the feature map becomes one vector", choices=("mean", "max"))
+    pool: str = setting(
+        "auto",
+        "how the feature map becomes one vector; token: the class token of a transformer; auto: as timm does for this "
+        "network, for EfficientNets mean",
+        choices=("auto", "mean", "max", "token"),
+    )
     views: str = setting(
         "identity", "flip: store a mirrored view of every crop as well, at twice the time", choices=("identity", "flip")
     )

@@ -67,8 +67,8 @@ def _versions() -> str:
 def _device() -> str:
     import torch
 
-    from hfc.device import choose_device
-    from hfc.encoder import choose_precision
+    from hfc.device import choose_device, choose_precision
+    from hfc.encoder import PREFERRED
 
     device = choose_device("auto")
     if device.type == "cuda":
@@ -76,7 +76,7 @@ def _device() -> str:
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         name = f"no GPU; {cores} CPU cores"
-    return f"{name}; the backbone computes in {choose_precision('auto', device)}"
+    return f"{name}; the backbone computes in {choose_precision('auto', device, PREFERRED)}"
 
 
 def _images() -> str:

@@ -3,9 +3,11 @@
 Dimensions: B crops, S side of a crop in pixels, V views, D features.
 """
 
+import contextlib
 import difflib
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hfc.checkpoints import reason
 from hfc.config import AUTO
-from hfc.device import choose_device, has_bf16_cpu
+from hfc.device import choose_device, choose_precision
 from hfc.errors import EncoderError
-from hfc.network import even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.network import even_activations, fold_norms, keep_early_exact, places, pool_squeezes
 from hfc.provenance import canonical_json, digest_chunks
-from hfc.weights import load_weights
+from hfc.weights import default_pool, load_weights, seeded
 
 logger = logging.getLogger(__name__)
 
-POOLING = {"mean": "avg", "max": "max"}
 # Crops in one forward pass. Not found by timing: batches of another size may round differently, and a resumed call must
 # not. On a CPU a small batch stays in the caches and is fastest; for other sizes oneDNN sums in other orders.
 # A GPU wants a large one to fill it.
 CPU_CROPS, GPU_CROPS = 8, 256
+# What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of precision;
+# an overflow would be noticed.
+PREFERRED = ("fp16", "bf16")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,6 +43,8 @@ class Encoder:
 
     model: nn.Module
     device: torch.device
+    pool: str
+    """mean, max or token; auto where timm pools this network in a way of its own."""
     precision: str
     """fp32, bf16 or fp16."""
     mean: tuple[float, float, float]
@@ -48,7 +55,10 @@ class Encoder:
     dim: int
     """D."""
     feature_map: tuple[int, ...]
-    """Shape of the last feature map of one crop, without its channels: (7, 7) for b5 at 224 pixels."""
+    """Shape of the last feature map of one crop, without its channels: (7, 7) for b5 at 224 pixels.
+
+    (197,) for a transformer of 197 tokens; of networks with several maps the last one's.
+    """
 
     batch_size: int
     """Crops in one forward pass; halved when the device runs out of memory."""
@@ -110,7 +120,7 @@ class Encoder:
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         batch = self._normalise(pixels.to(self.device, non_blocking=True))
-        with self._autocast():
+        with self._autocast(), _whole_float32():
             views: list[Tensor] = [self.model(batch)]
             if self.flip:
                 views.append(self.model(batch.flip(-1)))
@@ -125,13 +135,29 @@ class Encoder:
 
     def _normalise(self, crops: Tensor) -> Tensor:
         """(B, S, S, 3) bytes to (B, 3, S, S) normalised numbers, laid out channels last."""
-        mean = torch.tensor(self.mean, device=self.device).mul_(255)
-        std = torch.tensor(self.std, device=self.device).mul_(255)
+        mean, std = self._scales
         return crops.to(torch.float32).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+    @functools.cached_property
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of bytes, on the device: to copy them for every batch would wait for the one before."""
+        mean, std = (torch.tensor(values, device=self.device).mul_(255) for values in (self.mean, self.std))
+        return mean, std
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != "fp32"
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+
+@contextlib.contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Let a GPU's convolutions of float32 multiply all its bits, where PyTorch by default takes TF32's eleven."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def load_encoder(
@@ -152,7 +178,7 @@ def load_encoder(
         backbone: any timm model name, with or without a weights tag.
         weights: hub, wheel, random, or the path of a .safetensors or .pth file.
         image_size: S.
-        pool: mean or max over the last feature map.
+        pool: mean or max over the last feature map, token for the class token, auto for what timm does by default.
         precision: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
         batch_size: crops in one forward pass on a GPU; 0: 256. A CPU always takes 8.
@@ -161,26 +187,27 @@ def load_encoder(
 
     Raises:
         EncoderError: no such backbone, weights out of reach or of another architecture, or a backbone that does not
-            take this image size.
+            take this image size, pooling or precision.
         ConfigError: no such device.
     """
     target = choose_device(device)
-    model = _load(backbone, weights, pool)
+    model, pooled = _load(backbone, weights, pool, image_size)
     config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
     model = model.eval().requires_grad_(False)
     digest = _digest(model)  # of the weights as they came
     fold_norms(model)
     model = model.to(target).to(memory_format=torch.channels_last)
-    feature_map, dim = _probe(model, backbone, image_size, target)
-    chosen = choose_precision(precision, target)
+    chosen = choose_precision(precision, target, PREFERRED)
     if chosen == "bf16":
         keep_early_exact(model)
     if target.type == "cpu" and not compile:
         pool_squeezes(model)
         even_activations(model)
+    feature_map, dim = _probe(model, backbone, image_size, target, chosen)
     encoder = Encoder(
         model=model,
         device=target,
+        pool=pooled,
         precision=chosen,
         mean=config["mean"],
         std=config["std"],
@@ -195,19 +222,21 @@ def load_encoder(
     return encoder
 
 
-def plain_weights(backbone: str, weights: str, pool: str) -> dict[str, Tensor]:
+def plain_weights(backbone: str, weights: str, pool: str, image_size: int) -> dict[str, Tensor]:
     """The tensors of a backbone as they came, in timm's names, before the network was made faster.
 
     Raises:
         EncoderError: as `load_encoder`.
     """
-    return _load(backbone, weights, pool).state_dict()
+    return _load(backbone, weights, pool, image_size)[0].state_dict()
 
 
-def _load(backbone: str, weights: str, pool: str) -> nn.Module:
-    model = _create(backbone, pool)
-    load_weights(model, backbone, weights, POOLING[pool])
-    return model
+def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str]:
+    """The network with its weights, without its classifier, and its pooling."""
+    model, options = _create(backbone, image_size)
+    pool = default_pool(model) if pool == "auto" else pool
+    load_weights(model, backbone, weights, pool, options)
+    return model, pool
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:
@@ -224,19 +253,8 @@ def _compile(encoder: Encoder, image_size: int) -> None:
         raise EncoderError(f"--compile failed; run without it: {str(error).splitlines()[0]}") from error
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; `auto` takes 16 bits where the hardware multiplies them.
-
-    On a GPU float16: as fast as bfloat16, with three bits more of precision; an overflow would be noticed.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "fp16"
-    return "bf16" if has_bf16_cpu() else "fp32"
-
-
-def _create(backbone: str, pool: str) -> nn.Module:
+def _create(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The network as timm makes it by default for this size, and what it was made with."""
     if not timm.is_model(backbone):
         base, names = backbone.split(".")[0], timm.list_models()
         near = [name for name in names if base in name][:3] or difflib.get_close_matches(base, names, n=3)
@@ -245,28 +263,55 @@ def _create(backbone: str, pool: str) -> nn.Module:
     if "." in backbone and backbone not in (tagged := timm.list_pretrained(f"{backbone.split('.')[0]}.*")):
         known = ", ".join(difflib.get_close_matches(backbone, tagged, n=1) or tagged) or "no weights"
         raise EncoderError(f"timm has no weights {backbone!r}; for this backbone it has {known}")
+    config = timm.models.get_pretrained_cfg(backbone)
+    # timm sets such networks up for one size, with as many positions or windows: by default for the one of their
+    # weights, else for one that is named, and then resamples what the weights have for theirs.
+    sized = config is not None and config.fixed_input_size and config.input_size[1:] != (image_size, image_size)
+    options: dict[str, Any] = {"img_size": image_size} if sized else {}
     try:
-        # A seed of its own: random weights are the same on every call, and the caller's generator is left alone.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model: nn.Module = timm.create_model(backbone, pretrained=False, global_pool=POOLING[pool])
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise EncoderError(f"backbone {backbone} cannot be built with {pool} pooling: {error}") from error
-    return model
+        return seeded(0, lambda: timm.create_model(backbone, pretrained=False, **options)), options
+    except Exception as error:  # a network's own refusals, of every kind
+        if not options:
+            raise EncoderError(f"backbone {backbone} cannot be built: {reason(error)}") from error
+        raise _wrong_size(backbone, image_size, error) from error
+
+
+def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
+    config = timm.models.get_pretrained_cfg(backbone)
+    own = f"; it was made for {config.input_size[-1]}" if config is not None else ""
+    return EncoderError(f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}{own}")
 
 
 @torch.inference_mode()
-def _probe(model: nn.Module, backbone: str, image_size: int, device: torch.device) -> tuple[tuple[int, ...], int]:
+def _probe(
+    model: nn.Module, backbone: str, image_size: int, device: torch.device, precision: str
+) -> tuple[tuple[int, ...], int]:
     """Shape of the feature map and number of features, found by sending one black image through."""
+    image = torch.zeros(1, 3, image_size, image_size, device=device)
+
+    def run(precision: str) -> tuple[Any, Any]:
+        with torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
+            return model.forward_features(image), model(image)  # type: ignore[operator]
+
     try:
-        image = torch.zeros(1, 3, image_size, image_size, device=device)
-        feature_map: Tensor = model.forward_features(image)  # type: ignore[operator]
-        features: Tensor = model(image)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise EncoderError(f"backbone {backbone} does not take images of {image_size} pixels: {reason}") from error
-    dim = features.shape[-1]
-    return tuple(side for side in feature_map.shape[1:] if side != dim), dim
+        maps, features = run(precision)
+    except torch.OutOfMemoryError as error:
+        raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
+    except Exception as error:  # a network's own refusals, of every kind
+        if precision == "fp32":
+            raise _wrong_size(backbone, image_size, error) from error
+        try:
+            run("fp32")
+        except Exception as exact:
+            raise _wrong_size(backbone, image_size, exact) from exact
+        message = f"backbone {backbone} does not compute in {precision}: {reason(error)}; give --precision fp32"
+        raise EncoderError(message) from error
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise EncoderError(
+            f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
+        )
+    return places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
 
 
 def _digest(model: nn.Module) -> str:

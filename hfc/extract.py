@@ -172,7 +172,7 @@ def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, E
     encoder = open_encoder(config)
     crop = crop_settings(config, encoder)
     # `auto` is resolved here once: it shapes the features, so every process must take the same.
-    config = replace(config, precision=encoder.precision)
+    config = replace(config, precision=encoder.precision, pool=encoder.pool)
     return Job(regions, crop, config, out, _key_fields(regions, encoder, config)), encoder
 
 

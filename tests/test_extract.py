@@ -197,6 +197,14 @@ def test_a_damaged_shard_is_done_again(undisturbed: Cache, manifest: Path, tmp_p
     assert read(tmp_path / "c.h5")[2] == undisturbed[2]
 
 
+def test_pooling_left_to_timm_is_recorded_by_its_name_and_makes_the_same_cache(manifest: Path, tmp_path: Path) -> None:
+    summary = extract(manifest, tmp_path / "c.h5", config(pool="mean"))
+    again = extract(manifest, tmp_path / "c.h5", config(pool="auto"))
+    assert (again.key, again.written, again.config.pool) == (summary.key, False, "mean")
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        assert (cache.key_fields["pool"], cache.config["pool"]) == ("mean", "mean")
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [({"image_size": 48}, "image_size"), ({"backbone": "test_resnet"}, "backbone"), ({"pool": "max"}, "pool")],

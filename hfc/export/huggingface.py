@@ -55,9 +55,8 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         # Not save_file, whose files their owner alone may read.
         (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
         if stage1:
-            (partial / EXPORTED_BACKBONE).write_bytes(
-                save(_contiguous(plain_weights(stage1.backbone, stage1.weights, stage1.pool)), {"format": "pt"})
-            )
+            tensors = plain_weights(stage1.backbone, stage1.weights, stage1.pool, stage1.image_size)
+            (partial / EXPORTED_BACKBONE).write_bytes(save(_contiguous(tensors), {"format": "pt"}))
         (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
         card = model_card(trained.run, tree, _use(with_backbone, out.name))
