@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 # not. On a CPU a small batch stays in the caches and is fastest; for other sizes oneDNN sums in other orders.
 # A GPU wants a large one to fill it.
 CPU_CROPS, GPU_CROPS = 8, 256
-# What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of precision;
-# an overflow would be noticed.
+# What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of
+# precision; an overflow would be noticed.
 PREFERRED = ("fp16", "bf16")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
