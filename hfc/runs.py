@@ -10,8 +10,6 @@ predictions.h5      probabilities of every test row
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +21,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hfc.errors import HierarchyError, RunError, StoreError
+from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
+from hfc.outputs import explained, followed, in_the_way, make_folder, part, remove
 from hfc.progress import steps
 from hfc.store import Predictions, write_predictions
 
@@ -32,6 +31,7 @@ RESULT = "result.json"
 METRICS = "metrics.jsonl"
 HIERARCHY = "hierarchy.csv"
 HEAD = "head.safetensors"
+FILES = ("config.toml", HIERARCHY, METRICS, HEAD, "predictions.h5", RESULT)
 
 
 @dataclass(frozen=True)
@@ -78,44 +78,73 @@ class RunWriter:
 
 
 @contextmanager
-def replacing(path: Path, what: str) -> Iterator[Path]:
-    """A temporary name beside `path`, for a file or a folder that takes its place when the block ends well.
+def writing(folder: Path) -> Iterator[RunWriter]:
+    """Write a run's folder, which is there when the block ends well.
 
-    Args:
-        path: what is written; nothing of it is left when the block fails.
-        what: its name in an error: "the run".
+    An earlier run's files in the folder are replaced; whatever else lies there stays.
 
     Raises:
-        RunError: the operating system refuses.
+        RunError: the operating system refuses, or a file that is not a run's has the name of one.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    target = followed(folder)
+    partial = part(target)
+    with explained(folder, "the run"):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(partial)
-            yield partial
-            if path.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
+            _refuse_others(folder)
+            make_folder(target.parent)
+            remove(partial)
+            partial.mkdir()
+            yield RunWriter(partial)
+            _refuse_others(folder)
+            _move(partial, target)
         finally:
-            _remove(partial)
-    except (OSError, StoreError) as error:
-        raise RunError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            remove(partial)
 
 
-def _remove(partial: Path) -> None:
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-    else:
-        partial.unlink(missing_ok=True)
+def _refuse_others(folder: Path) -> None:
+    """Raise a RunError where a file in a folder has the name of a run's but is none."""
+    if not folder.is_dir():
+        return
+    result = folder / RESULT
+    mine = _is_result(result) or (not _is_json(result) and _key_of(folder / HEAD) is not None)
+    for name in FILES:
+        if (folder / name).exists() and not (mine and (folder / name).is_file()):
+            raise in_the_way(folder / name)
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[RunWriter]:
-    """Write a run's folder, which is there when the block ends well; raises as `replacing` does."""
-    with replacing(folder, "the run") as partial:
-        partial.mkdir()
-        yield RunWriter(partial)
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_result(file: Path) -> bool:
+    try:
+        return {"run", "key"} <= set(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _key_of(head: Path) -> str | None:
+    """The key that the file of a head carries; None if it is none of hfc's."""
+    try:
+        with safe_open(head, "numpy") as opened:
+            return (opened.metadata() or {}).get("key")
+    except (OSError, SafetensorError):
+        return None
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Put a run in its place. Its result goes first and comes last: a run is finished when that is there."""
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    (folder / RESULT).unlink(missing_ok=True)
+    for name in FILES:
+        if (partial / name).exists():
+            (partial / name).replace(folder / name)
 
 
 def hierarchy(run: Run) -> Hierarchy:

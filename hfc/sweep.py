@@ -19,11 +19,13 @@ from hfc import parallel, provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
+from hfc.outputs import in_the_way, is_sealed, make_folder, replacing, sealed
 from hfc.stacked import fit_all, groups
 from hfc.tasks import fold, open_cache, prepare
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
+TRIAL = b'{"key": "'  # how each line of the trials begins
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,10 @@ def sweep(
     whole = [train.run_key(opened, *train.check(opened, config)) for config in configs]
     keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
+        for name, ours in ((TRIALS, _is_trials), (BEST, is_sealed)):
+            if (out / name).exists() and not ours(out / name):
+                raise in_the_way(out / name)
         lines = _read_trials(out / TRIALS)
         report(sum(key in lines for key in keys.values()), len(keys))
         calls = []
@@ -181,7 +186,8 @@ def sweep(
                 file.flush()
                 report(sum(key in lines for key in keys.values()), len(keys))
         trials = _trials(plan, [lines[key]["score"] for key in keys.values()])
-        (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "utf-8")
+        with replacing(out / BEST, "the sweep", is_sealed) as partial:
+            partial.write_text(sealed(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "#"), "utf-8")
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
     finally:
@@ -200,6 +206,13 @@ def _trials(plan: Sweep, scores: Sequence[float]) -> list[Trial]:
     spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.zeros(len(rows))
     order = np.argsort(-rows.mean(axis=1), kind="stable")
     return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i])) for i in order]
+
+
+def _is_trials(file: Path) -> bool:
+    """Whether a sweep wrote a file, perhaps only the beginning of its first line."""
+    with file.open("rb") as opened:
+        beginning = opened.read(len(TRIAL))
+    return TRIAL.startswith(beginning)
 
 
 def _read_trials(file: Path) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import platform
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import StoreError
+from hfc.outputs import followed, make_folder
 from hfc.regions import Strings, strings
 
 # HDF5 1.10's format puts a checksum on all metadata: a flipped byte in a header is an error, not another number.
 LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HEAD_BYTES = 512
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
 SYNC_PAUSE_S = 0.01
@@ -199,10 +202,17 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5, perhaps truncated: something that --overwrite may replace."""
+def is_cache(path: Path) -> bool:
+    """Whether a file is a feature cache, perhaps a truncated one: something that --overwrite may replace."""
     with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+        beginning = file.read(HEAD_BYTES)
+    if not beginning.startswith(HDF5_SIGNATURE):
+        return False
+    try:
+        with view(path) as opened:
+            return {"schema", "feature_key"} <= set(opened.attrs)
+    except READ_ERRORS:  # the first name in the file is there even where the rest is cut off
+        return b"features" in beginning
 
 
 def sync(path: Path) -> None:
@@ -241,14 +251,15 @@ def atomically(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the operating system refuses.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = followed(path)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             yield partial
             sync(partial)
-            partial.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
+            partial.replace(target)
+            folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
@@ -262,12 +273,10 @@ def atomically(path: Path) -> Iterator[Path]:
 def remove_leftovers(*paths: Path) -> None:
     """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
     for path in paths:
-        for partial in path.parent.glob(f"{_literal(path.name)}.*.part"):
-            partial.unlink(missing_ok=True)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+        named = re.compile(re.escape(path.name) + r"\.\d+\.part")
+        for partial in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+            if named.fullmatch(partial.name):
+                partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
