@@ -24,7 +24,8 @@ SEAL = re.compile(rb"\n\S+ written by hfc; SHA-256 of what stands above: ([0-9a-
 
 def followed(path: Path) -> Path:
     """Where a path leads: a link is not replaced, what it points to is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    # Path.is_symlink raises where a folder may not be entered; that is for who opens the file.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def make_folder(path: Path) -> None:
@@ -137,7 +138,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], marks: Sequence[str],
     """
     target, mark = followed(folder), marks[0]
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != mark}
-    with explained(folder, what):
+    with explained(folder / next(iter(files)), what):
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             partial = part(target)
             remove(partial)

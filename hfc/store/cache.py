@@ -78,7 +78,7 @@ class FeatureStore:
         try:
             self._file = view(path)
         except (OSError, RuntimeError) as error:
-            raise StoreError(f"{path}: not a readable HDF5 file, perhaps truncated: {error}") from error
+            raise StoreError(f"{path}: {_why_unreadable(error)}: {error}") from error
         try:
             self._check()
         except BaseException:
@@ -238,6 +238,13 @@ class FeatureStore:
             return str(get_text(self._file, "id")[row])
         except READ_ERRORS:
             return "its id is damaged"
+
+
+def _why_unreadable(error: Exception) -> str:
+    """What keeps HDF5 from opening a file, in words, before its own."""
+    if "unable to lock file" in str(error):  # only where HDF5_USE_FILE_LOCKING asks for it against `view`
+        return "cannot be locked; set HDF5_USE_FILE_LOCKING=FALSE"
+    return "not a readable HDF5 file, perhaps truncated"
 
 
 def problems(path: Path) -> Iterator[str]:

@@ -1,9 +1,8 @@
-"""HDF5 files that are whole or not there, the text in them, and the lock on an output."""
+"""HDF5 files that are whole or not there, and the text in them."""
 
 import contextlib
 import io
 import os
-import platform
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from hfc.errors import StoreError
 from hfc.outputs import followed, make_folder
 from hfc.regions import Strings, strings
+from hfc.store.locks import sync, sync_folder
 
 # HDF5 1.10's format puts a checksum on all metadata: a flipped byte in a header is an error, not another number.
 LIBVER = ("v110", "v110")
@@ -166,8 +165,11 @@ def _patiently(path: Path, mode: str) -> Iterator[h5py.File]:
 
 
 def view(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading."""
-    return h5py.File(path, "r")
+    """An HDF5 file, open for reading.
+
+    Without HDF5's lock: a file under its final name is never written to, and some file systems have none.
+    """
+    return h5py.File(path, "r", locking=False)
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -215,12 +217,6 @@ def is_cache(path: Path) -> bool:
         return b"features" in beginning
 
 
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
 def syncing(path: Path) -> Iterator[None]:
     """Keep the disk at writing a file while the block fills and checks it; `sync` has the less to wait for then.
@@ -259,11 +255,7 @@ def atomically(path: Path) -> Iterator[Path]:
             yield partial
             sync(partial)
             partial.replace(target)
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -277,36 +269,3 @@ def remove_leftovers(*paths: Path) -> None:
         for partial in list(path.parent.iterdir()) if path.parent.is_dir() else []:
             if named.fullmatch(partial.name):
                 partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep every other process from writing to `path`; the lock dies with the process that holds it.
-
-    Raises:
-        StoreError: another process holds it.
-    """
-    file = path.with_name(f"{path.name}.lock")
-    lock = filelock.FileLock(file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        holder = _read(file) or "another process"
-        raise StoreError(f"{path}: {holder} is writing to it; wait for it, or give another --out") from error
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
-    try:
-        with contextlib.suppress(OSError):  # a full disk; the lock holds without its holder's name
-            file.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        lock.release()
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
