@@ -1,5 +1,6 @@
 """The program: its commands, its log and its exit codes."""
 
+import errno
 import logging
 import sys
 
@@ -11,7 +12,7 @@ from cli.doctor import doctor
 from cli.export import export
 from cli.extract import extract
 from cli.inspect import inspect, verify
-from cli.output import loudness, watch
+from cli.output import loudness, one_line, watch
 from cli.predict import predict
 from cli.report import report
 from cli.sample import sample
@@ -42,6 +43,11 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except OSError as error:
+            if not error.errno or error.errno in (errno.EPIPE, errno.EBADF):  # whoever reads the output went away
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(one_line(f"{where}{error.strerror}")) from error
         except MemoryError as error:
             raise click.ClickException(OUT_OF_MEMORY) from error
         except RuntimeError as error:

@@ -10,6 +10,7 @@ predictions.h5      probabilities of every test row
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
@@ -66,7 +67,8 @@ class RunWriter:
     def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
         """Write the selected weights and the key of their run; equal weights give equal bytes."""
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(arrays, self.folder / HEAD, metadata={"key": key})
+        # Not save_file, whose files their owner alone may read.
+        (self.folder / HEAD).write_bytes(save(arrays, {"key": key}))
 
     def predictions(self, predictions: Predictions) -> None:
         """Write the test predictions."""
@@ -156,6 +158,8 @@ def hierarchy(run: Run) -> Hierarchy:
     file = run.folder / HIERARCHY
     try:
         found = parse_hierarchy(run.result["hierarchy"]["name"], str(file), io.StringIO(file.read_text("utf-8")))
+    except PermissionError as error:
+        raise _closed(file, error) from error
     except (OSError, ValueError, HierarchyError) as error:
         raise RunError(f"{run.folder}: cannot read the run's hierarchy: {error}; train it again") from error
     if found.digest != run.result["hierarchy"]["digest"]:
@@ -175,9 +179,12 @@ def head(run: Run, name: str = HEAD) -> dict[str, NDArray[Any]]:
     """
     file = run.folder / name
     try:
+        file.open("rb").close()  # safetensors calls a file that may not be read a missing one
         with safe_open(file, "numpy") as opened:
             key = (opened.metadata() or {}).get("key", "none")
             tensors = {tensor: opened.get_tensor(tensor) for tensor in opened.keys()}  # noqa: SIM118 (no mapping)
+    except PermissionError as error:
+        raise _closed(file, error) from error
     except (OSError, SafetensorError) as error:
         raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
     if key != run.result["key"]:
@@ -195,12 +202,27 @@ def find(roots: Iterable[Path]) -> list[Run]:
     for root in roots:
         if not root.is_dir():
             raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
-        results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
+        results = sorted(path for path in _walk(root) if not path.parent.name.startswith("."))
         if not results:
             raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
         for path in steps(results, "reading runs"):
             found.setdefault(path.parent.resolve(), read(path.parent))
     return list(found.values())
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """The results in a folder and below; a folder that may not be entered is an error, as a run may lie in it."""
+
+    def refuse(error: OSError) -> None:
+        raise _closed(Path(error.filename), error)
+
+    for folder, _, names in os.walk(root, onerror=refuse):
+        if RESULT in names:
+            yield Path(folder) / RESULT
+
+
+def _closed(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be read: {error.strerror or error}; ask its owner for permission to read it")
 
 
 def read(folder: Path) -> Run:
@@ -214,6 +236,8 @@ def read(folder: Path) -> Run:
         epochs = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
         if missing := {"run", "test", "key", "config", "cache", "hierarchy", "rows"} - set(result):
             raise KeyError(", ".join(sorted(missing)))
+    except PermissionError as error:
+        raise _closed(Path(error.filename), error) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: damaged run: {error!r}; train it again") from error
     return Run(folder, result, epochs)

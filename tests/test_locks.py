@@ -1,4 +1,4 @@
-"""One process writes at a time and a killed one locks nobody out, also where a file system has no locks and no fsync."""
+"""One process writes at a time and a killed one locks nobody out, also where a file system has no locks."""
 
 import errno
 import fcntl
@@ -258,7 +258,8 @@ def test_the_system_tells_when_a_process_began() -> None:
         first = locks._start(process.pid)
         time.sleep(0.02)
         assert (first, locks._start(process.pid)) == (first, first)
-        assert first and first.isdigit()
+        assert first
+        assert first.isdigit()
         process.kill()
         process.wait()
     assert locks._start(process.pid) is None

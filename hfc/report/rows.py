@@ -200,7 +200,8 @@ def read_answers(run: Run) -> Answers:
     try:
         found = read_predictions(file)
     except StoreError as error:
-        raise RunError(f"{error}; train the run again") from error
+        closed = isinstance(error.__cause__, PermissionError)
+        raise RunError(f"{error}; {'ask its owner for permission' if closed else 'train the run again'}") from error
     rows, leaves = len(found.id), len(tree.leaves)
     if found.final.shape != (rows, leaves) or found.target.shape != (rows,) or rows == 0:
         raise RunError(
