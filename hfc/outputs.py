@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hfc.errors import RunError, StoreError
+from hfc.errors import RunError
 from hfc.progress import steps
 
 NAMED = 5  # of what lies in a folder, in a message
@@ -73,8 +73,8 @@ def explained(path: Path, what: str) -> Iterator[None]:
     """Turn what the operating system refuses into a RunError; `what` is being written, as in "the run"."""
     try:
         yield
-    except (OSError, StoreError) as error:
-        raise RunError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise RunError(f"{path}: {what} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hfc.errors import HierarchyError, RunError
+from hfc.errors import HierarchyError, RunError, StoreError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.outputs import explained, followed, in_the_way, make_folder, part, remove
 from hfc.progress import steps
@@ -72,7 +72,12 @@ class RunWriter:
 
     def predictions(self, predictions: Predictions) -> None:
         """Write the test predictions."""
-        write_predictions(self.folder / "predictions.h5", predictions)
+        try:
+            write_predictions(self.folder / "predictions.h5", predictions)
+        except StoreError as error:  # what the system says is said of the run, like of its other files
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Write the result."""

@@ -21,7 +21,7 @@ from hfc.errors import ConfigError, RunError
 from hfc.fit import settle
 from hfc.outputs import in_the_way, is_sealed, make_folder, replacing, sealed
 from hfc.stacked import fit_all, groups
-from hfc.tasks import fold, open_cache, prepare
+from hfc.tasks import fold, open_cache, same_cache
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
@@ -177,7 +177,7 @@ def sweep(
             names, waiting = list(todo), list(todo.values())
             for group in groups(waiting):
                 named = {names[i]: waiting[i] for i in group}
-                calls.append(joblib.delayed(_score)(cache, where, part, plan.folds, named))
+                calls.append(joblib.delayed(_score)(cache, where, opened.meta, part, plan.folds, named))
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
             for found in parallel.run(calls, jobs, ordered=False):
@@ -235,12 +235,19 @@ def _end_last_line(file: Path) -> None:
 
 
 def _score(
-    cache: Path, where: dict[str, Any], part: int | None, folds: int, named: Mapping[str, TrainConfig]
+    cache: Path,
+    where: dict[str, Any],
+    known: dict[str, Any],
+    part: int | None,
+    folds: int,
+    named: Mapping[str, TrainConfig],
 ) -> list[dict[str, Any]]:
     """Train some points once, and say how they did on what is held out; `named`: their settings by key."""
-    opened = open_cache(cache, **where)
+    opened = same_cache(cache, where, known)
     configs = list(named.values())
-    task = prepare(opened, configs[0].hierarchy)
+    task, first = train.check(opened, configs[0])
+    if _key(train.run_key(opened, task, first), part, folds) != next(iter(named)):
+        raise RunError(f"{configs[0].hierarchy}: was changed while the sweep ran; run the command again")
     if part is not None:
         task = fold(task, part, folds)
     settled = [settle(config, task) for config in configs]

@@ -18,7 +18,7 @@ from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy
 from hfc.stacked import fit_all, groups
 from hfc.store import Predictions
-from hfc.tasks import Cache, Task, open_cache, prepare
+from hfc.tasks import Cache, Task, open_cache, prepare, same_cache
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
@@ -151,7 +151,7 @@ def _test(
         read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
     levels = tuple(p.numpy() for p in prediction.levels)
     state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
-    writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
+    writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy(), key))
     writer.head(state, key)
     writer.result(
         {
@@ -229,6 +229,7 @@ def train_all(
             joblib.delayed(_train)(
                 path,
                 where,
+                cache.meta,
                 [configs[i] for i in group],
                 out,
                 overwrite,
@@ -255,13 +256,14 @@ def _numbered(report: Callable[[int, dict[str, Any]], None], group: list[int]) -
 def _train(
     path: Path,
     where: dict[str, Any],
+    known: dict[str, Any],
     configs: Sequence[TrainConfig],
     out: Path,
     overwrite: bool,
     report: Callable[[int, dict[str, Any]], None] | None,
 ) -> list[tuple[runs.Run, bool]]:
     report = report or (lambda number, line: None)
-    return train_together(open_cache(path, **where), configs, out, overwrite=overwrite, report=report)
+    return train_together(same_cache(path, where, known), configs, out, overwrite=overwrite, report=report)
 
 
 def check(cache: Cache, config: TrainConfig) -> tuple[Task, TrainConfig]:

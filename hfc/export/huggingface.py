@@ -38,7 +38,7 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         RunError: the run cannot be used, or the folder not written, as by a file in it that no export wrote.
     """
     trained = load_trained(folder)
-    stage1 = open_plain(trained.run, weights)[0] if with_backbone else None
+    backbone = open_plain(trained.run, weights) if with_backbone else None
     if not (out / EXPORTED).is_file():
         refuse_used(out, "hfc export")
     tree = trained.hierarchy
@@ -51,8 +51,9 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
     }
     metadata = {"key": trained.run.result["key"], "format": "pt"}
     files = {EXPORTED_HEAD: save(_contiguous(trained.head.state_dict()), metadata)}
-    if stage1:
-        weights_of = plain_weights(stage1.backbone, stage1.weights, stage1.pool)
+    if backbone:
+        stage1, encoder = backbone
+        weights_of = plain_weights(stage1.backbone, stage1.weights, stage1.pool, encoder.weights_digest)
         files[EXPORTED_BACKBONE] = save(_contiguous(weights_of), {"format": "pt"})
     files[EXPORTED] = json.dumps(config, ensure_ascii=False).encode("utf-8")
     files[runs.HIERARCHY] = tree.to_csv().encode("utf-8")
