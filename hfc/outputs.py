@@ -5,6 +5,7 @@ changed since, is somebody's, and is neither replaced nor removed.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -74,6 +75,8 @@ def explained(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None:  # of no file here: there is no temporary folder
+            raise
         raise RunError(f"{path}: {what} cannot be written: {error.strerror or error}") from error
 
 
