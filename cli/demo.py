@@ -1,6 +1,5 @@
 """`hfc demo`: the whole pipeline on drawn pictures."""
 
-import shutil
 from pathlib import Path
 
 import click
@@ -17,6 +16,8 @@ from hfc.config import (
     resolve,
 )
 
+MARK = "hfc-demo.json"  # makes a folder the demo's own
+
 
 @click.command(cls=Command)
 @click.option(
@@ -26,40 +27,43 @@ from hfc.config import (
     show_default=True,
     help="The folder of everything the demo makes.",
 )
-def demo(out: Path) -> None:
+@click.option("--overwrite", is_flag=True, help="Extract and train again what an earlier demo left in the folder.")
+def demo(out: Path, overwrite: bool) -> None:
     """Run the whole pipeline on drawn pictures.
 
     Draws them, extracts their features, trains three methods on two hierarchies and prints the results table.
+    What an earlier demo left in the folder is taken up; nothing in it is removed.
 
     \b
     Example:
       hfc demo --out cache/demo
     """
-    from hfc.datasets.sample import draw_sample
+    from hfc.datasets.sample import draw_sample, is_sample
+    from hfc.outputs import claim
     from hfc.report import write_report
 
+    claim(out, MARK, "hfc demo")
     sample = resolve(SampleConfig)
     say(f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed")
-    shutil.rmtree(out / "sample", ignore_errors=True)
-    with bar(total=sample.images, unit="img", desc="draw") as drawn:
-        draw_sample(
-            out / "sample",
-            images=sample.images,
-            seed=sample.seed,
-            progress=lambda done: drawn.update(done - drawn.n),
-        )
+    if not is_sample(out / "sample", sample.images, sample.seed):
+        with bar(total=sample.images, unit="img", desc="draw") as drawn:
+            draw_sample(
+                out / "sample",
+                images=sample.images,
+                seed=sample.seed,
+                progress=lambda done: drawn.update(done - drawn.n),
+            )
     say("2/4 extracting features with EfficientNet-Lite0's ImageNet weights")
-    extract.run(out / "sample", out / "sample.h5", resolve(ExtractConfig, DEMO_EXTRACT), overwrite=True)
+    extract.run(out / "sample", out / "sample.h5", resolve(ExtractConfig, DEMO_EXTRACT), overwrite=overwrite)
     say("3/4 training")
     configs = [
         resolve(TrainConfig, {"method": method, "hierarchy": hierarchy})
         for hierarchy in DEMO_HIERARCHIES
         for method in DEMO_METHODS
     ]
-    shutil.rmtree(out / "runs", ignore_errors=True)
-    train.run(out / "sample.h5", configs, out / "runs")
+    trained = train.run(out / "sample.h5", configs, out / "runs", overwrite=overwrite)
     say("4/4 reporting\n")
-    summary = write_report([out / "runs"], out / "report")
+    summary = write_report([run["folder"] for run in trained["runs"]], out / "report")
     say(summary.table)
     say("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
     say(f"report: {out / 'report' / 'report.html'}")

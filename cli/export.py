@@ -29,7 +29,7 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
     """
     if not onnx and not hf:
         raise click.UsageError("name what to write: --onnx FILE or --hf DIR")
-    from hfc.export import export_hf, export_onnx
+    from hfc.export import export_hf, export_onnx, exported_files
 
     files: list[Path] = []
     given = {name: value for name, value in flags.items() if value is not None}
@@ -41,7 +41,7 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
         files += [written.file, written.card]
     if hf:
         export_hf(run, hf, with_backbone=with_backbone, **given)
-        inside = sorted(hf.iterdir())
+        inside = exported_files(hf)
         say(f"{hf}: {', '.join(file.name for file in inside)}")
         files += inside
     answer({"run": run, "files": files})

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,8 @@ def stop_signals() -> Iterator["Callable[[], bool]"]:
             raise KeyboardInterrupt
         asked.append(number)
         # Not through sys.stderr, which the interrupted code may be writing to.
-        os.write(2, b"\nstopping when the shard in hand is finished; ask again to stop at once\n")
+        with suppress(OSError):  # a closed pipe
+            os.write(2, b"\nstopping when the shard in hand is finished; ask again to stop at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,9 @@
 """The program: its commands, its log and its exit codes."""
 
+import errno
 import logging
 import sys
+from typing import Any
 
 import click
 
@@ -11,7 +13,7 @@ from cli.doctor import doctor
 from cli.export import export
 from cli.extract import extract
 from cli.inspect import inspect, verify
-from cli.output import loudness, watch
+from cli.output import loudness, one_line, ready_streams, watch
 from cli.predict import predict
 from cli.report import report
 from cli.sample import sample
@@ -22,6 +24,7 @@ from hfc.errors import HfcError, StoppedError
 from hfc.progress import watched_by
 
 INTERRUPTED = 130
+NO_TEMPORARY = "; set TMPDIR to a folder that can be written to"
 OUT_OF_MEMORY = (
     "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
     "--workers or --shard-size, hfc train and hfc sweep --stream"
@@ -33,6 +36,11 @@ TORCH_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 class Program(click.Group):
     """Turns an HfcError into one line and exit code 1, and an interrupt into exit code 130: in this one place."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program."""
+        ready_streams()
+        return super().main(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""
         try:
@@ -43,6 +51,12 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # whoever reads the output went away: click ends on that quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            advice = NO_TEMPORARY if "temporary directory" in str(error) else ""
+            raise click.ClickException(one_line(f"{where}{error.strerror}{advice}")) from error
         except MemoryError as error:
             raise click.ClickException(OUT_OF_MEMORY) from error
         except RuntimeError as error:

@@ -3,11 +3,16 @@
 A command prints its text by `say` and hands what it found to `answer`; with --json only the latter reaches stdout.
 """
 
+import codecs
+import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +22,22 @@ if TYPE_CHECKING:
 
 JSON, LOUDNESS = "hfc.json", "hfc.loudness"
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+
+
+def ready_streams() -> None:
+    """Make stdin, stdout and stderr such that no text and no closed stream can end the program."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: a file that is opened next would take the number, and get what is printed
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - to the program's end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal has no sign for is written as its number.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _set_loudness(context: click.Context, parameter: click.Parameter, given: bool) -> None:
@@ -80,7 +101,8 @@ def answer(found: Any) -> None:
     """Print what a command found, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):
         content = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
-        click.echo(_whole(json.dumps(content, ensure_ascii=False, default=str)))
+        unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+        click.echo(_whole(json.dumps(content, ensure_ascii=not unicode, default=str)))
 
 
 @contextmanager

@@ -38,6 +38,10 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read a missing one
+    except OSError as error:
+        raise EncoderError(f"weights {path}: cannot be read: {error.strerror or error}") from error
+    try:
         if path.suffix == ".safetensors":
             return load_file(path)
         # Training scripts put their arguments beside the weights; a namespace runs no code.

@@ -222,13 +222,18 @@ def load_encoder(
     return encoder
 
 
-def plain_weights(backbone: str, weights: str, pool: str, image_size: int) -> dict[str, Tensor]:
+def plain_weights(backbone: str, weights: str, pool: str, image_size: int, digest: str = "") -> dict[str, Tensor]:
     """The tensors of a backbone as they came, in timm's names, before the network was made faster.
 
     Raises:
-        EncoderError: as `load_encoder`.
+        EncoderError: as `load_encoder`, or if their digest is another than the one given.
     """
-    return _load(backbone, weights, pool, image_size)[0].state_dict()
+    model, _ = _load(backbone, weights, pool, image_size)
+    if digest and (found := _digest(model)) != digest:
+        raise EncoderError(
+            f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {found[:12]}…"
+        )
+    return model.state_dict()
 
 
 def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str]:

@@ -25,6 +25,7 @@ from hfc.engines import Engine, open_engine
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
 from hfc.hierarchy import keep_tree, tree_file
 from hfc.jobs import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
+from hfc.outputs import followed, make_folder
 from hfc.progress import steps
 from hfc.regions import Regions
 
@@ -133,6 +134,7 @@ def extract(
         HfcError: the source, weights, settings or disk do not allow it; nothing is left half written.
     """
     started = time.perf_counter()
+    out = followed(out)
     engine = open_engine(config.engine)
     regions = read_regions(
         source,
@@ -203,11 +205,13 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     """Find out now, not after an hour."""
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
-        if overwrite and out.is_file() and not store.is_hdf5(out):
+        if overwrite and out.is_file() and not store.is_cache(out):
             raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
         if out.is_dir():
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
-        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_file():
+            raise StoreError(f"{out}: is no file; --out names the cache file to write")
+        make_folder(out.parent)
         probe.touch()
         probe.unlink(missing_ok=True)  # whoever holds the lock may have taken it for a leftover
     except OSError as error:
@@ -283,13 +287,20 @@ def _clear(job: Job, failures: store.Failures) -> None:
     """Remove what processes left that were killed with the cache in its place; but no shards of other settings."""
     store.remove_leftovers(job.out)
     if not failures:
-        job.out.with_name(job.out.name + RETRY).unlink(missing_ok=True)
+        beside = job.out.with_name(job.out.name + RETRY)
+        if _is_left_of_a_retry(beside):
+            beside.unlink()
     try:
         for file in store.shard_files(job.out)[:1]:
             store.read_shard(file, job.key_fields)
     except StoreError:
         return
-    shutil.rmtree(store.shard_folder(job.out), ignore_errors=True)
+    store.remove_shards(job.out)
+
+
+def _is_left_of_a_retry(path: Path) -> bool:
+    """Whether a file that has the name of a retry's cache is one, perhaps one that was only begun."""
+    return path.is_file() and (path.stat().st_size == 0 or store.is_cache(path))
 
 
 def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
@@ -382,7 +393,7 @@ def _assemble(stage: _Stage, progress: Progress) -> None:
             "versions": provenance.versions(),
         },
     )
-    shutil.rmtree(store.shard_folder(job.out), ignore_errors=True)
+    store.remove_shards(job.out)
     progress.write_s += time.perf_counter() - begun
 
 
@@ -393,6 +404,8 @@ def _retry(stage: _Stage) -> Progress:
     places = np.array(rows, dtype=np.int64)
     regions = job.regions.take(places)
     beside = job.out.with_name(job.out.name + RETRY)
+    if beside.exists() and not _is_left_of_a_retry(beside):
+        raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
     keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)
     # Whatever lies there of other rows is of no use: the rows that fail have changed since. What lies there of these

@@ -4,7 +4,7 @@ Dimensions: N rows of a cache, V views, D features, n chosen rows, B rows of a b
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,12 @@ class Streamed:
     itemsize: int = 2
     """Bytes of a stored number."""
     buffer_bytes: int = BUFFER_BYTES
+    store: FeatureStore | None = field(default=None, repr=False)
+    """The open cache: kept open, so that every epoch reads the same file. None: it is opened here."""
+
+    def __post_init__(self) -> None:
+        if self.store is None:
+            object.__setattr__(self, "store", FeatureStore(self.path))
 
     def first_view(self) -> "Streamed":
         """The same with V = 1."""
@@ -111,17 +117,17 @@ class Streamed:
 
     def _windows(self, rows: Tensor, chunks: NDArray[np.int64], many: int) -> Iterator[tuple[Tensor, Tensor]]:
         """So many chunks of the file at a time: those of the rows that lie in them, and their features as stored."""
-        wanted = rows.cpu().numpy()
-        with FeatureStore(self.path) as store:
-            for first in range(0, len(chunks), many):
-                starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
-                held = [wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))] for start in starts]
-                features = np.empty((sum(map(len, held)), self.views, self.dim), dtype=store.dtype)
-                at = 0
-                for start, mine in zip(starts.tolist(), held, strict=True):
-                    features[at : at + len(mine)] = store.block(start)[mine - start, : self.views]
-                    at += len(mine)
-                yield torch.from_numpy(np.concatenate(held)), torch.from_numpy(features)
+        wanted, store = rows.cpu().numpy(), self.store
+        assert store is not None  # see __post_init__
+        for first in range(0, len(chunks), many):
+            starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
+            held = [wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))] for start in starts]
+            features = np.empty((sum(map(len, held)), self.views, self.dim), dtype=store.dtype)
+            at = 0
+            for start, mine in zip(starts.tolist(), held, strict=True):
+                features[at : at + len(mine)] = store.block(start)[mine - start, : self.views]
+                at += len(mine)
+            yield torch.from_numpy(np.concatenate(held)), torch.from_numpy(features)
 
 
 def _chunks(rows: Tensor) -> NDArray[np.int64]:

@@ -1,12 +1,14 @@
 """Independent calls in several processes of this machine, or of a Ray cluster. joblib runs them."""
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import joblib
 
-from hfc.errors import ConfigError
+from hfc.errors import ConfigError, RunError
 
 SLICE = 4  # calls a process, where results come in slices
 
@@ -21,14 +23,30 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
         calls: of `joblib.delayed`.
         jobs: processes.
         ordered: give the results in the order of the calls, not as they come.
+
+    Raises:
+        RunError: no processes can be started, or one was ended from outside.
     """
     backend, _ = joblib.parallel.get_active_backend()
-    if backend.supports_return_generator:
-        kind = "generator" if ordered else "generator_unordered"
-        yield from joblib.Parallel(n_jobs=jobs, return_as=kind)(calls)
-        return
-    for start in range(0, len(calls), SLICE * jobs):
-        yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
+    try:
+        if backend.supports_return_generator:
+            kind = "generator" if ordered else "generator_unordered"
+            yield from joblib.Parallel(n_jobs=jobs, return_as=kind)(calls)
+            return
+        for start in range(0, len(calls), SLICE * jobs):
+            yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"a process of --jobs {jobs} was ended from outside, perhaps for want of memory or of room in /dev/shm; "
+            "try fewer --jobs"
+        ) from error
+    except OSError as error:
+        if error.filename is not None or error.errno == errno.ENOENT:  # a file's, or there is no temporary folder
+            raise
+        raise RunError(
+            f"--jobs {jobs}: no processes can be started: {error.strerror or error}; is there room in /dev/shm? "
+            "--jobs 1 needs none"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -83,7 +83,8 @@ def git_commit() -> str:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
+        return done.stdout.strip()
 
     try:
         if "hfc/provenance.py" not in git("ls-files", "--full-name", __file__):

@@ -11,7 +11,6 @@ predictions.h5      probabilities of every test row
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from hfc.errors import HierarchyError, RunError, StoreError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
+from hfc.outputs import explained, followed, in_the_way, make_folder, part, remove
 from hfc.progress import steps
 from hfc.store import Predictions, write_predictions
 
@@ -32,6 +32,7 @@ RESULT = "result.json"
 METRICS = "metrics.jsonl"
 HIERARCHY = "hierarchy.csv"
 HEAD = "head.safetensors"
+FILES = ("config.toml", HIERARCHY, METRICS, HEAD, "predictions.h5", RESULT)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,17 @@ class RunWriter:
     def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
         """Write the selected weights and the key of their run; equal weights give equal bytes."""
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(arrays, self.folder / HEAD, metadata={"key": key})
+        # Not save_file, whose files their owner alone may read.
+        (self.folder / HEAD).write_bytes(save(arrays, {"key": key}))
 
     def predictions(self, predictions: Predictions) -> None:
         """Write the test predictions."""
-        write_predictions(self.folder / "predictions.h5", predictions)
+        try:
+            write_predictions(self.folder / "predictions.h5", predictions)
+        except StoreError as error:  # what the system says is said of the run, like of its other files
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Write the result."""
@@ -80,47 +87,73 @@ class RunWriter:
 
 
 @contextmanager
-def replacing(path: Path, what: str) -> Iterator[Path]:
-    """A temporary name beside `path`, for a file or a folder that takes its place when the block ends well.
+def writing(folder: Path) -> Iterator[RunWriter]:
+    """Write a run's folder, which is there when the block ends well.
 
-    Args:
-        path: what is written; nothing of it is left when the block fails.
-        what: its name in an error: "the run".
+    An earlier run's files in the folder are replaced; whatever else lies there stays.
 
     Raises:
-        RunError: the operating system refuses.
+        RunError: the operating system refuses, or a file that is not a run's has the name of one.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    target = followed(folder)
+    partial = part(target)
+    with explained(folder, "the run"):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(partial)
-            yield partial
-            if path.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
+            _refuse_others(folder)
+            make_folder(target.parent)
+            remove(partial)
+            partial.mkdir()
+            yield RunWriter(partial)
+            _refuse_others(folder)
+            _move(partial, target)
         finally:
-            _remove(partial)
-    except UnicodeEncodeError as error:
-        shown = error.object[max(error.start - 40, 0) : error.end + 40].encode("utf-8", "backslashreplace").decode()
-        raise RunError(f"{path}: {what} cannot be written: {shown!r} is no text in UTF-8") from error
-    except (OSError, StoreError) as error:
-        raise RunError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            remove(partial)
 
 
-def _remove(partial: Path) -> None:
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-    else:
-        partial.unlink(missing_ok=True)
+def _refuse_others(folder: Path) -> None:
+    """Raise a RunError where a file in a folder has the name of a run's but is none."""
+    if not folder.is_dir():
+        return
+    result = folder / RESULT
+    mine = _is_result(result) or (not _is_json(result) and _key_of(folder / HEAD) is not None)
+    for name in FILES:
+        if (folder / name).exists() and not (mine and (folder / name).is_file()):
+            raise in_the_way(folder / name)
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[RunWriter]:
-    """Write a run's folder, which is there when the block ends well; raises as `replacing` does."""
-    with replacing(folder, "the run") as partial:
-        partial.mkdir()
-        yield RunWriter(partial)
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_result(file: Path) -> bool:
+    try:
+        return {"run", "key"} <= set(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _key_of(head: Path) -> str | None:
+    """The key that the file of a head carries; None if it is none of hfc's."""
+    try:
+        with safe_open(head, "numpy") as opened:
+            return (opened.metadata() or {}).get("key")
+    except (OSError, SafetensorError):
+        return None
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Put a run in its place. Its result goes first and comes last: a run is finished when that is there."""
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    (folder / RESULT).unlink(missing_ok=True)
+    for name in FILES:
+        if (partial / name).exists():
+            (partial / name).replace(folder / name)
 
 
 def hierarchy(run: Run) -> Hierarchy:
@@ -132,6 +165,8 @@ def hierarchy(run: Run) -> Hierarchy:
     file = run.folder / HIERARCHY
     try:
         found = parse_hierarchy(run.result["hierarchy"]["name"], str(file), io.StringIO(file.read_text("utf-8")))
+    except PermissionError as error:
+        raise _closed(file, error) from error
     except (OSError, ValueError, HierarchyError) as error:
         raise RunError(f"{run.folder}: cannot read the run's hierarchy: {error}; train it again") from error
     if found.digest != run.result["hierarchy"]["digest"]:
@@ -151,9 +186,12 @@ def head(run: Run, name: str = HEAD) -> dict[str, NDArray[Any]]:
     """
     file = run.folder / name
     try:
+        file.open("rb").close()  # safetensors calls a file that may not be read a missing one
         with safe_open(file, "numpy") as opened:
             key = (opened.metadata() or {}).get("key", "none")
             tensors = {tensor: opened.get_tensor(tensor) for tensor in opened.keys()}  # noqa: SIM118 (no mapping)
+    except PermissionError as error:
+        raise _closed(file, error) from error
     except (OSError, SafetensorError) as error:
         raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
     if key != run.result["key"]:
@@ -171,12 +209,27 @@ def find(roots: Iterable[Path]) -> list[Run]:
     for root in roots:
         if not root.is_dir():
             raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
-        results = sorted(path for path in root.rglob(RESULT) if not path.parent.name.startswith("."))
+        results = sorted(path for path in _walk(root) if not path.parent.name.startswith("."))
         if not results:
             raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
         for path in steps(results, "reading runs"):
             found.setdefault(path.parent.resolve(), read(path.parent))
     return list(found.values())
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """The results in a folder and below; a folder that may not be entered is an error, as a run may lie in it."""
+
+    def refuse(error: OSError) -> None:
+        raise _closed(Path(error.filename), error)
+
+    for folder, _, names in os.walk(root, onerror=refuse):
+        if RESULT in names:
+            yield Path(folder) / RESULT
+
+
+def _closed(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be read: {error.strerror or error}; ask its owner for permission to read it")
 
 
 def read(folder: Path) -> Run:
@@ -190,6 +243,8 @@ def read(folder: Path) -> Run:
         epochs = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
         if missing := {"run", "test", "key", "config", "cache", "hierarchy", "rows"} - set(result):
             raise KeyError(", ".join(sorted(missing)))
+    except PermissionError as error:
+        raise _closed(Path(error.filename), error) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: damaged run: {error!r}; train it again") from error
     return Run(folder, result, epochs)

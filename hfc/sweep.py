@@ -19,12 +19,14 @@ from hfc import parallel, provenance, train
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.fit import settle
+from hfc.outputs import in_the_way, is_sealed, make_folder, replacing, sealed
 from hfc.settings import refuse_unused
 from hfc.stacked import fit_all, groups
-from hfc.tasks import Task, announce, fold, open_cache, prepare
+from hfc.tasks import Task, announce, fold, open_cache, same_cache
 
 TRIALS = "trials.jsonl"
 BEST = "best.toml"
+TRIAL = b'{"key": "'  # how each line of the trials begins
 NOT_SEARCHED = {
     "device": "all points share one",
     "checkpoint_seconds": "it shapes no number",
@@ -186,7 +188,10 @@ def sweep(
     announce(opened, by_tree.values())
     keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
+        for name, ours in ((TRIALS, _is_trials), (BEST, is_sealed)):
+            if (out / name).exists() and not ours(out / name):
+                raise in_the_way(out / name)
         lines = _read_trials(out / TRIALS)
         report(sum(key in lines for key in keys.values()), len(keys))
         calls = []
@@ -195,7 +200,7 @@ def sweep(
             names, waiting = list(todo), list(todo.values())
             for group in groups(waiting):
                 named = {names[i]: waiting[i] for i in group}
-                calls.append(joblib.delayed(_score)(cache, where, part, plan.folds, named))
+                calls.append(joblib.delayed(_score)(cache, where, opened.meta, part, plan.folds, named))
         _end_last_line(out / TRIALS)
         with (out / TRIALS).open("a", encoding="utf-8") as file:
             for found in parallel.run(calls, jobs, ordered=False):
@@ -206,7 +211,8 @@ def sweep(
         trials = _trials(plan, [lines[key] for key in keys.values()])
         if trials[0].failed:
             raise DivergedError(f"{out}: all {len(trials)} points failed; the first one: {trials[0].failed}")
-        (out / BEST).write_text(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "utf-8")
+        with replacing(out / BEST, "the sweep", is_sealed) as partial:
+            partial.write_text(sealed(tomli_w.dumps({**plan.fixed, **trials[0].settings}), "#"), "utf-8")
     except OSError as error:
         raise RunError(f"{out}: the sweep cannot be written: {error}") from error
     finally:
@@ -233,6 +239,13 @@ def _trials(plan: Sweep, lines: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return [Trial(dict(plan.points[i]), float(rows[i].mean()), float(spread[i]), reasons[i]) for i in order]
 
 
+def _is_trials(file: Path) -> bool:
+    """Whether a sweep wrote a file, perhaps only the beginning of its first line."""
+    with file.open("rb") as opened:
+        beginning = opened.read(len(TRIAL))
+    return TRIAL.startswith(beginning)
+
+
 def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
     """The finished trainings by key; a line cut short by a kill is left out."""
     lines: dict[str, dict[str, Any]] = {}
@@ -254,17 +267,25 @@ def _end_last_line(file: Path) -> None:
 
 
 def _score(
-    cache: Path, where: dict[str, Any], part: int | None, folds: int, named: Mapping[str, TrainConfig]
+    cache: Path,
+    where: dict[str, Any],
+    known: dict[str, Any],
+    part: int | None,
+    folds: int,
+    named: Mapping[str, TrainConfig],
 ) -> list[dict[str, Any]]:
     """Train some points once, and say how they did on what is held out, or why they failed.
 
     Args:
-        cache, where: as for `open_cache`.
+        cache, where, known: as for `same_cache`.
         part, folds: the fold, None for the cache's own splits.
         named: the settings of each point by key.
     """
-    opened = open_cache(cache, **where)
-    task = prepare(opened, next(iter(named.values())).hierarchy)
+    opened = same_cache(cache, where, known)
+    first, config = next(iter(named.items()))
+    task, settled = train.check(opened, config)
+    if _key(train.run_key(opened, task, settled), part, folds) != first:
+        raise RunError(f"{config.hierarchy}: was changed while the sweep ran; run the command again")
     if part is not None:
         task = fold(task, part, folds)
     waiting = {key: settle(config, task) for key, config in named.items()}

@@ -3,6 +3,7 @@
 Dimensions: N rows, V views, D features, H levels.
 """
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -18,7 +19,7 @@ from torch import Tensor
 from hfc import provenance
 from hfc.config import SPLITS
 from hfc.device import choose_device
-from hfc.errors import HierarchyError, RunError
+from hfc.errors import HierarchyError, RunError, StoreError
 from hfc.features import Features, Resident, Streamed
 from hfc.hierarchy import Hierarchy, load_hierarchy, some
 from hfc.labels import join_labels, refuse_unlabelled
@@ -77,7 +78,9 @@ def load_cache(
         ConfigError: no such device.
     """
     target = choose_device(device)
-    with FeatureStore(path) as store:
+    with contextlib.ExitStack() as stack:
+        store = FeatureStore(path)
+        stack.callback(store.close)
         table = store.table()
         labels_sha256 = ""
         if labels:
@@ -89,7 +92,7 @@ def load_cache(
         if stream:
             for _ in store.blocks():  # each is checked, and at the end the whole
                 pass
-            features = Streamed(path, store.shape[1], store.shape[2], target, store.dtype.itemsize)
+            features = Streamed(path, store.shape[1], store.shape[2], target, store.dtype.itemsize, store=store)
         else:
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})
@@ -113,11 +116,31 @@ def load_cache(
             "labels_sha256": labels_sha256,  # of the CSV; "" = the cache's own labels, which its checksums cover
             "extracted_by": store.provenance.get("code", {}),
         }
+        if stream:
+            stack.pop_all()  # every epoch reads from it
     return Cache(path, features, table, meta)
 
 
 # Processes that train one run after the other on a cache read it once.
 open_cache = functools.lru_cache(maxsize=1)(load_cache)
+
+
+def same_cache(path: Path, where: Mapping[str, Any], known: Mapping[str, Any]) -> Cache:
+    """A cache as `open_cache` gives it, in another process.
+
+    Args:
+        path, where: as for `open_cache`.
+        known: the `meta` of the cache as the process saw it that planned the work.
+
+    Raises:
+        StoreError: it, or its labels, are others by now.
+    """
+    cache = open_cache(path, **where)
+    for name in ("features_sha256", "labels_digest"):
+        if cache.meta[name] != known[name]:
+            file = cache.meta["labels"] if name == "labels_digest" else path
+            raise StoreError(f"{file}: was changed or replaced while it was in use; run the command again")
+    return cache
 
 
 def prepare(cache: Cache, hierarchy_name: str) -> Task:

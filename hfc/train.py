@@ -23,7 +23,7 @@ from hfc.hierarchy import Hierarchy, some
 from hfc.settings import used_settings
 from hfc.stacked import fit_all, groups
 from hfc.store import CHUNK_ROWS, Predictions
-from hfc.tasks import Cache, Task, announce, open_cache, prepare
+from hfc.tasks import Cache, Task, announce, open_cache, prepare, same_cache
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
@@ -185,7 +185,7 @@ def _test(
         read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
     levels = tuple(p.numpy() for p in prediction.levels)
     state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
-    writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy()))
+    writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy(), key))
     writer.head(state, key)
     writer.result(
         {
@@ -270,6 +270,7 @@ def train_all(
             joblib.delayed(_train)(
                 path,
                 where,
+                cache.meta,
                 [configs[i] for i in group],
                 out,
                 overwrite,
@@ -306,13 +307,14 @@ def _numbered(report: Callable[[int, dict[str, Any]], None], group: list[int]) -
 def _train(
     path: Path,
     where: dict[str, Any],
+    known: dict[str, Any],
     configs: Sequence[TrainConfig],
     out: Path,
     overwrite: bool,
     report: Callable[[int, dict[str, Any]], None] | None,
 ) -> list[tuple[runs.Run, bool] | DivergedError]:
     """Train the runs of a group; of one that diverges its error, and those beside it are trained without it."""
-    cache = open_cache(path, **where)
+    cache = same_cache(path, where, known)
     report = report or (lambda number, line: None)
     waiting = list(range(len(configs)))
     found: dict[int, tuple[runs.Run, bool] | DivergedError] = {}

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = (
     ("errors", "names", "progress"),
     ("config",),
-    ("provenance", "device", "parallel", "csvfile", "checkpoints"),
+    ("provenance", "device", "parallel", "csvfile", "checkpoints", "outputs"),
     ("hierarchy", "regions", "weights", "network"),
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),

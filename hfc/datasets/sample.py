@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from hfc.datasets.deepfashion import MARKER
 from hfc.datasets.garments import SHAPES, Stroke, cut_garment
 from hfc.errors import DatasetError
+from hfc.outputs import followed
 
 Array = NDArray[
     np.floating[Any]
@@ -71,12 +72,14 @@ def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int],
         raise DatasetError(f"a sample needs at least {LEAST_IMAGES} images to fill its splits, found {images}")
     if seed < 0:
         raise DatasetError(f"a sample's seed must be 0 or more, found {seed}")
-    root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow a link and replace what it points to
+    root = followed(root.absolute())
     drawing = root.with_name(f".{root.name}.drawing-{os.getpid()}")
+    made = False
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DatasetError(f"{root}: exists and is not an empty folder; name a new folder for the sample")
         drawing.mkdir(parents=True)
+        made = True
         _write_tree(drawing, _plan(images, seed), seed, progress)
         if root.exists():
             root.rmdir()
@@ -84,7 +87,21 @@ def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int],
     except OSError as error:
         raise DatasetError(f"{root}: cannot write the sample: {error}") from error
     finally:
-        shutil.rmtree(drawing, ignore_errors=True)
+        if made:
+            shutil.rmtree(drawing, ignore_errors=True)
+
+
+def is_sample(root: Path, images: int, seed: int) -> bool:
+    """Whether `draw_sample` drew a folder, from these arguments."""
+    try:
+        marker = json.loads((root / MARKER).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(marker == _marker(images, seed))
+
+
+def _marker(images: int, seed: int) -> dict[str, object]:
+    return {"drawn_by": "hfc sample", "images": images, "seed": seed}
 
 
 def draw_picture(category: str, fabric: str, rng: np.random.Generator) -> Picture:
@@ -353,8 +370,7 @@ def _write_tree(root: Path, plans: list[Plan], seed: int, progress: Callable[[in
         70,
         [(plan.name, plan.split) for plan in plans],
     )
-    marker = {"drawn_by": "hfc sample", "images": len(plans), "seed": seed}
-    (root / MARKER).write_text(json.dumps(marker) + "\n", "utf-8", newline="\n")
+    (root / MARKER).write_text(json.dumps(_marker(len(plans), seed)) + "\n", "utf-8", newline="\n")
 
 
 def _write_table(file: Path, header: str, pad: int, rows: Sequence[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from hfc import runs
 from hfc.card import model_card
 from hfc.config import RECORDED
 from hfc.encoder import plain_weights
-from hfc.errors import RunError
+from hfc.outputs import refuse_used, write_folder
 from hfc.predict import open_plain
 from hfc.trained import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, load_trained
 
@@ -27,7 +27,7 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
 
     Args:
         folder: the run's.
-        out: the folder to write, new or an earlier export.
+        out: the folder to write, new or an earlier export; what else lies in that stays.
         with_backbone: put the backbone's weights beside the head.
         weights: where they are now.
 
@@ -35,12 +35,12 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         The card.
 
     Raises:
-        RunError: the run cannot be used, or the folder not written.
+        RunError: the run cannot be used, or the folder not written, as by a file in it that no export wrote.
     """
     trained = load_trained(folder)
-    stage1 = open_plain(trained.run, weights)[0] if with_backbone else None
-    if out.exists() and not (out / EXPORTED).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: exists and was not written by hfc export; name a new folder")
+    backbone = open_plain(trained.run, weights) if with_backbone else None
+    if not (out / EXPORTED).is_file():
+        refuse_used(out, "hfc export")
     tree = trained.hierarchy
     config = {
         "model_type": "hfc",
@@ -49,19 +49,23 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
         "run": _without_folders(trained.run.result),
     }
-    with runs.replacing(out, "the folder") as partial:
-        partial.mkdir()
-        metadata = {"key": trained.run.result["key"], "format": "pt"}
-        # Not save_file, whose files their owner alone may read.
-        (partial / EXPORTED_HEAD).write_bytes(save(_contiguous(trained.head.state_dict()), metadata))
-        if stage1:
-            tensors = plain_weights(stage1.backbone, stage1.weights, stage1.pool, stage1.image_size)
-            (partial / EXPORTED_BACKBONE).write_bytes(save(_contiguous(tensors), {"format": "pt"}))
-        (partial / EXPORTED).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (partial / runs.HIERARCHY).write_text(tree.to_csv(), "utf-8")
-        card = model_card(trained.run, tree, _use(with_backbone, out.name))
-        (partial / CARD).write_text(card, "utf-8")
+    metadata = {"key": trained.run.result["key"], "format": "pt"}
+    files = {EXPORTED_HEAD: save(_contiguous(trained.head.state_dict()), metadata)}
+    if backbone:
+        stage1, encoder = backbone
+        tensors = plain_weights(stage1.backbone, stage1.weights, stage1.pool, stage1.image_size, encoder.weights_digest)
+        files[EXPORTED_BACKBONE] = save(_contiguous(tensors), {"format": "pt"})
+    files[EXPORTED] = json.dumps(config, ensure_ascii=False).encode("utf-8")
+    files[runs.HIERARCHY] = tree.to_csv().encode("utf-8")
+    files[CARD] = model_card(trained.run, tree, _use(with_backbone, out.name)).encode("utf-8")
+    write_folder(out, files, [EXPORTED], "the folder")
     return out / CARD
+
+
+def exported_files(out: Path) -> list[Path]:
+    """The files of an export, by their names in its folder."""
+    names = (CARD, EXPORTED_BACKBONE, EXPORTED, runs.HIERARCHY, EXPORTED_HEAD)
+    return [out / name for name in names if (out / name).is_file()]
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

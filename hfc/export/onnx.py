@@ -24,8 +24,8 @@ from hfc.decoding import DECODINGS
 from hfc.encoder import Encoder
 from hfc.errors import ConfigError, RunError
 from hfc.heads.layers import Standardise
+from hfc.outputs import in_the_way, is_sealed, replacing, sealed
 from hfc.predict import open_plain
-from hfc.runs import replacing
 from hfc.trained import Trained, load_trained
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -113,13 +113,28 @@ def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weight
     trained = load_trained(folder)
     encoder = open_plain(trained.run, weights)[1] if with_backbone else None
     examples = _examples(trained, encoder)
-    with replacing(file, "the graph") as partial:
+    card = file.with_suffix(".md")
+    if card == file:
+        raise ConfigError(f"{file}: a graph cannot have the name of its card; name it {file.with_suffix('.onnx').name}")
+    with replacing(card, "the card", is_sealed) as text_file, replacing(file, "the graph", _is_graph) as partial:
         _write_graph(Graph(trained, encoder).eval(), examples, _metadata(trained, encoder), partial)
         difference = _check(partial, examples, trained, encoder)
-        card = file.with_suffix(".md")
         use = _use(trained, encoder, file.name, difference)
-        card.write_text(model_card(trained.run, trained.hierarchy, use), "utf-8")
+        text_file.write_text(sealed(model_card(trained.run, trained.hierarchy, use), "<!--", " -->"), "utf-8")
+        if card.exists() and not is_sealed(card):
+            raise in_the_way(card)
     return Exported(file, card, difference)
+
+
+def _is_graph(file: Path) -> bool:
+    """Whether a file is a graph that hfc exported."""
+    import onnx
+
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception:  # protobuf's own errors, which have no type in common
+        return False
+    return any(entry.key == "hfc.key" for entry in model.metadata_props)
 
 
 def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:

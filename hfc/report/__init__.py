@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from hfc import runs
 from hfc.errors import RunError
+from hfc.outputs import write_folder
 from hfc.progress import steps
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
@@ -17,6 +18,9 @@ from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, read_groups
 from hfc.report.statistics import all_pairs
+
+# They list every file of a report, or of a comparison, with its SHA-256: what is written over later is a report's own.
+RESULTS, COMPARISON = "results.json", "compare.json"
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,10 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
         **pages(document),
         "table1.tex": latex.latex(rows, checks),
         "results.csv": texts.results_csv(rows),
-        "results.json": json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
         "differences.csv": texts.differences_csv(flat),
     }
-    return ReportSummary(out, len(found), texts.printable(texts.plain(document, rows)), write(out, files))
+    return ReportSummary(out, len(found), texts.printable(texts.plain(document, rows)), write(out, files, RESULTS))
 
 
 def write_comparison(first: Path, second: Path, out: Path | None = None) -> ReportSummary:
@@ -74,7 +78,7 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Repo
     found = compare.compare(first, second)
     document = compare.document(found)
     said = json.dumps(compare.as_json(found, document), indent=2, ensure_ascii=False) + "\n"
-    files = write(out, {**pages(document, "compare"), "compare.json": said}) if out else ()
+    files = write(out, {**pages(document, "compare"), COMPARISON: said}, COMPARISON) if out else ()
     return ReportSummary(out or Path(), found.runs, texts.printable(compare.plain(found, document)), files)
 
 
@@ -90,15 +94,20 @@ def pages(document: Document, name: str = "report") -> dict[str, str]:
     return files
 
 
-def write(out: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
-    """Write files into a folder, each whole or not at all.
+def write(out: Path, files: Mapping[str, str], mark: str) -> tuple[Path, ...]:
+    """Write files into a folder; an earlier report's there are replaced.
+
+    Args:
+        out: the folder.
+        files: their names and texts.
+        mark: the JSON file among them that lists the others.
 
     Raises:
-        RunError: the operating system refuses.
+        RunError: the operating system refuses, or a file is in the way that is no report's.
     """
-    for name, text in steps(files.items(), "writing the report", len(files)):
-        with runs.replacing(out / name, "the report") as partial:
-            partial.write_text(texts.printable(text), "utf-8")
+    others = [name for name in (RESULTS, COMPARISON) if name != mark]
+    contents = {name: texts.printable(text).encode("utf-8") for name, text in files.items()}
+    write_folder(out, contents, [mark, *others], "the report")
     return tuple(out / name for name in files)
 
 

@@ -204,7 +204,11 @@ def read_answers(run: Run) -> Answers:
     try:
         found = read_predictions(file)
     except StoreError as error:
-        raise RunError(f"{error}; train the run again") from error
+        closed = isinstance(error.__cause__, PermissionError)
+        raise RunError(f"{error}; {'ask its owner for permission' if closed else 'train the run again'}") from error
+    if found.key not in ("", run.result["key"]):
+        wanted = f"expected key {run.result['key'][:12]}…, found {found.key[:12]}…"
+        raise RunError(f"{file}: the predictions of another run: {wanted}; train the run again")
     rows, leaves = len(found.id), len(tree.leaves)
     if found.final.shape != (rows, leaves) or found.target.shape != (rows,) or rows == 0:
         raise RunError(

@@ -7,9 +7,10 @@ synced to disk, and renamed. Every byte that can become a number is under a chec
 
 from hfc.store.assembly import assemble, merge, relabel
 from hfc.store.cache import SCHEMA, FeatureStore, Table, problems
-from hfc.store.files import CHUNK_ROWS, Failures, Features, ahead, is_hdf5, locked, remove_leftovers
+from hfc.store.files import CHUNK_ROWS, Failures, Features, ahead, is_cache, remove_leftovers
+from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
-from hfc.store.shards import Shard, read_shard, refuse_other_key, shard_files, shard_folder, write_shard
+from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
 from hfc.store.survey import Survey, survey
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
     "Table",
     "ahead",
     "assemble",
-    "is_hdf5",
+    "is_cache",
     "locked",
     "merge",
     "problems",
@@ -33,6 +34,7 @@ __all__ = [
     "refuse_other_key",
     "relabel",
     "remove_leftovers",
+    "remove_shards",
     "shard_files",
     "shard_folder",
     "survey",

@@ -149,17 +149,17 @@ def relabel(path: Path, regions: Regions) -> None:
     Raises:
         StoreError: the cache is damaged or cannot be written.
     """
-    with FeatureStore(path) as store:
+    with FeatureStore(path) as store, atomically(path) as partial:
         old = store.table()
-    with atomically(path) as partial:
         shutil.copyfile(path, partial)
+        store.refuse_change(by_path=True)
         with edit(partial) as file:
             for name in ("label", "split"):
                 del file[name]
                 put_text(file, name, getattr(regions, name))
             _change_header(file, table_sha256=Table(regions, old.ok, old.failures).digest())
-        with FeatureStore(partial) as store:
-            store.verify()
+        with FeatureStore(partial) as result:
+            result.verify()
 
 
 def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[str, Any]) -> None:
@@ -180,6 +180,7 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[
             raise StoreError(f"{other}: expected {len(rows)} rows like those of {path}, found {new.shape} {new.dtype}")
         with atomically(path) as partial:
             shutil.copyfile(path, partial)
+            store.refuse_change(by_path=True)
             with edit(partial) as file:
                 for start, block in new.blocks():
                     file["features"][rows[start : start + len(block)]] = block

@@ -5,6 +5,7 @@ Dimensions: N regions, V views, D features.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,10 @@ class FeatureStore:
         try:
             self._file = view(path)
         except (OSError, RuntimeError) as error:
-            raise StoreError(f"{path}: not a readable HDF5 file, perhaps truncated: {error}") from error
+            raise StoreError(f"{path}: {_why_unreadable(error)}: {error}") from error
         try:
             self._check()
+            self._process, self._identity = os.getpid(), self._stamp()
         except BaseException:
             self._file.close()
             raise
@@ -114,7 +116,33 @@ class FeatureStore:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
+
+    def __reduce__(self) -> "tuple[Callable[..., FeatureStore], tuple[Path, tuple[object, ...]]]":
+        return _reopened, (self.path, self._identity)
+
+    def _stamp(self) -> tuple[object, ...]:
+        """What tells the open file from any other, and from itself before a change."""
+        status = os.fstat(self._file.id.get_vfd_handle())
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, self.features_sha256
+
+    def refuse_change(self, *, by_path: bool = False) -> None:
+        """Raise a StoreError if the file was written to since it was opened.
+
+        Args:
+            by_path: raise it also if another file has the path by now.
+        """
+        if os.getpid() != self._process:  # forked: the handle is the parent's, so this process opens its own
+            other = _reopened(self.path, self._identity)
+            self._file, self._process = other._file, other._process
+        if self._stamp() != self._identity:
+            raise _replaced(self.path)
+        if by_path:
+            _reopened(self.path, self._identity)._file.close()
 
     def table(self) -> Table:
         """The rows.
@@ -181,10 +209,13 @@ class FeatureStore:
         """(n, V, D) the features of one block of CHUNK_ROWS rows from `start`, a multiple of it; the last is shorter.
 
         Raises:
-            StoreError: it does not match its own checksum; that of the whole is for `verify`.
+            StoreError: it does not match its own checksum, or the file was changed since it was opened; the checksum of
+                the whole is for `verify`.
         """
         block = self._empty(start, min(start + CHUNK_ROWS, self.shape[0]))
+        self.refuse_change()
         self._read(start, block)
+        self.refuse_change()
         return block
 
     def _empty(self, start: int, stop: int) -> Features:
@@ -242,6 +273,26 @@ class FeatureStore:
             return str(get_text(self._file, "id")[row])
         except READ_ERRORS:
             return "its id is damaged"
+
+
+def _reopened(path: Path, identity: tuple[object, ...]) -> FeatureStore:
+    """The cache opened again. Raises a StoreError if it is not the file that it was."""
+    store = FeatureStore(path)
+    if store._identity != identity:
+        store._file.close()
+        raise _replaced(path)
+    return store
+
+
+def _replaced(path: Path) -> StoreError:
+    return StoreError(f"{path}: was changed or replaced by another file while it was in use; run the command again")
+
+
+def _why_unreadable(error: Exception) -> str:
+    """What keeps HDF5 from opening a file, in words, before its own."""
+    if "unable to lock file" in str(error):  # only where HDF5_USE_FILE_LOCKING asks for it against `view`
+        return "cannot be locked; set HDF5_USE_FILE_LOCKING=FALSE"
+    return "not a readable HDF5 file, perhaps truncated"
 
 
 def problems(path: Path) -> Iterator[str]:

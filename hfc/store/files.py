@@ -1,26 +1,28 @@
-"""HDF5 files that are whole or not there, the text in them, and the lock on an output."""
+"""HDF5 files that are whole or not there, and the text in them."""
 
 import contextlib
 import io
 import os
-import platform
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import StoreError
+from hfc.outputs import followed, make_folder
 from hfc.regions import Strings, strings
+from hfc.store.locks import sync, sync_folder
 
 # HDF5 1.10's format puts a checksum on all metadata: a flipped byte in a header is an error, not another number.
 LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HEAD_BYTES = 512
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
 SYNC_PAUSE_S = 0.01
@@ -163,8 +165,11 @@ def _patiently(path: Path, mode: str) -> Iterator[h5py.File]:
 
 
 def view(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading."""
-    return h5py.File(path, "r")
+    """An HDF5 file, open for reading.
+
+    Without HDF5's lock: a file under its final name is never written to, and some file systems have none.
+    """
+    return h5py.File(path, "r", locking=False)
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -199,16 +204,17 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5, perhaps truncated: something that --overwrite may replace."""
+def is_cache(path: Path) -> bool:
+    """Whether a file is a feature cache, perhaps a truncated one: something that --overwrite may replace."""
     with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
-
-
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        beginning = file.read(HEAD_BYTES)
+    if not beginning.startswith(HDF5_SIGNATURE):
+        return False
+    try:
+        with view(path) as opened:
+            return {"schema", "feature_key"} <= set(opened.attrs)
+    except READ_ERRORS:  # the first name in the file is there even where the rest is cut off
+        return b"features" in beginning
 
 
 @contextlib.contextmanager
@@ -241,18 +247,15 @@ def atomically(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the operating system refuses.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = followed(path)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             yield partial
             sync(partial)
-            partial.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            partial.replace(target)
+            sync_folder(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -262,42 +265,7 @@ def atomically(path: Path) -> Iterator[Path]:
 def remove_leftovers(*paths: Path) -> None:
     """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
     for path in paths:
-        for partial in path.parent.glob(f"{_literal(path.name)}.*.part"):
-            partial.unlink(missing_ok=True)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep every other process from writing to `path`; the lock dies with the process that holds it.
-
-    Raises:
-        StoreError: another process holds it.
-    """
-    file = path.with_name(f"{path.name}.lock")
-    lock = filelock.FileLock(file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        holder = _read(file) or "another process"
-        raise StoreError(f"{path}: {holder} is writing to it; wait for it, or give another --out") from error
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
-    try:
-        with contextlib.suppress(OSError):  # a full disk; the lock holds without its holder's name
-            file.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        lock.release()
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        named = re.compile(re.escape(path.name) + r"\.\d+\.part")
+        for partial in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+            if named.fullmatch(partial.name):
+                partial.unlink(missing_ok=True)

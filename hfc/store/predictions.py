@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 
 from hfc.errors import StoreError
 from hfc.regions import Strings
-from hfc.store.files import READ_ERRORS, atomically, create, get_text, put_array, put_text, view
+from hfc.store.files import (
+    READ_ERRORS,
+    atomically,
+    create,
+    get_attribute,
+    get_text,
+    put_array,
+    put_attribute,
+    put_text,
+    view,
+)
 
 SCHEMA = 1
 
@@ -25,12 +35,15 @@ class Predictions:
     """H arrays (N, C^h): probabilities of each level's own output, coarse to fine."""
     final: NDArray[np.float32]
     """(N, C): P_final over the leaves."""
+    key: str = ""
+    """Of their run; "" where a file does not say."""
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write a run's predictions, atomically. Raises StoreError if they cannot be written."""
     with atomically(path) as partial, create(partial) as file:
         file.attrs["schema"] = SCHEMA
+        put_attribute(file, "key", predictions.key)
         put_text(file, "id", predictions.id)
         put_array(file, "target", predictions.target)
         for h, probabilities in enumerate(predictions.levels):
@@ -47,6 +60,7 @@ def read_predictions(path: Path) -> Predictions:
                 target=file["target"][:],
                 levels=tuple(file[f"level/{h}"][:] for h in range(len(file.get("level", ())))),
                 final=file["final"][:],
+                key=get_attribute(file, "key") if "key" in file.attrs else "",
             )
     except READ_ERRORS as error:
         raise StoreError(f"{path}: cannot read predictions: {error}") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,11 @@ from hfc.store.files import (
     put_array,
     put_attribute,
     put_failures,
+    remove_leftovers,
     view,
 )
 
+SHARD_NAME = re.compile(r"\d{9,}-\d{9,}\.h5")
 NOT_GIVEN_BACK = "the disk does not give back what was written; nothing was kept"
 
 
@@ -60,7 +63,17 @@ def shard_folder(path: Path) -> Path:
 
 def shard_files(path: Path) -> list[Path]:
     """The shards of a cache that is not finished, in order."""
-    return sorted(shard_folder(path).glob("?????????*-?????????*.h5"))
+    return sorted(file for file in shard_folder(path).glob("*-*.h5") if SHARD_NAME.fullmatch(file.name))
+
+
+def remove_shards(path: Path) -> None:
+    """Remove the shards of a cache, and their folder unless something else lies in it."""
+    files = shard_files(path)
+    remove_leftovers(*files)
+    with contextlib.suppress(OSError):
+        for file in files:
+            file.unlink(missing_ok=True)
+        shard_folder(path).rmdir()
 
 
 def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None:

@@ -1,0 +1,215 @@
+"""Files that are replaced or written to while they are in use: what was opened counts, or the call ends and says so."""
+
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc import store
+from hfc.config import TrainConfig, resolve
+from hfc.encoder import load_encoder, plain_weights
+from hfc.errors import EncoderError, HfcError, RunError, StoreError
+from hfc.regions import Regions, strings
+from hfc.runs import find
+from hfc.store import assembly, read_predictions, write_predictions
+from hfc.sweep import parse_sweep, sweep
+from hfc.tasks import load_cache, open_cache, same_cache
+from hfc.train import train, train_all
+from tests.backbones import TINY
+from tests.made_up import small_cache, write_tree_csv
+from tests.trained import write_weights
+
+CHANGED = "was changed or replaced by another file while it was in use; run the command again"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A cache, another of the same shape whose labels are others, and a tree."""
+    small_cache(tmp_path / "c.h5")
+    (tmp_path / "other").mkdir()
+    small_cache(tmp_path / "other" / "c.h5", seed=1)
+    with store.FeatureStore(tmp_path / "c.h5") as one, store.FeatureStore(tmp_path / "other" / "c.h5") as two:
+        assert (one.shape, one.key) == (two.shape, two.key)
+        assert one.features_sha256 != two.features_sha256
+    write_tree_csv(tmp_path / "tree.csv")
+    return tmp_path
+
+
+def config(place: Path) -> TrainConfig:
+    settings = {"hierarchy": str(place / "tree.csv"), "method": "flat", "epochs": 4, "batch_size": 32}
+    return resolve(TrainConfig, settings)
+
+
+def renamed(place: Path) -> None:
+    (place / "other" / "c.h5").replace(place / "c.h5")
+
+
+def written_over(place: Path) -> None:
+    """As cp does: the same file, with other content."""
+    shutil.copyfile(place / "other" / "c.h5", place / "c.h5")
+
+
+def at_the_first_epoch(act: Callable[[], None]) -> Callable[[dict[str, object]], None]:
+    def report(line: dict[str, object]) -> None:
+        if line["epoch"] == 1:
+            act()
+
+    return report
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_cache_that_is_replaced_while_training_is_trained_on_as_it_was(stream: bool, place: Path) -> None:
+    wanted, _ = train(load_cache(place / "c.h5", stream=stream), config(place), place / "undisturbed")
+    cache = load_cache(place / "c.h5", stream=stream)
+    found, _ = train(cache, config(place), place / "runs", report=at_the_first_epoch(lambda: renamed(place)))
+    assert found.result["test"] == wanted.result["test"]
+    assert found.result["cache"]["features_sha256"] == wanted.result["cache"]["features_sha256"]
+    assert [line["loss"] for line in found.epochs] == [line["loss"] for line in wanted.epochs]
+
+
+def test_a_cache_that_is_written_over_while_training_ends_it(place: Path) -> None:
+    cache = load_cache(place / "c.h5", stream=True)
+    with pytest.raises(StoreError, match=f"^{re.escape(str(place / 'c.h5'))}: {CHANGED}$"):
+        train(cache, config(place), place / "runs", report=at_the_first_epoch(lambda: written_over(place)))
+    assert list((place / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_process_that_was_forked_opens_the_cache_itself_and_looks_whether_it_is_the_same(
+    replaced: bool, place: Path
+) -> None:
+    with store.FeatureStore(place / "c.h5") as cache:
+        wanted = cache.block(0)
+        if replaced:
+            renamed(place)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:  # whatever happens here, the child must not go on with pytest's own work
+            try:
+                same = np.array_equal(cache.block(0), wanted)
+                os.write(writing, f"{same} {cache._process == os.getpid()}".encode())
+            except StoreError as error:
+                os.write(writing, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        said = os.read(reading, 4096).decode()
+        os.close(reading)
+        assert said == (f"{place / 'c.h5'}: {CHANGED}" if replaced else "True True")
+        assert np.array_equal(cache.block(0), wanted)
+
+
+def test_a_cache_that_is_sent_to_another_process_is_the_same_there_or_refused(place: Path) -> None:
+    cache = load_cache(place / "c.h5", stream=True)
+    sent = pickle.dumps(cache.features)
+    there = pickle.loads(sent)
+    assert np.array_equal(there.store.block(0), cache.features.store.block(0))  # type: ignore[union-attr]
+    renamed(place)
+    with pytest.raises(StoreError, match=CHANGED):
+        pickle.loads(sent)
+
+
+@pytest.mark.parametrize("act", [renamed, written_over])
+def test_a_cache_that_is_replaced_while_it_is_changed_is_left_as_it_is(
+    act: Callable[[Path], None], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (place / "other" / "c.h5").read_bytes()
+    real = shutil.copyfile
+
+    def copyfile(source: Path, target: Path) -> None:
+        monkeypatch.setattr(assembly.shutil, "copyfile", real)
+        act(place)
+        real(source, target)
+
+    monkeypatch.setattr(assembly.shutil, "copyfile", copyfile)
+    names = strings([f"{i:05d}.jpg" for i in range(360)])
+    box, blank = np.full((360, 4), np.nan, dtype=np.float32), strings([""] * 360)
+    with pytest.raises(StoreError, match=f"^{re.escape(str(place / 'c.h5'))}: {CHANGED}$"):
+        store.relabel(place / "c.h5", Regions(place, "o", names, names, box, blank, blank))
+    assert (place / "c.h5").read_bytes() == content
+    assert not list(place.glob("*.part"))
+
+
+def test_other_processes_train_on_the_cache_that_was_looked_at(place: Path) -> None:
+    known = load_cache(place / "c.h5").meta
+    assert same_cache(place / "c.h5", {}, known).meta == known
+    renamed(place)
+    open_cache.cache_clear()
+    with pytest.raises(StoreError, match=re.escape(f"{place / 'c.h5'}: was changed or replaced while it was in use")):
+        same_cache(place / "c.h5", {}, known)
+    open_cache.cache_clear()
+
+
+def test_labels_that_change_between_two_processes_are_noticed(place: Path) -> None:
+    labels = place / "labels.csv"
+    text = "id,label\n" + "".join(f"{i:05d}.jpg,{('Tee', 'Coat')[i % 2]}\n" for i in range(360))
+    labels.write_text(text)
+    known = load_cache(place / "c.h5", labels=labels).meta
+    labels.write_text(text.replace("00007.jpg,Coat", "00007.jpg,Tee"))
+    with pytest.raises(StoreError, match=re.escape(f"{labels}: was changed or replaced while it was in use")):
+        same_cache(place / "c.h5", {"labels": labels}, known)
+    open_cache.cache_clear()
+
+
+@pytest.mark.parametrize("what", ["cache", "hierarchy"])
+def test_a_sweep_scores_nothing_under_the_key_of_another_cache_or_tree(
+    what: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"hierarchy": str(place / "tree.csv"), "epochs": 1, "method": "flat", "grid": {"dropout": [0.1, 0.2]}}
+    from hfc import sweep as module
+
+    def run(calls: object, jobs: int, *, ordered: bool) -> object:
+        if what == "cache":
+            renamed(place)
+            open_cache.cache_clear()
+        else:
+            tree = place / "tree.csv"
+            tree.write_text(tree.read_text().replace("Coat,outer", "Coat,tops"))
+        for function, positional, named in calls:  # type: ignore[attr-defined]
+            yield function(*positional, **named)
+
+    monkeypatch.setattr(module.parallel, "run", run)
+    message = "c.h5: was changed or replaced" if what == "cache" else r"tree\.csv: was changed while the sweep ran"
+    with pytest.raises(HfcError, match=message):
+        sweep(place / "c.h5", parse_sweep(place / "g.toml", grid), place / "out")
+    assert (place / "out" / "trials.jsonl").read_text() == ""
+
+
+def test_predictions_of_another_run_are_not_reported(place: Path) -> None:
+    from hfc.report import write_report
+
+    first, second = (
+        run for run, _ in train_all(place / "c.h5", [config(place), replace(config(place), seed=1)], place)
+    )
+    assert read_predictions(first.folder / "predictions.h5").key == first.result["key"]
+    shutil.copy(second.folder / "predictions.h5", first.folder / "predictions.h5")
+    with pytest.raises(RunError) as caught:
+        write_report([first.folder], place / "report")
+    assert str(caught.value) == (
+        f"{first.folder / 'predictions.h5'}: the predictions of another run: expected key {first.result['key'][:12]}…, "
+        f"found {second.result['key'][:12]}…; train the run again"
+    )
+    # A run of before, whose predictions do not say whose they are, is reported as ever.
+    write_predictions(
+        second.folder / "predictions.h5", replace(read_predictions(second.folder / "predictions.h5"), key="")
+    )
+    assert write_report([find([second.folder])[0].folder], place / "report").runs == 1
+
+
+def test_weights_that_change_between_two_readings_are_refused(tmp_path: Path) -> None:
+    file = write_weights(tmp_path / "w.pth")
+    settings = {"weights": str(file), "pool": "mean"}
+    encoder = load_encoder(TINY, image_size=32, precision="fp32", device="cpu", **settings)
+    assert plain_weights(TINY, str(file), "mean", encoder.weights_digest)
+    write_weights(file, seed=2)
+    with pytest.raises(
+        EncoderError, match=rf"^weights {re.escape(str(file))}: changed while they were in use: expected"
+    ):
+        plain_weights(TINY, str(file), "mean", encoder.weights_digest)
