@@ -84,14 +84,16 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
         ok: (N,) whether a row has features.
 
     Raises:
-        DatasetError: of a split's rows that have features more than half have no label.
+        DatasetError: of a split's rows that have features more than half have no label. Where none has one, the split
+            is empty, which is an error of its own.
     """
     labelled = regions.label != ""
     counts = {}
     for split in SPLITS:
         mine = ok & (regions.split == split)
         counts[split] = int((mine & labelled).sum()), int(mine.sum())
-    if any(2 * have < rows for have, rows in counts.values()):
+    empty = any(rows and not have for have, rows in counts.values())
+    if not empty and any(2 * have < rows for have, rows in counts.values()):
         lacking = regions.id[ok & ~labelled & np.isin(regions.split, SPLITS)][0]
         have = ", ".join(f"{have} of {rows} {split} rows" for split, (have, rows) in counts.items())
         raise DatasetError(

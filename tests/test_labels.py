@@ -152,12 +152,12 @@ def labelled(folder: Path, rows: Iterable[int]) -> list[str]:
 
 
 def test_labels_that_leave_most_rows_without_one_are_refused_unless_asked_for(tmp_path: Path) -> None:
-    words = labelled(tmp_path, (i for i in range(360) if i % 30 < 8))
+    words = labelled(tmp_path, (i for i in range(360) if i % 30 < 8 or i in (18, 24)))
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1] == (
         f"Error: {tmp_path / 'l.csv'}: most rows of a split have no label in it: it labels 95 of 215 train rows, "
-        "0 of 72 val rows, 0 of 72 test rows, and not '00008.jpg', for one; give --allow-unlabelled to leave them out"
+        "1 of 72 val rows, 1 of 72 test rows, and not '00008.jpg', for one; give --allow-unlabelled to leave them out"
     )
     assert not (tmp_path / "runs").exists()
     (tmp_path / "grid.toml").write_text(
@@ -166,12 +166,18 @@ def test_labels_that_leave_most_rows_without_one_are_refused_unless_asked_for(tm
     search = ["sweep", str(tmp_path / "c.h5"), "--grid", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "s")]
     again = CliRunner().invoke(main, [*search, "--labels", str(tmp_path / "l.csv")])
     assert (again.exit_code, again.stderr.splitlines()[-1]) == (1, refused.stderr.splitlines()[-1])
-    allowed = CliRunner().invoke(main, [*words, "--allow-unlabelled"])
-    assert allowed.exit_code == 1
-    assert allowed.stderr.splitlines()[-1] == (
-        f"Error: {tmp_path / 'c.h5'}: the val split is empty: its 72 rows are left out, 0 without features, "
-        "72 without label; train, val (to select the epoch) and test rows are needed"
-    )
+    assert CliRunner().invoke(main, [*words, "--allow-unlabelled"]).exit_code == 0
+
+
+def test_labels_that_leave_a_split_without_any_are_refused_in_any_case(tmp_path: Path) -> None:
+    words = labelled(tmp_path, (i for i in range(360) if i % 30 < 8))
+    for more in ([], ["--allow-unlabelled"]):
+        refused = CliRunner().invoke(main, [*words, *more])
+        assert refused.exit_code == 1
+        assert refused.stderr.splitlines()[-1] == (
+            f"Error: {tmp_path / 'c.h5'}: the val split is empty: its 72 rows are left out, 0 without features, "
+            "72 without label; train, val (to select the epoch) and test rows are needed"
+        )
 
 
 def test_a_few_rows_of_every_split_train_where_that_is_asked_for(tmp_path: Path) -> None:
