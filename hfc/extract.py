@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,17 +21,14 @@ from hfc.config import ExtractConfig, plain
 from hfc.datasets import read_regions
 from hfc.encoder import Encoder
 from hfc.engines import Engine, open_engine
-from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoppedError, StoreError
+from hfc.errors import ConfigError, DatasetError, StoppedError, StoreError
 from hfc.hierarchy import keep_tree, tree_file
 from hfc.jobs import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
 from hfc.outputs import followed, make_folder
-from hfc.progress import steps
+from hfc.plan import RETRY, VIEWS, is_left_of_a_retry, plan, reuse
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)
-
-VIEWS = {"identity": ("identity",), "flip": ("identity", "flip")}
-RETRY = ".retry"  # the cache of the rows that are tried again, beside the one they belong to
 
 
 @dataclass
@@ -154,7 +150,7 @@ def extract(
         if not engine.leads:
             return None
         if out.exists() and not overwrite:
-            failures = _reuse(job, relabel=False)
+            failures = reuse(job, relabel=False)
             return _summary(stage, Progress(len(regions), resumed=len(regions)), failures, written=False)
         return _summary(stage, Progress(len(regions)), [], written=False)
     with store.locked(out) if engine.leads else contextlib.nullcontext():
@@ -234,110 +230,25 @@ def _run(stage: _Stage, overwrite: bool) -> tuple[_Stage, Progress, bool]:
     Returns:
         The stage, with the shard size of the interrupted call it took up; the progress; whether the cache was written.
     """
-    plan: dict[str, Any] = stage.engine.share(lambda: _plan(stage, overwrite))
+    todo: dict[str, Any] = stage.engine.share(lambda: plan(stage.job, stage.encoder.dim, overwrite))
     rows = len(stage.job.regions)
-    progress = Progress(rows, resumed=plan["resumed"], failed=plan["failed"])
-    if plan["complete"]:
+    progress = Progress(rows, resumed=todo["resumed"], failed=todo["failed"])
+    if todo["complete"]:
         return stage, progress, False
-    job = replace(stage.job, config=replace(stage.job.config, shard_size=plan["shard_size"]))
+    job = replace(stage.job, config=replace(stage.job.config, shard_size=todo["shard_size"]))
     stage = replace(stage, job=job)
-    _work(stage, plan["todo"], progress)
+    _work(stage, todo["todo"], progress)
     if stage.engine.leads:
         if missing := job.missing():
-            todo = sum(len(job.rows(shard)) for shard in missing)
+            left = sum(len(job.rows(shard)) for shard in missing)
             raise StoppedError(
-                f"{job.out}: interrupted; {rows - todo} of {rows} regions are done and kept; "
+                f"{job.out}: interrupted; {rows - left} of {rows} regions are done and kept; "
                 "run the same command again to go on"
             )
         _assemble(stage, progress)
     elif stage.stop():
         raise StoppedError(f"{job.out}: interrupted")
     return stage, progress, True
-
-
-def _plan(stage: _Stage, overwrite: bool) -> dict[str, Any]:
-    """What an earlier call left, and what is still to do."""
-    job = stage.job
-    rows = len(job.regions)
-    if job.out.exists() and not overwrite:
-        failures = _reuse(job, relabel=True)
-        _clear(job, failures)
-        return {"complete": True, "resumed": rows, "failed": len(failures)}
-    shard_size, failed = _resume(job, overwrite)
-    job = replace(job, config=replace(job.config, shard_size=shard_size))
-    todo = job.missing()
-    resumed = rows - sum(len(job.rows(shard)) for shard in todo)
-    _warn_of_little_space(job, stage.encoder, resumed)
-    return {"complete": False, "resumed": resumed, "failed": failed, "shard_size": shard_size, "todo": todo}
-
-
-def _reuse(job: Job, *, relabel: bool) -> store.Failures:
-    """The failures of a finished cache made under the same settings; new labels and splits are written into it."""
-    with store.FeatureStore(job.out) as cache:
-        store.refuse_other_key(job.out, cache.key_fields, job.key_fields)
-        table = cache.table()
-    changed = any((getattr(table.regions, name) != getattr(job.regions, name)).any() for name in ("label", "split"))
-    if changed and relabel:
-        logger.warning("%s: the features are there; only labels or splits changed, and were rewritten", job.out)
-        store.relabel(job.out, job.regions)
-    return table.failures
-
-
-def _clear(job: Job, failures: store.Failures) -> None:
-    """Remove what processes left that were killed with the cache in its place; but no shards of other settings."""
-    store.remove_leftovers(job.out)
-    if not failures:
-        beside = job.out.with_name(job.out.name + RETRY)
-        if _is_left_of_a_retry(beside):
-            beside.unlink()
-    try:
-        for file in store.shard_files(job.out)[:1]:
-            store.read_shard(file, job.key_fields)
-    except StoreError:
-        return
-    store.remove_shards(job.out)
-
-
-def _is_left_of_a_retry(path: Path) -> bool:
-    """Whether a file that has the name of a retry's cache is one, perhaps one that was only begun."""
-    return path.is_file() and (path.stat().st_size == 0 or store.is_cache(path))
-
-
-def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
-    """Check what an interrupted call left. Returns its shard size, which is kept, and how many rows failed in it.
-
-    A damaged shard is done again, and so is everything if the shards do not fit each other.
-    """
-    store.remove_leftovers(job.out)
-    starts: list[int] = []
-    size, failed = 0, 0
-    for file in steps(store.shard_files(job.out), "checking shards"):
-        store.remove_leftovers(file)
-        try:
-            shard = store.read_shard(file, job.key_fields)
-        except StaleStoreError:
-            if not overwrite:
-                raise
-            file.unlink()
-        except StoreError as error:
-            logger.warning("%s", error)
-            file.unlink()
-        else:
-            starts.append(shard.start)
-            size, failed = max(size, len(shard.ok)), failed + len(shard.failures)
-    if starts and size != job.config.shard_size and all(start % size == 0 for start in starts):
-        logger.warning("resuming with the shard size of the interrupted call, %d", size)
-        return size, failed
-    return job.config.shard_size, failed
-
-
-def _warn_of_little_space(job: Job, encoder: Encoder, resumed: int) -> None:
-    """Shards and the cache stand side by side until the cache is whole."""
-    row = encoder.dim * len(VIEWS[job.config.views]) * np.dtype(job.config.store).itemsize
-    needed = row * (2 * len(job.regions) - resumed)
-    free = shutil.disk_usage(job.out.parent).free
-    if free < needed:
-        logger.warning("%s: needs about %.1f GB, %.1f GB are free", job.out, needed / 1e9, free / 1e9)
 
 
 def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
@@ -404,7 +315,7 @@ def _retry(stage: _Stage) -> Progress:
     places = np.array(rows, dtype=np.int64)
     regions = job.regions.take(places)
     beside = job.out.with_name(job.out.name + RETRY)
-    if beside.exists() and not _is_left_of_a_retry(beside):
+    if beside.exists() and not is_left_of_a_retry(beside):
         raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
     keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)
