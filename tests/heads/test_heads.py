@@ -185,8 +185,8 @@ def test_violations_are_summed_over_edges_and_averaged_over_the_batch() -> None:
     head = build("hmcn-f-original", violation_weight=0.25, beta=0.5)
     logits = head(features())
     blended = (0.5 * torch.cat(logits.local, dim=1).sigmoid() + 0.5 * logits.nodes.sigmoid()).detach().numpy()
-    childs, parents = [2, 3, 4, 5, 6, 7, 8, 9], [0, 0, 1, 2, 2, 3, 4, 4]
-    want = 0.25 * np.square(np.maximum(blended[:, childs] - blended[:, parents], 0)).sum(axis=1).mean()
+    children, parents = [2, 3, 4, 5, 6, 7, 8, 9], [0, 0, 1, 2, 2, 3, 4, 4]
+    want = 0.25 * np.square(np.maximum(blended[:, children] - blended[:, parents], 0)).sum(axis=1).mean()
     assert want > 0
     assert head.losses(logits, TARGET)["violation"].mean().item() == pytest.approx(want, rel=1e-5)
 
