@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Imports go up this list, never down, and no two units of a row import each other.
 ROWS = (
     ("errors", "config", "progress"),
-    ("provenance", "device", "parallel"),
+    ("provenance", "device", "parallel", "checkpoints"),
     ("hierarchy", "regions", "weights", "network"),
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
