@@ -247,7 +247,7 @@ def _compile(encoder: Encoder, image_size: int) -> None:
         with config.patch(freezing=True):
             encoder.encode(crops)
     except RuntimeError as error:  # no compiler on the machine, or one that fails
-        raise EncoderError(f"--compile failed; run without it: {str(error).splitlines()[0]}") from error
+        raise EncoderError(f"--compile failed; run without it: {reason(error)}") from error
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
