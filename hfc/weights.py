@@ -82,12 +82,11 @@ def _timms_pool(model: nn.Module) -> str:
 
 
 def _take_head_off(model: Any, backbone: str, pool: str) -> None:
-    name = POOLING.get(pool) or _timms_pool(model)
+    name, own = POOLING.get(pool) or _timms_pool(model), default_pool(model)
     try:
         # Named even where it stays: some versions of timm put mean pooling in place of what is not named.
         model.reset_classifier(0, *([name] if name else []))
     except Exception as error:  # a network's own refusals, of every kind
-        own = default_pool(model)
         advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
         raise EncoderError(f"backbone {backbone} does not pool by {pool}: {reason(error)}; {advice}") from error
 
