@@ -152,9 +152,7 @@ def test_a_backbone_takes_the_sizes_that_its_refusal_names(size: int) -> None:
 
 def test_a_pooling_refused_leaves_the_advice_as_the_network_was() -> None:
     # This network takes the name before it refuses it.
-    with pytest.raises(
-        EncoderError, match="by token: Invalid pool type: token; give --pool mean, as timm does"
-    ):
+    with pytest.raises(EncoderError, match="by token: Invalid pool type: token; give --pool mean, as timm does"):
         load("csatv2", "random", pool="token")
 
 
