@@ -34,6 +34,7 @@ CPU_CROPS, GPU_CROPS = 8, 256
 # What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of
 # precision; an overflow would be noticed.
 PREFERRED = ("fp16", "bf16")
+STEPS = (14, 16, 32)  # pixels that networks divide an image by: of sizes refused, others near are tried
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -255,7 +256,7 @@ def _compile(encoder: Encoder, image_size: int) -> None:
         with config.patch(freezing=True):
             encoder.encode(crops)
     except RuntimeError as error:  # no compiler on the machine, or one that fails
-        raise EncoderError(f"--compile failed; run without it: {str(error).splitlines()[0]}") from error
+        raise EncoderError(f"--compile failed; run without it: {reason(error)}") from error
 
 
 def _create(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -268,11 +269,7 @@ def _create(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
     if "." in backbone and backbone not in (tagged := timm.list_pretrained(f"{backbone.split('.')[0]}.*")):
         known = ", ".join(difflib.get_close_matches(backbone, tagged, n=1) or tagged) or "no weights"
         raise EncoderError(f"timm has no weights {backbone!r}; for this backbone it has {known}")
-    config = timm.models.get_pretrained_cfg(backbone)
-    # timm sets such networks up for one size, with as many positions or windows: by default for the one of their
-    # weights, else for one that is named, and then resamples what the weights have for theirs.
-    sized = config is not None and config.fixed_input_size and config.input_size[1:] != (image_size, image_size)
-    options: dict[str, Any] = {"img_size": image_size} if sized else {}
+    options = _options(backbone, image_size)
     try:
         return seeded(0, lambda: timm.create_model(backbone, pretrained=False, **options)), options
     except Exception as error:  # a network's own refusals, of every kind
@@ -281,10 +278,36 @@ def _create(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
         raise _wrong_size(backbone, image_size, error) from error
 
 
-def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
+def _options(backbone: str, image_size: int) -> dict[str, Any]:
+    """What timm makes a network with, so that it takes a size.
+
+    timm sets some networks up for one size, with as many positions or windows: by default for the one of their weights,
+    else for one that is named, and then resamples what the weights have for theirs.
+    """
     config = timm.models.get_pretrained_cfg(backbone)
-    own = f"; it was made for {config.input_size[-1]}" if config is not None else ""
-    return EncoderError(f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}{own}")
+    sized = config is not None and config.fixed_input_size and config.input_size[1:] != (image_size, image_size)
+    return {"img_size": image_size} if sized else {}
+
+
+def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
+    """The refusal of a size, with the one that a network was made for and others near that it takes."""
+    message = f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}"
+    if (config := timm.models.get_pretrained_cfg(backbone)) is None:
+        return EncoderError(message)
+    near = {step * count for step in STEPS for count in (image_size // step, image_size // step + 1)} - {0}
+    taken = sorted({config.input_size[-1], *(size for size in near if _takes(backbone, size))})
+    return EncoderError(f"{message}; it takes {', '.join(map(str, taken))} (it was made for {config.input_size[-1]})")
+
+
+@torch.inference_mode()
+def _takes(backbone: str, image_size: int) -> bool:
+    """Whether a network takes a size, by its shapes alone: without weights, without a computation."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(backbone, **_options(backbone, image_size)).eval()(torch.empty(1, 3, *[image_size] * 2))
+    except Exception:  # a network's own refusals, of every kind
+        return False
+    return True
 
 
 @torch.inference_mode()

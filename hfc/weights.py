@@ -66,7 +66,7 @@ def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, optio
     fitting = {name: tensor for name, tensor in state.items() if whole.get(name) == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     _take_head_off(model, backbone, pool)
-    _check(_shapes(model), whole, state, backbone, weights)
+    _check(model.state_dict(), whole, state, backbone, weights)
 
 
 def default_pool(model: nn.Module) -> str:
@@ -82,12 +82,11 @@ def _timms_pool(model: nn.Module) -> str:
 
 
 def _take_head_off(model: Any, backbone: str, pool: str) -> None:
-    name = POOLING.get(pool) or _timms_pool(model)
+    name, own = POOLING.get(pool) or _timms_pool(model), default_pool(model)
     try:
         # Named even where it stays: some versions of timm put mean pooling in place of what is not named.
         model.reset_classifier(0, *([name] if name else []))
     except Exception as error:  # a network's own refusals, of every kind
-        own = default_pool(model)
         advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
         raise EncoderError(f"backbone {backbone} does not pool by {pool}: {reason(error)}; {advice}") from error
 
@@ -108,7 +107,7 @@ def _without_classifier(state: Mapping[str, Tensor], model: nn.Module) -> dict[s
 
 
 def _check(
-    needed: Mapping[str, torch.Size],
+    needed: Mapping[str, Tensor],
     whole: Mapping[str, torch.Size],
     state: Mapping[str, Tensor],
     backbone: str,
@@ -117,13 +116,19 @@ def _check(
     """Refuse weights that lack a tensor which shapes the features, or have one that the network does not know.
 
     Args:
-        needed: the tensors that shape the features, once the classifier is off and the pooling set.
+        needed: the network's tensors that shape the features, once the classifier is off and the pooling set. Where
+            parts share one, a file may have it under one of its names.
         whole: all that the network had by default; of those beyond `needed` the file may lack some.
         state: the file's.
         backbone: for the message.
         where: the file, for the message.
     """
-    missing = [name for name in needed if name not in state and not name.endswith("num_batches_tracked")]
+    loaded = {tensor.data_ptr() for name, tensor in needed.items() if name in state}
+    missing = [
+        name
+        for name, tensor in needed.items()
+        if name not in state and tensor.data_ptr() not in loaded and not name.endswith("num_batches_tracked")
+    ]
     unexpected = [name for name in state if name not in whole]
     wrong = [name for name in whole if name in state and state[name].shape != whole[name]]
     for names, what in ((missing, "lack"), (unexpected, "have, beyond it,"), (wrong, "have in another shape")):

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 import timm
 
+from hfc import Classifier
 from hfc.errors import EncoderError
+from hfc.export import export_hf, export_onnx
+from hfc.store import FeatureStore, read_predictions
 from tests.backbones import FAMILIES, PAGE, compare, refused
+from tests.trained import train_run, write_pictures
 
 # Of every sort that once failed: classifiers with norms, class tokens, several maps, parts called with several
 # arguments or asked for attributes, pooling of one kind alone.
@@ -72,3 +76,22 @@ def test_features_are_timms_own(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", INSTALLED)
 def test_features_are_timms_own_in_every_family(family: str, tmp_path: Path) -> None:
     check(family, tmp_path)
+
+
+def test_a_run_on_class_tokens_predicts_and_is_exported(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    stage1: dict[str, object] = {"backbone": "test_vit", "weights": "random", "image_size": 64, "pool": "token"}
+    run, cache = train_run(tmp_path, stage1, {"method": "flat"})
+    with FeatureStore(cache) as opened:
+        assert (opened.key_fields["pool"], opened.features().shape) == ("token", (50, 1, 64))
+    pictures = [tmp_path / f"img/{place}.jpg" for place in (20, 22)]  # the whole image is the region
+    classify = Classifier.load(run.folder)
+    answers = [classify(picture) for picture in pictures]
+    recorded = read_predictions(run.folder / "predictions.h5")
+    for answer, name in zip(answers, ("row 20", "row 22"), strict=True):
+        place = recorded.id.tolist().index(name)
+        assert answer.top[0].probability == pytest.approx(recorded.final[place].max(), abs=1e-3)
+    assert export_onnx(run.folder, tmp_path / "vit.onnx", with_backbone=True).difference < 1e-5
+    export_hf(run.folder, tmp_path / "vit", with_backbone=True)
+    classify = Classifier.load(tmp_path / "vit")
+    assert [classify(picture).probabilities for picture in pictures] == [answer.probabilities for answer in answers]

@@ -125,12 +125,13 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         ),
         (
             *("halonet_h1", 100, "auto"),
-            "backbone halonet_h1 does not take images of 100 pixels: AssertionError in _assert; it was made for 256",
+            "backbone halonet_h1 does not take images of 100 pixels: AssertionError in _assert; it takes 256 "
+            "(it was made for 256)",
         ),
         (
             *("test_vit", 100, "auto"),
             "backbone test_vit does not take images of 100 pixels: Input height (100) should be divisible by patch "
-            "size (16); it was made for 160",
+            "size (16); it takes 96, 112, 128, 160 (it was made for 160)",
         ),
     ],
 )
@@ -140,6 +141,19 @@ def test_what_a_backbone_does_not_do_is_refused_with_what_it_does(
     with pytest.raises(EncoderError) as refusal:
         load(backbone, "random", image_size=size, pool=pool)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("size", [96, 112, 128])
+def test_a_backbone_takes_the_sizes_that_its_refusal_names(size: int) -> None:
+    with pytest.raises(EncoderError, match=r"; it takes 96, 112, 128, 224 \(it was made for 224\)$"):
+        load("levit_128s", "random", image_size=97)
+    assert load("levit_128s", "random", image_size=size).encode(crops(size=size)).shape == (3, 1, 384)
+
+
+def test_a_pooling_refused_leaves_the_advice_as_the_network_was() -> None:
+    # This network takes the name before it refuses it.
+    with pytest.raises(EncoderError, match="by token: Invalid pool type: token; give --pool mean, as timm does"):
+        load("csatv2", "random", pool="token")
 
 
 def test_a_network_that_computes_in_float32_alone_is_refused_with_that(monkeypatch: pytest.MonkeyPatch) -> None:

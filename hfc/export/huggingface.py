@@ -69,7 +69,14 @@ def exported_files(out: Path) -> list[Path]:
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Tensors as safetensors takes them: in one piece each, and none shared by two names."""
+    pieces: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        piece = tensor.detach().cpu().contiguous()
+        pieces[name] = piece.clone() if piece.data_ptr() in places else piece
+        places.add(piece.data_ptr())
+    return pieces
 
 
 def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hfc.answers import blended, decoded
 from hfc.card import model_card, text
+from hfc.checkpoints import reason
 from hfc.config import RECORDED
 from hfc.decoding import DECODINGS
 from hfc.encoder import Encoder
@@ -171,8 +172,7 @@ def _write_graph(graph: Graph, examples: list[NDArray[Any]], metadata: Mapping[s
         onnx.helper.set_model_props(model, {name: _as_text(value) for name, value in metadata.items()})
         onnx.save(model, file)
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"the run cannot be turned into an ONNX graph: {reason}") from error
+        raise RunError(f"the run cannot be turned into an ONNX graph: {reason(error)}") from error
 
 
 def _as_text(value: object) -> str:
