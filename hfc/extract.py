@@ -306,8 +306,9 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
     store.remove_leftovers(job.out)
     starts: list[int] = []
     size, failed = 0, 0
-    for file in steps(store.shard_files(job.out), "checking shards"):
-        store.remove_leftovers(file)
+    files = store.shard_files(job.out)
+    store.remove_leftovers(*files)
+    for file in steps(files, "checking shards"):
         try:
             shard = store.read_shard(file, job.key_fields)
         except StaleStoreError:

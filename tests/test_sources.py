@@ -47,7 +47,7 @@ def test_every_form_of_an_image_gets_the_same_answer(classifier: Classifier, pic
     with (
         zipfile.ZipFile(tmp_path / "z.zip") as packed,
         packed.open("a.png") as member,
-        pipe,
+        os.fdopen(reading, "rb") as pipe,
         picture.open("rb") as file,
     ):
         file.read(7)  # somebody looked into it before

@@ -23,6 +23,7 @@ from hfc.store.locks import sync, sync_folder
 LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 512
+LEFTOVER = re.compile(r"(.+)\.\d+\.part", re.DOTALL)
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
 SYNC_PAUSE_S = 0.01
@@ -264,8 +265,9 @@ def atomically(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(*paths: Path) -> None:
     """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
-    for path in paths:
-        named = re.compile(re.escape(path.name) + r"\.\d+\.part")
-        for partial in list(path.parent.iterdir()) if path.parent.is_dir() else []:
-            if named.fullmatch(partial.name):
-                partial.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths}:
+        names = {path.name for path in paths if path.parent == folder}
+        with contextlib.suppress(OSError):  # a folder that is not there yet, or may be written to and not listed
+            for partial in list(folder.iterdir()):
+                if (match := LEFTOVER.fullmatch(partial.name)) and match[1] in names:
+                    partial.unlink(missing_ok=True)
