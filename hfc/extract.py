@@ -200,8 +200,8 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     """Find out now, not after an hour."""
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
-        if overwrite and out.is_file() and not store.is_cache(out):
-            raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
+        if overwrite:
+            _refuse_other_file(out)
         if out.is_dir():
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         if out.exists() and not out.is_file():
@@ -211,6 +211,11 @@ def _check_writable(out: Path, overwrite: bool) -> None:
         probe.unlink(missing_ok=True)  # whoever holds the lock may have taken it for a leftover
     except OSError as error:
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def _refuse_other_file(out: Path) -> None:
+    if out.is_file() and not store.is_cache(out):
+        raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
 
 
 def _most_failures(config: ExtractConfig, rows: int) -> int:
@@ -363,6 +368,7 @@ def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
 def _assemble(stage: _Stage, progress: Progress) -> None:
     begun = time.perf_counter()
     job, encoder, config = stage.job, stage.encoder, stage.config
+    _refuse_other_file(job.out)  # somebody may have put one there since the work began
     store.assemble(
         job.out,
         [job.file(shard) for shard in range(job.shards)],
