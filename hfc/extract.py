@@ -201,7 +201,7 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         if overwrite:
-            _refuse_other_file(out)
+            store.refuse_other_file(out)
         if out.is_dir():
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         if out.exists() and not out.is_file():
@@ -211,11 +211,6 @@ def _check_writable(out: Path, overwrite: bool) -> None:
         probe.unlink(missing_ok=True)  # whoever holds the lock may have taken it for a leftover
     except OSError as error:
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
-
-
-def _refuse_other_file(out: Path) -> None:
-    if out.is_file() and not store.is_cache(out):
-        raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
 
 
 def _most_failures(config: ExtractConfig, rows: int) -> int:
@@ -288,7 +283,7 @@ def _clear(job: Job, failures: store.Failures) -> None:
     store.remove_leftovers(job.out)
     if not failures:
         beside = job.out.with_name(job.out.name + RETRY)
-        if _is_left_of_a_retry(beside):
+        if store.is_cache(beside, begun=True):
             beside.unlink()
     try:
         for file in store.shard_files(job.out)[:1]:
@@ -296,11 +291,6 @@ def _clear(job: Job, failures: store.Failures) -> None:
     except StoreError:
         return
     store.remove_shards(job.out)
-
-
-def _is_left_of_a_retry(path: Path) -> bool:
-    """Whether a file that has the name of a retry's cache is one, perhaps one that was only begun."""
-    return path.is_file() and (path.stat().st_size == 0 or store.is_cache(path))
 
 
 def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
@@ -368,7 +358,7 @@ def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
 def _assemble(stage: _Stage, progress: Progress) -> None:
     begun = time.perf_counter()
     job, encoder, config = stage.job, stage.encoder, stage.config
-    _refuse_other_file(job.out)  # somebody may have put one there since the work began
+    store.refuse_other_file(job.out)  # somebody may have put one there since the work began
     store.assemble(
         job.out,
         [job.file(shard) for shard in range(job.shards)],
@@ -406,7 +396,7 @@ def _retry(stage: _Stage) -> Progress:
     places = np.array(rows, dtype=np.int64)
     regions = job.regions.take(places)
     beside = job.out.with_name(job.out.name + RETRY)
-    if beside.exists() and not _is_left_of_a_retry(beside):
+    if beside.exists() and not store.is_cache(beside, begun=True):
         raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
     keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)

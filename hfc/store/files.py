@@ -205,10 +205,14 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def is_cache(path: Path) -> bool:
-    """Whether a file is a feature cache, perhaps a truncated one: something that --overwrite may replace."""
+def is_cache(path: Path, *, begun: bool = False) -> bool:
+    """Whether a file is there and a feature cache, perhaps a truncated one; `begun`: or an empty file."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         beginning = file.read(HEAD_BYTES)
+    if begun and not beginning:
+        return True
     if not beginning.startswith(HDF5_SIGNATURE):
         return False
     try:
@@ -216,6 +220,12 @@ def is_cache(path: Path) -> bool:
             return {"schema", "feature_key"} <= set(opened.attrs)
     except READ_ERRORS:  # the first name in the file is there even where the rest is cut off
         return b"features" in beginning
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise a StoreError where a file is to be replaced that is no feature cache."""
+    if path.is_file() and not is_cache(path):
+        raise StoreError(f"{path}: is no feature cache, so --overwrite leaves it alone; give another --out")
 
 
 @contextlib.contextmanager
