@@ -4,6 +4,7 @@
     ├── ConfigError              a setting that does not exist or cannot have this value
     ├── DatasetError             annotations, manifests and folder trees that cannot be read as a data set
     │   └── ImageError           one image, or the box in it, cannot become a crop (recorded, never fatal)
+    │       └── ImageTypeError   something that is no image at all (a TypeError too)
     ├── HierarchyError           a category tree that is not one, or does not fit the labels
     ├── EncoderError             a backbone or its weights
     ├── StoreError               a feature cache that cannot be read or written
@@ -31,6 +32,10 @@ class DatasetError(HfcError):
 
 class ImageError(DatasetError):
     """An image, or the box in it, that cannot become a crop."""
+
+
+class ImageTypeError(ImageError, TypeError):
+    """An object that is no image."""
 
 
 class HierarchyError(HfcError):

@@ -25,7 +25,7 @@ from hfc.errors import ConfigError, DatasetError, StoppedError, StoreError
 from hfc.hierarchy import keep_tree, tree_file
 from hfc.jobs import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
 from hfc.outputs import followed, make_folder
-from hfc.plan import RETRY, VIEWS, is_left_of_a_retry, plan, reuse
+from hfc.plan import RETRY, VIEWS, plan, reuse
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)
@@ -201,8 +201,8 @@ def _check_writable(out: Path, overwrite: bool) -> None:
     """Find out now, not after an hour."""
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
-        if overwrite and out.is_file() and not store.is_cache(out):
-            raise StoreError(f"{out}: is no feature cache, so --overwrite leaves it alone; give another --out")
+        if overwrite:
+            store.refuse_other_file(out)
         if out.is_dir():
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         if out.exists() and not out.is_file():
@@ -278,6 +278,7 @@ def _work(stage: _Stage, todo: list[int], progress: Progress) -> None:
 def _assemble(stage: _Stage, progress: Progress) -> None:
     begun = time.perf_counter()
     job, encoder, config = stage.job, stage.encoder, stage.config
+    store.refuse_other_file(job.out)  # somebody may have put one there since the work began
     store.assemble(
         job.out,
         [job.file(shard) for shard in range(job.shards)],
@@ -315,7 +316,7 @@ def _retry(stage: _Stage) -> Progress:
     places = np.array(rows, dtype=np.int64)
     regions = job.regions.take(places)
     beside = job.out.with_name(job.out.name + RETRY)
-    if beside.exists() and not is_left_of_a_retry(beside):
+    if beside.exists() and not store.is_cache(beside, begun=True):
         raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
     keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)

@@ -137,12 +137,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes], marks: Sequence[str],
         what: what is written, for an error.
 
     Raises:
-        RunError: the operating system refuses, or something else is in the way; then nothing was changed.
+        RunError: something else is in the way, and nothing was changed; or the operating system refuses.
     """
     target, mark = followed(folder), marks[0]
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != mark}
     with explained(folder / next(iter(files)), what):
-        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        if not target.exists():
             partial = part(target)
             remove(partial)
             try:
@@ -169,7 +169,8 @@ def listed(mark: Path) -> dict[str, set[str]]:
         content = json.loads(mark.read_bytes())
         found: dict[str, set[str]] = {}
         for name, digest in [*content[LISTED].items(), *content.get(REPLACED, {}).items()]:
-            found.setdefault(name, set()).add(digest)
+            if not Path(name).is_absolute() and ".." not in Path(name).parts:  # what lies elsewhere is not the folder's
+                found.setdefault(name, set()).add(digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return found

@@ -6,7 +6,6 @@ Dimension: D features.
 import logging
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ def _clear(job: Job, failures: store.Failures) -> None:
     store.remove_leftovers(job.out)
     if not failures:
         beside = job.out.with_name(job.out.name + RETRY)
-        if is_left_of_a_retry(beside):
+        if store.is_cache(beside, begun=True):
             beside.unlink()
     try:
         for file in store.shard_files(job.out)[:1]:
@@ -76,11 +75,6 @@ def _clear(job: Job, failures: store.Failures) -> None:
     except StoreError:
         return
     store.remove_shards(job.out)
-
-
-def is_left_of_a_retry(path: Path) -> bool:
-    """Whether a file that has the name of a retry's cache is one, perhaps one that was only begun."""
-    return path.is_file() and (path.stat().st_size == 0 or store.is_cache(path))
 
 
 def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
@@ -91,8 +85,9 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
     store.remove_leftovers(job.out)
     starts: list[int] = []
     size, failed = 0, 0
-    for file in steps(store.shard_files(job.out), "checking shards"):
-        store.remove_leftovers(file)
+    files = store.shard_files(job.out)
+    store.remove_leftovers(*files)
+    for file in steps(files, "checking shards"):
         try:
             shard = store.read_shard(file, job.key_fields)
         except StaleStoreError:

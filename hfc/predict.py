@@ -4,10 +4,11 @@ Dimensions: B regions a batch, V views, D features, H levels, C leaves.
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, get_args, get_origin, overload
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from hfc.crops import Picture
 from hfc.datasets.listing import counted, walk
 from hfc.device import choose_device, multiplies
 from hfc.encoder import Encoder
-from hfc.errors import ConfigError, DatasetError, EncoderError, ImageError, RunError
+from hfc.errors import ConfigError, DatasetError, EncoderError, ImageError, ImageTypeError, RunError
 from hfc.regions import Regions, strings
 from hfc.runs import Run
 from hfc.store import Features
@@ -28,7 +29,11 @@ from hfc.trained import EXPORTED_BACKBONE, Answer, Trained, load_trained
 logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]
-Source = str | Path | Picture
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Picture
+TAKEN = (
+    "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
+    "(height, width, 3), or a list or tuple of these"
+)
 
 
 def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Encoder]:
@@ -164,7 +169,8 @@ class Classifier:
         """Classify an image, or several in their order.
 
         Args:
-            image: a path, a Pillow image or (height, width, 3) bytes; or a list of such.
+            image: a path; an encoded image as bytes or as a file opened in binary mode, which is read from its
+                beginning; a Pillow image; a (height, width, 3) array of uint8; or a list or tuple of such.
             box: corners x1 y1 x2 y2 in pixels of the upright image; without it the whole image.
 
         Returns:
@@ -172,10 +178,15 @@ class Classifier:
 
         Raises:
             ImageError: an image that cannot be read, by its path or its place in the list.
+            ImageTypeError: something that is no image.
         """
-        images = list(image) if isinstance(image, list | tuple) else [image]
-        if all(isinstance(one, str | Path) for one in images):
-            answers = list(self.stream(as_regions([str(one) for one in images], box)))
+        images: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
+        for place, one in enumerate(images):
+            if not (isinstance(one, PATHS + ENCODED + PICTURES) or hasattr(one, "read")):
+                kind = f"{type(one).__module__}.{type(one).__qualname__}".removeprefix("builtins.")
+                raise ImageTypeError(f"image {place}: {TAKEN}; found {kind}")
+        if all(isinstance(one, PATHS) for one in images):
+            answers = list(self.stream(as_regions(list(map(os.fsdecode, images)), box)))
         else:
             answers = list(self._in_memory(images, box))
         if failed := next((answer for answer in answers if answer.error), None):
@@ -213,7 +224,7 @@ class Classifier:
                 try:
                     squares.append(_square(image, corners, self.crop))
                 except ImageError as error:
-                    raise ImageError(f"{name}: {error}") from error
+                    raise type(error)(f"{name}: {error}") from error
             features = jobs.storable(self.encoder.encode(np.stack(squares)), self.stage1, names.__getitem__)
             yield from self._answers(features, names)
 
@@ -221,13 +232,35 @@ class Classifier:
         return self.trained.answers(features, ids, self.settings.top, self.settings.min_confidence)
 
 
+# What a classifier takes, beside files.
+PATHS = (str, os.PathLike)
+ENCODED = (bytes, bytearray, memoryview)
+PICTURES: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Picture))
+
+
 def _square(image: Source, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
-    if not isinstance(image, str | Path):
-        return crops.crop_picture(image, corners, settings)
+    picture: Any = image
+    if isinstance(image, PICTURES):
+        return crops.crop_picture(picture, corners, settings)
+    return crops.crop_image(_content(image), corners, settings)
+
+
+def _content(image: Any) -> bytes:
+    """The bytes of an encoded image, of a file or its path."""
+    if isinstance(image, ENCODED):
+        return bytes(image)
+    name = f"{os.fsdecode(image)}: " if isinstance(image, PATHS) else ""
     try:
-        return crops.crop_image(Path(image).read_bytes(), corners, settings)
-    except OSError as error:
-        raise ImageError(f"{image}: cannot read the file: {error.strerror or error}") from error
+        if isinstance(image, PATHS):
+            return Path(os.fsdecode(image)).read_bytes()
+        if getattr(image, "seekable", lambda: False)():
+            image.seek(0)  # as Pillow does: a file that was looked into is still an image
+        content = image.read()
+    except (OSError, ValueError) as error:  # ValueError: a closed file
+        raise ImageError(f"{name}cannot read the file: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(content, bytes):
+        raise ImageTypeError(f"expected a file opened in binary mode, found one that gives {type(content).__name__}")
+    return content
 
 
 def as_regions(paths: Sequence[str], box: Box | None = None) -> Regions:

@@ -23,6 +23,7 @@ from hfc.store.locks import sync, sync_folder
 LIBVER = ("v110", "v110")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 512
+LEFTOVER = re.compile(r"(.+)\.\d+\.part", re.DOTALL)
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 256  # of features: 1 MiB of 2048 float16 numbers, large enough for the disk, small enough to shuffle
 SYNC_PAUSE_S = 0.01
@@ -204,10 +205,14 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def is_cache(path: Path) -> bool:
-    """Whether a file is a feature cache, perhaps a truncated one: something that --overwrite may replace."""
+def is_cache(path: Path, *, begun: bool = False) -> bool:
+    """Whether a file is there and a feature cache, perhaps a truncated one; `begun`: or an empty file."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         beginning = file.read(HEAD_BYTES)
+    if begun and not beginning:
+        return True
     if not beginning.startswith(HDF5_SIGNATURE):
         return False
     try:
@@ -215,6 +220,12 @@ def is_cache(path: Path) -> bool:
             return {"schema", "feature_key"} <= set(opened.attrs)
     except READ_ERRORS:  # the first name in the file is there even where the rest is cut off
         return b"features" in beginning
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise a StoreError where a file is to be replaced that is no feature cache."""
+    if path.is_file() and not is_cache(path):
+        raise StoreError(f"{path}: is no feature cache, so --overwrite leaves it alone; give another --out")
 
 
 @contextlib.contextmanager
@@ -264,8 +275,9 @@ def atomically(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(*paths: Path) -> None:
     """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
-    for path in paths:
-        named = re.compile(re.escape(path.name) + r"\.\d+\.part")
-        for partial in list(path.parent.iterdir()) if path.parent.is_dir() else []:
-            if named.fullmatch(partial.name):
-                partial.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths}:
+        names = {path.name for path in paths if path.parent == folder}
+        with contextlib.suppress(OSError):  # a folder that is not there yet, or may be written to and not listed
+            for partial in list(folder.iterdir()):
+                if (match := LEFTOVER.fullmatch(partial.name)) and match[1] in names:
+                    partial.unlink(missing_ok=True)

@@ -99,13 +99,13 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("command", "name"), TAKEN, ids=" ".join)
-@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("command", "name", "overwrite"),
+    [(command, name, more) for command, name in TAKEN for more in (False, True) if command in OVERWRITING or not more],
+)
 def test_a_file_of_somebody_elses_is_named_and_left(
     command: str, name: str, overwrite: bool, source: Path, tmp_path: Path
 ) -> None:
-    if overwrite and command not in OVERWRITING:
-        pytest.skip("has no --overwrite")
     out = tmp_path / "out"
     name = name.replace("RUN", run_name(source))
     before = somebodys(out, name)
@@ -118,11 +118,9 @@ def test_a_file_of_somebody_elses_is_named_and_left(
     assert {path: after.get(path) for path in before} == before
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "demo"])  # it has a test of its own
 def test_what_lies_beside_stays_and_what_a_command_made_is_replaced(command: str, source: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "out", ["--overwrite"] if command in OVERWRITING else []
-    if command == "demo":
-        pytest.skip("has a test of its own")
     words = COMMANDS[command](source, out)
     assert hfc(*words).exit_code == 0
     made = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
