@@ -16,7 +16,7 @@ import torch
 from hfc import parallel, provenance, runs
 from hfc.answers import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
-from hfc.errors import ConfigError, DivergedError, RunError
+from hfc.errors import ConfigError, DivergedError, RunError, StoreError
 from hfc.features import Streamed
 from hfc.fit import Checkpoint, Fitted, settle
 from hfc.hierarchy import Hierarchy, some
@@ -124,7 +124,7 @@ def train_together(
         for i, writer in writers.items():
             writer.config(to_toml(settled[i]))
             writer.hierarchy(task.hierarchy.to_csv())
-            writer.predictions(_blank(cache, task))
+            _check_predictions(writer, folders[i], cache, task)
 
         def both(place: int, line: dict[str, Any]) -> None:
             writers[todo[place]].epoch(line)
@@ -139,11 +139,19 @@ def train_together(
     return [(runs.read(folder), i in todo) for i, folder in enumerate(folders)]
 
 
-def _blank(cache: Cache, task: Task) -> Predictions:
-    """Predictions of nothing: what cannot be stored of the test rows is found before the first epoch."""
+def _check_predictions(writer: runs.RunWriter, folder: Path, cache: Cache, task: Task) -> None:
+    """Write predictions of nothing, to find before the first epoch what cannot be stored of the test rows.
+
+    Raises:
+        RunError: an id cannot be stored.
+    """
     rows = task.rows["test"].cpu().numpy()
     leaf = task.target[task.rows["test"], -1].cpu().numpy()
-    return Predictions(cache.table.regions.id[rows], leaf, (), np.zeros((len(rows), 1), dtype=np.float32))
+    nothing = np.zeros((len(rows), 1), dtype=np.float32)
+    try:
+        writer.predictions(Predictions(cache.table.regions.id[rows], leaf, (), nothing))
+    except StoreError as error:
+        raise RunError(f"{folder}: the run cannot be written: {error}") from error
 
 
 def _check_room(out: Path, task: Task, count: int) -> None:

@@ -207,9 +207,9 @@ def test_weights_that_change_between_two_readings_are_refused(tmp_path: Path) ->
     file = write_weights(tmp_path / "w.pth")
     settings = {"weights": str(file), "pool": "mean"}
     encoder = load_encoder(TINY, image_size=32, precision="fp32", device="cpu", **settings)
-    assert plain_weights(TINY, str(file), "mean", encoder.weights_digest)
+    assert plain_weights(TINY, str(file), "mean", 32, encoder.weights_digest)
     write_weights(file, seed=2)
     with pytest.raises(
         EncoderError, match=rf"^weights {re.escape(str(file))}: changed while they were in use: expected"
     ):
-        plain_weights(TINY, str(file), "mean", encoder.weights_digest)
+        plain_weights(TINY, str(file), "mean", 32, encoder.weights_digest)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import StoreError
+from hfc.names import is_utf8, printable
 from hfc.outputs import followed, make_folder
 from hfc.regions import Strings, strings
 from hfc.store.locks import sync, sync_folder
@@ -38,6 +39,8 @@ Item = TypeVar("Item")
 
 def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
     """Write strings as fixed-length UTF-8, compressed and with checksums, which HDF5's variable-length ones lack."""
+    if other := next((text for text in texts if not is_utf8(text)), None):
+        raise StoreError(f"/{name}: {printable(other)} is no text in UTF-8")
     encoded = [text.encode("utf-8") for text in texts]
     if any(text.endswith(b"\0") for text in encoded):
         raise StoreError(f"/{name}: a text that ends in a NUL character cannot be stored")

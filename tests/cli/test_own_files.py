@@ -91,6 +91,7 @@ def test_labels_trees_paths_and_ids_meet_in_whatever_form_they_are_written(
     )
     splits = ("train", "train", "train", "train", "val", "test")
     rows = [rf"{written}\{i}.jpg,{written} ,{split}" for i, split in enumerate(splits)]
+    rows += [f'" Pants /{i}.jpg",Pants,train' for i in range(2)]
     (root / "m.csv").write_text("\n".join(["path,label,split", *rows, "none.jpg,Pants,train"]))
     for source, failed in ((root, 0), (root / "m.csv", 1)):
         cache = tmp_path / f"{source.name}.h5"

@@ -32,9 +32,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (0, 1):
         words = ("--hierarchy", tree, "--method", "flat", "--seeds", seed, "--set", "epochs=1")
         assert hfc("train", folder / "c.h5", *words, "--out", folder / f"runs{seed}").exit_code == 0
-    (folder / "grid.toml").write_text(f'hierarchy = "{tree}"\nepochs = 1\n[grid]\nbeta = [0.2, 0.8]\n')
+    (folder / "grid.toml").write_text(f'hierarchy = "{tree}"\nepochs = 1\n[grid]\ndropout = [0.2, 0.8]\n')
     (folder / "plan.toml").write_text(
-        'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\nbeta = [0.2]\n'
+        'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\ndropout = [0.2]\n'
     )
     return folder
 
