@@ -128,7 +128,7 @@ def test_a_kill_at_any_instant_costs_the_shard_in_hand(
         assert (f"resumed    {resumed} regions" in said) == (resumed > 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_asked_to_stop_it_finishes_the_shard_and_says_how_to_go_on(
     number: signal.Signals, images: Path, undisturbed: str, tmp_path: Path
 ) -> None:
@@ -162,7 +162,7 @@ def test_asked_a_second_time_it_stops_at_once() -> None:
 
 # A shard takes about 6 KB, the cache 30 KB: the first limit stops the first shard, the second the assembly. With five
 # bytes not even the lock can be written into.
-@pytest.mark.parametrize("limit", [3000, 20000, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [20000, *(pytest.param(n, marks=pytest.mark.slow) for n in (3000, 5))])
 def test_a_full_quota_is_said_and_leaves_what_can_be_resumed(
     limit: int, images: Path, undisturbed: str, tmp_path: Path
 ) -> None:

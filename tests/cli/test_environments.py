@@ -62,7 +62,7 @@ with store.locked(Path("locked")):
 """
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o002, 0o027])
+@pytest.mark.parametrize("umask", [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o027))])
 def test_every_file_of_every_command_follows_the_umask(umask: int, tmp_path: Path) -> None:
     tree = ROOT / "hfc" / "hierarchies" / "deepfashion-5.csv"
     words = [sys.executable, "-c", EVERYTHING, f"{umask:o}", " ".join(TINY), " ".join(TRAIN), str(tree)]
@@ -239,7 +239,7 @@ def test_help_is_printed_on_every_terminal(encoding: str, tmp_path: Path) -> Non
     assert encoding != "latin-1" or "\\u03b1" in out  # α, as the terminal can show it
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "C"])
+@pytest.mark.parametrize("encoding", ["latin-1", pytest.param("C", marks=pytest.mark.slow)])
 def test_every_command_answers_on_every_terminal(encoding: str, place: Path, folder: Path) -> None:
     calls = pipeline(place)
     assert {str(words[0]) for words in calls} == set(main.commands) - {"demo"}
@@ -258,7 +258,9 @@ def test_json_is_json_on_a_terminal_that_has_not_its_letters(folder: Path, place
         assert (codes, json.loads(out)["folder"], err) == (["0"], "bäume/ελ", "")
 
 
-@pytest.mark.parametrize("streams", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize(
+    "streams", ["2>&-", *(pytest.param(s, marks=pytest.mark.slow) for s in ("0<&-", "1>&-", "0<&- 1>&- 2>&-"))]
+)
 def test_a_closed_stream_ends_nothing(streams: str, place: Path, folder: Path) -> None:
     calls = [*pipeline(place)[:8], ("report", "nowhere", "--out", "x")]
     codes, out, err = program(calls, folder, streams=streams)
@@ -267,6 +269,7 @@ def test_a_closed_stream_ends_nothing(streams: str, place: Path, folder: Path) -
     assert err == ("" if "2>&-" in streams else "Error: nowhere: no such folder of runs; make runs with hfc train\n")
 
 
+@pytest.mark.slow
 def test_several_processes_train_with_all_streams_closed(place: Path, folder: Path) -> None:
     train = [place / word if word == "tree.csv" else word for word in TRAIN]
     words = ("train", place / "c.h5", *train, "--seeds", "0-1", "--jobs", 2, "--out", "runs")
@@ -294,6 +297,7 @@ def test_who_stops_reading_hears_nothing_more(place: Path, folder: Path) -> None
         assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_without_a_temporary_folder_one_line_says_what_to_set(place: Path, folder: Path) -> None:
     run = min((place / "runs").iterdir())
     train = [place / word if word == "tree.csv" else word for word in TRAIN]

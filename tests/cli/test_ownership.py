@@ -270,6 +270,7 @@ def test_a_retry_keeps_to_its_own_cache(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "x.h5.retry").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_demo_takes_up_its_own_and_leaves_other_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
