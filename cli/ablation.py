@@ -30,7 +30,7 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     and report/. Stopped half way, the same command goes on.
 
     \b
-    The TOML file (those in the package stand in hfc/ablations/) has
+    The TOML file (those in the package stand in hfc/train/ablations/) has
       methods        which to compare
       search_seeds   of the search, averaged
       folds          of its cross-validation over training and validation rows; without it the validation split judges
@@ -43,9 +43,9 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     Example:
       hfc ablation cache/own.h5 --hierarchy tree.csv --out cache/ablation
     """
-    from hfc.ablation import ablation as stage
-    from hfc.ablation import read_ablation
     from hfc.report import write_report
+    from hfc.train.ablation import ablation as stage
+    from hfc.train.ablation import read_ablation
 
     comparison = read_ablation(plan, hierarchy)
     with bar(total=comparison.trainings, unit="run") as shown:

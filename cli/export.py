@@ -29,7 +29,7 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
     """
     if not onnx and not hf:
         raise click.UsageError("name what to write: --onnx FILE or --hf DIR")
-    from hfc.export import export_hf, export_onnx, exported_files
+    from hfc.predict.export import export_hf, export_onnx, exported_files
 
     files: list[Path] = []
     given = {name: value for name, value in flags.items() if value is not None}

@@ -62,7 +62,7 @@ def _backbones() -> list[str]:
 
 
 HIERARCHY = Name("hierarchy", lambda: _shipped("hierarchies"))
-PLAN = Name("plan", lambda: _shipped("ablations"))
+PLAN = Name("plan", lambda: _shipped("train/ablations"))
 NAMES = {
     "backbone": Name("text", _backbones, or_file=False),
     "weights": Name("text", lambda: ("hub", "wheel", "random")),

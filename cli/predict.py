@@ -17,7 +17,7 @@ from hfc.config import PredictConfig
 
 if TYPE_CHECKING:
     from hfc.predict import Classifier
-    from hfc.trained import Answer
+    from hfc.predict.head import Answer
 
 Box = tuple[float, float, float, float]
 
@@ -97,7 +97,7 @@ def predict(
     from hfc.config import resolve
     from hfc.datasets.manifest import UNLABELLED
     from hfc.datasets.manifest import read as read_manifest
-    from hfc.predict import Classifier, as_regions, find_images
+    from hfc.predict.classifier import Classifier, as_regions, find_images
 
     given = {name: value for name, value in flags.items() if value is not None}
     config = resolve(PredictConfig, given)

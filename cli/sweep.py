@@ -58,8 +58,8 @@ def sweep(
       learning_rate = [0.001, 0.003]
     """
     from hfc.parallel import on
-    from hfc.sweep import BEST, read_sweep
-    from hfc.sweep import sweep as stage
+    from hfc.train.sweep import BEST, read_sweep
+    from hfc.train.sweep import sweep as stage
 
     plan = read_sweep(file)
     with on(engine), bar(unit="run", desc="search") as shown:

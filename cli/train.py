@@ -105,14 +105,14 @@ def run(
     """Train some runs on one cache, with a progress bar and a line each; returns what they are.
 
     Args:
-        path, configs, out, jobs, overwrite: as for `hfc.train.train_all`.
+        path, configs, out, jobs, overwrite: as for `hfc.train.stage.train_all`.
         where: of its other arguments, how the cache is read.
     """
     total = sum(config.epochs for config in configs)
     runs: list[dict[str, Any]] = []
     with bar(total=total, unit="epoch", desc="loading") as shown:
-        from hfc.tasks import rows_used
         from hfc.train import train_all
+        from hfc.train.data import rows_used
 
         def report(number: int, line: dict[str, Any]) -> None:
             config = configs[number]

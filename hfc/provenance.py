@@ -17,20 +17,20 @@ PACKAGE = Path(__file__).parent
 # training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
 # spreads over processes or reports.
 RUN_SOURCES = (
-    "answers.py",
-    "decoding.py",
-    "features.py",
-    "fit.py",
-    "heads",
     "hierarchy.py",
-    "losses.py",
     "metrics.py",
     "names.py",
-    "settings.py",
-    "stacked.py",
-    "tasks.py",
-    "train.py",
-    "weightings.py",
+    "train/data.py",
+    "train/decoding.py",
+    "train/evaluation.py",
+    "train/features.py",
+    "train/fit.py",
+    "train/heads",
+    "train/losses.py",
+    "train/settings.py",
+    "train/stacked.py",
+    "train/stage.py",
+    "train/weightings.py",
 )
 PACKAGES = ("torch", "torchvision", "timm", "h5py", "numpy", "pillow", "scikit-learn")
 

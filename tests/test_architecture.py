@@ -3,78 +3,116 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
+from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Imports go up this list, never down, and no two units of a row import each other.
-ROWS = (
-    ("errors", "names", "progress"),
-    ("config",),
-    ("provenance", "device", "parallel", "csvfile", "checkpoints", "outputs"),
-    ("hierarchy", "regions", "weights", "network"),
-    ("labels",),
-    ("datasets", "crops", "encoder", "store", "engines"),
-    ("losses", "weightings", "metrics", "jobs"),
-    ("heads", "runs", "plan", "features"),
-    ("extract",),
-    ("decoding", "tasks", "settings"),
-    ("answers",),
-    ("fit",),
-    ("stacked",),
-    ("train", "report", "card", "trained", "doctor"),
-    ("sweep", "estimator", "predict"),
-    ("ablation", "export"),
-)
-HEIGHT = {name: height for height, row in enumerate(ROWS) for name in row}
+GROUND = {"errors", "config", "progress", "provenance", "device", "parallel", "names", "csvfile", "outputs"}
+SHARED = {"regions", "crops", "hierarchy", "metrics", "runs"}  # what several stages speak of
+PARTS = {"datasets", "sample", "store", "extract", "train", "predict", "report", "doctor"}
+# What each unit of hfc may import beside itself. The ground imports nothing above it; a stage never imports another,
+# but for predict; nothing imports doctor, and nothing of hfc the command line.
+MAY_IMPORT = {
+    **dict.fromkeys(GROUND, GROUND),
+    **dict.fromkeys(SHARED, GROUND | SHARED | {"store"}),  # a run's predictions are stored
+    "store": GROUND | SHARED,
+    "datasets": GROUND | SHARED,
+    "sample": GROUND | SHARED | {"datasets"},
+    "extract": GROUND | SHARED | {"datasets", "sample", "store"},
+    "train": GROUND | SHARED | {"store"},  # not the sample either, which takes data sets with it
+    "report": GROUND | SHARED | {"datasets", "sample", "store"},
+    "predict": GROUND | SHARED | {"datasets", "sample", "store", "extract", "train"},
+    "doctor": GROUND | SHARED | PARTS,
+}
+# Their `__init__` shows type checkers what it gives and loads it on use; every other import is one at run time.
+LAZY = ("hfc", "hfc.extract", "hfc.train", "hfc.predict")
+FACES = {
+    "hfc": {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"},
+    "hfc.extract": {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.stage"},
+    "hfc.train": {"train": "hfc.train.stage", "train_all": "hfc.train.stage"},
+    "hfc.predict": {"Classifier": "hfc.predict.classifier"},
+}
 SOURCES = sorted((ROOT / "hfc").rglob("*.py")) + sorted((ROOT / "cli").rglob("*.py"))
 
 
+def dotted(path: Path) -> str:
+    """The file hfc/train/heads/__init__.py -> hfc.train.heads."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path): path for path in SOURCES}
+HOMES = {f"{package}.{name}": home for package, names in FACES.items() for name, home in names.items()}
+
+
 def imports(path: Path) -> set[str]:
-    """Dotted names of everything a file imports, wherever in the file."""
-    found: set[str] = set()
+    """Dotted names of everything a file imports, wherever in the file; `from a import b` is a.b."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def unit(dotted: str) -> str | None:
-    """hfc.heads.flat -> heads."""
-    parts = dotted.split(".")
-    return parts[1] if parts[0] == "hfc" and len(parts) > 1 and parts[1] in HEIGHT else None
+def imported_modules(path: Path) -> set[str]:
+    """The modules of hfc and cli that a file imports, or names of, wherever a package gives them."""
+    names = [list(accumulate(HOMES.get(name, name).split("."), "{}.{}".format)) for name in imports(path)]
+    return {max(known, key=len) for parts in names if (known := [part for part in parts if part in MODULES])}
+
+
+def unit(module: str) -> str:
+    """hfc.train.heads.flat -> train; of hfc itself, and outside it, the first name."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "hfc" and len(parts) > 1 else parts[0]
 
 
 def test_every_module_has_a_place() -> None:
-    units = {p.relative_to(ROOT / "hfc").parts[0].removesuffix(".py") for p in (ROOT / "hfc").rglob("*.py")}
-    assert units - {"__init__"} == set(HEIGHT)
+    units = {unit(module) for module in MODULES} - {"hfc", "cli"}
+    assert units | {"sample"} == set(MAY_IMPORT) == GROUND | SHARED | PARTS
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "hfc")], ids=str)
-def test_imports_go_up(path: Path) -> None:
-    mine = path.relative_to(ROOT / "hfc").parts[0].removesuffix(".py")
-    if mine == "__init__":
-        # What a type checker sees; at run time it is loaded on use.
-        assert {name for name in imports(path) if name.startswith("hfc")} == {"hfc.predict", "hfc.predict.Classifier"}
-        return
-    for name in imports(path):
-        other = unit(name)
-        if other and other != mine:
-            assert HEIGHT[other] < HEIGHT[mine], f"{mine} imports {other}"
+@pytest.mark.parametrize("module", [name for name in MODULES if unit(name) not in {"hfc", "cli"}])
+def test_a_module_imports_what_its_part_may(module: str) -> None:
+    mine = unit(module)
+    units = {unit(name) for name in imported_modules(MODULES[module])}
+    assert units - {mine, "hfc"} <= MAY_IMPORT[mine] - {"doctor"}
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    graph = {name: imported_modules(path) - {name} for name, path in MODULES.items() if name not in LAZY}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_what_a_stage_gives_is_loaded_on_use(package: str) -> None:
+    assert {name for name in loaded_by(f"import {package}") if name.split(".")[0] == "hfc"} == {"hfc", package}
+    for name, home in FACES[package].items():
+        code = f"from {package} import {name}; assert {name}.__module__ == {home!r}, {name}.__module__"
+        assert home in loaded_by(code)
+        assert f"{home}.{name}" in imports(MODULES[package])  # so that type checkers see it
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
+    with pytest.raises(AttributeError, match=rf"^module '{package}' has no attribute 'absent'$"):
+        _ = import_module(package).absent
 
 
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
         ("h5py", {"hfc/store/"}),
-        ("timm", {"hfc/encoder.py", "hfc/network.py", "hfc/weights.py"}),
+        ("timm", {"hfc/extract/encoder.py", "hfc/extract/network.py", "hfc/extract/weights.py"}),
         ("click", {"cli/"}),
         ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
-        ("onnx", {"hfc/export/onnx.py"}),
-        ("onnxruntime", {"hfc/export/onnx.py"}),
+        ("onnx", {"hfc/predict/export/onnx.py"}),
+        ("onnxruntime", {"hfc/predict/export/onnx.py"}),
     ],
 )
 def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -> None:
@@ -116,13 +154,13 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
 
 def test_importing_the_package_loads_nothing_of_it() -> None:
     loaded = loaded_by("import hfc")
-    assert not loaded & {"torch", "numpy", "hfc.predict"}
-    assert loaded_by("from hfc import Classifier") >= {"torch", "hfc.predict"}
+    assert not loaded & {"torch", "numpy", "hfc.predict", "hfc.train"}
+    assert loaded_by("from hfc import Classifier") >= {"torch", "hfc.predict.classifier"}
 
 
 def test_training_needs_no_images_and_no_backbone() -> None:
-    used = "from cli.train import train; import hfc.train, hfc.estimator"
-    assert not loaded_by(used) & {"hfc.crops", "hfc.encoder", "hfc.weights", "hfc.datasets", "timm"}
+    used = "from cli.train import train; import hfc.train.stage, hfc.train.estimator"
+    assert not loaded_by(used) & {"hfc.crops", "hfc.extract", "hfc.datasets", "hfc.sample", "timm"}
 
 
 def test_modules_stay_readable() -> None:

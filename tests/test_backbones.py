@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from hfc import Classifier
 from hfc.errors import EncoderError
-from hfc.export import export_hf, export_onnx
+from hfc.predict.export import export_hf, export_onnx
 from hfc.store import FeatureStore, read_predictions
 from tests.backbones import FAMILIES, PAGE, compare, refused
 from tests.trained import train_run, write_pictures

@@ -11,8 +11,8 @@ from hfc import csvfile
 from hfc.datasets import manifest
 from hfc.errors import DatasetError, HfcError, HierarchyError
 from hfc.hierarchy import load_hierarchy
-from hfc.labels import join_labels
 from hfc.regions import Regions, strings
+from hfc.train.labels import join_labels
 
 MANIFEST = (
     "id,path,label,split,x1,y1,x2,y2\n"

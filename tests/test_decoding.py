@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hfc.decoding import DECODINGS, stop_early
-from hfc.heads.layers import Prediction
+from hfc.train.decoding import DECODINGS, stop_early
+from hfc.train.heads.layers import Prediction
 from tests.trees import trees
 
 # Three levels: 2 > 3 > 5 leaves.

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hfc import jobs
 from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.device import choose_device, choose_precision, multiplies
 from hfc.errors import ConfigError
-from hfc.fit import settle
-from hfc.tasks import load_cache, prepare
+from hfc.extract import worker
+from hfc.train.data import load_cache, prepare
+from hfc.train.fit import settle
 from tests.made_up import small_cache, write_tree_csv
 
 FAULTS = """
@@ -45,9 +45,9 @@ def test_freed_memory_is_kept_for_what_comes_next() -> None:
 
 def test_stage_1_keeps_freed_memory_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(jobs, "keep_freed_memory", lambda: asked.append(True))
+    monkeypatch.setattr(worker, "keep_freed_memory", lambda: asked.append(True))
     settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "device": "cpu"}
-    jobs.open_encoder(resolve(ExtractConfig, settings))
+    worker.open_encoder(resolve(ExtractConfig, settings))
     assert asked == [True]
 
 

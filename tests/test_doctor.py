@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import hfc.crops
-import hfc.weights
+import hfc.extract.weights
 from cli.main import main
 from hfc import doctor, provenance
 from hfc.errors import EncoderError
@@ -19,7 +19,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def reach_hub() -> str:
         raise EncoderError("the model hub is out of reach")
 
-    monkeypatch.setattr(hfc.weights, "reach_hub", reach_hub)
+    monkeypatch.setattr(hfc.extract.weights, "reach_hub", reach_hub)
 
 
 def test_a_machine_that_is_well(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_what_is_broken_is_named_and_the_rest_still_looked_at(tmp_path: Path, mo
 def test_features_that_are_no_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import numpy as np
 
-    from hfc.encoder import Encoder
+    from hfc.extract.encoder import Encoder
 
     monkeypatch.setattr(Encoder, "encode", lambda self, crops: np.full((1, 1, self.dim), np.nan, np.float32))
     last = list(doctor.examine(tmp_path))[-1]

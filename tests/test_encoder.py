@@ -6,9 +6,9 @@ import timm
 import torch
 from timm.models.efficientnet import EfficientNet
 
-from hfc.encoder import plain_weights
 from hfc.errors import ConfigError, EncoderError
-from hfc.weights import POOLING
+from hfc.extract.encoder import plain_weights
+from hfc.extract.weights import POOLING
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 

@@ -20,15 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hfc.answers import predict
 from hfc.config import METHODS, TrainConfig, resolve
-from hfc.decoding import DECODINGS
 from hfc.errors import ConfigError, HierarchyError
-from hfc.estimator import HierarchicalClassifier
-from hfc.features import Features, Resident
-from hfc.fit import Training, fit
 from hfc.hierarchy import load_hierarchy
-from hfc.tasks import Task
+from hfc.train.data import Task
+from hfc.train.decoding import DECODINGS
+from hfc.train.estimator import HierarchicalClassifier
+from hfc.train.evaluation import predict
+from hfc.train.features import Features, Resident
+from hfc.train.fit import Training, fit
 from tests.made_up import settled_on, write_tree_csv
 
 SMALL = {"epochs": 20, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
@@ -170,7 +170,7 @@ def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch
         seen.append((features, task))
         return fit(features, task, config)
 
-    monkeypatch.setattr("hfc.estimator.fit", spy)
+    monkeypatch.setattr("hfc.train.estimator.fit", spy)
     X, y = clusters(121)
     y[-1] = "Tee"
     y[y == "Coat"] = "Tank"

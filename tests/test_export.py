@@ -18,8 +18,8 @@ from PIL import Image
 from hfc import Classifier
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, RunError
-from hfc.export import Exported, export_hf, export_onnx
-from hfc.export import onnx as graphs
+from hfc.predict.export import Exported, export_hf, export_onnx
+from hfc.predict.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
 from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from hfc import jobs, store
+from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
-from hfc.encoder import load_encoder
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoreError
-from hfc.extract import ExtractSummary, Progress, extract
+from hfc.extract import worker
+from hfc.extract.encoder import load_encoder
+from hfc.extract.stage import ExtractSummary, Progress, extract
 from tests.deepfashion_tree import ITEMS, write_images, write_tree
 from tests.privileges import unprivileged
 
@@ -33,7 +34,7 @@ def config(**changes: object) -> ExtractConfig:
 
 @pytest.fixture(autouse=True)
 def _small_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "CPU_TURN", 3)
+    monkeypatch.setattr(worker, "CPU_TURN", 3)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cli.extract import stop_signals
 from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import ConfigError
-from hfc.extract import extract
+from hfc.extract.stage import extract
 from tests.deepfashion_tree import write_images
 
 ROOT = Path(__file__).parent.parent
@@ -235,7 +235,7 @@ RAY_KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from hfc.config import ExtractConfig, resolve
-from hfc.extract import extract
+from hfc.extract.stage import extract
 
 out = Path(sys.argv[2])
 settings = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32",

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from hfc import store
-from hfc.features import Resident, Streamed, statistics
 from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
-from hfc.tasks import load_cache
+from hfc.train.data import load_cache
+from hfc.train.features import Resident, Streamed, statistics
 from tests.made_up import FIELDS, write_cache
 
 ROWS, DIM = 1500, 8

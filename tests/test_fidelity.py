@@ -16,10 +16,10 @@ from timm.models.efficientnet import SqueezeExcite
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets.sample import draw_sample
-from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
-from hfc.extract import extract
-from hfc.network import ROUNDED, even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.extract.encoder import Encoder, load_encoder
+from hfc.extract.network import ROUNDED, even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.extract.stage import extract
 from hfc.store import FeatureStore
 from tests.bench.fidelity import similarities
 from tests.clothing import CLOTHING, needs_clothing

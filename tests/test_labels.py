@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from cli.main import main
 from hfc.errors import DatasetError
-from hfc.labels import join_labels
 from hfc.regions import Regions, strings
-from hfc.tasks import load_cache
+from hfc.train.data import load_cache
+from hfc.train.labels import join_labels
 from tests.made_up import small_cache, write_tree_csv
 
 NAMES = ["a.jpg", "b c.jpg", "d,e.jpg", "f"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hfc.losses import (
+from hfc.train.losses import (
     binary_cross_entropy,
     class_weights,
     hierarchical_cross_entropy,

@@ -13,14 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from hfc import Classifier, jobs
+from hfc import Classifier
 from hfc.config import METHODS
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, DatasetError, HfcError, ImageError, RunError
-from hfc.predict import as_regions, find_images
+from hfc.extract import worker
+from hfc.predict.classifier import as_regions, find_images
+from hfc.predict.head import Answer, load_trained
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from hfc.trained import Answer, load_trained
 from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures, write_weights
 
 UNREADABLE = "row 7"
@@ -28,7 +29,7 @@ UNREADABLE = "row 7"
 
 @pytest.fixture(autouse=True)
 def _small_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "CPU_TURN", 8)
+    monkeypatch.setattr(worker, "CPU_TURN", 8)
 
 
 @pytest.fixture(scope="module")
@@ -449,6 +450,6 @@ def test_the_backbone_is_compiled_as_recorded_or_asked(
 ) -> None:
     rewrite(run, lambda result: result["cache"]["key_fields"].update(compile=recorded))
     calls: list[int] = []
-    monkeypatch.setattr("hfc.encoder._compile", lambda encoder, size: calls.append(size))
+    monkeypatch.setattr("hfc.extract.encoder._compile", lambda encoder, size: calls.append(size))
     Classifier.load(run, compile=asked)
     assert calls == [32] * compiled

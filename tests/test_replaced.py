@@ -13,14 +13,14 @@ import pytest
 
 from hfc import store
 from hfc.config import TrainConfig, resolve
-from hfc.encoder import load_encoder, plain_weights
 from hfc.errors import EncoderError, HfcError, RunError, StoreError
+from hfc.extract.encoder import load_encoder, plain_weights
 from hfc.regions import Regions, strings
 from hfc.runs import find
 from hfc.store import assembly, read_predictions, write_predictions
-from hfc.sweep import parse_sweep, sweep
-from hfc.tasks import load_cache, open_cache, same_cache
-from hfc.train import train, train_all
+from hfc.train.data import load_cache, open_cache, same_cache
+from hfc.train.stage import train, train_all
+from hfc.train.sweep import parse_sweep, sweep
 from tests.backbones import TINY
 from tests.made_up import small_cache, write_tree_csv
 from tests.trained import write_weights
@@ -163,7 +163,7 @@ def test_a_sweep_scores_nothing_under_the_key_of_another_cache_or_tree(
     what: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = {"hierarchy": str(place / "tree.csv"), "epochs": 1, "method": "flat", "grid": {"dropout": [0.1, 0.2]}}
-    from hfc import sweep as module
+    from hfc.train import sweep as module
 
     def run(calls: object, jobs: int, *, ordered: bool) -> object:
         if what == "cache":

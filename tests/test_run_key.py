@@ -12,9 +12,9 @@ import torch
 
 from hfc import provenance
 from hfc.config import TrainConfig, resolve
-from hfc.fit import Checkpoint, fit
-from hfc.tasks import Cache, Task, load_cache
-from hfc.train import check, run_key, train
+from hfc.train.data import Cache, Task, load_cache
+from hfc.train.fit import Checkpoint, fit
+from hfc.train.stage import check, run_key, train
 from tests.made_up import small_cache, write_tree_csv
 from tests.test_architecture import ROOT, imports
 
@@ -28,7 +28,8 @@ SHAPELESS = {
     "provenance.py": "digests and versions",
     "device.py": "the kind of device and the precision are in the key",
     "regions.py": "ids, labels and splits are in the key",
-    "labels.py": "as they are joined",
+    "train/__init__.py": "names",
+    "train/labels.py": "as they are joined",
     "csvfile.py": "reads files",
     "runs.py": "writes and reads folders",
     "outputs.py": "writes files",
@@ -63,7 +64,7 @@ def settled(place: Path, cache: Cache, **changes: object) -> tuple[Task, TrainCo
 
 
 def file_of(module: str) -> Path | None:
-    """The source of a dotted name within the package; of hfc.fit.settle that of hfc.fit."""
+    """The source of a dotted name within the package; of hfc.train.fit.settle that of hfc.train.fit."""
     path = ROOT.joinpath(*module.split("."))
     found = [path.with_suffix(".py"), path / "__init__.py"]
     return next((file for file in found if file.is_file()), None)
@@ -84,7 +85,7 @@ def closure(start: Path) -> Iterator[str]:
 
 
 def test_every_module_that_training_imports_is_in_the_key_or_shapes_nothing() -> None:
-    used = set(closure(PACKAGE / "train.py"))
+    used = set(closure(PACKAGE / "train" / "stage.py"))
     shaping = {
         file.relative_to(PACKAGE).as_posix()
         for name in provenance.RUN_SOURCES
@@ -114,13 +115,18 @@ def forget() -> None:
 @pytest.mark.parametrize(
     ("file", "shapes"),
     [
-        *((f"{name}.py", True) for name in ("fit", "stacked", "train", "tasks", "features", "hierarchy", "losses")),
-        *((f"{name}.py", True) for name in ("weightings", "decoding", "answers", "metrics", "settings", "names")),
-        *((f"heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
-        *((f"{name}.py", False) for name in ("card", "config", "doctor", "errors", "extract", "jobs", "encoder")),
-        *((f"{name}.py", False) for name in ("predict", "trained", "sweep", "ablation", "estimator", "parallel")),
-        *((f"{name}.py", False) for name in ("report/latex", "report/tables", "datasets/garments", "export/onnx")),
-        *((f"{name}.py", False) for name in ("datasets/manifest", "engines/ray", "crops", "store/assembly")),
+        *((f"train/{name}.py", True) for name in ("fit", "stacked", "stage", "data", "features", "losses", "settings")),
+        *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation")),
+        *((f"{name}.py", True) for name in ("hierarchy", "metrics", "names")),
+        *((f"train/heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
+        *((f"extract/{name}.py", False) for name in ("stage", "worker", "encoder", "engines/ray")),
+        *((f"train/{name}.py", False) for name in ("sweep", "ablation", "estimator")),
+        *((f"predict/{name}.py", False) for name in ("classifier", "head", "export/card", "export/onnx")),
+        *((f"{name}.py", False) for name in ("config", "doctor", "errors", "parallel", "crops", "store/assembly")),
+        *(
+            (f"{name}.py", False)
+            for name in ("report/latex", "report/tables", "datasets/garments", "datasets/manifest")
+        ),
     ],
 )
 def test_a_comment_changes_the_key_where_the_file_shapes_a_run(
@@ -136,7 +142,7 @@ def test_a_comment_changes_the_key_where_the_file_shapes_a_run(
 
 def test_a_new_head_changes_the_key(place: Path, cache: Cache, package: Path) -> None:
     before = run_key(cache, *settled(place, cache))
-    (package / "heads" / "another.py").write_text("")
+    (package / "train" / "heads" / "another.py").write_text("")
     forget()
     assert run_key(cache, *settled(place, cache)) != before
 

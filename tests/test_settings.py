@@ -13,18 +13,18 @@ import torch
 from click.testing import CliRunner
 
 from cli.main import main
-from hfc.ablation import read_ablation
-from hfc.answers import by_beta, decoded, evaluate, used_views
 from hfc.config import METHODS, TrainConfig, read_toml, resolve, to_toml
 from hfc.errors import ConfigError
-from hfc.estimator import HierarchicalClassifier
-from hfc.features import Resident
-from hfc.fit import fit, settle
-from hfc.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
-from hfc.sweep import read_sweep
-from hfc.tasks import Cache, Task, load_cache, prepare
-from hfc.train import changed_settings, check, run_key, train
-from hfc.trained import load_trained
+from hfc.predict.head import load_trained
+from hfc.train.ablation import read_ablation
+from hfc.train.data import Cache, Task, load_cache, prepare
+from hfc.train.estimator import HierarchicalClassifier
+from hfc.train.evaluation import by_beta, decoded, evaluate, used_views
+from hfc.train.features import Resident
+from hfc.train.fit import fit, settle
+from hfc.train.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
+from hfc.train.stage import changed_settings, check, run_key, train
+from hfc.train.sweep import read_sweep
 from tests.made_up import settled_on, small_cache, write_cache, write_tree_csv
 
 SMALL = {
@@ -112,7 +112,7 @@ def test_a_setting_shapes_a_run_or_is_refused(
         if caught:
             assert str(caught.value).startswith(f"{name}={other} with method {method}: ")
         # What the refusal says is true of the very training it keeps from running.
-        monkeypatch.setattr("hfc.fit.refuse_unused", lambda config: None)
+        monkeypatch.setattr("hfc.train.fit.refuse_unused", lambda config: None)
         assert differs(outcome(noisy, task, base), outcome(noisy, task, changed)) != refused, method
         assert set(changed_settings(settle(changed, task), task)) - set(changed_settings(settle(base, task), task)) == (
             set() if refused or name in ("seed", "precision") or name in SMALL else {name}

@@ -10,13 +10,13 @@ import torch
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
-from hfc.features import Resident, Streamed
-from hfc.fit import Fitted, fit, settle
-from hfc.stacked import MOST, fit_stacked, groups
-from hfc.sweep import parse_sweep, sweep
-from hfc.tasks import Cache, Task, load_cache, prepare
-from hfc.train import train, train_all
-from hfc.weightings import WEIGHTINGS
+from hfc.train.data import Cache, Task, load_cache, prepare
+from hfc.train.features import Resident, Streamed
+from hfc.train.fit import Fitted, fit, settle
+from hfc.train.stacked import MOST, fit_stacked, groups
+from hfc.train.stage import train, train_all
+from hfc.train.sweep import parse_sweep, sweep
+from hfc.train.weightings import WEIGHTINGS
 from tests.made_up import settled_on, small_cache, write_tree_csv
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}

@@ -13,12 +13,13 @@ from click.testing import CliRunner, Result
 from sklearn.model_selection import KFold
 
 from cli.main import main
-from hfc import metrics, tasks, train
+from hfc import metrics
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
-from hfc.fit import fit
-from hfc.stacked import fit_all
-from hfc.sweep import read_sweep, sweep
+from hfc.train import data, stage
+from hfc.train.fit import fit
+from hfc.train.stacked import fit_all
+from hfc.train.sweep import read_sweep, sweep
 from tests.made_up import small_cache, write_tree_csv
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
@@ -42,7 +43,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
     plan = read_sweep(write(tmp_path, place, GRID))
     found = sweep(place / "c.h5", plan, tmp_path / "out")
     # By hand: train each with `fit`, and average over seeds.
-    cache = tasks.load_cache(place / "c.h5")
+    cache = data.load_cache(place / "c.h5")
     scores = {}
     for rate in (1e-6, 0.01):
         for dropout in (0.0, 0.5):
@@ -50,7 +51,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
             for seed in (0, 1):
                 point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
                 config = resolve(TrainConfig, plan.fixed, point)
-                fitted = fit(cache.features, *train.check(cache, config))
+                fitted = fit(cache.features, *stage.check(cache, config))
                 values.append(fitted.best["val"]["top1"])
             scores[rate, dropout] = float(np.mean(values))
     assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)
@@ -64,8 +65,8 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
     text = "seeds = [0, 1]\nfolds = 3\n[grid]\nlearning_rate = [1e-6, 0.01]\n"
     plan = read_sweep(write(tmp_path, place, text))
     found = sweep(place / "c.h5", plan, tmp_path / "out")
-    cache = tasks.load_cache(place / "c.h5")
-    whole = tasks.prepare(cache, str(place / "tree.csv"))
+    cache = data.load_cache(place / "c.h5")
+    whole = data.prepare(cache, str(place / "tree.csv"))
     rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
     scores = {}
     for rate in (1e-6, 0.01):
@@ -97,7 +98,7 @@ def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tasks.load_cache(place / "c.h5")
+    cache = data.load_cache(place / "c.h5")
     sizes: list[int] = []
     evaluate = metrics.evaluate
 
@@ -234,7 +235,7 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
 
 def test_a_diverging_fold_fails_its_point(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "folds = 3\n[grid]\nlearning_rate = [0.01, 0.003]\n"
-    monkeypatch.setattr("hfc.sweep.fit_all", failing_once(fit_all, learning_rate=0.01))
+    monkeypatch.setattr("hfc.train.sweep.fit_all", failing_once(fit_all, learning_rate=0.01))
     found = sweep(place / "c.h5", read_sweep(write(tmp_path, place, text)), tmp_path / "out")
     assert [(trial.settings["learning_rate"], trial.failed) for trial in found] == [(0.003, ""), (0.01, "made to fail")]
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]

@@ -18,8 +18,12 @@ import torch
 from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError
-from hfc.features import Resident, statistics
-from hfc.fit import (
+from hfc.names import printable
+from hfc.report import write_report
+from hfc.store import read_predictions
+from hfc.train.data import Cache, load_cache, prepare
+from hfc.train.features import Resident, statistics
+from hfc.train.fit import (
     Checkpoint,
     Training,
     build_head,
@@ -28,13 +32,9 @@ from hfc.fit import (
     fitting_learning_rate,
     learning_rate,
 )
-from hfc.heads import HEADS
-from hfc.names import printable
-from hfc.report import write_report
-from hfc.store import read_predictions
-from hfc.tasks import Cache, load_cache, prepare
-from hfc.train import changed_settings, check, train, train_all
-from hfc.weightings import WEIGHTINGS
+from hfc.train.heads import HEADS
+from hfc.train.stage import changed_settings, check, train, train_all
+from hfc.train.weightings import WEIGHTINGS
 from tests.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
 
 QUICK = {
@@ -474,8 +474,8 @@ def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Pat
 import json, resource, sys
 from pathlib import Path
 from hfc.config import TrainConfig, resolve
-from hfc.tasks import load_cache
-from hfc.train import train
+from hfc.train.data import load_cache
+from hfc.train.stage import train
 
 cache = load_cache(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

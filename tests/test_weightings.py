@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from hfc.config import TrainConfig
-from hfc.estimator import HierarchicalClassifier
-from hfc.settings import takes
-from hfc.weightings import (
+from hfc.train.estimator import HierarchicalClassifier
+from hfc.train.settings import takes
+from hfc.train.weightings import (
     WEIGHTINGS,
     DynamicAverage,
     GradNorm,

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save, save_file, save_model
 from torch import Tensor, nn
 
-from hfc.checkpoints import timm_names
 from hfc.datasets.garments import SHAPES
 from hfc.datasets.sample import draw_picture
-from hfc.encoder import Encoder, plain_weights
 from hfc.errors import EncoderError
-from hfc.export.huggingface import _contiguous
-from hfc.weights import _converted
+from hfc.extract.checkpoints import timm_names
+from hfc.extract.encoder import Encoder, plain_weights
+from hfc.extract.weights import _converted
+from hfc.predict.export.huggingface import _contiguous
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -253,7 +253,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_a_hub_out_of_reach_is_said_within_seconds(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom hfc.encoder import load_encoder\nfrom hfc.errors import EncoderError\nt = time.monotonic()\n"
+        "import time\nfrom hfc.errors import EncoderError\nfrom hfc.extract.encoder import load_encoder\n"
+        "t = time.monotonic()\n"
         "try:\n    load_encoder('tf_efficientnet_b5.aa_in1k', weights='hub', image_size=64, pool='mean', "
         "precision='fp32', device='cpu')\n"
         "except EncoderError as error:\n    print(time.monotonic() - t < 15, error)"

@@ -6,10 +6,10 @@ import timm
 import torch
 
 from hfc.config import ExtractConfig, TrainConfig, resolve
-from hfc.extract import extract
+from hfc.extract.stage import extract
 from hfc.runs import Run
-from hfc.tasks import load_cache
-from hfc.train import train
+from hfc.train.data import load_cache
+from hfc.train.stage import train
 from tests.backbones import TINY
 from tests.deepfashion_tree import write_images
 from tests.made_up import settled_on

@@ -24,8 +24,8 @@ from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
 from hfc.datasets.sample import draw_sample
-from hfc.extract import extract
-from hfc.jobs import Job, Worker, open_encoder
+from hfc.extract.stage import extract
+from hfc.extract.worker import Job, Worker, open_encoder
 from hfc.regions import Regions
 from tests.bench import peak_bytes, say, seconds
 

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from hfc import store
 from hfc.config import TrainConfig, resolve
-from hfc.estimator import HierarchicalClassifier
-from hfc.fit import build_head, build_weighting, fit
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions, strings
-from hfc.tasks import Cache, load_cache, prepare
-from hfc.train import check, train_all
+from hfc.train.data import Cache, load_cache, prepare
+from hfc.train.estimator import HierarchicalClassifier
+from hfc.train.fit import build_head, build_weighting, fit
+from hfc.train.stage import check, train_all
 from tests.bench import peak_bytes, say
 
 SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}

@@ -30,7 +30,7 @@ from pathlib import Path
 os.umask(int(sys.argv[1], 8))
 from click.testing import CliRunner
 from cli.main import main
-from hfc.fit import Training
+from hfc.train.fit import Training
 tiny, train = sys.argv[2].split(), sys.argv[3].split()
 def hfc(*words):
     done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)

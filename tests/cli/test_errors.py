@@ -176,7 +176,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(place: Path, monkeypat
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hfc.train.train_together", interrupt)
+    monkeypatch.setattr("hfc.train.stage.train_together", interrupt)
     result = train(place)
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
@@ -195,7 +195,7 @@ def test_too_little_memory_is_said_in_one_line(error: Exception, place: Path, mo
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("hfc.train.train_all", fail)
+    monkeypatch.setattr("hfc.train.stage.train_all", fail)
     result = train(place)
     assert result.exit_code == 1
     assert result.stderr == (
@@ -208,6 +208,6 @@ def test_another_error_of_the_program_is_not_hidden(place: Path, monkeypatch: py
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("hfc.train.train_all", fail)
+    monkeypatch.setattr("hfc.train.stage.train_all", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         train(place)

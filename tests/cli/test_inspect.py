@@ -12,7 +12,7 @@ from cli.main import main
 from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import DatasetError
-from hfc.extract import extract
+from hfc.extract.stage import extract
 from tests.deepfashion_tree import write_images
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from hfc.config import METHODS, TrainConfig, resolve
-from hfc.heads import Head
-from hfc.heads.layers import Block, Dropout, Output, Standardise
-from hfc.losses import log_softmax_among_siblings
-from hfc.settings import head_class, takes
+from hfc.train.heads import Head
+from hfc.train.heads.layers import Block, Dropout, Output, Standardise
+from hfc.train.losses import log_softmax_among_siblings
+from hfc.train.settings import head_class, takes
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,161 @@
+"""A trained head with all that its answers mean, from a run's folder or an export of it; no images, no backbone.
+
+Dimensions: B rows, V views, D features, H levels, C leaves.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from hfc import runs
+from hfc.config import TrainConfig, resolve
+from hfc.errors import ConfigError, RunError
+from hfc.hierarchy import Hierarchy, some
+from hfc.runs import Run
+from hfc.store import Features
+from hfc.train.decoding import stop_early
+from hfc.train.evaluation import decoded, predict, used_views
+from hfc.train.features import Resident
+from hfc.train.fit import build_head
+from hfc.train.heads import Head
+from hfc.train.heads.layers import Prediction
+
+# A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
+# perhaps the backbone.
+EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf that may be the answer."""
+
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the leaf."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of one region."""
+
+    id: str
+    """The image's path, or the row's id in a manifest."""
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the answer; fewer than H, or none, if it was not certain enough."""
+    probabilities: tuple[float, ...]
+    """Of each node of the path, its share of P_final: the sum over the leaves below it, over that of all leaves."""
+    top: tuple[Leaf, ...]
+    """The best leaves, best first."""
+    error: str = ""
+    """Why the image could not be read; then the rest is empty."""
+
+    def __str__(self) -> str:
+        """The path and the probability of its last node."""
+        if self.error:
+            return f"cannot be read: {self.error}"
+        return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's head with what is needed to read its answers."""
+
+    run: Run
+    hierarchy: Hierarchy
+    config: TrainConfig
+    head: Head
+    """In evaluation mode, on the CPU, in float32."""
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the features it was trained on come from a backbone that was never trained."""
+        return bool(self.run.result["cache"]["random_weights"])
+
+    def predict(self, features: Features) -> Prediction:
+        """The probabilities, not decoded, of (B, V, D) features as a cache holds them."""
+        views = used_views(Resident(torch.from_numpy(features)), self.config)
+        return predict(self.head, views, torch.arange(len(features)), self.config.beta)
+
+    @cached_property
+    def paths(self) -> list[tuple[str, ...]]:
+        """Of each leaf the names of the nodes down to it."""
+        return [self.hierarchy.path(leaf) for leaf in range(len(self.hierarchy.leaves))]
+
+    def answers(self, features: Features, ids: Sequence[str], top: int, min_confidence: float) -> Iterator[Answer]:
+        """What (B, V, D) features mean, B answers.
+
+        Args:
+            features: as a cache holds them.
+            ids: of each row.
+            top: leaves to name.
+            min_confidence: the answer is the deepest node of the path that is at least so probable.
+        """
+        if not len(features):
+            return
+        ancestors = torch.from_numpy(self.hierarchy.ancestors)
+        raw = self.predict(features)
+        scores = decoded(raw, self.hierarchy, self.config).final
+        # The scores of least-cost rank the leaves; what is probable, the head says.
+        final = raw.final if self.config.decode == "least-cost" else scores
+        shares = torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
+        best = scores.argsort(dim=1, descending=True, stable=True)[:, :top]
+        path = ancestors[best[:, 0]]
+        depth = torch.full((len(path),), ancestors.shape[1])
+        if min_confidence:
+            depth, _ = stop_early(shares, ancestors, min_confidence)
+        along = torch.stack(
+            [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
+        ).clamp_max(1)
+        found = zip(ids, depth.tolist(), along.tolist(), best.tolist(), shares.gather(1, best).tolist(), strict=True)
+        for name, level, along_path, leaves, chances in found:
+            yield Answer(
+                name,
+                self.paths[leaves[0]][:level],
+                tuple(along_path[:level]),
+                tuple(Leaf(self.paths[leaf], chance) for leaf, chance in zip(leaves, chances, strict=True)),
+            )
+
+
+def load_trained(folder: Path) -> Trained:
+    """A run's head, from the folder that `hfc train` wrote or the one that `hfc export --hf` made of it.
+
+    Raises:
+        RunError: a file is missing or damaged, or the files are of different runs.
+    """
+    run, file = _find(folder)
+    hierarchy = runs.hierarchy(run)
+    tensors = runs.head(run, file)
+    try:
+        # Without the method's name, which may have another meaning by now: every setting of it is there.
+        config = resolve(TrainConfig, {k: v for k, v in run.result["config"].items() if k != "method"})
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
+            head = build_head(config, hierarchy, int(run.result["cache"]["dim"]))
+        head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{run.folder}: the head does not fit what the run records ({reason}); train it again"
+        ) from error
+    return Trained(run, hierarchy, config, head.eval())
+
+
+def _find(folder: Path) -> tuple[Run, str]:
+    """The run in a folder, or the only one below it, and the name of the file with its head."""
+    if (folder / EXPORTED).is_file() and not (folder / runs.RESULT).is_file():
+        try:
+            return Run(folder, json.loads((folder / EXPORTED).read_text("utf-8"))["run"], []), EXPORTED_HEAD
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder / EXPORTED}: not what hfc export writes: {error!r}; export it again") from error
+    if folder.is_dir() and not (folder / runs.RESULT).is_file():
+        found = runs.find([folder])
+        if len(found) > 1:
+            names = some([str(run.folder.relative_to(folder)) for run in found])
+            raise RunError(f"{folder}: holds {len(found)} runs; name one of them: {names}")
+        return found[0], runs.HEAD
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run; name the folder of one, as hfc train prints it")
+    return runs.read(folder), runs.HEAD

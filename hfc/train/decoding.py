@@ -1,0 +1,105 @@
+"""How a head's probabilities become an answer: which leaf, and which node of each level.
+
+Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hfc.train.heads.layers import Prediction
+
+
+def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """As the head says: the most probable leaf of P_final, and of each level its own most probable node."""
+    return prediction
+
+
+def product(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """Leaves by the product of their path's probabilities, normalised; levels as the head says.
+
+    Args:
+        prediction: of a head.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+    """
+    return Prediction(prediction.levels, _paths(prediction, ancestors))
+
+
+def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """The most probable leaf of P_final and the nodes above it: consistent, and the same leaf as `leaf`.
+
+    A node is as probable as the best leaf below it.
+    """
+    return Prediction(_best_below(prediction.levels, prediction.final, ancestors), prediction.final)
+
+
+def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """The best path of the tree as a whole: leaves as in `product`, a node by the best leaf below it.
+
+    The most probable node of a level is then always an ancestor of the most probable leaf.
+    """
+    paths = _paths(prediction, ancestors)
+    return Prediction(_best_below(prediction.levels, paths, ancestors), paths)
+
+
+def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
+    """H tensors (B, C^h), shaped as some levels: the greatest of (B, C) numbers of the leaves below each node."""
+    found = (leaves.new_zeros(own.shape) for own in levels)
+    pairs = zip(found, ancestors.unbind(dim=1), strict=True)
+    return tuple(zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
+
+
+def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
+    """Leaves by expected cost, the LCA height of a mistake (conditional risk minimisation; Karthik et al. 2021).
+
+    The scores are 1 − cost/H, normalised over the leaves: they rank, but are no probabilities.
+    """
+    distance = (ancestors[:, None, :] != ancestors[None, :, :]).sum(dim=2).to(prediction.final.dtype)
+    shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
+    scores = 1 - shares @ distance / ancestors.shape[1]
+    return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))
+
+
+def stop_early(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Answer with an inner node where the leaf is not certain enough.
+
+    The answer is the deepest node on the path to the most probable leaf whose share of P_final is at least the
+    confidence; the root, which says nothing, where even that of the first level is below. A node's share is the sum
+    over its leaves, so it only grows towards the root.
+
+    Args:
+        final: (B, C) P_final, here normalised over the leaves; probabilities, which the scores of `least_cost` are not.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+        confidence: 0 always gives the leaf.
+
+    Returns:
+        (B,) depth of the answer, 0 for the root to H for a leaf, and (B,) its index among the nodes of that level, 0
+        for the root.
+    """
+    path = ancestors[final.argmax(dim=1)]
+    shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
+    found = []
+    for h, own in enumerate(path.unbind(dim=1)):
+        nodes = shares.new_zeros(len(shares), int(ancestors[:, h].max()) + 1).index_add_(1, ancestors[:, h], shares)
+        found.append(nodes.gather(1, own[:, None]))
+    # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
+    along = torch.cat(found, dim=1).flip(1).cummax(dim=1).values
+    depth = (along >= confidence).sum(dim=1)
+    return depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
+
+
+def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
+    """(B, C) product of the probabilities on each leaf's path, P_final for the leaf itself, normalised over leaves."""
+    levels = (*prediction.levels[:-1], prediction.final)
+    logs = [level.clamp_min(1e-30).log()[:, ancestors[:, h]] for h, level in enumerate(levels)]
+    return torch.softmax(torch.stack(logs).sum(dim=0), dim=1)
+
+
+DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {
+    "leaf": leaf,
+    "path": path,
+    "product": product,
+    "consistent": consistent,
+    "least-cost": least_cost,
+}

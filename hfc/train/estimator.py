@@ -1,0 +1,309 @@
+"""The scikit-learn face of stage 2: `fit(X, y)` and `predict(X)` on arrays, for pipelines and searches.
+
+Dimensions: N rows, D features, H levels (coarse to fine), C leaves.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from hfc.config import ExtractConfig, TrainConfig, resolve
+from hfc.device import choose_device
+from hfc.errors import ConfigError, HierarchyError
+from hfc.hierarchy import Hierarchy, from_paths, load_hierarchy, some
+from hfc.train.data import Task
+from hfc.train.evaluation import decoded, predict
+from hfc.train.features import Resident
+from hfc.train.fit import fit, settle
+
+Labels = NDArray[Any]
+Ints = NDArray[np.int64]
+
+OWN = {"method": "method", "hierarchy": "hierarchy", "seed": "random_state", "device": "device"}
+UNUSED = {
+    "step": "one model is trained, by itself",
+    "checkpoint_seconds": "no checkpoint is written",
+    "views": "a row of X is one view",
+}
+PAD = "all leaves lie at one depth, so repeat the last name of a shorter path down to the deepest level"
+
+
+class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A hierarchical classifier of feature vectors: any method of `hfc train`, trained by the same code.
+
+    Args:
+        method: one of `hfc.config.METHODS`.
+        hierarchy: the tree over the labels: the name of a shipped one, a CSV file, a `Hierarchy`, or a mapping of each
+            leaf to its path, coarse to fine and ending in the leaf itself. None: the tree is learned from y where y
+            holds paths, else it has one level.
+        settings: any other setting of `TrainConfig`, by name.
+        validation_fraction: share of the rows held out, stratified by leaf, to pick the epoch. 0 or None: the last
+            epoch is taken; so it is where that share has fewer rows than there are classes in y.
+        random_state: None, an integer or a RandomState; an integer makes fits repeatable, bit for bit on one machine.
+        device: auto, cpu, cuda or cuda:N: where it trains. Predictions are made on the CPU.
+
+    Attributes:
+        classes_: (C,) the leaves of the tree, sorted; with a given hierarchy also those that y lacks.
+        paths_: (C, H) the path of each leaf, coarse to fine.
+        hierarchy_: the tree, its leaves in the order of `classes_`.
+        config_: the settings as they were resolved.
+        head_: the trained head, on the CPU and in float64.
+        epoch_: the epoch it was taken from, counted from 1.
+    """
+
+    def __init__(
+        self,
+        method: str = TrainConfig.method,
+        *,
+        hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        validation_fraction: float | None = ExtractConfig.val_fraction,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = TrainConfig.device,
+    ) -> None:
+        self.method = method
+        self.hierarchy = hierarchy
+        self.settings = settings
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on rows and their labels.
+
+        Args:
+            X: (N, D) numbers, at least two rows.
+            y: (N,) leaf labels, or (N, H) paths, coarse to fine, H > 1; `predict` answers in the same form.
+            sample_weight: (N,) factor of each row's loss, in relation to the other rows' alone; None: all count alike.
+                A row of weight 0 is as good as not there. The epoch is picked by rows that all count alike.
+
+        Raises:
+            ValueError: X, y or sample_weight is not what scikit-learn takes, a weight is negative, fewer than two are
+                positive, or y holds one class and there is no hierarchy.
+            HierarchyError: y does not fit the hierarchy, or its paths are no tree.
+            ConfigError: a setting does not exist, or does not fit the others.
+            RunError: training diverged.
+        """
+        features, labels = validate_data(
+            self, X, _labels("y", y), dtype=np.float32, multi_output=True, ensure_min_samples=2
+        )
+        holds_paths = labels.ndim == 2 and labels.shape[1] > 1
+        if not holds_paths:
+            labels = column_or_1d(labels, warn=True)
+        if not holds_paths or labels.dtype.kind == "f":
+            check_classification_targets(labels)
+        weight = None if sample_weight is None else _weight(sample_weight, features)
+        if weight is not None:
+            features, labels, weight = (column[weight > 0] for column in (features, labels, weight))
+        rng = check_random_state(self.random_state)
+        leaf = self._set_tree(labels if holds_paths else labels[:, None])
+        config = self._resolve(int(rng.randint(2**31 - 1)))
+        train, val = _split(leaf, self.validation_fraction, rng)
+        device = choose_device(self.device)
+        task = Task(
+            hierarchy=self.hierarchy_,
+            rows={"train": torch.from_numpy(train).to(device), "val": torch.from_numpy(val).to(device)},
+            target=torch.from_numpy(self.hierarchy_.ancestors[leaf]).to(device),
+            unused={},
+            weight=None if weight is None else _relative(weight, train).to(device),
+        )
+        self.config_ = settle(config, task)
+        fitted = fit(Resident(_tensor(features).to(device)), task, self.config_)
+        self._answers = self.paths_ if holds_paths else self.classes_
+        self.epoch_: int = fitted.best["epoch"]
+        # In float64 a row's answer does not depend on the rows beside it, as it may by a rounding in float32.
+        self.head_ = fitted.head.cpu().double()
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """(N, C) P_final over `classes_`, normalised to a sum of 1 (with decode=least-cost: its scores)."""
+        check_is_fitted(self, "head_")
+        features = validate_data(self, X, dtype=np.float32, reset=False)
+        found = predict(self.head_, Resident(_tensor(features)), torch.arange(len(features)), self.config_.beta)
+        final = decoded(found, self.hierarchy_, self.config_).final
+        # Sigmoids may all be 0; then every leaf has the same share.
+        shares = final.numpy() + np.finfo(np.float64).tiny
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def predict(self, X: ArrayLike) -> Labels:
+        """The most probable leaf of each row: (N,) labels, or (N, H) paths if y held paths."""
+        best = self._best(X)
+        answers: Labels = self._answers[best]
+        return answers
+
+    def predict_path(self, X: ArrayLike) -> Labels:
+        """(N, H) the path to the most probable leaf of each row, coarse to fine."""
+        best = self._best(X)
+        paths: Labels = self.paths_[best]
+        return paths
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Share of rows whose leaf is right; where y holds paths, whose whole path is."""
+        truth = np.asarray(y)
+        if truth.ndim == 2 and truth.shape[1] > 1:
+            right = (self.predict_path(X) == truth).all(axis=1)
+            return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
+        return float(super().score(X, y, sample_weight))
+
+    def _best(self, X: ArrayLike) -> Ints:
+        """(N,) index of the most probable leaf of each row."""
+        best: Ints = self.predict_proba(X).argmax(axis=1)
+        return best
+
+    def _set_tree(self, table: Labels) -> Ints:
+        """Set classes, paths and hierarchy; (N,) index of each row's leaf, from (N, H) paths or (N, 1) labels."""
+        where, levels, paths = _tree("y", table) if self.hierarchy is None else _given(self.hierarchy)
+        self.classes_, first = np.unique(paths[:, -1], return_index=True)
+        if len(first) < 2:
+            raise ValueError(f"{where}: expected at least two classes, found {self.classes_.tolist()}")
+        self.paths_: Labels = paths[first]
+        # Leaves in the order of classes_, so that the head depends on the labels, not on who lists them how.
+        order = {label: i for i, label in enumerate(self.classes_.tolist())}
+        rows = {tuple(path): row for row, path in reversed(list(enumerate(paths.tolist())))}
+        ordered = sorted(rows.items(), key=lambda item: (order[item[0][-1]], item[1]))
+        named = [(row, tuple(str(node) for node in path)) for path, row in ordered]
+        self.hierarchy_ = from_paths(where, where, levels, named)
+        return _leaves(table, self.paths_, order)
+
+    def _resolve(self, seed: int) -> TrainConfig:
+        """The settings as they were given, over those of the method."""
+        changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (self.settings or {}).items()}
+        for key in OWN.keys() & changes.keys():
+            raise ConfigError(f"settings: {key} does not go here; it is the argument {OWN[key]}")
+        config = resolve(TrainConfig, {"method": self.method}, changes, {"seed": seed, "device": self.device})
+        for key, reason in UNUSED.items():
+            if getattr(config, key) != getattr(TrainConfig, key):
+                raise ConfigError(f"settings: {key}: {reason}; leave {key} out")
+        return config
+
+
+def _weight(sample_weight: ArrayLike, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) weights of rows. Raises a ValueError if they are none, or leave fewer than two rows."""
+    weight: NDArray[np.float64] = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weight < 0).any():
+        row = int((weight < 0).argmax())
+        raise ValueError(f"sample_weight: expected no negative weight, found {weight[row]} in row {row}")
+    if (positive := int((weight > 0).sum())) < 2:
+        raise ValueError(f"sample_weight: expected at least two weights that are not zero, found {positive}")
+    return weight
+
+
+def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
+    """(N,) the weights in float32, with mean 1 over the rows to train on: only their relation counts."""
+    shares = weight / weight.max()  # of the largest, so that no sum of them overflows
+    return torch.from_numpy(shares / shares[train].mean()).float()
+
+
+def _labels(where: str, y: Any) -> Any:
+    """Labels or paths as an array, once they are known to be neither ragged nor blank; None as it is."""
+    if y is None:
+        return y
+    if (
+        isinstance(y, np.ndarray)
+        and y.dtype == np.object_
+        and y.ndim == 1
+        and y.size
+        and isinstance(y[0], list | tuple)
+    ):
+        y = y.tolist()
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise HierarchyError(f"{where}: expected paths of one length; {PAD}") from error
+    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "OU":
+        return array
+    # As text, a list's missing names would be called nan and its numbers would be text.
+    cells = np.asarray(y, dtype=np.object_)
+    for row, path in enumerate(cells.tolist()):
+        if any(_is_blank(node) for node in path):
+            raise HierarchyError(f"{where}: row {row}: a blank in the path {path}; {PAD}")
+    return array if all(isinstance(node, str) for node in cells.flat) else cells
+
+
+def _is_blank(node: object) -> bool:
+    return not node.strip() if isinstance(node, str) else node is None or str(node) in ("nan", "NaT", "<NA>")
+
+
+def _tree(where: str, paths: Labels) -> tuple[str, list[str], Labels]:
+    """What messages call a tree, the names of its levels, and its paths, (N, H)."""
+    return where, [f"level {h}" for h in range(1, paths.shape[1] + 1)], paths
+
+
+def _given(hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]]) -> tuple[str, list[str], Labels]:
+    """The same of a hierarchy as the constructor takes it."""
+    if isinstance(hierarchy, Mapping):
+        for leaf, path in hierarchy.items():
+            if isinstance(path, str) or len(path) == 0 or path[-1] != leaf:
+                raise HierarchyError(
+                    f"hierarchy: {leaf!r}: expected its path, coarse to fine and ending in {leaf!r}, found {path!r}"
+                )
+        if len(hierarchy) < 2:
+            raise ValueError(f"hierarchy: expected at least two classes, found {list(hierarchy)}")
+        return _tree("hierarchy", _labels("hierarchy", [list(path) for path in hierarchy.values()]))
+    tree = hierarchy if isinstance(hierarchy, Hierarchy) else load_hierarchy(str(hierarchy))
+    paths = [[tree.nodes[h][node] for h, node in enumerate(row)] for row in tree.ancestors]
+    return tree.name, list(tree.levels), np.array(paths)
+
+
+def _leaves(table: Labels, paths: Labels, order: Mapping[Any, int]) -> Ints:
+    """(N,) index of each row's leaf.
+
+    Args:
+        table: (N, H) paths or (N, 1) labels.
+        paths: (C, H) of each leaf.
+        order: index of each leaf.
+
+    Raises:
+        HierarchyError: there is no such leaf, or its path is another.
+    """
+    labels, inverse = np.unique(table[:, -1], return_inverse=True)
+    if unknown := [repr(label) for label in labels.tolist() if label not in order]:
+        leaves = [repr(label) for label in order]
+        raise HierarchyError(
+            f"y does not fit the hierarchy: no leaf for {some(unknown)}; its leaves are {some(leaves)}"
+        )
+    leaf = np.array([order[label] for label in labels.tolist()], dtype=np.int64)[inverse]
+    if table.shape[1] == 1:
+        return leaf
+    if table.shape[1] != paths.shape[1]:
+        raise HierarchyError(
+            f"y: expected paths of {paths.shape[1]} levels as in the hierarchy, found {table.shape[1]}"
+        )
+    wrong = (table != paths[leaf]).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise HierarchyError(
+            f"y: row {row}: expected the path {paths[leaf[row]].tolist()}, found {table[row].tolist()}"
+        )
+    return leaf
+
+
+def _split(leaf: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:
+    """Rows to train on and rows held out, stratified by leaf; each leaf keeps a row to train on, and there are two."""
+    share = share or 0.0
+    if not 0 <= share < 1:
+        raise ConfigError(f"validation_fraction: expected None or a share from 0 to below 1, found {share!r}")
+    shuffled = rng.permutation(len(leaf))
+    by_leaf = shuffled[np.argsort(leaf[shuffled], kind="stable")]
+    first = np.append(True, np.diff(leaf[by_leaf]) > 0)
+    spare = by_leaf[~first]
+    count = min(round(share * len(leaf)), len(spare), len(leaf) - 2)
+    if count < first.sum():  # fewer than one a class would pick the epoch by chance
+        return np.arange(len(leaf)), np.arange(0)
+    held = np.zeros(len(leaf), dtype=np.bool_)
+    # Evenly spaced in the order of leaves: every leaf gives its share, to within a row.
+    held[spare[np.arange(count) * len(spare) // count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _tensor(X: NDArray[np.float32]) -> torch.Tensor:
+    """(N, 1, D): the rows as features of one view; copied only where torch cannot look at the memory itself."""
+    return torch.from_numpy(np.require(X, requirements=["C", "W"]))[:, None, :]

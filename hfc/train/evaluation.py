@@ -1,0 +1,141 @@
+"""What a head answers: its probabilities, how they are read and what they are worth. Nothing is trained here.
+
+Dimensions: n rows of a split, C leaves.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hfc import metrics
+from hfc.config import TrainConfig
+from hfc.hierarchy import Hierarchy
+from hfc.train.data import Task
+from hfc.train.decoding import DECODINGS, stop_early
+from hfc.train.features import Features
+from hfc.train.heads import Head
+from hfc.train.heads.layers import Prediction
+
+BETAS = tuple(step / 10 for step in range(11))
+CONFIDENCES = (*(step / 20 for step in range(20)), 0.99)
+
+
+def used_views(features: Features, config: TrainConfig) -> Features:
+    """The features with the views that the settings want."""
+    return features if config.views == "all" else features.first_view()
+
+
+@torch.inference_mode()
+def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
+    """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
+
+    In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
+    """
+    return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
+
+
+def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
+    """A head's logits for some rows, which ascend: of each block of rows those of each view. Needs no gradients."""
+    head.eval()
+    for block in features.blocks(rows):
+        yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
+
+
+def blended(head: Head, views: list[Any], beta: float) -> Prediction:
+    """The mean over its views of the probabilities of a block of rows."""
+    found = [head.predict(logits, beta) for logits in views]
+    if len(found) == 1:
+        return found[0]
+    levels = zip(*(view.levels for view in found), strict=True)
+    final = torch.stack([view.final for view in found]).mean(dim=0)
+    return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of all blocks as one, on the CPU."""
+    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
+    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+
+
+def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
+    """A prediction as the settings say it is to be read."""
+    return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
+
+
+def evaluate(
+    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
+) -> dict[str, Any]:
+    """Every metric of a prediction against the true leaves, (n,)."""
+    return metrics.evaluate(
+        [level.numpy() for level in prediction.levels],
+        prediction.final.numpy(),
+        leaf,
+        names=hierarchy.levels,
+        ancestors=hierarchy.ancestors,
+        topk=config.topk,
+    )
+
+
+@torch.inference_mode()
+def by_beta(
+    head: Head, features: Features, task: Task, split: str, config: TrainConfig
+) -> tuple[Prediction, list[dict[str, float]]]:
+    """A split's probabilities at the settings' β, and its top-k accuracies at every β, in one pass through the head.
+
+    P_final = β P_local + (1−β) P_global: β only blends what the head gives. A run of another β may still end in other
+    weights, as its validation may pick another epoch; that of hmcn-f-original also has β in its violation loss.
+
+    Args:
+        head: a trained head.
+        features: of every row, with the views in use.
+        task: what is predicted.
+        split: train, val or test.
+        config: the settings.
+
+    Returns:
+        The probabilities, not decoded; and for each of BETAS and the settings' own β `beta` and `top{k}`, k = 1 among
+        them, of what is decoded after blending. Nothing of the latter for a head that does not blend.
+    """
+    rows = task.rows[split]
+    betas = sorted({*BETAS, config.beta}) if head.blends else []
+    leaf = task.target[rows, -1].cpu().numpy()
+    parts: list[Prediction] = []
+    ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
+    start = 0
+    for views in outputs(head, features, rows):
+        parts.append(blended(head, views, config.beta))
+        stop = start + len(parts[-1].final)
+        for i, beta in enumerate(betas):
+            found = decoded(joined([blended(head, views, beta)]), task.hierarchy, config)
+            ranks[i, start:stop] = metrics.rank(found.final.numpy(), leaf[start:stop])
+        start = stop
+    topk = sorted({1, *config.topk})
+    return joined(parts), [
+        {"beta": beta, **{f"top{k}": float((row < k).mean()) for k in topk}}
+        for beta, row in zip(betas, ranks, strict=True)
+    ]
+
+
+def best_beta(found: Sequence[dict[str, float]], own: float) -> float:
+    """The β of the best top-1 in what `by_beta` found; of equals the nearest to a run's own: a tie is no reason."""
+    return min(found, key=lambda at: (-at["top1"], round(abs(at["beta"] - own), 9)))["beta"]
+
+
+def stopping(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> list[dict[str, Any]]:
+    """What the answers are worth if they stop at an inner node, for each of CONFIDENCES; see `metrics.stopping`.
+
+    Args:
+        final: (n, C) P_final.
+        leaf: (n,) true leaves.
+        hierarchy: the tree.
+    """
+    ancestors = torch.from_numpy(hierarchy.ancestors)
+    curve = []
+    for confidence in CONFIDENCES:
+        depth, node = (found.numpy() for found in stop_early(final, ancestors, confidence))
+        curve.append({"confidence": confidence, **metrics.stopping(depth, node, leaf, hierarchy.ancestors)})
+    return curve

@@ -1,0 +1,80 @@
+"""A softmax among siblings: the probability of a leaf is the product of the choices on its path.
+
+Dimensions: B batch, D features, H levels, C^h nodes on level h.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
+
+
+class Logits(NamedTuple):
+    """Outputs of the head."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine: log P(node | its parent)."""
+
+
+class Conditional(nn.Module):
+    """x = block(I_pool); P(node | parent) = softmax of W x + b among siblings; P(node) = product along its path.
+
+    Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
+    """
+
+    blends = False
+    task_flows = ("local",)
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            dropout: after x.
+            label_smoothing: share of a label that is spread over the node and its siblings.
+        """
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        sizes = level_sizes(ancestors)
+        self.tasks = task_names(self.task_flows, len(sizes))
+        self.tree = Tree(ancestors)
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
+        for h in range(len(sizes)):
+            families = nn.functional.one_hot(self.tree.parent(h), self.tree.above[h]).T.float()  # (C^{h-1}, C^h)
+            self.register_buffer(f"spread{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to log-probabilities given the parent."""
+        x = self.reduce(self.standardise(features))
+        return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) −log P(y^h | y^{h−1}) of each level; their sum is −log P(leaf). `target` is (B, H).
+
+        Label smoothing gives ε to the node and its siblings alike.
+        """
+        found = {}
+        for h, (task, z) in enumerate(zip(self.tasks, logits.levels, strict=True)):
+            loss = -z.gather(1, target[:, h : h + 1]).squeeze(1)
+            if self.label_smoothing:
+                parent = target[:, h - 1] if h else torch.zeros_like(target[:, 0])
+                spread = self.get_buffer(f"spread{h}")[parent]
+                loss = (1 - self.label_smoothing) * loss - self.label_smoothing * (spread * z).sum(dim=1)
+            found[task] = loss
+        return found
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
+        found = tuple(level.exp() for level in self.tree.down(logits.levels))
+        return Prediction(found, found[-1])

@@ -1,0 +1,114 @@
+"""The baseline that knows no hierarchy: one classifier over the leaves, on the same reduced x.
+
+Dimensions: B batch, D features, H levels, C^h nodes on level h, C leaves.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes
+from hfc.train.losses import (
+    LEVEL_LOSSES,
+    hierarchical_cross_entropy,
+    probabilities,
+    soft_label_cross_entropy,
+    soft_labels,
+)
+
+
+class Logits(NamedTuple):
+    """Outputs of the flat head."""
+
+    leaf: Tensor
+    """(B, C)."""
+
+
+class Flat(nn.Module):
+    """x = block(I_pool); leaf logits = W x + b.
+
+    A level above the leaves has no output of its own: its probability is the sum over its leaves.
+    """
+
+    tasks = task_flows = ("global",)
+    blends = False
+    ancestors: Tensor
+
+    def __init__(
+        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
+    ) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            dropout: after x.
+            loss: bce or softmax.
+            label_smoothing: share of a label that is spread over all leaves.
+        """
+        super().__init__()
+        self.loss, self.label_smoothing = loss, label_smoothing
+        self.sizes = level_sizes(ancestors)
+        self.register_buffer("ancestors", ancestors, persistent=False)
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        self.leaf = Output(reduced, len(ancestors))
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        return Logits(self.leaf(self.reduce(self.standardise(features))))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1], self.label_smoothing)}
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """Probabilities. There is no local output to blend with, so `beta` plays no part."""
+        final = probabilities(full(logits.leaf), self.loss)
+        # Sigmoids of different leaves do not add up to a probability: normalise before summing over a node's leaves.
+        shares = F.normalize(final, p=1.0, dim=1)
+        # Sizes are given: read off the index, they could not be known when the head is exported.
+        columns = zip(self.ancestors.unbind(dim=1)[:-1], self.sizes, strict=False)
+        above = [shares @ F.one_hot(column, size).to(shares.dtype) for column, size in columns]
+        return Prediction((*above, final), final)
+
+
+class FlatHXE(Flat):
+    """The flat head under the hierarchical cross-entropy of Bertinetto et al. 2020."""
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, hxe_alpha: float) -> None:
+        """Build the head; `hxe_alpha` is α, for the others see `Flat`."""
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        self.hxe_alpha = hxe_alpha
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        leaf = logits.leaf.float()
+        return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)}
+
+
+class FlatSoftLabels(Flat):
+    """The flat head under the soft labels of Bertinetto et al. 2020."""
+
+    labels: Tensor
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, soft_label_beta: float) -> None:
+        """Build the head; `soft_label_beta` is β, for the others see `Flat`."""
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        return {"global": soft_label_cross_entropy(logits.leaf.float(), self.labels[target[:, -1]])}
+
+
+# Losses that know the tree, and the flat head under each.
+TREE_LOSSES: Mapping[str, type[Flat]] = {"hxe": FlatHXE, "soft-labels": FlatSoftLabels}

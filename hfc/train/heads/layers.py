@@ -1,0 +1,248 @@
+"""What heads are made of.
+
+Dimensions: B batch, D features.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hfc.train.losses import log_softmax_among_siblings
+
+AS_INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+CACHED_ROWS = 64
+
+
+class Prediction(NamedTuple):
+    """What a head says of a batch, as probabilities."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h): each level's own output, coarse to fine."""
+    final: Tensor
+    """(B, C): P_final over the leaves."""
+
+
+def level_sizes(ancestors: Tensor) -> list[int]:
+    """C^h of each level, coarse to fine, from the (C, H) index of each leaf's ancestor on each level."""
+    sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
+    return sizes
+
+
+def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
+    """Names of the task losses of some flows: the local one has a loss on every level, local/1 … local/H."""
+    each = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
+    return tuple(task for flow in flows for task in each.get(flow, (flow,)))
+
+
+def full(logits: Tensor) -> Tensor:
+    """Logits in float32 where autocast made them bfloat16; those of a head in float64 stay."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def parents(ancestors: Tensor) -> list[Tensor]:
+    """(C^h,) of each level, coarse to fine: the index of each node's parent on the level above, 0 on the first.
+
+    Args:
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+    """
+    found = []
+    above = torch.zeros_like(ancestors[:, 0])
+    for column, size in zip(ancestors.unbind(dim=1), level_sizes(ancestors), strict=True):
+        found.append(above.new_zeros(size).scatter(0, column, above))
+        above = column
+    return found
+
+
+class Tree(nn.Module):
+    """Probabilities on their way down a tree. Dimensions: H levels, C^h nodes on level h."""
+
+    def __init__(self, ancestors: Tensor) -> None:
+        super().__init__()
+        self.above = [1, *level_sizes(ancestors)[:-1]]
+        for h, parent in enumerate(parents(ancestors)):
+            self.register_buffer(f"parent{h}", parent, persistent=False)
+
+    def parent(self, h: int) -> Tensor:
+        """(C^h,) index of each node's parent on the level above, 0 on the first level; levels count from 0."""
+        return self.get_buffer(f"parent{h}")
+
+    def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """H tensors (B, C^h) of logits to log P(node | its parent), a softmax among siblings."""
+        return tuple(log_softmax_among_siblings(z, self.parent(h), self.above[h]) for h, z in enumerate(logits))
+
+    def down(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """H tensors (B, C^h) of log P(node | its parent) to log P(node), their sum along the path to it."""
+        levels = [given[0]]
+        for h, z in enumerate(given[1:], 1):
+            levels.append(z + levels[-1][:, self.parent(h)])
+        return tuple(levels)
+
+
+class Standardise(nn.Module):
+    """(x − mean)/std with statistics of the training split, kept inside the model so that it takes raw features."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """Take over statistics, both (D,); a feature that never varies is only centred."""
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) numbers of any type to (B, D), under autocast in its type."""
+        scale = 1 / self.std
+        shift = -self.mean * scale
+        if features.device.type != "cpu" or features.requires_grad:
+            return torch.addcmul(shift, features.to(scale.dtype), scale)
+        # A few rows at a time stay in the CPU's own cache from one step to the next; a batch does not.
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else scale.dtype
+        out = torch.empty(features.shape, dtype=kind)
+        for source, target in zip(features.split(CACHED_ROWS), out.split(CACHED_ROWS), strict=True):
+            target.copy_(torch.addcmul(shift, source.to(scale.dtype), scale))
+        return out
+
+
+def own_seed(generator: torch.Generator | None = None) -> int:
+    """A seed for what draws on its own, out of torch's generator or another."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+
+
+class Dropout(nn.Dropout):
+    """Dropout by integer arithmetic: on a CPU PyTorch's own took a third of a training step.
+
+    15 random bits a number decide whether it is kept: the probability is that asked for to the nearest of 32,768, and
+    what is kept is scaled by the exact one. They come from a generator seeded by PyTorch's, so its seed rules them too.
+    """
+
+    @property
+    def kept(self) -> int:
+        """How many of 32,768 numbers are kept."""
+        return min(max(round((1 - self.p) * 2**15), 1), 2**15 - 1)
+
+    @property
+    def scale(self) -> float:
+        """The factor of what is kept."""
+        return 2**15 / self.kept
+
+    def draw(self, shape: Sequence[int], device: torch.device, seed: int) -> Tensor:
+        """A mask, int16 with all bits set where a number is kept and none where it is not."""
+        if device.type != "cpu":
+            generator = torch.Generator(device).manual_seed(seed)
+            words = torch.randint(2**15, tuple(shape), generator=generator, device=device, dtype=torch.int16)
+        else:
+            count = math.prod(shape)
+            raw = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16))
+            words = raw[:count].view(*shape).bitwise_and_(2**15 - 1)
+        # Below 0 after the subtraction where a number is kept; its sign is what shifting leaves.
+        return words.sub_(self.kept).bitwise_right_shift_(15)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Zero each number with probability p and scale the others by 1/(1 − p); in evaluation the identity."""
+        if not self.training or self.p == 0 or inputs.dtype not in AS_INTEGER:
+            return super().forward(inputs)
+        mask = self.draw(inputs.shape, inputs.device, own_seed())
+        out: Tensor = _Masked.apply(inputs, mask.to(AS_INTEGER[inputs.dtype]), self.scale)
+        return out
+
+
+class _Masked(torch.autograd.Function):
+    """inputs · scale where the mask has all bits set, 0 where it has none."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return (inputs.view(mask.dtype) & mask).view(inputs.dtype).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (mask,) = ctx.saved_tensors
+        (grad,) = grads
+        return (grad.contiguous().view(mask.dtype) & mask).view(grad.dtype).mul_(ctx.scale), None, None
+
+
+class Block(nn.Module):
+    """The paper's activation layer: dropout(batchnorm(ReLU(W z + b)) + residual) (Cho et al. 2019, section 4.1).
+
+    The residual is the previous hidden state of the same flow, where its width agrees: A_G^{h−1} for A_G^h, A_L^{h−1}
+    for A_L^h, none for the first.
+    """
+
+    def __init__(self, inputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(B, inputs) to (B, width); `residual` is (B, anything), added if it is as wide as the output."""
+        hidden: Tensor = self.norm(torch.relu(self.linear(inputs)))
+        if residual is not None and residual.shape == hidden.shape:
+            hidden = hidden + residual
+        out: Tensor = self.dropout(hidden)
+        return out
+
+
+class Flows(nn.Module):
+    """The global flow and the local flow that leaves it on every level (Cho et al. 2019, section 3.2.1).
+
+    A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  A_L^h = block(A_G^h);  local logits of level h = W A_L^h + b.
+    """
+
+    def __init__(self, inputs: int, sizes: Sequence[int], *, width: int, dropout: float, residual: bool) -> None:
+        """Build both flows.
+
+        Args:
+            inputs: width of x.
+            sizes: C^h of each level, coarse to fine.
+            width: width of every hidden state.
+            dropout: after every hidden layer.
+            residual: add the previous hidden state of the same flow.
+        """
+        super().__init__()
+        self.residual = residual
+        widths = [inputs] + [width + inputs] * (len(sizes) - 1)
+        self.global_flow = nn.ModuleList(Block(n, width, dropout) for n in widths)
+        self.local_flow = nn.ModuleList(Block(width, width, dropout) for _ in sizes)
+        self.local_out = nn.ModuleList(Output(width, size) for size in sizes)
+
+    @property
+    def first(self) -> Block:
+        """The block of A_G^1, which everything passes through."""
+        block = self.global_flow[0]
+        assert isinstance(block, Block)
+        return block
+
+    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, inputs) to the local logits, H tensors (B, C^h), and the last global state A_G^H, (B, width)."""
+        state = self.global_flow[0](x)
+        branch = self.local_flow[0](state)
+        local = [self.local_out[0](branch)]
+        for h in range(1, len(self.local_out)):
+            state = self.global_flow[h](torch.cat([state, x], dim=1), state if self.residual else None)
+            branch = self.local_flow[h](state, branch if self.residual else None)
+            local.append(self.local_out[h](branch))
+        return tuple(local), state
+
+
+class Output(nn.Linear):
+    """A classifier over C classes that starts by giving each of them 1/C.
+
+    A sigmoid that starts at 1/2 spends hundreds of steps on learning that most classes are absent; Lin et al. 2017
+    ("Focal loss", section 4.1) start it at the rate of the class, with small weights, and so do we.
+    """
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes)
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.constant_(self.bias, -math.log(max(classes - 1, 1)))

@@ -1,0 +1,77 @@
+"""A classifier for each level on one shared trunk: the plainest way to use a hierarchy.
+
+Dimensions: B batch, D features, H levels, C^h nodes on level h.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
+from hfc.train.losses import LEVEL_LOSSES, probabilities
+
+
+class Logits(NamedTuple):
+    """Outputs of the head."""
+
+    levels: tuple[Tensor, ...]
+    """H tensors (B, C^h), coarse to fine."""
+
+
+class Levels(nn.Module):
+    """x = block(I_pool); logits of level h = W^h x + b^h; P_final = β P_top-down + (1−β) P^H.
+
+    P^H is the leaves' own output. P_top-down walks the tree: P(node) = P(parent) · P^h(node) / Σ_siblings P^h, so that
+    what the levels above say counts.
+    """
+
+    blends = True
+    task_flows = ("local",)
+
+    def __init__(
+        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
+    ) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level.
+            reduced: width of x.
+            dropout: after x.
+            loss: bce or softmax.
+            label_smoothing: share of a label that is spread over its level.
+        """
+        super().__init__()
+        self.loss, self.label_smoothing = loss, label_smoothing
+        sizes = level_sizes(ancestors)
+        self.tasks = task_names(self.task_flows, len(sizes))
+        self.tree = Tree(ancestors)
+        self.standardise = Standardise(dim)
+        self.reduce = Block(dim, reduced, dropout)
+        self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        x = self.reduce(self.standardise(features))
+        return Logits(tuple(output(x) for output in self.outputs))
+
+    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+        """(B,) the unweighted loss of each level; `target` (B, H) holds the class on each level."""
+        epsilon = LEVEL_LOSSES[self.loss]
+        pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+        return {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in pairs}
+
+    def predict(self, logits: Logits, beta: float) -> Prediction:
+        """Probabilities of each level by itself, and P_final over the leaves."""
+        levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
+        if beta == 0:
+            return Prediction(levels, levels[-1])
+        logs = [F.logsigmoid(full(z)) if self.loss == "bce" else full(z) for z in logits.levels]
+        top_down = self.tree.down(self.tree.given_parent(logs))[-1].exp()
+        return Prediction(levels, beta * top_down + (1 - beta) * F.normalize(levels[-1], p=1.0, dim=1))

@@ -1,0 +1,95 @@
+"""Which settings shape a run: read off the constructors of its head and its weighting, so that no list can drift."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from hfc.config import TrainConfig, resolve
+from hfc.errors import ConfigError
+from hfc.train.heads import HEADS, TREE_LOSSES, Head
+from hfc.train.losses import LEVEL_LOSSES
+from hfc.train.weightings import WEIGHTINGS, Sum
+
+
+def takes(constructor: Callable[..., Any]) -> frozenset[str]:
+    """The settings that a head or a weighting takes: the keyword-only arguments of its constructor."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def head_class(config: TrainConfig) -> type[Head]:
+    """The class of a run's head; the flat head is another one under each loss that knows the tree."""
+    return TREE_LOSSES.get(config.loss, HEADS["flat"]) if config.head == "flat" else HEADS[config.head]
+
+
+# β blends what a head gives; `tasks` groups what a weighting weighs. All other settings stand in a constructor.
+HEAD_SETTINGS = frozenset({"loss", "beta"}).union(*map(takes, (*HEADS.values(), *TREE_LOSSES.values())))
+WEIGHTING_SETTINGS = frozenset({"weighting", "tasks"}).union(*map(takes, WEIGHTINGS.values()))
+
+
+def head_settings(config: TrainConfig) -> frozenset[str]:
+    """The settings that a run's head takes."""
+    kind = head_class(config)
+    chosen = {"loss"} if "loss" in takes(HEADS[config.head]) else set()
+    return takes(kind) | chosen | ({"beta"} if kind.blends else set())
+
+
+def weighs_several(config: TrainConfig) -> bool:
+    """Whether a run has more than one task loss."""
+    flows = head_class(config).task_flows
+    return len(flows) > 1 or (config.tasks == "levels" and "local" in flows)
+
+
+def weighting_class(config: TrainConfig) -> type[Sum]:
+    """The class of a run's weighting; one loss alone is not weighed."""
+    return WEIGHTINGS[config.weighting] if weighs_several(config) else Sum
+
+
+def weighting_settings(config: TrainConfig) -> frozenset[str]:
+    """The settings of how a run's task losses are combined."""
+    found = takes(weighting_class(config))
+    if weighs_several(config):
+        found |= {"weighting"}
+    if "local" in head_class(config).task_flows and WEIGHTINGS[config.weighting] is not Sum:
+        found |= {"tasks"}
+    return found
+
+
+def used_settings(config: TrainConfig) -> frozenset[str]:
+    """The settings that a run uses; all others shape nothing of it."""
+    always = frozenset(f.name for f in fields(TrainConfig)) - HEAD_SETTINGS - WEIGHTING_SETTINGS
+    return always | head_settings(config) | weighting_settings(config)
+
+
+def refuse_unused(config: TrainConfig) -> None:
+    """Check that a run uses every setting in which it differs from its method as that ships.
+
+    Raises:
+        ConfigError: the head, its loss or the weighting does not take a setting that was changed.
+    """
+    if config.loss in TREE_LOSSES and "loss" in takes(head_class(config)):
+        raise ConfigError(f"loss {config.loss} is for the flat head; {config.head} takes {' or '.join(LEVEL_LOSSES)}")
+    ships = resolve(TrainConfig, {"method": config.method})
+    used = used_settings(config)
+    for name in (f.name for f in fields(TrainConfig)):
+        value = getattr(config, name)
+        if name not in used and value != getattr(ships, name):
+            raise ConfigError(f"{name}={value} with method {config.method}: {_why_unused(name, config)}")
+
+
+def _why_unused(name: str, config: TrainConfig) -> str:
+    """What does not take a setting, what it takes, and what to do."""
+    loss = f" with loss {config.loss}" if "loss" in head_settings(config) else ""
+    head = f"head {config.head}{loss}"
+    remedy = f"leave {name} out"
+    if name not in WEIGHTING_SETTINGS:
+        return f"{head} does not take it; it takes {', '.join(sorted(head_settings(config)))}; {remedy}"
+    if "local" not in head_class(config).task_flows:
+        return f"{head} has a single loss, so there is nothing to weigh; {remedy}"
+    if name == "tasks":
+        return f"weighting sum adds up every level's loss; give another weighting, or {remedy}"
+    if not weighs_several(config):
+        return f"{head} has a single flow, so there is nothing to weigh; give tasks=levels as well, or {remedy}"
+    taken = ", ".join(sorted(takes(weighting_class(config)))) or "none of its own"
+    return f"weighting {config.weighting} does not take it; it takes {taken}; {remedy}"
