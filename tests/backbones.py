@@ -269,7 +269,7 @@ def page(rows: Iterable[str]) -> str:
             "One small network of every family of timm, made with its default head and random weights, saved, loaded",
             "by `--weights PATH` and compared with timm's own `forward_head(forward_features(x), pre_logits=True)` on",
             "the same crops, in float32 and in bfloat16. `python -m tests.backbones` writes this page, and",
-            "`pytest -m slow tests/test_backbones.py` checks it.",
+            "`pytest -m slow tests/extract/test_backbones.py` checks it.",
             "",
             f"timm {timm.__version__}. Size: side of a crop in pixels, the smallest of some that timm takes. Pooling:",
             "what `--pool auto` is for this network (`auto`: a pooling of its own). D: the number of features. Map:",

@@ -17,7 +17,7 @@ from hfc.errors import ConfigError
 from hfc.extract.stage import extract
 from tests.deepfashion_tree import write_images
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROWS, SHARD = 24, 4
 WORDS = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--precision", "fp32")
 CUT = ("--shard-size", str(SHARD), "--batch-size", "1")

@@ -486,7 +486,7 @@ print(json.dumps({"bytes": cache.features.tensor.numel() * 2, "grown": grown, "r
 """
     for code in (write, measure):
         command = [sys.executable, "-c", code, str(tmp_path / "c.h5"), str(tmp_path / "runs")]
-        done = subprocess.run(command, check=True, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE)
+        done = subprocess.run(command, check=True, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["bytes"], found["rows"]) == (289_222 * 2048 * 2, 209_222)
     assert found["grown"] < found["bytes"] / 2, found

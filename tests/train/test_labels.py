@@ -42,12 +42,12 @@ def test_ids_are_joined_in_whatever_form_they_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = ["Caf\u00e9/a.jpg", "Gro\u0308\u00dfe/b.jpg", " Tee /c.jpg", "x/d.jpg"]
-    monkeypatch.setattr("tests.test_labels.NAMES", mine)
+    monkeypatch.setattr("tests.train.test_labels.NAMES", mine)
     text = "id,label\nCafe\u0301/a.jpg,A\nGr\u00f6\u00dfe/b.jpg,B\nTee\\c.jpg ,C\nx/d.jpg,D\n"
     assert joined(tmp_path, text)[0] == ["A", "B", "C", "D"]
     assert caplog.messages == []
     # An id that is there to the letter is meant; what could be two is not guessed.
-    monkeypatch.setattr("tests.test_labels.NAMES", ["Caf\u00e9", "Cafe\u0301", " y", "y "])
+    monkeypatch.setattr("tests.train.test_labels.NAMES", ["Caf\u00e9", "Cafe\u0301", " y", "y "])
     assert joined(tmp_path, "id,label\nCafe\u0301,A\ny,B\n")[0] == ["", "A", "", ""]
 
 

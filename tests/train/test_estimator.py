@@ -432,7 +432,7 @@ def test_weights_reach_the_classifier_through_a_pipeline() -> None:
 
 
 def test_the_readmes_example_runs() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "HierarchicalClassifier" in block]
     assert len(blocks) == 1
     printed = io.StringIO()
