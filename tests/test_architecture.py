@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -
     users = {p.relative_to(ROOT).as_posix() for p in SOURCES if package in {n.split(".")[0] for n in imports(p)}}
     assert users
     assert all(any(user.startswith(home) for home in homes) for user in users), users
+
+
+def test_matplotlib_is_for_the_notebooks_alone() -> None:
+    assert [path for path in SOURCES if "matplotlib" in {name.split(".")[0] for name in imports(path)}] == []
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {name for name, needs in setup["options.extras_require"].items() if "matplotlib" in needs}
+    assert "matplotlib" not in setup["options"]["install_requires"]
+    assert extras == {"notebooks", "dev"}  # with `dev`, a slow test executes them
 
 
 def loaded_by(statement: str) -> set[str]:
