@@ -118,9 +118,9 @@ def _self_test() -> str:
 
     from hfc.config import TrainConfig, resolve
     from hfc.crops import CropSettings, crop_image
-    from hfc.datasets.sample import draw_picture
     from hfc.extract.encoder import load_encoder
     from hfc.hierarchy import load_hierarchy
+    from hfc.sample import draw_picture
     from hfc.train.fit import build_head
 
     started = time.perf_counter()

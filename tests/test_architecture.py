@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from importlib import import_module
 from itertools import accumulate
@@ -74,7 +75,7 @@ def unit(module: str) -> str:
 
 def test_every_module_has_a_place() -> None:
     units = {unit(module) for module in MODULES} - {"hfc", "cli"}
-    assert units | {"sample"} == set(MAY_IMPORT) == GROUND | SHARED | PARTS
+    assert units == set(MAY_IMPORT) == GROUND | SHARED | PARTS
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if unit(name) not in {"hfc", "cli"}])
@@ -110,7 +111,7 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
         ("h5py", {"hfc/store/"}),
         ("timm", {"hfc/extract/encoder.py", "hfc/extract/network.py", "hfc/extract/weights.py"}),
         ("click", {"cli/"}),
-        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
+        ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/predict/export/onnx.py"}),
         ("onnxruntime", {"hfc/predict/export/onnx.py"}),
     ],
@@ -119,6 +120,15 @@ def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -
     users = {p.relative_to(ROOT).as_posix() for p in SOURCES if package in {n.split(".")[0] for n in imports(p)}}
     assert users
     assert all(any(user.startswith(home) for home in homes) for user in users), users
+
+
+def test_matplotlib_is_for_the_notebooks_alone() -> None:
+    assert [path for path in SOURCES if "matplotlib" in {name.split(".")[0] for name in imports(path)}] == []
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {name for name, needs in setup["options.extras_require"].items() if "matplotlib" in needs}
+    assert "matplotlib" not in setup["options"]["install_requires"]
+    assert extras == {"notebooks", "dev"}  # with `dev`, a slow test executes them
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -165,7 +175,7 @@ def test_training_needs_no_images_and_no_backbone() -> None:
 
 def test_modules_stay_readable() -> None:
     lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text("utf-8").splitlines()) for p in SOURCES}
-    assert {name: n for name, n in lengths.items() if n > 450 and name != "hfc/datasets/garments.py"} == {}
+    assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 
 def test_help_answers_in_a_third_of_a_second_of_cpu_time() -> None:

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save, save_file, save_model
 from torch import Tensor, nn
 
-from hfc.datasets.garments import SHAPES
-from hfc.datasets.sample import draw_picture
 from hfc.errors import EncoderError
 from hfc.extract.checkpoints import timm_names
 from hfc.extract.encoder import Encoder, plain_weights
 from hfc.extract.weights import _converted
 from hfc.predict.export.huggingface import _contiguous
+from hfc.sample import draw_picture
+from hfc.sample.shapes import SHAPES
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -123,10 +123,7 @@ def forget() -> None:
         *((f"train/{name}.py", False) for name in ("sweep", "ablation", "estimator")),
         *((f"predict/{name}.py", False) for name in ("classifier", "head", "export/card", "export/onnx")),
         *((f"{name}.py", False) for name in ("config", "doctor", "errors", "parallel", "crops", "store/assembly")),
-        *(
-            (f"{name}.py", False)
-            for name in ("report/latex", "report/tables", "datasets/garments", "datasets/manifest")
-        ),
+        *((f"{name}.py", False) for name in ("report/latex", "report/tables", "sample/shapes", "datasets/manifest")),
     ],
 )
 def test_a_comment_changes_the_key_where_the_file_shapes_a_run(
