@@ -31,12 +31,13 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
 
     \b
     The TOML file (those in the package stand in hfc/ablations/) has
-      methods        which to compare
+      methods        which to compare, a row each
+      [rows.NAME]    a further row: its method, and the settings that set it apart, like weighting = "dwa"
       search_seeds   of the search, averaged
       folds          of its cross-validation over training and validation rows; without it the validation split judges
       seeds          of the runs that are tested
       [grid]         a list of values for each setting to search
-      [own.METHOD]   the same for a setting that only this method has
+      [own.NAME]     the same for a setting that only this method or row has
     and any other setting of hfc train that is to stay fixed.
 
     \b

@@ -38,9 +38,9 @@ def demo(out: Path, overwrite: bool) -> None:
     Example:
       hfc demo --out cache/demo
     """
-    from hfc.datasets.sample import draw_sample, is_sample
     from hfc.outputs import claim
     from hfc.report import write_report
+    from hfc.sample import draw_sample, is_sample
 
     claim(out, MARK, "hfc demo")
     sample = resolve(SampleConfig)

@@ -21,7 +21,7 @@ def sample(folder: Path, images: int | None, seed: int | None) -> None:
     Example:
       hfc sample cache/sample --images 300
     """
-    from hfc.datasets.sample import draw_sample
+    from hfc.sample import draw_sample
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)

@@ -1,30 +1,35 @@
 """The paper's question, asked fairly: every method tuned alike without the test split, and tested with own seeds."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 
 from hfc import runs
-from hfc.config import METHODS, TrainConfig, read_toml, resolve
+from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
-from hfc.sweep import Sweep, parse_seeds, parse_sweep, sweep
+from hfc.sweep import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep, sweep
 from hfc.train import train_all
 
 SHIPPED = ("methods", "weightings")
+ROW_NAME = re.compile(r"\w[\w+=.-]*")
+# What a row may set: not what the command gives, nor what all rows must share to be compared.
+ROW_SETTINGS = {f.name for f in fields(TrainConfig)} - {"hierarchy", "seed"} - NOT_SEARCHED.keys()
 
 
 @dataclass(frozen=True)
 class Ablation:
     """What to compare, as a TOML file says it.
 
-    Top level: `methods`; `search_seeds`, of the search; `seeds`, of the runs that are tested; and any setting to keep
-    fixed. [grid], [random], `trials` and `folds`: what is searched for every method and how, as in `hfc sweep`;
-    [own.METHOD]: what is searched for that one besides, in a grid.
+    Top level: `methods`, each a row of the comparison; `search_seeds`, of the search; `seeds`, of the runs that are
+    tested; and any setting to keep fixed. [rows.NAME]: a further row, `method` and the settings that set it apart.
+    [grid], [random], `trials` and `folds`: what is searched for every row and how, as in `hfc sweep`; [own.NAME]: what
+    is searched for that row besides, in a grid.
     """
 
     searches: Mapping[str, Sweep]
-    """The search of each method."""
+    """The search of each row by its name."""
     seeds: tuple[int, ...]
     """Of the runs that are tested."""
 
@@ -51,25 +56,76 @@ def read_ablation(plan: str, hierarchy: str) -> Ablation:
     else:
         file = Path(plan)
         content = read_toml(file)
-    methods = content.pop("methods", None)
-    if not isinstance(methods, list) or not methods or any(method not in METHODS for method in methods):
-        raise ConfigError(f"{file}: methods: expected a list out of {', '.join(METHODS)}; found {methods!r}")
+    rows = _rows(file, content)
     seeds = parse_seeds(file, "seeds", content.pop("seeds", None))
     search_seeds = parse_seeds(file, "search_seeds", content.pop("search_seeds", None))
     if set(seeds) & set(search_seeds):
         raise ConfigError(f"{file}: seeds: a seed that is tested must not be one of search_seeds, found {list(seeds)}")
     own = content.pop("own", {})
     if not isinstance(own, dict) or not all(isinstance(axes, dict) for axes in own.values()):
-        raise ConfigError(f"{file}: own: expected a table for each method, like [own.flat], found {own!r}")
-    if unknown := sorted(own.keys() - set(methods)):
-        raise ConfigError(f"{file}: own: {unknown[0]} is none of the methods {', '.join(methods)}")
+        raise ConfigError(f"{file}: own: expected a table for each row, like [own.flat], found {own!r}")
+    if unknown := sorted(own.keys() - rows.keys()):
+        raise ConfigError(f"{file}: own: {unknown[0]} is none of the rows {', '.join(rows)}")
     common = {**content, "hierarchy": hierarchy, "seeds": list(search_seeds)}
     grid = common.get("grid", {})
-    searches = {}
-    for method in methods:
-        mine = {"grid": {**grid, **own[method]}} if method in own and isinstance(grid, dict) else {}
-        searches[method] = parse_sweep(file, {**common, **mine, "method": method})
+    searches: dict[str, Sweep] = {}
+    for name, settings in rows.items():
+        mine = {"grid": {**grid, **own[name]}} if name in own and isinstance(grid, dict) else {}
+        searches[name] = parse_sweep(file, {**common, **mine, **settings})
+        _check_row(file, name, settings, searches)
     return Ablation(searches, seeds)
+
+
+def _rows(file: Path, content: dict[str, object]) -> dict[str, dict[str, object]]:
+    """Of each row its method and its own settings, by name; takes `methods` and `rows` out of a file's content."""
+    tables = content.pop("rows", {})
+    methods = content.pop("methods", [] if tables else None)
+    known = f"{file}: methods: expected a list out of {', '.join(METHODS)}; found {methods!r}"
+    if not isinstance(methods, list) or not (methods or tables):
+        raise ConfigError(known)
+    if former := [method for method in methods if isinstance(method, str) and method in FORMER_METHODS]:
+        settings = ", ".join(f'{key} = "{value}"' for key, value in FORMER_METHODS[former[0]].items())
+        raise ConfigError(f'{file}: methods: {former[0]} is a row now: give a table [rows."{former[0]}"] of {settings}')
+    if any(not isinstance(method, str) or method not in METHODS for method in methods):
+        raise ConfigError(known)
+    if not isinstance(tables, dict):
+        raise ConfigError(f'{file}: rows: expected tables like [rows."hmcn-f+dwa"], found {tables!r}')
+    for name, table in tables.items():
+        _check_table(f'{file}: [rows."{name}"]', name, table)
+    return {**{method: {"method": method} for method in methods}, **tables}
+
+
+def _check_table(place: str, name: str, table: object) -> None:
+    """Check one table of `rows` by itself; `place` begins the message of the ConfigError that it may raise."""
+    if not ROW_NAME.fullmatch(name):
+        raise ConfigError(f"{place}: a folder gets this name; make it of letters, digits and _ + - = . alone")
+    if name in METHODS:
+        raise ConfigError(f"{place}: a method has this name; list it under methods, or give the row another name")
+    if not isinstance(table, dict):
+        raise ConfigError(f"{place}: expected a table, found {table!r}")
+    if table.get("method") is None:
+        raise ConfigError(f"{place}: method: expected one of {', '.join(METHODS)}, found none")
+    if unknown := [key for key in table if key not in ROW_SETTINGS]:
+        raise ConfigError(f"{place}: {unknown[0]} is no setting in which rows may differ; see hfc train --help")
+    try:
+        resolve(TrainConfig, table)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: Mapping[str, Sweep]) -> None:
+    """Check that what sets a row apart is not searched as well, and that no row before it searches the same.
+
+    Raises:
+        ConfigError: one of them is so.
+    """
+    points = searches[name].points
+    if twice := [key for key in settings if key in points[0]]:
+        raise ConfigError(f'{file}: [rows."{name}"]: {twice[0]} is searched as well; leave it out here or there')
+    configs = [resolve(TrainConfig, searches[name].fixed, point) for point in points]
+    for other, search in searches.items():
+        if other != name and [resolve(TrainConfig, search.fixed, point) for point in search.points] == configs:
+            raise ConfigError(f'{file}: [rows."{name}"]: is the same as the row {other}; leave out one of them')
 
 
 def ablation(
@@ -80,9 +136,9 @@ def ablation(
     jobs: int = 1,
     report: Callable[[str, int], None] = lambda doing, done: None,
 ) -> list[runs.Run]:
-    """Search for each method's settings without the test split, and test its best ones with other seeds.
+    """Search for each row's settings without the test split, and test its best ones with other seeds.
 
-    `out` gets `search/METHOD/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
+    `out` gets `search/ROW/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
     features, settings and code is not done again.
 
     Args:
@@ -93,31 +149,31 @@ def ablation(
         report: called with what is being done and how many trainings are.
 
     Returns:
-        The tested runs, method by method.
+        The tested runs, row by row.
 
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
-        RunError: every point of a method failed, or its tested runs did; the other methods are done nonetheless.
+        RunError: every point of a row failed, or its tested runs did; the other rows are done nonetheless.
     """
     done = 0
     found: list[runs.Run] = []
     failed: dict[str, str] = {}
-    for method, search in plan.searches.items():
+    for row, search in plan.searches.items():
         start = done
 
-        def searched(now: int, total: int, method: str = method, start: int = start) -> None:
-            report(f"searching {method}", start + now)
+        def searched(now: int, total: int, row: str = row, start: int = start) -> None:
+            report(f"searching {row}", start + now)
 
         try:
-            best = sweep(cache, search, out / "search" / method, jobs=jobs, report=searched)[0]
+            best = sweep(cache, search, out / "search" / row, jobs=jobs, report=searched)[0]
             configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
             for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):
                 found.append(run)
-                report(f"testing {method}", start + search.trainings + number)
+                report(f"testing {row}", start + search.trainings + number)
         except DivergedError as error:
-            failed[method] = str(error)
+            failed[row] = str(error)
         done = start + search.trainings + len(plan.seeds)
     if failed:
-        reasons = "; ".join(f"{method}: {reason}" for method, reason in failed.items())
+        reasons = "; ".join(f"{row}: {reason}" for row, reason in failed.items())
         raise RunError(f"{out}: no result for {', '.join(failed)}, so nothing is compared. {reasons}")
     return found

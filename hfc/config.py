@@ -208,13 +208,6 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     # the paper, without and with its multi-task loss
     "hmcn-f": {"head": "hmcn-f", "loss": "bce", "weighting": "sum"},
     "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
-    # the same with a weight for every level, not for every flow
-    "hmcn-f+mtl-levels": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty", "tasks": "levels"},
-    # the same head under other weightings of its two flows
-    **{
-        f"hmcn-f+{weighting}": {"head": "hmcn-f", "loss": "bce", "weighting": weighting}
-        for weighting in ("positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l")
-    },
     # a classifier a level on one trunk, and a softmax among siblings
     "levels": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0},
     # the same, and one path of the tree as the answer
@@ -230,6 +223,15 @@ METHODS: Mapping[str, Mapping[str, object]] = {
         "weighting": "sum",
         "width": 384,
         "beta": 0.5,
+    },
+}
+
+# Names that were methods once, and the settings that train the same. Runs made under them are read as ever.
+FORMER_METHODS: Mapping[str, Mapping[str, object]] = {
+    "hmcn-f+mtl-levels": {"method": "hmcn-f+mtl", "tasks": "levels"},
+    **{
+        f"hmcn-f+{weighting}": {"method": "hmcn-f", "weighting": weighting}
+        for weighting in ("positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l")
     },
 }
 
@@ -360,8 +362,12 @@ def _one_of(value: str, known: Iterable[str], what: str) -> str:
 
 
 def nearest(value: str, known: Iterable[str]) -> str:
-    """What a mistyped name probably was, or else all that are known, for messages."""
+    """What a mistyped or former name probably means, or else all that are known, for messages."""
     names = list(known)
+    if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
+        method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
+        words = " ".join(f"--set {change}" for change in changes)
+        return f"it is method {method} with {', '.join(changes)} now: --method {method} {words}"
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(value.lower(), lowered, n=1)
     return f"did you mean {lowered[near[0]]}?" if near else f"known: {', '.join(sorted(names))}"

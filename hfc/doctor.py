@@ -118,10 +118,10 @@ def _self_test() -> str:
 
     from hfc.config import TrainConfig, resolve
     from hfc.crops import CropSettings, crop_image
-    from hfc.datasets.sample import draw_picture
     from hfc.encoder import load_encoder
     from hfc.fit import build_head
     from hfc.hierarchy import load_hierarchy
+    from hfc.sample import draw_picture
 
     started = time.perf_counter()
     picture = draw_picture("Dress", "Plain", np.random.default_rng(0))

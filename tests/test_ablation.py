@@ -10,10 +10,11 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc import runs
 from hfc.ablation import SHIPPED, ablation, read_ablation
-from hfc.config import METHODS, TrainConfig, read_toml
+from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.sweep import read_sweep, sweep
 from hfc.train import train_all
+from hfc.weightings import WEIGHTINGS
 from tests.made_up import small_cache, write_tree_csv
 
 PLAN = """
@@ -67,6 +68,81 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     assert (tmp_path / "a" / "report" / "report.md").is_file()
 
 
+def test_a_row_is_a_method_with_settings_of_its_own(place: Path, tmp_path: Path) -> None:
+    text = PLAN.replace('methods = ["flat", "levels+path"]', 'methods = ["hmcn-f"]').replace(
+        "reduced = 16", "reduced = 8"
+    )
+    rows = '[rows.dwa]\nmethod = "hmcn-f"\nweighting = "dwa"\n[own.dwa]\ntemperature = [1.0]\n'
+    (tmp_path / "plan.toml").write_text(text + rows)
+    words = ["ablation", place / "c.h5", "--hierarchy", place / "tree.csv", "--plan", tmp_path / "plan.toml"]
+    done = CliRunner().invoke(main, [*map(str, words), "--out", str(tmp_path / "a")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "a" / "search").iterdir()) == ["dwa", "hmcn-f"]
+    results = [run.result for run in runs.find([tmp_path / "a" / "runs"])]
+    assert sorted((r["method"], r["config"]["weighting"], r["config"]["temperature"], r["seed"]) for r in results) == [
+        ("hmcn-f", "dwa", 1.0, 1),
+        ("hmcn-f", "dwa", 1.0, 2),
+        ("hmcn-f", "sum", 2.0, 1),
+        ("hmcn-f", "sum", 2.0, 2),
+    ]
+    assert len({r["run"] for r in results}) == 4
+    assert re.search(r"hmcn-f \(tree\) weighting=dwa, temperature=1.0, reduced=8, ", done.stdout)
+    assert re.search(r"hmcn-f \(tree\) reduced=8, ", done.stdout)
+
+
+ROW = '[rows."hmcn-f+dwa"]\nmethod = "hmcn-f"\nweighting = "dwa"\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('method = "hmcn-f"\n', ""), f'[rows."hmcn-f+dwa"]: method: expected one of {", ".join(METHODS)}, found none'),
+        (('"hmcn-f"', '"hmcn"'), "[rows.\"hmcn-f+dwa\"]: unknown method 'hmcn'; did you mean hmcn-f?"),
+        (('= "dwa"', '= "dwaa"'), "[rows.\"hmcn-f+dwa\"]: unknown weighting 'dwaa'; did you mean dwa?"),
+        (('= "dwa"', "= 3"), '[rows."hmcn-f+dwa"]: weighting: expected text, found 3'),
+        (
+            ("weighting", "weihgting"),
+            '[rows."hmcn-f+dwa"]: weihgting is no setting in which rows may differ; see hfc train --help',
+        ),
+        (
+            ('weighting = "dwa"', "seed = 3"),
+            '[rows."hmcn-f+dwa"]: seed is no setting in which rows may differ; see hfc train --help',
+        ),
+        (
+            ('weighting = "dwa"', "learning_rate = 0.1"),
+            '[rows."hmcn-f+dwa"]: learning_rate is searched as well; leave it out here or there',
+        ),
+        (
+            ('"hmcn-f+dwa"', '"a/b"'),
+            '[rows."a/b"]: a folder gets this name; make it of letters, digits and _ + - = . alone',
+        ),
+        (
+            ('"hmcn-f+dwa"', "flat"),
+            '[rows."flat"]: a method has this name; list it under methods, or give the row another name',
+        ),
+        (
+            (ROW, f"{ROW}{ROW.replace('+dwa', '2')}"),
+            '[rows."hmcn-f2"]: is the same as the row hmcn-f+dwa; leave out one of them',
+        ),
+        ((ROW, "rows = 3\n"), 'rows: expected tables like [rows."hmcn-f+dwa"], found 3'),
+        ((ROW, "[rows]\na = 3\n"), '[rows."a"]: expected a table, found 3'),
+        (
+            (ROW, 'methods = ["flat", "hmcn-f+mtl-levels"]\n'),
+            'methods: hmcn-f+mtl-levels is a row now: give a table [rows."hmcn-f+mtl-levels"] of '
+            'method = "hmcn-f+mtl", tasks = "levels"',
+        ),
+    ],
+)
+def test_a_row_that_says_nothing_clear_is_refused(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    head, _, grid = PLAN.partition("[grid]")
+    file = tmp_path / "plan.toml"
+    top = head.replace('methods = ["flat", "levels+path"]\n', "")
+    file.write_text(f"{top}{ROW.replace(*change, 1)}[grid]{grid}")
+    with pytest.raises(ConfigError) as caught:
+        read_ablation(str(file), "deepfashion-5")
+    assert str(caught.value) == f"{file}: {message}"
+
+
 def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
     run(place, tmp_path, "--jobs", "2")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
@@ -75,9 +151,15 @@ def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
 
 
-def test_the_plans_in_the_package_compare_every_method_and_tune_all_alike() -> None:
+def test_the_plans_in_the_package_compare_every_method_and_weighting_and_tune_all_alike() -> None:
     plans = {name: read_ablation(name, "deepfashion-5") for name in SHIPPED}
-    assert set().union(*(plan.searches for plan in plans.values())) == set(METHODS)
+    assert set(plans["methods"].searches) == set(METHODS) | {"hmcn-f+mtl-levels"}
+    assert set(plans["weightings"].searches) == {"hmcn-f", "hmcn-f+mtl", *FORMER_METHODS}
+    rows = {name: search.fixed for plan in plans.values() for name, search in plan.searches.items()}
+    for name, settings in FORMER_METHODS.items():
+        assert rows[name].items() >= settings.items()
+    weightings = {resolve(TrainConfig, search.fixed).weighting for search in plans["weightings"].searches.values()}
+    assert weightings == set(WEIGHTINGS)
     for plan in plans.values():
         assert len(plan.seeds) >= 5
         shared = {str(point) for point in next(iter(plan.searches.values())).points}
@@ -109,8 +191,8 @@ def test_a_setting_of_its_own_is_searched_for_one_method_alone(tmp_path: Path) -
         (("search_seeds = [0]", ""), r"search_seeds: expected a list of integers, found None"),
         (("[grid]", "[gird]"), r"plan.toml: expected a table \[grid\] or \[random\]"),
         (("epochs", "epoch"), r"epoch is no setting that can be searched or fixed"),
-        (("[grid]", "[own.levels]\ndropout = [0.5]\n[grid]"), r"own: levels is none of the methods flat, levels\+path"),
-        (("[grid]", "[own]\nflat = 3\n[grid]"), r"own: expected a table for each method, .* found \{'flat': 3\}"),
+        (("[grid]", "[own.levels]\ndropout = [0.5]\n[grid]"), r"own: levels is none of the rows flat, levels\+path"),
+        (("[grid]", "[own]\nflat = 3\n[grid]"), r"own: expected a table for each row, .* found \{'flat': 3\}"),
     ],
 )
 def test_a_plan_that_says_nothing_clear_is_refused(change: tuple[str, str], message: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ ROWS = (
     ("hierarchy", "regions", "weights", "network"),
     ("labels",),
     ("datasets", "crops", "encoder", "store", "engines"),
-    ("losses", "weightings", "metrics", "jobs"),
+    ("losses", "weightings", "metrics", "jobs", "sample"),
     ("heads", "runs", "plan", "features"),
     ("extract",),
     ("decoding", "tasks", "settings"),
@@ -72,7 +73,7 @@ def test_imports_go_up(path: Path) -> None:
         ("h5py", {"hfc/store/"}),
         ("timm", {"hfc/encoder.py", "hfc/network.py", "hfc/weights.py"}),
         ("click", {"cli/"}),
-        ("PIL", {"hfc/crops.py", "hfc/datasets/sample.py", "hfc/datasets/garments.py", "hfc/report/gallery.py"}),
+        ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/export/onnx.py"}),
         ("onnxruntime", {"hfc/export/onnx.py"}),
     ],
@@ -81,6 +82,15 @@ def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -
     users = {p.relative_to(ROOT).as_posix() for p in SOURCES if package in {n.split(".")[0] for n in imports(p)}}
     assert users
     assert all(any(user.startswith(home) for home in homes) for user in users), users
+
+
+def test_matplotlib_is_for_the_notebooks_alone() -> None:
+    assert [path for path in SOURCES if "matplotlib" in {name.split(".")[0] for name in imports(path)}] == []
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {name for name, needs in setup["options.extras_require"].items() if "matplotlib" in needs}
+    assert "matplotlib" not in setup["options"]["install_requires"]
+    assert extras == {"notebooks", "dev"}  # with `dev`, a slow test executes them
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -127,7 +137,7 @@ def test_training_needs_no_images_and_no_backbone() -> None:
 
 def test_modules_stay_readable() -> None:
     lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text("utf-8").splitlines()) for p in SOURCES}
-    assert {name: n for name, n in lengths.items() if n > 450 and name != "hfc/datasets/garments.py"} == {}
+    assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 
 def test_help_answers_in_a_third_of_a_second_of_cpu_time() -> None:

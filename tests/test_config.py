@@ -106,6 +106,16 @@ def test_a_setting_that_does_not_parse_is_refused(text: str, message: str) -> No
     ("layer", "message"),
     [
         ({"method": "hmcn"}, "unknown method 'hmcn'; did you mean hmcn-f?"),
+        (
+            {"method": "hmcn-f+dwa"},
+            "unknown method 'hmcn-f+dwa'; it is method hmcn-f with weighting=dwa now: "
+            "--method hmcn-f --set weighting=dwa",
+        ),
+        (
+            {"method": "hmcn-f+mtl-levels"},
+            "unknown method 'hmcn-f+mtl-levels'; it is method hmcn-f+mtl with tasks=levels now: "
+            "--method hmcn-f+mtl --set tasks=levels",
+        ),
         ({"loss": "mse"}, "unknown loss 'mse'; known: bce, hxe, soft-labels, softmax"),
         ({"epochs": 0}, "epochs: expected at least 1, found 0"),
         ({"epochs": True}, "epochs: expected an integer, found True"),

@@ -15,11 +15,11 @@ from timm.models.efficientnet import SqueezeExcite
 
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
-from hfc.datasets.sample import draw_sample
 from hfc.encoder import Encoder, load_encoder
 from hfc.errors import EncoderError
 from hfc.extract import extract
 from hfc.network import ROUNDED, even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.sample import draw_sample
 from hfc.store import FeatureStore
 from tests.bench.fidelity import similarities
 from tests.clothing import CLOTHING, needs_clothing

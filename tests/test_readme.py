@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hfc.config import SampleConfig
-from hfc.datasets.sample import draw_sample
+from hfc.sample import draw_sample
 from tests.bench.__main__ import BENCHMARKS
 from tests.readme import ROOT, Block, blocks, hfc_commands
 

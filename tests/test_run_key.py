@@ -119,7 +119,7 @@ def forget() -> None:
         *((f"heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"{name}.py", False) for name in ("card", "config", "doctor", "errors", "extract", "jobs", "encoder")),
         *((f"{name}.py", False) for name in ("predict", "trained", "sweep", "ablation", "estimator", "parallel")),
-        *((f"{name}.py", False) for name in ("report/latex", "report/tables", "datasets/garments", "export/onnx")),
+        *((f"{name}.py", False) for name in ("report/latex", "report/tables", "sample/shapes", "export/onnx")),
         *((f"{name}.py", False) for name in ("datasets/manifest", "engines/ray", "crops", "store/assembly")),
     ],
 )

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cli.main import main
 from hfc.ablation import read_ablation
 from hfc.answers import by_beta, decoded, evaluate, used_views
-from hfc.config import METHODS, TrainConfig, read_toml, resolve, to_toml
+from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve, to_toml
 from hfc.errors import ConfigError
 from hfc.estimator import HierarchicalClassifier
 from hfc.features import Resident
@@ -45,9 +45,15 @@ OTHER: dict[str, Any] = {
     **{"blend": "logit", "violation_weight": 1.0, "label_smoothing": 0.2, "hxe_alpha": 0.7, "soft_label_beta": 3.0},
     **{"temperature": 0.5, "gradnorm_alpha": 50.0, "gradnorm_rate": 0.2},
     "loss": {"bce": "softmax", "softmax": "bce", "hxe": "softmax", "soft-labels": "softmax"},
-    "weighting": {"sum": "uncertainty"} | dict.fromkeys(("uncertainty", "positive-uncertainty", "imtl-l"), "sum"),
+    "weighting": {"sum": "uncertainty", "uncertainty": "imtl-l"}
+    | dict.fromkeys(("positive-uncertainty", "imtl-l"), "sum"),
     "tasks": {"flows": "levels", "levels": "flows"},
     "head": {"flat": "levels"},
+}
+# Every method, and the paper's head under every weighting.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"method": name} for name in METHODS},
+    **{name: dict(settings) for name, settings in FORMER_METHODS.items()},
 }
 # They name a run, or say where and how it is trained; `select` picks an epoch, which its own test looks at.
 ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select"}
@@ -99,9 +105,11 @@ def test_a_setting_shapes_a_run_or_is_refused(
     task = prepare(noisy, str(place / "tree.csv"))
     used_by = set()
     everywhere = name not in HEAD_SETTINGS | WEIGHTING_SETTINGS
-    methods = (["flat"] if name == "head" else ["flat", "hmcn-f+mtl"]) if everywhere else list(METHODS)
-    for method in methods:
-        base = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method=method)})
+    methods = (["flat"] if name == "head" else ["flat", "hmcn-f+mtl"]) if everywhere else list(VARIANTS)
+    for variant in methods:
+        method = VARIANTS[variant]["method"]
+        given = settled_on(SMALL, **VARIANTS[variant])
+        base = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **given})
         other = OTHER[name]
         if isinstance(other, dict):
             other = other.get(getattr(base, name), "sum" if name == "weighting" else "flat")
@@ -113,13 +121,13 @@ def test_a_setting_shapes_a_run_or_is_refused(
             assert str(caught.value).startswith(f"{name}={other} with method {method}: ")
         # What the refusal says is true of the very training it keeps from running.
         monkeypatch.setattr("hfc.fit.refuse_unused", lambda config: None)
-        assert differs(outcome(noisy, task, base), outcome(noisy, task, changed)) != refused, method
-        assert set(changed_settings(settle(changed, task), task)) - set(changed_settings(settle(base, task), task)) == (
-            set() if refused or name in ("seed", "precision") or name in SMALL else {name}
-        )
+        assert differs(outcome(noisy, task, base), outcome(noisy, task, changed)) != refused, variant
+        was, now = (changed_settings(settle(config, task), task) for config in (base, changed))
+        unrecorded = refused or name in ("seed", "precision")
+        assert {key for key in was | now if was.get(key) != now.get(key)} == (set() if unrecorded else {name})
         if not refused:
             assert run_key(noisy, task, settle(changed, task)) != run_key(noisy, task, settle(base, task))
-            used_by.add(method)
+            used_by.add(variant)
     assert used_by, f"{name}: no method takes it"
 
 
@@ -179,6 +187,46 @@ def test_a_run_made_when_such_settings_were_ignored_is_read(
     assert torch.equal(after.predict(rows).final, before.predict(rows).final)
 
 
+@pytest.mark.parametrize("former", ["hmcn-f+dwa", "hmcn-f+mtl-levels"])
+def test_a_run_of_a_method_that_is_a_setting_now_is_read_and_reported(former: str, place: Path, tmp_path: Path) -> None:
+    cache = load_cache(place / "cache.h5", device="cpu")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, **FORMER_METHODS[former])}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path / "runs")
+    before = load_trained(run.folder)
+    file = run.folder / "result.json"
+    result = json.loads(file.read_text("utf-8"))
+    result |= {"method": former, "changed": {}, "config": result["config"] | {"method": former}}
+    file.write_text(json.dumps(result), "utf-8")
+    for words in (
+        ("report", tmp_path / "runs", "--out", tmp_path / "report"),
+        ("export", run.folder, "--hf", tmp_path / "hf"),
+    ):
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert (done.exit_code, done.stderr) == (0, "")
+    table = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert f"{former} (tree)" in table.replace("\\", "")
+    assert isinstance(cache.features, Resident)
+    rows = cache.features.tensor[:5].numpy()
+    for folder in (run.folder, tmp_path / "hf"):
+        after = load_trained(folder)
+        assert torch.equal(after.predict(rows).final, before.predict(rows).final)
+        assert [a.path for a in after.answers(rows, "abcde", 1, 0.0)] == [
+            a.path for a in before.answers(rows, "abcde", 1, 0.0)
+        ]
+
+
+def test_a_method_that_is_a_setting_now_is_refused_with_what_to_give(place: Path, tmp_path: Path) -> None:
+    words = ["train", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path / "runs")]
+    remedy = "it is method hmcn-f with weighting=dwa now: --method hmcn-f --set weighting=dwa"
+    flag = CliRunner().invoke(main, [*words, "--method", "hmcn-f+dwa"])
+    assert flag.exit_code == 2
+    assert flag.stderr.endswith(f"Error: Invalid value for '--method': 'hmcn-f+dwa' is none; {remedy}\n")
+    (tmp_path / "config.toml").write_text('method = "hmcn-f+dwa"\n')
+    file = CliRunner().invoke(main, [*words, "--config", str(tmp_path / "config.toml")])
+    assert (file.exit_code, file.stderr) == (1, f"Error: unknown method 'hmcn-f+dwa'; {remedy}\n")
+    assert not (tmp_path / "runs").exists()
+
+
 REFUSED = [
     (
         {"method": "flat", "width": 99},
@@ -201,8 +249,8 @@ REFUSED = [
         "leave temperature out",
     ),
     (
-        {"method": "hmcn-f+gradnorm", "temperature": 1.0},
-        "temperature=1.0 with method hmcn-f+gradnorm: weighting gradnorm does not take it; it takes gradnorm_alpha, "
+        {"method": "hmcn-f", "weighting": "gradnorm", "temperature": 1.0},
+        "temperature=1.0 with method hmcn-f: weighting gradnorm does not take it; it takes gradnorm_alpha, "
         "gradnorm_rate; leave temperature out",
     ),
     (
@@ -234,7 +282,7 @@ def test_a_refusal_says_what_is_taken(given: dict[str, object], message: str) ->
 def test_settings_of_another_head_are_taken_with_that_head() -> None:
     refuse_unused(resolve(TrainConfig, {"method": "flat", "head": "hmcn-f", "width": 99, "beta": 0.2}))
     refuse_unused(resolve(TrainConfig, {"method": "levels", "tasks": "levels", "weighting": "dwa", "temperature": 1.0}))
-    refuse_unused(resolve(TrainConfig, {"method": "hmcn-f+uw-so", "head": "flat"}))
+    refuse_unused(resolve(TrainConfig, {"method": "hmcn-f+mtl", "head": "flat"}))
 
 
 def test_it_is_refused_on_the_command_line_before_any_training(place: Path, tmp_path: Path) -> None:

@@ -103,7 +103,12 @@ def test_so_it_does_over_several_epochs(place: Path, cache: Cache, task: Task) -
 
 @pytest.mark.parametrize(
     "changes",
-    [{"weighting": "positive-uncertainty"}, {"weighting": "imtl-l"}, {"class_balance": 0.9}, {"label_smoothing": 0.1}],
+    [
+        *({"weighting": name} for name in WEIGHTINGS if WEIGHTINGS[name].pure and name != "sum"),
+        {"weighting": "uncertainty", "tasks": "levels"},
+        {"class_balance": 0.9},
+        {"label_smoothing": 0.1},
+    ],
     ids=str,
 )
 def test_so_it_does_with_other_settings(changes: dict[str, object], place: Path, cache: Cache, task: Task) -> None:

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save, save_file, save_model
 from torch import Tensor, nn
 
 from hfc.checkpoints import timm_names
-from hfc.datasets.garments import SHAPES
-from hfc.datasets.sample import draw_picture
 from hfc.encoder import Encoder, plain_weights
 from hfc.errors import EncoderError
 from hfc.export.huggingface import _contiguous
+from hfc.sample import draw_picture
+from hfc.sample.shapes import SHAPES
 from hfc.weights import _converted
 from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 

@@ -23,10 +23,10 @@ from PIL import Image
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
-from hfc.datasets.sample import draw_sample
 from hfc.extract import extract
 from hfc.jobs import Job, Worker, open_encoder
 from hfc.regions import Regions
+from hfc.sample import draw_sample
 from tests.bench import peak_bytes, say, seconds
 
 STOCK = (256,) if torch.cuda.is_available() else (4, 8, 16)  # batches of the stock recipe; the fastest counts

@@ -50,7 +50,7 @@ def made_up(rows: NDArray[np.int64], leaf: NDArray[np.int64], tree: Hierarchy, d
 def write_made_up_cache(path: Path, rows: int, dim: int) -> Path:
     """A cache in shards of DeepFashion's proportions; categories drawn at their own rates."""
     tree = load_hierarchy(TREE)
-    with (resources.files("hfc.datasets") / "deepfashion_categories.csv").open() as file:
+    with (resources.files("hfc.sample") / "deepfashion_categories.csv").open() as file:
         counts = {row["category"]: int(row["images"]) for row in csv.DictReader(file)}
     rates = np.array([max(counts[leaf], 1) for leaf in tree.leaves], dtype=np.float64)
     leaf = np.random.default_rng(0).choice(len(rates), size=rows, p=rates / rates.sum())

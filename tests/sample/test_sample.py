@@ -9,12 +9,22 @@ import pytest
 from PIL import Image
 
 from hfc.datasets import read_regions
-from hfc.datasets.garments import SHAPES
-from hfc.datasets.sample import draw_picture, draw_sample
 from hfc.errors import DatasetError
+from hfc.sample import draw_picture, draw_sample
+from hfc.sample.shapes import SHAPES
 from tests.deepfashion_tree import categories
 
 IMAGES = 80
+# Box, mean and deviation of the red, green and blue pixels of pictures drawn from seed 7.
+DRAWN = {
+    ("Blazer", "Striped"): ((78, 21, 283, 184), [195.61, 183.0, 161.15], [36.69, 38.69, 50.11]),
+    ("Hoodie", "Knit"): ((14, 12, 228, 263), [121.28, 107.71, 85.31], [76.02, 63.8, 39.65]),
+    ("Poncho", "Checked"): ((15, 34, 243, 278), [112.87, 105.64, 102.56], [55.71, 47.77, 61.19]),
+    ("Jeans", "Denim"): ((39, 23, 149, 256), [105.39, 80.87, 126.41], [43.97, 28.55, 37.94]),
+    ("Skirt", "Printed"): ((34, 2, 243, 233), [145.05, 119.1, 101.39], [75.68, 69.5, 46.1]),
+    ("Kimono", "Dotted"): ((24, 2, 260, 226), [156.08, 135.49, 115.46], [79.77, 77.83, 45.08]),
+    ("Romper", "Plain"): ((11, 13, 201, 283), [149.45, 160.77, 159.57], [33.42, 40.84, 44.26]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +72,17 @@ def test_the_seed_decides_every_byte(root: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "same") == files(root)
     draw_sample(tmp_path / "other", images=IMAGES, seed=6)
     assert files(tmp_path / "other") != files(root)
+
+
+@pytest.mark.parametrize(("category", "fabric"), DRAWN)
+def test_the_pictures_stay_what_they_were(category: str, fabric: str) -> None:
+    # Pixels before JPEG, which libraries write differently; within what another processor's sine may round.
+    picture = draw_picture(category, fabric, np.random.default_rng(7))
+    pixels = np.asarray(picture.image, dtype=np.float64)
+    box, mean, deviation = DRAWN[category, fabric]
+    assert picture.box == box
+    np.testing.assert_allclose(pixels.mean(axis=(0, 1)), mean, atol=0.05)
+    np.testing.assert_allclose(pixels.std(axis=(0, 1)), deviation, atol=0.05)
 
 
 def test_the_shape_carries_the_category() -> None:
