@@ -218,11 +218,21 @@ def rows_used(rows: Mapping[str, Any]) -> str:
     return f"rows: {used}; left out: {left_out or 'none'}"
 
 
-def announce(cache: Cache, tasks: Iterable[Task]) -> None:
-    """Log what runs on some tasks leave out, and warn of leaves that nothing is trained for."""
+def announce(cache: Cache, tasks: Iterable[Task], *, warn: bool = False) -> None:
+    """Log what runs on some tasks leave out, and warn of leaves that nothing is trained for.
+
+    Args:
+        cache: what the tasks look at.
+        tasks: of the runs.
+        warn: warn of rows that are left out, as nothing else tells of them.
+    """
     for task in tasks:
         rows = {split: len(found) for split, found in task.rows.items()}
-        logger.info("%s (%s): %s", cache.path, task.hierarchy.name, rows_used({**rows, "unused": task.unused}))
+        used = f"{cache.path} ({task.hierarchy.name}): {rows_used({**rows, 'unused': task.unused})}"
+        if warn and any(task.unused.values()):
+            _warn_once(used)
+        else:
+            logger.info("%s", used)
         if missing := untrained(task):
             _warn_once(
                 f"{cache.path}: no row of the train split is labelled {some(list(missing))}; "

@@ -186,7 +186,7 @@ def sweep(
         task, settled = stage.check(opened, config)
         by_tree.setdefault(task.hierarchy.digest, task)
         whole.append(stage.run_key(opened, task, settled))
-    announce(opened, by_tree.values())
+    announce(opened, by_tree.values(), warn=True)
     keys = {(i, part): _key(key, part, plan.folds) for i, key in enumerate(whole) for part in plan.parts}
     try:
         make_folder(out)

@@ -20,7 +20,7 @@ from hfc.train import data, stage
 from hfc.train.fit import fit
 from hfc.train.stacked import fit_all
 from hfc.train.sweep import read_sweep, sweep
-from tests.made_up import small_cache, write_tree_csv
+from tests.made_up import small_cache, write_cache, write_tree_csv
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
 GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"
@@ -37,6 +37,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(folder: Path, place: Path, text: str) -> Path:
     (folder / "grid.toml").write_text(QUICK.format(tree=place / "tree.csv") + text)
     return folder / "grid.toml"
+
+
+def test_rows_that_are_left_out_are_told_once(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = [("Tee", "Tank", "Coat", "Jeans", "Chinos", "")[i % 6] for i in range(180)]
+    splits = [("train", "train", "train", "val", "test")[i // 6 % 5] for i in range(180)]
+    cache = write_cache(tmp_path / "some.h5", labels, splits)
+    plan = read_sweep(write(tmp_path, place, "[grid]\ndropout = [0.0, 0.5]\n"))
+    for out in ("out", "again"):
+        sweep(cache, plan, tmp_path / out)
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert told == [f"{cache} (tree): rows: 90 train, 30 val, 30 test; left out: 30 without label"]
 
 
 def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path, tmp_path: Path) -> None:
