@@ -92,7 +92,7 @@ def load_cache(
         if stream:
             for _ in store.blocks():  # each is checked, and at the end the whole
                 pass
-            features = Streamed(path, store.shape[1], store.shape[2], target, store.dtype.itemsize, store=store)
+            features = Streamed(store, target, store.shape[1])
         else:
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})

@@ -4,8 +4,7 @@ Dimensions: N rows of a cache, V views, D features, n chosen rows, B rows of a b
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,19 +66,22 @@ class Streamed:
     rows where the file's order means nothing, or the buffer is large against what it means.
     """
 
-    path: Path
-    views: int
-    dim: int
+    store: FeatureStore
+    """The open cache: kept open, so that every epoch reads the same file."""
     device: torch.device
-    itemsize: int = 2
-    """Bytes of a stored number."""
+    views: int
+    """V: how many of the stored views are used, the first ones."""
     buffer_bytes: int = BUFFER_BYTES
-    store: FeatureStore | None = field(default=None, repr=False)
-    """The open cache: kept open, so that every epoch reads the same file. None: it is opened here."""
 
-    def __post_init__(self) -> None:
-        if self.store is None:
-            object.__setattr__(self, "store", FeatureStore(self.path))
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.store.shape[2]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a stored number."""
+        return self.store.dtype.itemsize
 
     def first_view(self) -> "Streamed":
         """The same with V = 1."""
@@ -118,7 +120,6 @@ class Streamed:
     def _windows(self, rows: Tensor, chunks: NDArray[np.int64], many: int) -> Iterator[tuple[Tensor, Tensor]]:
         """So many chunks of the file at a time: those of the rows that lie in them, and their features as stored."""
         wanted, store = rows.cpu().numpy(), self.store
-        assert store is not None  # see __post_init__
         for first in range(0, len(chunks), many):
             starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
             held = [wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))] for start in starts]

@@ -10,6 +10,7 @@ import torch
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
+from hfc.store import FeatureStore
 from hfc.train.data import Cache, Task, load_cache, prepare
 from hfc.train.features import Resident, Streamed
 from hfc.train.fit import Fitted, fit, settle
@@ -156,9 +157,10 @@ def test_what_cannot_be_stacked_is_refused(
 
 
 def test_streamed_features_cannot_be_stacked(place: Path, cache: Cache, task: Task) -> None:
-    streamed = Streamed(place / "cache.h5", cache.features.views, cache.features.dim, torch.device("cpu"))
-    with pytest.raises(ConfigError, match="step=stacked: not with streamed features"):
-        fit_stacked(streamed, task, three(place, task, step="stacked"))
+    with FeatureStore(place / "cache.h5") as store:
+        streamed = Streamed(store, torch.device("cpu"), cache.features.views)
+        with pytest.raises(ConfigError, match="step=stacked: not with streamed features"):
+            fit_stacked(streamed, task, three(place, task, step="stacked"))
 
 
 def test_a_diverging_run_of_a_stack_is_named(place: Path, cache: Cache, task: Task) -> None:
