@@ -7,7 +7,16 @@ synced to disk, and renamed. Every byte that can become a number is under a chec
 
 from hfc.store.assembly import assemble, merge, relabel
 from hfc.store.cache import SCHEMA, FeatureStore, Table, problems
-from hfc.store.files import CHUNK_ROWS, Failures, Features, ahead, is_cache, refuse_other_file, remove_leftovers
+from hfc.store.files import (
+    CHUNK_ROWS,
+    Failures,
+    Features,
+    ahead,
+    encode_text,
+    is_cache,
+    refuse_other_file,
+    remove_leftovers,
+)
 from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
 from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
@@ -25,6 +34,7 @@ __all__ = [
     "Table",
     "ahead",
     "assemble",
+    "encode_text",
     "is_cache",
     "locked",
     "merge",

@@ -37,13 +37,19 @@ Failures = list[tuple[int, str]]
 Item = TypeVar("Item")
 
 
-def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
-    """Write strings as fixed-length UTF-8, compressed and with checksums, which HDF5's variable-length ones lack."""
+def encode_text(name: str, texts: Sequence[str] | Strings) -> list[bytes]:
+    """Strings as `put_text` stores them under a name. Raises a StoreError if one of them cannot be stored."""
     if other := next((text for text in texts if not is_utf8(text)), None):
         raise StoreError(f"/{name}: {printable(other)} is no text in UTF-8")
     encoded = [text.encode("utf-8") for text in texts]
     if any(text.endswith(b"\0") for text in encoded):
         raise StoreError(f"/{name}: a text that ends in a NUL character cannot be stored")
+    return encoded
+
+
+def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
+    """Write strings as fixed-length UTF-8, compressed and with checksums, which HDF5's variable-length ones lack."""
+    encoded = encode_text(name, texts)
     width = max(map(len, encoded), default=0) or 1
     dataset = file.create_dataset(
         name,

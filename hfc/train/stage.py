@@ -17,7 +17,7 @@ from hfc import parallel, provenance, runs
 from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
 from hfc.errors import ConfigError, DivergedError, RunError, StoreError
 from hfc.hierarchy import Hierarchy, some
-from hfc.store import CHUNK_ROWS, Predictions
+from hfc.store import CHUNK_ROWS, Predictions, encode_text
 from hfc.train.data import Cache, Task, announce, open_cache, prepare, same_cache
 from hfc.train.evaluation import best_beta, by_beta, decoded, evaluate, stopping, used_views
 from hfc.train.features import Streamed
@@ -124,7 +124,8 @@ def train_together(
         for i, writer in writers.items():
             writer.config(to_toml(settled[i]))
             writer.hierarchy(task.hierarchy.to_csv())
-            _check_predictions(writer, folders[i], cache, task)
+        if todo:  # all have the same test rows
+            _check_ids(folders[todo[0]], cache, task)
 
         def both(place: int, line: dict[str, Any]) -> None:
             writers[todo[place]].epoch(line)
@@ -139,17 +140,10 @@ def train_together(
     return [(runs.read(folder), i in todo) for i, folder in enumerate(folders)]
 
 
-def _check_predictions(writer: runs.RunWriter, folder: Path, cache: Cache, task: Task) -> None:
-    """Write predictions of nothing, to find before the first epoch what cannot be stored of the test rows.
-
-    Raises:
-        RunError: an id cannot be stored.
-    """
-    rows = task.rows["test"].cpu().numpy()
-    leaf = task.target[task.rows["test"], -1].cpu().numpy()
-    nothing = np.zeros((len(rows), 1), dtype=np.float32)
+def _check_ids(folder: Path, cache: Cache, task: Task) -> None:
+    """Find before the first epoch what cannot be stored of the test rows. Raises a RunError where an id cannot."""
     try:
-        writer.predictions(Predictions(cache.table.regions.id[rows], leaf, (), nothing))
+        encode_text("id", cache.table.regions.id[task.rows["test"].cpu().numpy()])
     except StoreError as error:
         raise RunError(f"{folder}: the run cannot be written: {error}") from error
 

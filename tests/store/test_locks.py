@@ -146,19 +146,24 @@ def shard() -> store.Shard:
     return store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
 
 
-@pytest.mark.parametrize("name", ["EINVAL", "EOPNOTSUPP", "ENOSYS"])
-def test_what_cannot_be_waited_for_is_written_all_the_same_and_said_once(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real, code = os.fsync, getattr(errno, name)
+def refuse_to_sync_folders(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    real = os.fsync
 
     def fsync(descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir():
             raise OSError(code, os.strerror(code))
         real(descriptor)
 
-    locks._warn_once.cache_clear()
     monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("name", ["EINVAL", "EOPNOTSUPP", "ENOSYS"])
+def test_what_cannot_be_waited_for_is_written_all_the_same_and_said_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = getattr(errno, name)
+    refuse_to_sync_folders(monkeypatch, code)
+    locks._warn_once.cache_clear()
     for number in range(3):
         store.write_shard(tmp_path / f"{number}.h5", shard(), {"a": 1})
         assert store.read_shard(tmp_path / f"{number}.h5", {"a": 1}).digest() == shard().digest()
@@ -171,14 +176,8 @@ def test_what_cannot_be_waited_for_is_written_all_the_same_and_said_once(
 def test_a_folder_that_is_not_on_the_disk_is_an_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, code = os.fsync, getattr(errno, name)
-
-    def fsync(descriptor: int) -> None:
-        if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir():
-            raise OSError(code, os.strerror(code))
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    code = getattr(errno, name)
+    refuse_to_sync_folders(monkeypatch, code)
     with pytest.raises(StoreError) as caught:
         store.write_shard(tmp_path / "0.h5", shard(), {"a": 1})
     assert str(caught.value) == f"{tmp_path / '0.h5'}: cannot be written: {os.strerror(code)}"
