@@ -84,12 +84,7 @@ def say(text: str, *, err: bool = False) -> None:
     """Print a line of text, unless JSON was asked for."""
     if err or not click.get_current_context().meta.get(JSON):
         with _above_bars():
-            click.echo(_whole(text), err=err)
-
-
-def _whole(text: str) -> str:
-    """A text that every stream in UTF-8 takes: bytes of file names that are not become escapes, as JSON has them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+            click.echo(text, err=err)
 
 
 def one_line(text: str) -> str:
@@ -102,7 +97,7 @@ def answer(found: Any) -> None:
     if click.get_current_context().meta.get(JSON):
         content = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
         unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-        click.echo(_whole(json.dumps(content, ensure_ascii=not unicode, default=str)))
+        click.echo(json.dumps(content, ensure_ascii=not unicode, default=str))
 
 
 @contextmanager

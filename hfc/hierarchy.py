@@ -7,7 +7,6 @@ import csv
 import difflib
 import io
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from hfc import csvfile
 from hfc.errors import HierarchyError
 from hfc.names import canonical
+from hfc.outputs import explained, replacing
 from hfc.provenance import digest
 
 logger = logging.getLogger(__name__)
@@ -152,17 +152,15 @@ def keep_tree(file: Path, tree: str) -> None:
     """Write a tree as CSV; another that is there already, perhaps mended by hand, stays, with a warning.
 
     Raises:
-        HierarchyError: the operating system refuses.
+        RunError: the operating system refuses.
     """
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        if not file.exists():
-            partial.write_text(tree, "utf-8", newline="")
-            partial.replace(file)
-        elif file.read_bytes() != tree.encode("utf-8"):
-            logger.warning("%s: is not the tree of the folders, and stays; remove it to have that written", file)
-    except OSError as error:
-        raise HierarchyError(f"{file}: the tree cannot be written: {error.strerror or error}") from error
+    with explained(file, "the tree"):
+        if file.exists():
+            if file.read_bytes() != tree.encode("utf-8"):
+                logger.warning("%s: is not the tree of the folders, and stays; remove it to have that written", file)
+            return
+    with replacing(file, "the tree", lambda other: False) as partial:
+        partial.write_text(tree, "utf-8", newline="")
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
