@@ -38,7 +38,7 @@ def demo(out: Path, overwrite: bool) -> None:
     Example:
       hfc demo --out cache/demo
     """
-    from hfc.outputs import claim
+    from hfc.provenance import claim
     from hfc.report import write_report
     from hfc.sample import draw_sample, is_sample
 

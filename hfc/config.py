@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from hfc.errors import ConfigError
-from hfc.names import is_utf8, printable
+from hfc.errors import ConfigError, is_utf8, printable
 
 SPLITS = ("train", "val", "test")
 AUTO = 0  # an integer setting that the stage chooses by the machine

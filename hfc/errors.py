@@ -14,8 +14,15 @@
     │   └── DivergedError        a training whose loss is not finite
     └── StoppedError             stopped on request; the same command goes on
 
-A message names the file and row, what was expected, what was found, and what to do next, in one line.
+A message names the file and row, what was expected, what was found, and what to do next, in one line. File names in it
+pass through `printable`.
 """
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 
 class HfcError(Exception):
@@ -73,3 +80,35 @@ class DivergedError(RunError):
 
 class StoppedError(HfcError):
     """Stopped on request, with everything kept that was finished; the same command goes on from there."""
+
+
+def printable(name: str) -> str:
+    """Show a file's name so that it can be written anywhere: bytes that are not UTF-8 become escapes, like f\\xe4h."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def in_the_way(path: Path) -> RunError:
+    """The error for a file or folder that a command will not replace."""
+    return RunError(
+        f"{path}: is in the way: hfc did not write it, or it was changed since; move it away or name another place"
+    )
+
+
+@contextlib.contextmanager
+def explained(path: Path, what: str) -> Iterator[None]:
+    """Turn what the operating system refuses into a RunError; `what` is being written, as in "the run"."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None:  # of no file here: there is no temporary folder
+            raise
+        raise RunError(f"{path}: {what} cannot be written: {error.strerror or error}") from error

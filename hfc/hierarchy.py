@@ -7,6 +7,8 @@ import csv
 import difflib
 import io
 import logging
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc import csvfile
 from hfc.errors import HierarchyError
-from hfc.names import canonical
-from hfc.outputs import explained, replacing
-from hfc.provenance import digest
+from hfc.provenance import digest, explained, replacing
+from hfc.regions import Rows, read_csv
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
         ) from None
     except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
-    table = csvfile.read(path, "hierarchy", content, error=HierarchyError)
+    table = read_csv(path, "hierarchy", content, error=HierarchyError)
     return _from_rows(path.stem, str(path), [(1, table.header), *table.rows] if table.header else [])
 
 
@@ -172,7 +172,7 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
     return _from_rows(name, where, [(number, row) for number, row in rows if any(row)])
 
 
-def _from_rows(name: str, where: str, rows: list[tuple[int, list[str]]]) -> Hierarchy:
+def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
     if len(rows) < 3:
         raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
     header = rows[0][1]
@@ -232,6 +232,25 @@ def _check_leaves(where: str, paths: list[tuple[int, tuple[str, ...]]]) -> None:
                 f"{where}: row {number}: leaf {path[-1]} was named before, in row {seen[path[-1]]}; name each leaf once"
             )
         seen[path[-1]] = number
+
+
+def canonical(name: str) -> str:
+    """Write a class name as it is compared: in Unicode's form NFC, without blanks at its ends."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def spellings(names: Iterable[str]) -> list[list[str]]:
+    """The names that are one name in several spellings, a sorted list for each."""
+    together: defaultdict[str, set[str]] = defaultdict(set)
+    for name in set(names):
+        together[canonical(name)].add(name)
+    return [sorted(same) for _, same in sorted(together.items()) if len(same) > 1]
+
+
+def warn_of_spellings(where: str, labels: Iterable[str]) -> None:
+    """Warn of labels that are one class in several spellings."""
+    for same in spellings(labels):
+        logger.warning("%s: one class in several spellings: %s", where, ", ".join(map(ascii, same)))
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -1,13 +1,16 @@
-"""The table of regions: what every data set yields and every later stage counts its rows by.
+"""The table of regions, and reading such tables from CSV: what every later stage counts its rows by.
 
 Dimension: N regions.
 """
 
+import codecs
+import csv
 import difflib
-import logging
+import io
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import SPLITS
-from hfc.errors import DatasetError
-from hfc.names import spellings
+from hfc.errors import DatasetError, HfcError
+from hfc.progress import steps
 from hfc.provenance import digest
 
-logger = logging.getLogger(__name__)
-
 Strings = NDArray[np.object_]
+Rows = list[tuple[int, list[str]]]
 MOST = float(np.finfo(np.float32).max)
 VERBATIM = ("path", "id")  # columns whose cells are names of files and rows, where a blank counts
+DELIMITERS = (",", ";", "\t")
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of spreadsheet programs: a zip archive, or Microsoft's older format
+NEWLINE = re.compile(r"\r\n?")
+REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +99,6 @@ def strings(values: list[str]) -> Strings:
     return array
 
 
-def warn_of_spellings(where: str, labels: Iterable[str]) -> None:
-    """Warn of labels that are one class in several spellings."""
-    for same in spellings(labels):
-        logger.warning("%s: one class in several spellings: %s", where, ", ".join(map(ascii, same)))
-
-
 def locate(root: Path, path: str) -> Path:
     """The file that a path names, its parts perhaps in the other Unicode form or parted by backslashes.
 
@@ -135,3 +142,126 @@ def check_splits(file: Path, numbers: Iterable[int], splits: Iterable[str]) -> N
             raise DatasetError(
                 f"{file}: row {number}: expected the split train, val or test (or blank), found {split!r}{hint}"
             )
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """The content of a CSV file."""
+
+    header: list[str]
+    """Names of the columns, without blanks at their ends."""
+    rows: Rows
+    """The number of each row's last line in the file, and its cells."""
+    delimiter: str
+
+
+def read_csv(
+    file: Path,
+    what: str,
+    content: bytes | None = None,
+    *,
+    error: type[HfcError] = DatasetError,
+    verbatim: Sequence[str] = (),
+) -> CsvFile:
+    """Read header and rows of a CSV file: what is unambiguous is read, and all else refused in one line.
+
+    It is in UTF-8 or UTF-16, with a byte order mark or without. Commas, semicolons or tabs part cells, as they part the
+    header. Rows without content do not count, nor do empty cells beyond the last column.
+
+    Blanks after a delimiter are skipped, so `a.jpg, Tee, train` means what it seems to, and header and cells are
+    stripped; but in columns that are verbatim, blanks at the end count, and so does what is quoted.
+
+    Args:
+        file: the file.
+        what: what it is, for messages.
+        content: its bytes, where they have been read already.
+        error: what to raise.
+        verbatim: columns whose cells name files or rows.
+
+    Raises:
+        HfcError: `error`, if it cannot be read or is no CSV; the message names the file.
+    """
+    try:
+        text = decode_text(file, file.read_bytes() if content is None else content, error)
+        mark = re.match(r'"?sep=([,;|\t])"?(?=[\r\n])', text, re.IGNORECASE)  # how some spreadsheet programs begin
+        text = text[mark.end() :] if mark else text
+        delimiter = mark[1] if mark else _delimiter(text)
+        table = _parsed(text, delimiter, file)
+    except (OSError, csv.Error) as reason:
+        raise error(f"{file}: cannot read the {what}: {reason}") from reason
+    header = [name.strip() for name in table[0][1]] if table else []
+    width = _width(header, table[1:])
+    header, kept = header[:width], {i for i, name in enumerate(header) if name in verbatim}
+    rows = [
+        (number, [cell if i in kept else _stripped(cell) for i, cell in enumerate(_cut(cells, width))])
+        for number, cells in table[1:]
+    ]
+    return CsvFile(header, rows, delimiter)
+
+
+def decode_text(file: Path, content: bytes, error: type[HfcError] = DatasetError) -> str:
+    """The text of a file in UTF-8 or UTF-16, without a byte order mark.
+
+    Raises:
+        HfcError: `error`, if it is in neither, or holds a NUL character, which no cache can store at a text's end.
+    """
+    if content.startswith(WORKBOOKS):
+        raise error(f"{file}: is a spreadsheet program's own file; {REMEDY}")
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "")
+    if not encoding and b"\0" in content[:2]:  # the other byte of a first letter in ASCII
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        text = content.decode(encoding or "utf-8-sig")
+    except UnicodeDecodeError as reason:
+        row = content[: reason.start].count(b"\n") + 1
+        raise error(
+            f"{file}: row {row}: expected {(encoding or 'utf-8').upper()}, found the byte "
+            f"0x{content[reason.start]:02x}; {REMEDY}, or turn it into that: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from reason
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise error(f"{file}: row {row}: expected text, found a NUL character; take it out")
+    return text
+
+
+def _parsed(text: str, delimiter: str, file: Path) -> Rows:
+    """The rows that have any content, the header among them."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True, delimiter=delimiter)
+    return [(reader.line_num, row) for row in steps(reader, f"reading {file.name}") if any(map(str.strip, row))]
+
+
+def _delimiter(text: str) -> str:
+    """What parts the header's cells; of several that may, the first that cuts all rows into as many."""
+    first = next((line for line in io.StringIO(text, newline="") if line.strip(" \t\r\n,;")), "")
+    outside = re.sub(r'"[^"]*"?', "", first.strip())
+    kinds = [delimiter for delimiter in DELIMITERS if delimiter in outside]
+    return next((kind for kind in kinds if len(kinds) == 1 or _is_even(text, kind)), ",")
+
+
+def _is_even(text: str, delimiter: str) -> bool:
+    try:
+        (_, header), *rows = _parsed(text, delimiter, Path("header"))
+    except (csv.Error, ValueError):
+        return False
+    return len(rows) > 0 and all(len(row) == len(header) for _, row in rows)
+
+
+def _stripped(cell: str) -> str:
+    """A cell without blanks at its ends; a newline in it is the same in a file whose lines end in CRLF."""
+    cell = cell.strip()
+    return NEWLINE.sub("\n", cell) if "\r" in cell else cell
+
+
+def _width(header: list[str], rows: Rows) -> int:
+    """How many columns there are: not those at the end that have neither a name nor a cell with content."""
+    named = len(_cut(header, 0))
+    used = max((len(_cut(cells, named)) for _, cells in rows), default=0)
+    return named if used <= named else len(header)
+
+
+def _cut(cells: list[str], least: int) -> list[str]:
+    """Cells without the empty ones at the end, but at least so many of those that are there."""
+    count = len(cells)
+    while count > least and not cells[count - 1].strip():
+        count -= 1
+    return cells[:count]

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from hfc.errors import HierarchyError, RunError, StoreError
+from hfc.errors import HierarchyError, RunError, StoreError, explained, in_the_way
 from hfc.hierarchy import Hierarchy, parse_hierarchy
-from hfc.outputs import explained, followed, in_the_way, make_folder, part, remove
 from hfc.progress import steps
+from hfc.provenance import followed, make_folder, part, remove
 from hfc.store import Predictions, write_predictions
 
 RESULT = "result.json"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy import from_paths, load_hierarchy, parse_hierarchy
+from hfc.hierarchy import canonical, from_paths, load_hierarchy, parse_hierarchy, spellings
 from tests.deepfashion_tree import categories
 
 
@@ -177,3 +177,9 @@ def test_a_hierarchy_that_cannot_be_found_or_read_is_refused(tmp_path: Path) -> 
         load_hierarchy("tree.csv")
     with pytest.raises(HierarchyError, match=": cannot read the hierarchy: "):
         load_hierarchy(str(tmp_path))
+
+
+def test_names_are_one_in_several_spellings_where_their_forms_agree() -> None:
+    names = ["Tee", " Tee", "Cafe\u0301", "Café", "café", "Tee", "Hat "]
+    assert spellings(names) == [["Cafe\u0301", "Café"], [" Tee", "Tee"]]
+    assert [canonical(name) for name in names] == ["Tee", "Tee", "Café", "Café", "café", "Tee", "Hat"]

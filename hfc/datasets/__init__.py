@@ -4,7 +4,8 @@ from pathlib import Path
 
 from hfc.datasets import deepfashion, folders, manifest
 from hfc.errors import DatasetError
-from hfc.regions import Regions, warn_of_spellings
+from hfc.hierarchy import warn_of_spellings
+from hfc.regions import Regions
 
 
 def read_regions(

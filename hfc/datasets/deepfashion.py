@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import SPLITS
-from hfc.csvfile import decode
 from hfc.errors import DatasetError
 from hfc.progress import steps
-from hfc.regions import Regions, check_inside, coordinate, locate, strings
+from hfc.regions import Regions, check_inside, coordinate, decode_text, locate, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
@@ -164,7 +163,7 @@ def _read_lines(file: Path) -> list[str]:
     `str.splitlines` splits at.
     """
     try:
-        text = decode(file, file.read_bytes()).rstrip()
+        text = decode_text(file, file.read_bytes()).rstrip()
     except FileNotFoundError:
         raise DatasetError(f"{file}: annotation file is missing") from None
     except OSError as error:

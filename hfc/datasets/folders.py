@@ -17,9 +17,8 @@ import numpy as np
 
 from hfc.config import SPLITS
 from hfc.datasets.listing import counted, walk
-from hfc.errors import DatasetError
-from hfc.hierarchy import some
-from hfc.names import canonical, is_utf8, printable
+from hfc.errors import DatasetError, is_utf8, printable
+from hfc.hierarchy import canonical, some
 from hfc.progress import steps
 from hfc.regions import Regions, strings
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hfc import csvfile
 from hfc.errors import DatasetError
-from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, strings
+from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
 UNLABELLED = ("path",)  # what prediction needs
@@ -26,7 +25,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     Raises:
         DatasetError: the message names file and row.
     """
-    table = csvfile.read(file, "manifest", verbatim=VERBATIM)
+    table = read_csv(file, "manifest", verbatim=VERBATIM)
     rows = table.rows
     column = _columns(file, table.header, required)
     if not rows:

@@ -26,7 +26,7 @@ from hfc.extract.engines import Engine, open_engine
 from hfc.extract.plan import RETRY, VIEWS, plan, reuse
 from hfc.extract.worker import Job, Work, Worker, crop_settings, decoding_threads, open_encoder
 from hfc.hierarchy import keep_tree, tree_file
-from hfc.outputs import followed, make_folder
+from hfc.provenance import followed, make_folder
 from hfc.regions import Regions
 
 logger = logging.getLogger(__name__)

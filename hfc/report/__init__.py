@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from hfc import runs
 from hfc.errors import RunError
-from hfc.outputs import write_folder
 from hfc.progress import steps
+from hfc.provenance import write_folder
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
 from hfc.report.contents import Block, Document, Fold, Text

@@ -13,7 +13,7 @@ import numpy as np
 
 from hfc.datasets.deepfashion import MARKER
 from hfc.errors import DatasetError
-from hfc.outputs import followed
+from hfc.provenance import followed
 from hfc.sample.fabrics import FABRICS
 from hfc.sample.picture import Box, draw_picture
 from hfc.sample.shapes import SHAPES

@@ -14,9 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc.errors import StoreError
-from hfc.names import is_utf8, printable
-from hfc.outputs import followed, make_folder
+from hfc.errors import StoreError, is_utf8, printable
+from hfc.provenance import followed, make_folder
 from hfc.regions import Strings, strings
 from hfc.store.locks import sync, sync_folder
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hfc.errors import StoreError
-from hfc.outputs import make_folder
+from hfc.provenance import make_folder
 
 try:
     import fcntl

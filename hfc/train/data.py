@@ -19,9 +19,8 @@ from torch import Tensor
 from hfc import provenance
 from hfc.config import SPLITS
 from hfc.device import choose_device
-from hfc.errors import HierarchyError, RunError, StoreError
+from hfc.errors import HierarchyError, RunError, StoreError, printable
 from hfc.hierarchy import Hierarchy, load_hierarchy, some
-from hfc.names import printable
 from hfc.store import FeatureStore, Table
 from hfc.train.features import Features, Resident, Streamed
 from hfc.train.labels import join_labels, refuse_unlabelled

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc import csvfile
 from hfc.config import SPLITS
 from hfc.errors import DatasetError
-from hfc.names import canonical
+from hfc.hierarchy import canonical, warn_of_spellings
 from hfc.provenance import digest_chunks
-from hfc.regions import VERBATIM, Regions, check_splits, strings, warn_of_spellings
+from hfc.regions import VERBATIM, Regions, check_splits, read_csv, strings
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
 
 def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
     """Label and split by id; "" where the file has no split."""
-    table = csvfile.read(file, "labels", content, verbatim=VERBATIM)
+    table = read_csv(file, "labels", content, verbatim=VERBATIM)
     header, lines = table.header, table.rows
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):

@@ -1,6 +1,7 @@
 """Stage 2: train a head on cached features, pick its epoch on validation, test it once, and write the run's folder."""
 
 import contextlib
+import functools
 import platform
 import shutil
 import time
@@ -27,6 +28,30 @@ from hfc.train.stacked import fit_all, groups
 
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
+# What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
+# training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
+# spreads over processes or reports.
+RUN_SOURCES = (
+    "hierarchy.py",
+    "metrics.py",
+    "train/data.py",
+    "train/decoding.py",
+    "train/evaluation.py",
+    "train/features.py",
+    "train/fit.py",
+    "train/heads",
+    "train/losses.py",
+    "train/settings.py",
+    "train/stacked.py",
+    "train/stage.py",
+    "train/weightings.py",
+)
+
+
+@functools.cache
+def run_code_digest() -> str:
+    """SHA-256 over the sources that shape a run: it changes the runs' keys, and nothing else of the code does."""
+    return provenance.digest_sources(provenance.PACKAGE, RUN_SOURCES)
 
 
 def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
@@ -40,7 +65,7 @@ def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
         cache.meta["features_sha256"],
         cache.meta["labels_digest"],
         task.hierarchy.digest,
-        provenance.run_code_digest(),
+        run_code_digest(),
     ]
     features = cache.features
     order = ["streamed", CHUNK_ROWS] if isinstance(features, Streamed) else ["resident"]

@@ -17,8 +17,8 @@ import tomli_w
 
 from hfc import parallel, provenance
 from hfc.config import TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, DivergedError, RunError
-from hfc.outputs import in_the_way, is_sealed, make_folder, replacing, sealed
+from hfc.errors import ConfigError, DivergedError, RunError, in_the_way
+from hfc.provenance import is_sealed, make_folder, replacing, sealed
 from hfc.train import stage
 from hfc.train.data import Task, announce, fold, open_cache, same_cache
 from hfc.train.fit import settle

@@ -12,6 +12,7 @@ import torch
 
 from hfc import provenance
 from hfc.config import TrainConfig, resolve
+from hfc.train import stage
 from hfc.train.data import Cache, Task, load_cache
 from hfc.train.fit import Checkpoint, fit
 from hfc.train.stage import check, run_key, train
@@ -25,14 +26,12 @@ SHAPELESS = {
     "progress.py": "bars",
     "parallel.py": "processes",
     "config.py": "the settings that a run uses are in its key, whatever their defaults",
-    "provenance.py": "digests and versions",
+    "provenance.py": "digests, versions, and writing files",
     "device.py": "the kind of device and the precision are in the key",
-    "regions.py": "ids, labels and splits are in the key",
+    "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
     "train/labels.py": "as they are joined",
-    "csvfile.py": "reads files",
     "runs.py": "writes and reads folders",
-    "outputs.py": "writes files",
     "store/__init__.py": "features are in the key by the digest that reading checks",
     "store/cache.py": "as above",
     "store/files.py": "as above",
@@ -88,7 +87,7 @@ def test_every_module_that_training_imports_is_in_the_key_or_shapes_nothing() ->
     used = set(closure(PACKAGE / "train" / "stage.py"))
     shaping = {
         file.relative_to(PACKAGE).as_posix()
-        for name in provenance.RUN_SOURCES
+        for name in stage.RUN_SOURCES
         for file in ((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])
     }
     assert shaping & set(SHAPELESS) == set()
@@ -108,7 +107,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    provenance.run_code_digest.cache_clear()
+    stage.run_code_digest.cache_clear()
     provenance.code_digest.cache_clear()
 
 
@@ -117,7 +116,7 @@ def forget() -> None:
     [
         *((f"train/{name}.py", True) for name in ("fit", "stacked", "stage", "data", "features", "losses", "settings")),
         *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation")),
-        *((f"{name}.py", True) for name in ("hierarchy", "metrics", "names")),
+        *((f"{name}.py", True) for name in ("hierarchy", "metrics")),
         *((f"train/heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"extract/{name}.py", False) for name in ("stage", "worker", "encoder", "engines/ray")),
         *((f"train/{name}.py", False) for name in ("sweep", "ablation", "estimator")),

@@ -17,8 +17,7 @@ import torch
 
 from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
-from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError
-from hfc.names import printable
+from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError, printable
 from hfc.report import write_report
 from hfc.store import read_predictions
 from hfc.train.data import Cache, load_cache, prepare

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hfc.config import RECORDED
-from hfc.errors import ConfigError, RunError
+from hfc.errors import ConfigError, RunError, in_the_way
 from hfc.extract.checkpoints import reason
 from hfc.extract.encoder import Encoder
-from hfc.outputs import in_the_way, is_sealed, replacing, sealed
 from hfc.predict.classifier import open_plain
 from hfc.predict.export.card import model_card, text
 from hfc.predict.head import Trained, load_trained
+from hfc.provenance import is_sealed, replacing, sealed
 from hfc.train.decoding import DECODINGS
 from hfc.train.evaluation import blended, decoded
 from hfc.train.heads.layers import Standardise

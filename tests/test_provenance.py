@@ -8,7 +8,7 @@ import pytest
 
 from hfc import runs
 from hfc.errors import RunError
-from hfc.outputs import is_sealed, listed, sealed, write_folder
+from hfc.provenance import is_sealed, listed, sealed, write_folder
 from tests.report.made_runs import tree_of, write_run
 
 MARKS = ["mark.json"]

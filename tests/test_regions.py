@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfc import csvfile
 from hfc.datasets import manifest
 from hfc.errors import DatasetError, HfcError, HierarchyError
 from hfc.hierarchy import load_hierarchy
-from hfc.regions import Regions, strings
+from hfc.regions import Regions, read_csv, strings
 from hfc.train.labels import join_labels
 
 MANIFEST = (
@@ -108,7 +107,7 @@ def test_corners_may_have_decimal_commas_where_semicolons_part_cells(tmp_path: P
     ],
 )
 def test_the_header_says_what_parts_cells(text: str, header: list[str], cells: list[str], tmp_path: Path) -> None:
-    table = csvfile.read(tmp_path / "x.csv", "x", text.encode())
+    table = read_csv(tmp_path / "x.csv", "x", text.encode())
     assert (table.header, table.rows) == (header, [(2, cells)])
 
 

@@ -1,0 +1,36 @@
+"""How a message shows the name of a file, and how what the operating system refuses becomes an error."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from hfc.errors import RunError, explained, is_utf8, printable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "readable"),
+    [
+        (b"Tee/a.jpg", "Tee/a.jpg", True),
+        ("größe/ü.jpg".encode(), "größe/ü.jpg", True),
+        (b"f\xe4h.jpg", "f\\xe4h.jpg", False),
+        (b"\xff\xfe", "\\xff\\xfe", False),
+        (b"", "", True),
+    ],
+)
+def test_a_name_is_shown_as_it_is_or_with_escapes(name: bytes, shown: str, readable: bool) -> None:
+    decoded = os.fsdecode(name)
+    assert (printable(decoded), is_utf8(decoded)) == (shown, readable)
+    printable(decoded).encode("utf-8")
+
+
+def test_what_the_system_refuses_is_an_error_of_the_file() -> None:
+    with pytest.raises(RunError) as caught, explained(Path("place"), "the graph"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "place")
+    assert str(caught.value) == "place: the graph cannot be written: No space left on device"
+
+
+def test_a_missing_temporary_folder_is_no_error_of_the_file() -> None:
+    with pytest.raises(FileNotFoundError), explained(Path("place"), "the graph"):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
