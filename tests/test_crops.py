@@ -21,7 +21,7 @@ from PIL import Image, JpegImagePlugin, features
 from hfc.crops import CropSettings, crop_image, stream_crops
 from hfc.errors import HfcError, ImageError
 from hfc.regions import Regions, strings
-from tests.privileges import unprivileged
+from tests.support.privileges import unprivileged
 
 NO_BOX = np.full(4, np.nan, dtype=np.float32)
 Pixels = NDArray[np.uint8]

@@ -16,7 +16,7 @@ from hfc.errors import ConfigError
 from hfc.extract import worker
 from hfc.train.data import load_cache, prepare
 from hfc.train.fit import settle
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 FAULTS = """
 import resource, sys

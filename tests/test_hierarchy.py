@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hfc.errors import HierarchyError
 from hfc.hierarchy import canonical, from_paths, load_hierarchy, parse_hierarchy, spellings
-from tests.deepfashion_tree import categories
+from tests.support.deepfashion_tree import categories
 
 
 @pytest.mark.parametrize(("name", "groups"), [("deepfashion-5", 5), ("deepfashion-10", 10)])

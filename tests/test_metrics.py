@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hfc.errors import ConfigError
 from hfc.metrics import calibration_error, evaluate, hierarchical_f, rank, stopping, top
-from tests.trees import trees
+from tests.support.trees import trees
 
 Ints = NDArray[np.int64]
 ROWS = 20

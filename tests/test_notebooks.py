@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.readme import ROOT
+from tests.support.readme import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # In a process of its own: pytest's warnings as errors are not for the notebook's machinery.

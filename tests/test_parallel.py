@@ -13,7 +13,7 @@ from joblib.parallel import SequentialBackend
 
 from cli.main import main
 from hfc import parallel
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
 GRID = """

@@ -9,7 +9,7 @@ import pytest
 from hfc import runs
 from hfc.errors import RunError
 from hfc.provenance import is_sealed, listed, sealed, write_folder
-from tests.report.made_runs import tree_of, write_run
+from tests.support.made_runs import tree_of, write_run
 
 MARKS = ["mark.json"]
 

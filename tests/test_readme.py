@@ -1,8 +1,8 @@
 """Every command of README runs, in a folder of stand-ins for what a reader has.
 
 What is replaced: DeepFashion and photographs by drawn pictures (60), the defaults of backbone, pictures and epochs by
-small ones (`tests.readme`), installing by a look at the extras, `pytest` by nothing. Commands for several GPUs,
-SLURM or Ray (`tests.readme.ELSEWHERE`) and benchmarks are checked for their words alone: here, and in
+small ones (`tests.support.readme`), installing by a look at the extras, `pytest` by nothing. Commands for several GPUs,
+SLURM or Ray (`tests.support.readme.ELSEWHERE`) and benchmarks are checked for their words alone: here, and in
 tests/cli/test_help.py; tests/test_bench.py runs the benchmarks.
 """
 
@@ -19,7 +19,7 @@ import pytest
 from hfc.config import SampleConfig
 from hfc.sample import draw_sample
 from tests.bench.__main__ import BENCHMARKS
-from tests.readme import ROOT, Block, blocks, hfc_commands
+from tests.support.readme import ROOT, Block, blocks, hfc_commands
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = blocks(README)
@@ -124,8 +124,8 @@ def place(drawn: Path, tmp_path: Path) -> Path:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, program in {
-        "hfc": f'exec "{sys.executable}" -m tests.readme hfc "$@"',
-        "python": f'exec "{sys.executable}" -m tests.readme python "$@"',
+        "hfc": f'exec "{sys.executable}" -m tests.support.readme hfc "$@"',
+        "python": f'exec "{sys.executable}" -m tests.support.readme python "$@"',
         "pytest": "exit 0",
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{program}\n")

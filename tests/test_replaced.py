@@ -21,9 +21,9 @@ from hfc.store import assembly, read_predictions, write_predictions
 from hfc.train.data import load_cache, open_cache, same_cache
 from hfc.train.stage import train, train_all
 from hfc.train.sweep import parse_sweep, sweep
-from tests.backbones import TINY
-from tests.made_up import small_cache, write_tree_csv
-from tests.trained import write_weights
+from tests.support.backbones import TINY
+from tests.support.made_up import small_cache, write_tree_csv
+from tests.support.trained import write_weights
 
 CHANGED = "was changed or replaced by another file while it was in use; run the command again"
 

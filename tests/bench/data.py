@@ -16,7 +16,7 @@ from hfc import store
 from hfc.datasets import read_regions
 from hfc.regions import Regions, strings
 from tests.bench import peak_bytes, say, seconds
-from tests.deepfashion_tree import write_large_tree
+from tests.support.deepfashion_tree import write_large_tree
 
 DEEPFASHION = 289_222
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from hfc.crops import CropSettings, crop_image
-from tests.backbones import LITE, lite_by_hand, load
 from tests.bench import say
+from tests.support.backbones import LITE, lite_by_hand, load
 
 SIZE = 224
 BATCH = 8

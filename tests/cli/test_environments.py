@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.errors import RunError
-from tests.privileges import unprivileged
-from tests.readme import ROOT
+from tests.support.privileges import unprivileged
+from tests.support.readme import ROOT
 
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--shard-size", "16")
 TRAIN = ("--hierarchy", "tree.csv", "--method", "flat", "--set", "epochs=1", "--set", "batch_size=8")

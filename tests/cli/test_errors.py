@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 
 def hfc(*words: object) -> Result:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from tests.readme import ROOT, blocks, hfc_commands
+from tests.support.readme import ROOT, blocks, hfc_commands
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = sorted(main.commands)

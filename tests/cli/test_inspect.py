@@ -13,7 +13,7 @@ from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import DatasetError
 from hfc.extract.stage import extract
-from tests.deepfashion_tree import write_images
+from tests.support.deepfashion_tree import write_images
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}
 

@@ -16,8 +16,8 @@ from cli.main import main
 from hfc import store
 from hfc.progress import steps, watched_by
 from hfc.runs import find
-from tests.made_up import small_cache, write_tree_csv
-from tests.readme import ROOT
+from tests.support.made_up import small_cache, write_tree_csv
+from tests.support.readme import ROOT
 
 TINY = "--backbone test_efficientnet --weights random --image-size 32"
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.store import FeatureStore
-from tests.deepfashion_tree import ITEMS, write_images, write_tree
+from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
 
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32")
 QUICK = ("--method", "flat", "--set", "epochs=1", "--set", "topk=1")

@@ -13,7 +13,7 @@ import cli.demo
 from cli.main import main
 from hfc import store
 from hfc.runs import find
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32")
 

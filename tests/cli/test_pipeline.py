@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.store import FeatureStore
-from tests.deepfashion_tree import write_images
+from tests.support.deepfashion_tree import write_images
 
 
 def hfc(*words: object) -> Result:

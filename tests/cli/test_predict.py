@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import Classifier
-from tests.trained import TOP_DOWN, train_run, write_pictures
+from tests.support.trained import TOP_DOWN, train_run, write_pictures
 
 
 def hfc(*words: object) -> Result:

@@ -13,7 +13,15 @@ from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
 from hfc.errors import DatasetError
 from hfc.regions import Regions
-from tests.deepfashion_tree import ITEMS, Item, categories, write_images, write_large_tree, write_table, write_tree
+from tests.support.deepfashion_tree import (
+    ITEMS,
+    Item,
+    categories,
+    write_images,
+    write_large_tree,
+    write_table,
+    write_tree,
+)
 
 
 def read(source: Path, *, outside_root: bool = False) -> Regions:

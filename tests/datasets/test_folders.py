@@ -12,7 +12,7 @@ from hfc.datasets.listing import ENDINGS, walk
 from hfc.errors import DatasetError
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions
-from tests.privileges import unprivileged
+from tests.support.privileges import unprivileged
 
 
 def touch(root: Path, *names: str) -> Path:

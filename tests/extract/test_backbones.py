@@ -11,8 +11,8 @@ from hfc import Classifier
 from hfc.errors import EncoderError
 from hfc.predict.export import export_hf, export_onnx
 from hfc.store import FeatureStore, read_predictions
-from tests.backbones import FAMILIES, PAGE, compare, refused
-from tests.trained import train_run, write_pictures
+from tests.support.backbones import FAMILIES, PAGE, compare, refused
+from tests.support.trained import train_run, write_pictures
 
 # Of every sort that once failed: classifiers with norms, class tokens, several maps, parts called with several
 # arguments or asked for attributes, pooling of one kind alone.
@@ -46,7 +46,7 @@ ROUNDING = 3
 
 @pytest.mark.skipif(
     Version(timm.__version__) > Version(PAGES_TIMM),
-    reason=f"timm {timm.__version__} is newer than the page of backbones, {PAGES_TIMM}: run python -m tests.backbones",
+    reason=f"timm {timm.__version__} is newer than the page, {PAGES_TIMM}: run python -m tests.support.backbones",
 )
 def test_every_family_of_the_installed_timm_is_known() -> None:
     assert set(timm.list_modules()) <= set(FAMILIES)

@@ -9,7 +9,7 @@ from timm.models.efficientnet import EfficientNet
 from hfc.errors import ConfigError, EncoderError
 from hfc.extract.encoder import plain_weights
 from hfc.extract.weights import POOLING
-from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
+from tests.support.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 
 def test_pixels_are_normalised_with_the_backbones_own_mean_and_deviation() -> None:

@@ -20,8 +20,8 @@ from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoreError
 from hfc.extract import worker
 from hfc.extract.encoder import load_encoder
 from hfc.extract.stage import ExtractSummary, Progress, extract
-from tests.deepfashion_tree import ITEMS, write_images, write_tree
-from tests.privileges import unprivileged
+from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
+from tests.support.privileges import unprivileged
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "store": "float32"}
 Cache = tuple[store.Features, store.Table, str]

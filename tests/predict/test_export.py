@@ -22,7 +22,7 @@ from hfc.predict.export import Exported, export_hf, export_onnx
 from hfc.predict.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
+from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
 
 
 @pytest.fixture(scope="module")

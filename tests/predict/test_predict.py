@@ -22,7 +22,7 @@ from hfc.predict.classifier import as_regions, find_images
 from hfc.predict.head import Answer, load_trained
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures, write_weights
+from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures, write_weights
 
 UNREADABLE = "row 7"
 

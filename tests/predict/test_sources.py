@@ -13,7 +13,7 @@ from PIL import Image
 
 from hfc import Classifier
 from hfc.errors import HfcError, ImageError, ImageTypeError
-from tests.trained import train_run, write_pictures
+from tests.support.trained import train_run, write_pictures
 
 TAKEN = (
     "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hfc.report import write_comparison, write_report
-from tests.report.made_runs import tree_of, two_methods
 from tests.report.test_gallery import picture
+from tests.support.made_runs import tree_of, two_methods
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

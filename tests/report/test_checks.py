@@ -8,7 +8,7 @@ import pytest
 from hfc import runs
 from hfc.report.checks import check
 from hfc.report.rows import read_groups
-from tests.report.made_runs import tree_of, two_methods, write_run
+from tests.support.made_runs import tree_of, two_methods, write_run
 
 
 def told(folder: Path) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc.report import compare
-from tests.report.made_runs import tree_of, two_methods, write_run
+from tests.support.made_runs import tree_of, two_methods, write_run
 
 
 def hfc(*words: object) -> Result:

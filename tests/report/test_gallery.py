@@ -14,8 +14,8 @@ from hfc.regions import Regions, strings
 from hfc.report import write_report
 from hfc.report.gallery import SHOWN, galleries
 from hfc.report.rows import Outcome, read_groups
-from tests.made_up import FIELDS
-from tests.report.made_runs import tree_of, two_methods, write_run
+from tests.support.made_runs import tree_of, two_methods, write_run
+from tests.support.made_up import FIELDS
 
 SAID = np.array([0, 1, 2, 1, 3, 2])
 TARGET = np.array([0, 0, 0, 1, 2, 2])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hfc import runs
 from hfc.report.checks import check
 from hfc.report.rows import read_groups, summarise
-from tests.report.made_runs import TREE, tree_of, write_run
+from tests.support.made_runs import TREE, tree_of, write_run
 
 FIELDS = {"backbone": "made-up", "image_size": 224, "pool": "mean", "views": ["identity"], "weights": "b" * 64}
 SMALL = {"cache__image_size": 160, "cache__feature_key": "1" * 64, "cache__key_fields": FIELDS | {"image_size": 160}}

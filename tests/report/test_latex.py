@@ -9,7 +9,7 @@ import pytest
 
 from hfc.report import write_report
 from hfc.report.latex import escape
-from tests.report.made_runs import tree_of, two_methods, write_run
+from tests.support.made_runs import tree_of, two_methods, write_run
 
 PAPER = r"""\documentclass{article}
 \usepackage{booktabs}

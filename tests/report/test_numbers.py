@@ -20,7 +20,7 @@ import pytest
 
 from hfc.report import write_report
 from hfc.report.statistics import bootstrap
-from tests.report.made_runs import TREE, tree_of, write_run
+from tests.support.made_runs import TREE, tree_of, write_run
 
 TREES = {
     "plain": ("a/tree.csv", TREE),

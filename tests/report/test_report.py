@@ -23,8 +23,8 @@ from hfc.report.rows import read_groups
 from hfc.report.statistics import all_pairs
 from hfc.report.training import CROWDED
 from hfc.runs import find
-from tests.report.made_runs import TREE, tree_of, two_methods, write_run
 from tests.report.test_gallery import picture
+from tests.support.made_runs import TREE, tree_of, two_methods, write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<script>document.title="run"</script>'

@@ -11,7 +11,7 @@ from hfc.errors import RunError
 from hfc.report.cells import spread
 from hfc.report.rows import Row, read_groups, summarise
 from hfc.store import Predictions, write_predictions
-from tests.report.made_runs import guess, tree_of, two_methods, write_run
+from tests.support.made_runs import guess, tree_of, two_methods, write_run
 
 
 def rows_of(folder: Path) -> list[Row]:

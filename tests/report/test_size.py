@@ -13,7 +13,7 @@ from hfc import runs
 from hfc.hierarchy import Hierarchy
 from hfc.report import write_report
 from hfc.report.rows import read_groups
-from tests.report.made_runs import tree_of, write_run
+from tests.support.made_runs import tree_of, write_run
 
 MEGABYTE = 1e6
 

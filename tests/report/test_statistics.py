@@ -14,7 +14,7 @@ from hfc import runs
 from hfc.report import statistics
 from hfc.report.rows import Outcome, read_groups
 from hfc.report.statistics import all_pairs, bootstrap, holm, majority, mcnemar
-from tests.report.made_runs import tree_of, write_run
+from tests.support.made_runs import tree_of, write_run
 
 
 def test_the_interval_is_scipys_percentile_bootstrap() -> None:

@@ -12,7 +12,7 @@ from hfc.datasets import read_regions
 from hfc.errors import DatasetError
 from hfc.sample import draw_picture, draw_sample
 from hfc.sample.shapes import SHAPES
-from tests.deepfashion_tree import categories
+from tests.support.deepfashion_tree import categories
 
 IMAGES = 80
 # Box, mean and deviation of the red, green and blue pixels of pictures drawn from seed 7.

@@ -192,7 +192,7 @@ def test_a_cache_is_read_where_hdf5_can_lock_nothing(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_hdf5_was_told_to_take_is_named_and_not_called_damage(tmp_path: Path) -> None:
-    from tests.made_up import small_cache
+    from tests.support.made_up import small_cache
 
     path = small_cache(tmp_path / "c.h5")
     code = "import sys; from pathlib import Path; from hfc import store; print(*store.problems(Path(sys.argv[1])))"

@@ -22,7 +22,7 @@ from hfc.errors import IncompleteStoreError, StaleStoreError, StoreError
 from hfc.provenance import digest
 from hfc.regions import Regions, strings
 from hfc.store.assembly import _change_header
-from tests.privileges import unprivileged
+from tests.support.privileges import unprivileged
 
 KEY = {"schema": 1, "backbone": "b", "image_size": 224}
 

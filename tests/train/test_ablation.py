@@ -15,7 +15,7 @@ from hfc.train.ablation import SHIPPED, ablation, read_ablation
 from hfc.train.stage import train_all
 from hfc.train.sweep import read_sweep, sweep
 from hfc.train.weightings import WEIGHTINGS
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 PLAN = """
 methods = ["flat", "levels+path"]

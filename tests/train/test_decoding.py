@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hfc.train.decoding import DECODINGS, stop_early
 from hfc.train.heads.layers import Prediction
-from tests.trees import trees
+from tests.support.trees import trees
 
 # Three levels: 2 > 3 > 5 leaves.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])

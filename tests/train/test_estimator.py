@@ -29,7 +29,7 @@ from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import predict
 from hfc.train.features import Features, Resident
 from hfc.train.fit import Training, fit
-from tests.made_up import settled_on, write_tree_csv
+from tests.support.made_up import settled_on, write_tree_csv
 
 SMALL = {"epochs": 20, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
 QUICK = SMALL | {"epochs": 5}

@@ -12,7 +12,7 @@ from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
 from hfc.train.data import load_cache
 from hfc.train.features import Resident, Streamed, statistics
-from tests.made_up import FIELDS, write_cache
+from tests.support.made_up import FIELDS, write_cache
 
 ROWS, DIM = 1500, 8
 

@@ -16,7 +16,7 @@ from hfc.errors import DatasetError
 from hfc.regions import Regions, strings
 from hfc.train.data import load_cache
 from hfc.train.labels import join_labels
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 
 NAMES = ["a.jpg", "b c.jpg", "d,e.jpg", "f"]
 

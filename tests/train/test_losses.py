@@ -21,7 +21,7 @@ from hfc.train.losses import (
     soft_labels,
     softmax_cross_entropy,
 )
-from tests.trees import trees
+from tests.support.trees import trees
 
 Ints = NDArray[np.int64]
 

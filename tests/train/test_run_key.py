@@ -16,7 +16,7 @@ from hfc.train import stage
 from hfc.train.data import Cache, Task, load_cache
 from hfc.train.fit import Checkpoint, fit
 from hfc.train.stage import check, run_key, train
-from tests.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_tree_csv
 from tests.test_architecture import ROOT, imports
 
 PACKAGE = ROOT / "hfc"

@@ -25,7 +25,7 @@ from hfc.train.fit import fit, settle
 from hfc.train.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
 from hfc.train.stage import changed_settings, check, run_key, train
 from hfc.train.sweep import read_sweep
-from tests.made_up import settled_on, small_cache, write_cache, write_tree_csv
+from tests.support.made_up import settled_on, small_cache, write_cache, write_tree_csv
 
 SMALL = {
     "epochs": 4,

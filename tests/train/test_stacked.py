@@ -18,7 +18,7 @@ from hfc.train.stacked import MOST, fit_stacked, groups
 from hfc.train.stage import train, train_all
 from hfc.train.sweep import parse_sweep, sweep
 from hfc.train.weightings import WEIGHTINGS
-from tests.made_up import settled_on, small_cache, write_tree_csv
+from tests.support.made_up import settled_on, small_cache, write_tree_csv
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
 # What sums in another order rounds. Adam divides a gradient by its size, so where one is near 0 rounding alone moves

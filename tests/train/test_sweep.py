@@ -20,7 +20,7 @@ from hfc.train import data, stage
 from hfc.train.fit import fit
 from hfc.train.stacked import fit_all
 from hfc.train.sweep import read_sweep, sweep
-from tests.made_up import small_cache, write_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_cache, write_tree_csv
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
 GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"

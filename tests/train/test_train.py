@@ -34,7 +34,7 @@ from hfc.train.fit import (
 from hfc.train.heads import HEADS
 from hfc.train.stage import changed_settings, check, train, train_all
 from hfc.train.weightings import WEIGHTINGS
-from tests.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
+from tests.support.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
 
 QUICK = {
     "method": "hmcn-f+mtl",
@@ -467,7 +467,8 @@ def test_features_are_not_copied_for_training(place: Path, tmp_path: Path) -> No
 def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Path) -> None:
     # Processes of their own: what writing it, or another test, took from the system is no part of the peak.
     write = (
-        "import sys; from pathlib import Path; from tests.made_up import deepfashion_sized as w; w(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tests.support.made_up import deepfashion_sized;"
+        "deepfashion_sized(Path(sys.argv[1]))"
     )
     measure = """
 import json, resource, sys

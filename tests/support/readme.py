@@ -1,8 +1,8 @@
 """README as a program: its fenced blocks, and `hfc` with small settings to run them by.
 
-`python -m tests.readme hfc WORDS…` is `hfc WORDS…` with other defaults (SMALL, `small_plan`): a tiny backbone with
-random weights where README leaves backbone and weights to hfc, few pictures, few epochs. What README's words
-themselves ask for is left as it is. `python -m tests.readme python WORDS…` is Python, but installs nothing.
+`python -m tests.support.readme hfc WORDS…` is `hfc WORDS…` with other defaults (SMALL, `small_plan`): a tiny backbone
+with random weights where README leaves backbone and weights to hfc, few pictures, few epochs. What README's words
+themselves ask for is left as it is. `python -m tests.support.readme python WORDS…` is Python, but installs nothing.
 """
 
 import os
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 HEREDOC = re.compile(r"<<'?(\w+)'?\n.*?^\1$", re.DOTALL | re.MULTILINE)
 # What takes several GPUs, machines or a cluster: only its words can be looked at here.

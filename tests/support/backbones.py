@@ -1,6 +1,6 @@
 """Small backbones and what is sent through them, for the tests of weights and features.
 
-`python -m tests.backbones` compares one network of every family of timm and writes notebooks/backbones.md.
+`python -m tests.support.backbones` compares one network of every family of timm and writes notebooks/backbones.md.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hfc.errors import EncoderError
 from hfc.extract.encoder import Encoder, load_encoder
 
-PAGE = Path(__file__).parents[1] / "notebooks" / "backbones.md"
+PAGE = Path(__file__).parents[2] / "notebooks" / "backbones.md"
 LITE = "tf_efficientnet_lite0"
 TINY = "test_efficientnet"
 
@@ -268,7 +268,7 @@ def page(rows: Iterable[str]) -> str:
             "",
             "One small network of every family of timm, made with its default head and random weights, saved, loaded",
             "by `--weights PATH` and compared with timm's own `forward_head(forward_features(x), pre_logits=True)` on",
-            "the same crops, in float32 and in bfloat16. `python -m tests.backbones` writes this page, and",
+            "the same crops, in float32 and in bfloat16. `python -m tests.support.backbones` writes this page, and",
             "`pytest -m slow tests/extract/test_backbones.py` checks it.",
             "",
             f"timm {timm.__version__}. Size: side of a crop in pixels, the smallest of some that timm takes. Pooling:",

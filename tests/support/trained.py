@@ -10,9 +10,9 @@ from hfc.extract.stage import extract
 from hfc.runs import Run
 from hfc.train.data import load_cache
 from hfc.train.stage import train
-from tests.backbones import TINY
-from tests.deepfashion_tree import write_images
-from tests.made_up import settled_on
+from tests.support.backbones import TINY
+from tests.support.deepfashion_tree import write_images
+from tests.support.made_up import settled_on
 
 # Names of nodes may hold anything.
 LEAVES = {

@@ -18,7 +18,7 @@ ITEMS: list[Item] = [
 
 
 def categories() -> list[tuple[str, str]]:
-    file = Path(__file__).parent.parent / "hfc" / "sample" / "deepfashion_categories.csv"
+    file = Path(__file__).parents[2] / "hfc" / "sample" / "deepfashion_categories.csv"
     with file.open() as stream:
         return [(row["category"], row["type"]) for row in csv.DictReader(stream)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-CLOTHING = Path(__file__).parent.parent.parent / "shared" / "data" / "clothing"
+CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "clothing"
 
 needs_clothing = pytest.mark.skipif(
     not CLOTHING.is_dir() and "CI" not in os.environ,  # CI must have them
