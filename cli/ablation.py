@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from cli.options import HIERARCHY, PLAN
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, say
+from hfc.progress import bar
 
 
 @click.command(cls=Command)
@@ -49,14 +50,8 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     from hfc.train.ablation import read_ablation
 
     comparison = read_ablation(plan, hierarchy)
-    with bar(total=comparison.trainings, unit="run") as shown:
-
-        def report(doing: str, done: int) -> None:
-            shown.set_description(doing, refresh=False)
-            shown.n = done
-            shown.refresh()
-
-        stage(cache, comparison, out, jobs=jobs, report=report)
+    with bar("loading", comparison.trainings, unit="run") as shown:
+        stage(cache, comparison, out, jobs=jobs, report=lambda doing, done: shown.show(done, what=doing))
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
     say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")

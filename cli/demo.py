@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli import extract, train
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, say
 from hfc.config import (
     DEMO_EXTRACT,
     DEMO_HIERARCHIES,
@@ -46,13 +46,7 @@ def demo(out: Path, overwrite: bool) -> None:
     sample = resolve(SampleConfig)
     say(f"1/4 drawing {sample.images} pictures of garments: they are drawn by a program, not photographed")
     if not is_sample(out / "sample", sample.images, sample.seed):
-        with bar(total=sample.images, unit="img", desc="draw") as drawn:
-            draw_sample(
-                out / "sample",
-                images=sample.images,
-                seed=sample.seed,
-                progress=lambda done: drawn.update(done - drawn.n),
-            )
+        draw_sample(out / "sample", images=sample.images, seed=sample.seed)
     say("2/4 extracting features with EfficientNet-Lite0's ImageNet weights")
     extract.run(out / "sample", out / "sample.h5", resolve(ExtractConfig, DEMO_EXTRACT), overwrite=overwrite)
     say("3/4 training")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import build, configuration, settings
-from cli.output import Command, answer, bar, one_line, say
+from cli.output import Command, answer, one_line, say
 from hfc.config import ExtractConfig
+from hfc.progress import Bar, bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def run(
     retry_failures: bool = False,
 ) -> "ExtractSummary | None":
     """Extract with a progress bar, and echo the summary; None in a process that only helped another."""
-    with progress_bar() as report:
+    with bar("loading", unit="img") as shown:
         from hfc.extract import extract as stage
 
         with stop_signals() as stop:
@@ -82,7 +83,7 @@ def run(
                 dry_run=dry_run,
                 overwrite=overwrite,
                 retry_failures=retry_failures,
-                report=report,
+                report=show_on(shown),
                 stop=stop,
             )
     if summary:
@@ -111,21 +112,13 @@ def stop_signals() -> Iterator["Callable[[], bool]"]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def progress_bar() -> "Iterator[Callable[[Progress], None]]":
-    """Images a second, time left, and where the seconds go, on stderr."""
-    with bar(unit="img", desc="loading") as shown:
+def show_on(shown: Bar) -> "Callable[[Progress], None]":
+    """What shows an extraction on a bar: images a second, time left, and where the seconds go."""
 
-        def report(progress: "Progress") -> None:
-            if shown.total is None:
-                shown.reset(total=progress.total)
-                shown.initial = progress.resumed
-                shown.set_description("extract", refresh=False)
-            shown.n = progress.resumed + progress.done
-            shown.set_postfix_str(_times(progress), refresh=False)
-            shown.update(0)
+    def report(progress: "Progress") -> None:
+        shown.show(progress.resumed + progress.done, progress.total, what="extract", note=_times(progress))
 
-        yield report
+    return report
 
 
 def _times(progress: "Progress") -> str:

@@ -108,14 +108,36 @@ def _above_bars() -> Iterator[None]:
         yield
 
 
-def bar(*, hidden: bool = False, **options: Any) -> "tqdm[Any]":
-    """A progress bar on stderr, gone when it is done; none where stderr is no terminal, with -q, or `hidden`."""
+class _Drawn:
+    """A bar on the screen."""
+
+    def __init__(self, drawn: "tqdm[Any]") -> None:
+        self.drawn = drawn
+
+    def show(self, done: int, total: int | None = None, *, what: str = "", note: str = "") -> None:
+        """Draw it again, unless it was drawn a tenth of a second ago; other work is drawn at once."""
+        drawn = self.drawn
+        if drawn.disable:
+            return
+        if total is not None and drawn.total is None:  # what was done before has no part in the rate
+            drawn.reset(total)
+            drawn.initial = drawn.n = drawn.last_print_n = done
+        if note:
+            drawn.set_postfix_str(note, refresh=False)
+        drawn.update(done - drawn.n)
+        if what and drawn.desc != f"{what}: ":
+            drawn.set_description(what)
+
+
+@contextmanager
+def watch(what: str, total: int | None, unit: str) -> Iterator[_Drawn]:
+    """A bar on stderr, gone when its work is done; none where stderr is no terminal, or with -q.
+
+    A bar of steps, which have no unit, is drawn after a second.
+    """
     from tqdm import tqdm
 
     quiet = click.get_current_context().meta.get(LOUDNESS, 0) < 0
-    return tqdm(dynamic_ncols=True, leave=False, disable=True if quiet or hidden else None, **options)
-
-
-def watch(items: Any, what: str, total: int | None) -> Any:
-    """A bar for each piece of work that takes longer than a second; what `hfc.progress` asks for."""
-    return bar(iterable=items, desc=what, total=total, delay=1, unit_scale=True)
+    kind: dict[str, Any] = {"unit": unit, "miniters": 0} if unit else {"unit_scale": True, "delay": 1}
+    with tqdm(desc=what, total=total, dynamic_ncols=True, leave=False, disable=quiet or None, **kind) as drawn:
+        yield _Drawn(drawn)

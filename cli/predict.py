@@ -12,8 +12,9 @@ import click
 
 from cli.extract import SOME_FAILED
 from cli.options import Choice, settings
-from cli.output import Command, bar, one_line
+from cli.output import Command, one_line
 from hfc.config import PredictConfig
+from hfc.progress import steps
 
 if TYPE_CHECKING:
     from hfc.predict import Classifier
@@ -109,8 +110,10 @@ def predict(
     classifier = Classifier.load(run, **given)
     line = FORMATS["json" if as_json else form](classifier)
     failed = 0
-    on_screen = sys.stdout.isatty()  # the answers are the progress there
-    for answer in bar(iterable=classifier.stream(regions), total=len(regions), unit="img", hidden=on_screen):
+    answers = classifier.stream(regions)
+    if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
+        answers = steps(answers, "predict", len(regions))
+    for answer in answers:
         click.echo(line(answer), nl=False)
         failed += bool(answer.error)
     if failed:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.options import settings
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, say
 from hfc.config import SampleConfig, resolve
 
 
@@ -25,7 +25,6 @@ def sample(folder: Path, images: int | None, seed: int | None) -> None:
 
     given = {key: value for key, value in {"images": images, "seed": seed}.items() if value is not None}
     config = resolve(SampleConfig, given)
-    with bar(total=config.images, unit="img", desc="draw") as drawn:
-        draw_sample(folder, images=config.images, seed=config.seed, progress=lambda done: drawn.update(done - drawn.n))
+    draw_sample(folder, images=config.images, seed=config.seed)
     say(f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5")
     answer({"folder": folder, "images": config.images, "seed": config.seed})

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, say
+from hfc.progress import bar
 
 SHOWN = 10
 
@@ -62,12 +63,7 @@ def sweep(
     from hfc.train.sweep import sweep as stage
 
     plan = read_sweep(file)
-    with on(engine), bar(unit="run", desc="search") as shown:
-
-        def report(done: int, total: int) -> None:
-            shown.total, shown.n = total, done
-            shown.update(0)
-
+    with on(engine), bar("search", unit="run") as shown:
         found = stage(
             cache,
             plan,
@@ -76,7 +72,7 @@ def sweep(
             allow_unlabelled=allow_unlabelled,
             stream=stream,
             jobs=jobs,
-            report=report,
+            report=shown.show,
         )
     failed = [trial for trial in found if trial.failed]
     for trial in found[:SHOWN]:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from cli.options import HIERARCHY, Choice, build, configuration, setting_help
-from cli.output import Command, answer, bar, say
+from cli.output import Command, answer, say
 from hfc.config import METHODS, TrainConfig
+from hfc.progress import bar
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -108,20 +109,20 @@ def run(
         path, configs, out, jobs, overwrite: as for `hfc.train.stage.train_all`.
         where: of its other arguments, how the cache is read.
     """
-    total = sum(config.epochs for config in configs)
     runs: list[dict[str, Any]] = []
-    with bar(total=total, unit="epoch", desc="loading") as shown:
+    done = counted = 0
+    with bar("loading", sum(config.epochs for config in configs), unit="epoch") as shown:
         from hfc.train import train_all
         from hfc.train.data import rows_used
 
         def report(number: int, line: dict[str, Any]) -> None:
+            nonlocal counted
+            counted += 1
             config = configs[number]
-            shown.set_description(f"{number + 1}/{len(configs)} {config.method} seed {config.seed}", refresh=False)
-            shown.set_postfix_str(f"val {config.select} {line['val'][config.select]:.3f}", refresh=False)
-            shown.update()
+            what = f"{number + 1}/{len(configs)} {config.method} seed {config.seed}"
+            shown.show(counted, what=what, note=f"val {config.select} {line['val'][config.select]:.3f}")
 
         found = train_all(path, configs, out, **where, jobs=jobs, overwrite=overwrite, report=report)
-        done = 0
         rows = ""
         for result, trained in found:
             config = result.result["config"]
@@ -134,7 +135,7 @@ def run(
             about = {name: config[name] for name in ("method", "hierarchy", "seed")} | {"test": test}
             runs.append({"folder": result.folder, "trained": trained, **about, "rows": result.result["rows"]})
             done += config["epochs"]
-            shown.n = done
-            shown.refresh()
+            counted = max(counted, done)
+            shown.show(counted)
     say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
     return {"out": out, "runs": runs}

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from hfc.datasets.deepfashion import MARKER
 from hfc.errors import DatasetError
+from hfc.progress import bar
 from hfc.provenance import followed
 from hfc.sample.fabrics import FABRICS
 from hfc.sample.picture import Box, draw_picture
@@ -32,7 +33,7 @@ class Plan(NamedTuple):
     name: str  # img/<item>/img_00000001.jpg
 
 
-def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int], object] | None = None) -> None:
+def draw_sample(root: Path, *, images: int, seed: int) -> None:
     """Draws garments of some thirty categories and writes them in DeepFashion's layout.
 
     The same arguments and library versions write the same bytes. Categories are as unequally frequent as
@@ -42,7 +43,6 @@ def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int],
         root: the folder to make: a new one or an empty one.
         images: how many, at least LEAST_IMAGES.
         seed: at least 0.
-        progress: called with the number of images drawn so far.
 
     Raises:
         DatasetError: too few images, a folder that holds something, or one that cannot be written.
@@ -59,7 +59,7 @@ def draw_sample(root: Path, *, images: int, seed: int, progress: Callable[[int],
             raise DatasetError(f"{root}: exists and is not an empty folder; name a new folder for the sample")
         drawing.mkdir(parents=True)
         made = True
-        _write_tree(drawing, _plan(images, seed), seed, progress)
+        _write_tree(drawing, _plan(images, seed), seed)
         if root.exists():
             root.rmdir()
         drawing.rename(root)
@@ -128,19 +128,19 @@ def _categories() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _write_tree(root: Path, plans: list[Plan], seed: int, progress: Callable[[int], object] | None) -> None:
+def _write_tree(root: Path, plans: list[Plan], seed: int) -> None:
     names = [(row["category"], row["type"]) for row in _categories()]
     labels = {name: number for number, (name, _) in enumerate(names, 1)}
     boxes: list[Box] = []
-    for done, plan in enumerate(plans, 1):
-        rng = np.random.default_rng((seed, plan.number))
-        picture = draw_picture(plan.category, plan.fabric, rng)
-        boxes.append(picture.box)
-        file = root / "Img" / plan.name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture.image.save(file, "JPEG", quality=int(rng.integers(60, 96)))
-        if progress is not None:
-            progress(done)
+    with bar("draw", len(plans), unit="img") as shown:
+        for done, plan in enumerate(plans, 1):
+            rng = np.random.default_rng((seed, plan.number))
+            picture = draw_picture(plan.category, plan.fabric, rng)
+            boxes.append(picture.box)
+            file = root / "Img" / plan.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.image.save(file, "JPEG", quality=int(rng.integers(60, 96)))
+            shown.show(done)
     anno = root / "Anno"
     _write_table(anno / "list_category_cloth.txt", "category_name  category_type", 15, names)
     _write_table(

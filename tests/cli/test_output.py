@@ -13,8 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from hfc import store
-from hfc.progress import steps, watched_by
 from hfc.runs import find
 from tests.support.made_up import small_cache, write_tree_csv
 from tests.support.readme import ROOT
@@ -151,22 +149,6 @@ def test_bars_are_drawn_on_a_terminal_unless_quiet(place: Path) -> None:
     words = [sys.executable, "-m", "cli", "sample", "--images", "40"]
     assert "draw:" in on_terminal([*words, "drawn"])
     assert on_terminal([*words, "again", "-q"]) == ""
-
-
-def test_what_takes_long_is_watched(place: Path) -> None:
-    seen: list[tuple[str, int | None, int]] = []
-
-    def watch(items: Any, what: str, total: int | None) -> Any:
-        listed = list(items)
-        seen.append((what, total, len(listed)))
-        return listed
-
-    with watched_by(watch):
-        assert list(store.problems(place / "c.h5")) == []
-        assert list(steps("abc", "spelling")) == ["a", "b", "c"]
-    assert seen == [("reading features", 2, 2), ("spelling", None, 3)]
-    assert list(steps("abc", "spelling")) == ["a", "b", "c"]
-    assert len(seen) == 2
 
 
 def complete(line: str) -> list[str]:

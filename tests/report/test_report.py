@@ -5,10 +5,8 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +23,7 @@ from hfc.report.training import CROWDED
 from hfc.runs import find
 from tests.report.test_gallery import picture
 from tests.support.made_runs import TREE, tree_of, two_methods, write_run
+from tests.support.watching import Watcher
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<script>document.title="run"</script>'
@@ -279,17 +278,11 @@ def test_of_many_methods_the_means_alone_are_drawn_and_every_seed_is_in_the_data
 
 
 def test_a_report_says_how_far_it_is(place: Path) -> None:
-    seen: list[str] = []
-
-    def watch(items: Iterable[Any], what: str, total: int | None) -> list[Any]:
-        listed = list(items)
-        assert total in (None, len(listed))
-        seen.append(what)
-        return listed
-
-    with watched_by(watch):
+    watcher = Watcher()
+    with watched_by(watcher):
         write_report([place / "runs"], place / "watched")
-    assert seen == [
+    assert all(shown.total in (None, shown.done) and shown.closed for shown in watcher.bars)
+    assert [shown.what for shown in watcher.bars] == [
         *("reading runs", "reading predictions", "comparing methods"),
         *("drawing", "drawing trees", "writing the report"),
     ]

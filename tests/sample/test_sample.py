@@ -10,9 +10,11 @@ from PIL import Image
 
 from hfc.datasets import read_regions
 from hfc.errors import DatasetError
+from hfc.progress import watched_by
 from hfc.sample import draw_picture, draw_sample
 from hfc.sample.shapes import SHAPES
 from tests.support.deepfashion_tree import categories
+from tests.support.watching import Shown, Watcher
 
 IMAGES = 80
 # Box, mean and deviation of the red, green and blue pixels of pictures drawn from seed 7.
@@ -156,10 +158,11 @@ def test_too_few_images_a_bad_seed_and_a_place_that_cannot_be_written_are_refuse
 
 
 def test_a_drawing_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
-    def stop(done: int) -> None:
-        if done == 3:
+    def stop(shown: Shown) -> None:
+        assert (shown.what, shown.total, shown.unit) == ("draw", 40, "img")
+        if shown.done == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        draw_sample(tmp_path / "sample", images=40, seed=0, progress=stop)
+    with pytest.raises(KeyboardInterrupt), watched_by(Watcher(stop)):
+        draw_sample(tmp_path / "sample", images=40, seed=0)
     assert not list(tmp_path.iterdir())
