@@ -71,7 +71,7 @@ def choose_precision(precision: str, device: "torch.device", order: Sequence[str
     """
     if precision != "auto":
         return precision
-    return next((found for found in order if multiplies(found, device)), "fp32")
+    return next((name for name in order if multiplies(name, device)), "fp32")
 
 
 def keep_freed_memory() -> bool:

@@ -78,11 +78,11 @@ def cluster() -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise ConfigError('--engine ray needs Ray: python -m pip install "hfc[ray]"') from error
-    ours = not ray.is_initialized()
-    if ours:
+    started = not ray.is_initialized()
+    if started:
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     try:
         yield ray
     finally:
-        if ours:
+        if started:
             ray.shutdown()

@@ -96,13 +96,13 @@ def code() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape the numbers; none of them is imported."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def now() -> str:
@@ -237,13 +237,13 @@ def listed(mark: Path) -> dict[str, set[str]]:
     """The files that a mark lists, and the SHA-256 that each may have; none if hfc did not write it."""
     try:
         content = json.loads(mark.read_bytes())
-        found: dict[str, set[str]] = {}
+        digests: dict[str, set[str]] = {}
         for name, digest in [*content[LISTED].items(), *content.get(REPLACED, {}).items()]:
             if not Path(name).is_absolute() and ".." not in Path(name).parts:  # what lies elsewhere is not the folder's
-                found.setdefault(name, set()).add(digest)
+                digests.setdefault(name, set()).add(digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return found
+    return digests
 
 
 def _own_files(folder: Path, target: Path, marks: Sequence[str], digests: Mapping[str, str]) -> dict[str, str]:
@@ -269,10 +269,10 @@ def _own_files(folder: Path, target: Path, marks: Sequence[str], digests: Mappin
 
 
 def _marked(content: bytes, digests: Mapping[str, str], replaced: Mapping[str, str]) -> bytes:
-    found: dict[str, Any] = {**json.loads(content), LISTED: dict(digests)}
+    mark: dict[str, Any] = {**json.loads(content), LISTED: dict(digests)}
     if replaced:
-        found[REPLACED] = dict(replaced)
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        mark[REPLACED] = dict(replaced)
+    text = json.dumps(mark, indent=2, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace")  # what is no UTF-8 becomes an escape that JSON reads back
 
 

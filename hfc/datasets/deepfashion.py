@@ -196,13 +196,13 @@ def _aligned(file: Path, width: int, images: list[str]) -> Rows:
     """The rows of a file without their image names, put into the order of `images`."""
     table = _read_table(file, width)
     if [row[0] for row in table] != images:
-        found: dict[str, list[str]] = {}
+        rows: dict[str, list[str]] = {}
         for number, row in enumerate(table, 3):
-            if found.setdefault(row[0], row) != row:
+            if rows.setdefault(row[0], row) != row:
                 raise DatasetError(f"{file}: row {number}: {row[0]} was listed before, with other values")
-        if missing := next((image for image in images if image not in found), None):
+        if missing := next((image for image in images if image not in rows), None):
             raise DatasetError(f"{file}: has no row for {missing}, which list_category_img.txt names")
-        table = [found[image] for image in images]
+        table = [rows[image] for image in images]
     return [row[1:] for row in table]
 
 

@@ -72,7 +72,7 @@ def timm_names(state: Mapping[str, Tensor], model: Iterable[str]) -> dict[str, T
     layers = dict(PORT_ENDS)
     for index, block in enumerate(blocks):
         inside = PORT_EXPANDING if f"{block}.conv_pwl.weight" in names else PORT_PLAIN
-        layers |= {f"_blocks.{index}.{theirs}": f"{block}.{timms}" for theirs, timms in inside.items()}
+        layers |= {f"_blocks.{index}.{name}": f"{block}.{timms}" for name, timms in inside.items()}
 
     def renamed(name: str) -> str:
         layer, dot, tensor = name.rpartition(".")

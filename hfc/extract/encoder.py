@@ -230,9 +230,9 @@ def plain_weights(backbone: str, weights: str, pool: str, image_size: int, diges
         EncoderError: as `load_encoder`, or if their digest is another than the one given.
     """
     model, _ = _load(backbone, weights, pool, image_size)
-    if digest and (found := _digest(model)) != digest:
+    if digest and (actual := _digest(model)) != digest:
         raise EncoderError(
-            f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {found[:12]}…"
+            f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {actual[:12]}…"
         )
     return model.state_dict()
 

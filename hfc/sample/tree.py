@@ -101,12 +101,12 @@ def _plan(images: int, seed: int) -> list[Plan]:
 
 def _shares(images: int) -> dict[str, int]:
     """How many images of each category: one, and of the rest a share by DeepFashion's counts to the power of 1/4."""
-    found = {row["category"]: int(row["images"]) for row in _categories() if row["category"] in SHAPES}
-    weights = np.array(list(found.values())) ** 0.25
-    exact = 1 + weights / weights.sum() * (images - len(found))
+    published = {row["category"]: int(row["images"]) for row in _categories() if row["category"] in SHAPES}
+    weights = np.array(list(published.values())) ** 0.25
+    exact = 1 + weights / weights.sum() * (images - len(published))
     counts = exact.astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: images - counts.sum()]] += 1
-    return dict(zip(found, counts.tolist(), strict=True))
+    return dict(zip(published, counts.tolist(), strict=True))
 
 
 def _splits(counts: dict[str, int]) -> list[tuple[str, str]]:

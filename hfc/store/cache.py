@@ -162,10 +162,10 @@ class FeatureStore:
                 split=columns["split"],
             )
             table = Table(regions, self._file["ok"][:], get_failures(self._file))
-            found = table.digest()
+            checksum = table.digest()
         except READ_ERRORS as error:
             raise StoreError(f"{self.path}: damaged feature cache: its rows cannot be read: {error}") from error
-        if found != self._table_sha256:
+        if checksum != self._table_sha256:
             raise StoreError(f"{self.path}: damaged feature cache: its rows do not match their checksum")
         return table
 

@@ -82,10 +82,10 @@ def _acquire(path: Path, file: Path, me: Holder) -> int | None:
     """Take the lock. Returns the descriptor that holds it; None where the file's being there does."""
     while True:
         try:
-            descriptor, mine = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE), True
+            descriptor, made = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE), True
         except FileExistsError:
             try:
-                descriptor, mine = os.open(file, os.O_RDWR), False
+                descriptor, made = os.open(file, os.O_RDWR), False
             except FileNotFoundError:  # released meanwhile
                 continue
         try:
@@ -102,7 +102,7 @@ def _acquire(path: Path, file: Path, me: Holder) -> int | None:
             if error.errno not in UNSUPPORTED:
                 raise
             _warn_once(f"this file system has no locks ({error.strerror}); {file.name} says who is writing instead")
-            if _acquire_by_record(path, file, me, made=mine):
+            if _acquire_by_record(path, file, me, made=made):
                 return None
         except StoreError:
             os.close(descriptor)

@@ -119,24 +119,24 @@ def open_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Itera
     """A shard whose features are still in its file, and what its digest must be; otherwise as `read_shard`."""
     try:
         with view(path) as file:
-            theirs = json.loads(get_attribute(file, "key_fields"))
+            stored = json.loads(get_attribute(file, "key_fields"))
             if key_fields is not None:
-                refuse_other_key(path, theirs, key_fields)
+                refuse_other_key(path, stored, key_fields)
             shard = Shard(int(file.attrs["start"]), file["features"], file["ok"][:], get_failures(file))
             yield shard, get_attribute(file, "sha256")
     except READ_ERRORS as error:
         raise StoreError(f"{path}: damaged shard: {error}") from error
 
 
-def refuse_other_key(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def refuse_other_key(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise a StaleStoreError that names the first setting in which a cache on disk differs from the one asked for."""
-    for name in ours:
-        if theirs.get(name) != ours[name]:
+    for name in asked:
+        if stored.get(name) != asked[name]:
             raise StaleStoreError(
-                f"{path}: made with {name} = {_short(theirs.get(name))}, asked for {name} = {_short(ours[name])}; "
+                f"{path}: made with {name} = {_short(stored.get(name))}, asked for {name} = {_short(asked[name])}; "
                 "give another --out, or --overwrite to replace it"
             )
-    if dict(theirs) != dict(ours):
+    if dict(stored) != dict(asked):
         raise StaleStoreError(f"{path}: made by another version of hfc; give another --out, or --overwrite")
 
 

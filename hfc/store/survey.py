@@ -62,11 +62,11 @@ def survey(path: Path) -> Survey:
             rows = np.flatnonzero(table.ok[start : start + len(block)])
             if len(rows) == 0:
                 continue
-            found = block[rows].astype(np.float64)
-            low = np.minimum(low, found.min(axis=(0, 1)))
-            high = np.maximum(high, found.max(axis=(0, 1)))
-            total, zeros, count = total + found.sum(), zeros + int((found == 0).sum()), count + found.size
-            norms.append(np.linalg.norm(found[:, 0], axis=1))
+            numbers = block[rows].astype(np.float64)
+            low = np.minimum(low, numbers.min(axis=(0, 1)))
+            high = np.maximum(high, numbers.max(axis=(0, 1)))
+            total, zeros, count = total + numbers.sum(), zeros + int((numbers == 0).sum()), count + numbers.size
+            norms.append(np.linalg.norm(numbers[:, 0], axis=1))
             for row in rows:
                 same[hashlib.blake2b(block[row].tobytes(), digest_size=16).digest()].append(start + int(row))
         every = np.concatenate(norms) if norms else np.empty(0)

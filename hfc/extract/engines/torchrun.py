@@ -38,10 +38,10 @@ class Torchrun:
         key = self._key("share")
         if not self.leads:
             self._store.wait([key], PATIENCE)
-            told = json.loads(self._store.get(key))
-            if "error" in told:
-                raise HfcError(f"rank 0 stopped: {told['error']}")
-            return told["value"]
+            shared = json.loads(self._store.get(key))
+            if "error" in shared:
+                raise HfcError(f"rank 0 stopped: {shared['error']}")
+            return shared["value"]
         try:
             value = make()
         except HfcError as error:
@@ -54,8 +54,8 @@ class Torchrun:
         """Draw shards from the common counter; rank 0 then waits for the others."""
         key = self._key("run")
         drawn = iter(lambda: self._store.add(f"{key}/next", 1) - 1, None)
-        mine = (todo[i] for i in until(stop, _below(len(todo), drawn)))
-        yield from worker(mine)
+        own = (todo[i] for i in until(stop, _below(len(todo), drawn)))
+        yield from worker(own)
         self._store.add(f"{key}/ended", 1)
         while self.leads and self._store.add(f"{key}/ended", 0) < self.world and not stop():
             time.sleep(POLL_S)
