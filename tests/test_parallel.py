@@ -13,7 +13,6 @@ from joblib.parallel import SequentialBackend
 
 from cli.main import main
 from hfc import parallel
-from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -53,17 +52,14 @@ def test_what_comes_in_slices_is_not_waited_for_as_a_whole() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("parallel")
-    small_cache(folder / "c.h5")
-    write_tree_csv(folder / "tree.csv")
-    (folder / "grid.toml").write_text(GRID)
-    return folder
+def place(place: Path) -> Path:
+    (place / "grid.toml").write_text(GRID)
+    return place
 
 
 def test_ray_is_asked_for_where_it_is_not_installed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    words = ["sweep", str(place / "c.h5"), "--grid", str(place / "grid.toml"), "--out", str(place / "s")]
+    words = ["sweep", str(place / "cache.h5"), "--grid", str(place / "grid.toml"), "--out", str(place / "s")]
     result = CliRunner().invoke(main, [*words, "--engine", "ray"])
     assert result.exit_code == 1
     assert '--engine ray needs Ray: python -m pip install "hfc[ray]"' in result.output
@@ -74,7 +70,7 @@ def test_a_search_on_ray_finds_what_one_on_this_machine_finds(place: Path, tmp_p
     found = {}
     for engine in ("local", "ray"):
         out = tmp_path / engine
-        words = ["-m", "cli", "sweep", "c.h5", "--grid", "grid.toml", "--out", str(out), "--engine", engine]
+        words = ["-m", "cli", "sweep", "cache.h5", "--grid", "grid.toml", "--out", str(out), "--engine", engine]
         # One thread each: the same sums in the same order.
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, *words, "--jobs", "2"]

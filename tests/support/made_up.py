@@ -9,11 +9,12 @@ from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions, strings
-from hfc.train.settings import used_settings
 
 
 def settled_on(common: Mapping[str, object], **changes: object) -> dict[str, object]:
     """Changes to settings that several methods share: of these, what the one at hand takes."""
+    from hfc.train.settings import used_settings  # only now: many tests need no torch
+
     used = used_settings(resolve(TrainConfig, {**common, **changes}))
     return {name: value for name, value in common.items() if name in used} | changes
 

@@ -15,7 +15,6 @@ from hfc.train.ablation import SHIPPED, ablation, read_ablation
 from hfc.train.stage import train_all
 from hfc.train.sweep import read_sweep, sweep
 from hfc.train.weightings import WEIGHTINGS
-from tests.support.made_up import small_cache, write_tree_csv
 
 PLAN = """
 methods = ["flat", "levels+path"]
@@ -30,16 +29,13 @@ learning_rate = [1e-6, 0.01]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ablation")
-    small_cache(folder / "c.h5")
-    write_tree_csv(folder / "tree.csv")
-    (folder / "plan.toml").write_text(PLAN)
-    return folder
+def place(place: Path) -> Path:
+    (place / "plan.toml").write_text(PLAN)
+    return place
 
 
 def run(place: Path, out: Path, *more: str) -> Result:
-    words = ["ablation", str(place / "c.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(out), *more]
+    words = ["ablation", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(out), *more]
     return CliRunner().invoke(main, [*words, "--plan", str(place / "plan.toml")], catch_exceptions=False)
 
 
@@ -58,7 +54,7 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
         f"method = 'flat'\nhierarchy = '{place / 'tree.csv'}'\nepochs = 3\nbatch_size = 64\nreduced = 16\n"
         "[grid]\nlearning_rate = [1e-6, 0.01]\n"
     )
-    best = sweep(place / "c.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "s")[0]
+    best = sweep(place / "cache.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "s")[0]
     assert best.settings == {"learning_rate": 0.01}
     for result in (r.result for r in found if r.result["method"] == "flat"):
         assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3}
@@ -74,7 +70,7 @@ def test_a_row_is_a_method_with_settings_of_its_own(place: Path, tmp_path: Path)
     )
     rows = '[rows.dwa]\nmethod = "hmcn-f"\nweighting = "dwa"\n[own.dwa]\ntemperature = [1.0]\n'
     (tmp_path / "plan.toml").write_text(text + rows)
-    words = ["ablation", place / "c.h5", "--hierarchy", place / "tree.csv", "--plan", tmp_path / "plan.toml"]
+    words = ["ablation", place / "cache.h5", "--hierarchy", place / "tree.csv", "--plan", tmp_path / "plan.toml"]
     done = CliRunner().invoke(main, [*map(str, words), "--out", str(tmp_path / "a")], catch_exceptions=False)
     assert done.exit_code == 0
     assert sorted(path.name for path in (tmp_path / "a" / "search").iterdir()) == ["dwa", "hmcn-f"]
@@ -205,7 +201,7 @@ def test_a_method_that_fails_everywhere_is_named_and_the_others_are_done(place: 
     text = PLAN.replace("learning_rate = [1e-6, 0.01]", "dropout = [0.1, 0.2]")
     diverging = "[own.flat]\nlearning_rate = [1e25]\n"
     (tmp_path / "plan.toml").write_text(text + diverging)
-    words = ["ablation", place / "c.h5", "--hierarchy", place / "tree.csv", "--out", tmp_path / "a"]
+    words = ["ablation", place / "cache.h5", "--hierarchy", place / "tree.csv", "--out", tmp_path / "a"]
     done = CliRunner().invoke(main, [*map(str, words), "--plan", str(tmp_path / "plan.toml")])
     assert done.exit_code == 1
     assert re.fullmatch(
@@ -219,7 +215,7 @@ def test_a_method_that_fails_everywhere_is_named_and_the_others_are_done(place: 
 
 def test_a_point_that_diverges_is_not_the_one_that_is_tested(place: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.replace("[1e-6, 0.01]", "[1e25, 0.01]"))
-    found = ablation(place / "c.h5", read_ablation(str(tmp_path / "plan.toml"), str(place / "tree.csv")), tmp_path)
+    found = ablation(place / "cache.h5", read_ablation(str(tmp_path / "plan.toml"), str(place / "tree.csv")), tmp_path)
     assert [run.result["config"]["learning_rate"] for run in found] == [0.01] * 4
 
 
@@ -233,7 +229,7 @@ def test_a_tested_run_that_diverges_is_named_with_its_method(
 
     monkeypatch.setattr("hfc.train.ablation.train_all", fail)
     with pytest.raises(RunError) as caught:
-        ablation(place / "c.h5", read_ablation(str(place / "plan.toml"), str(place / "tree.csv")), tmp_path)
+        ablation(place / "cache.h5", read_ablation(str(place / "plan.toml"), str(place / "tree.csv")), tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: no result for flat, so nothing is compared. flat: flat, seed 1: made to fail"
     )

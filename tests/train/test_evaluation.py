@@ -15,17 +15,9 @@ from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta
 from hfc.train.features import Resident
 from hfc.train.fit import build_head
 from hfc.train.stage import train
-from tests.support.made_up import settled_on, small_cache, write_tree_csv
+from tests.support.made_up import settled_on
 
 QUICK = {"epochs": 1, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2, "averaging": 0.0}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("answers")
-    small_cache(folder / "cache.h5")
-    write_tree_csv(folder / "tree.csv")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from hfc.train import stage
 from hfc.train.data import Cache, Task, load_cache
 from hfc.train.fit import Checkpoint, fit
 from hfc.train.stage import check, run_key, train
-from tests.support.made_up import small_cache, write_tree_csv
 from tests.test_architecture import ROOT, imports
 
 PACKAGE = ROOT / "hfc"
@@ -43,19 +42,6 @@ SHAPELESS = {
     "__init__.py": "the version",
 }
 QUICK = {"method": "flat", "epochs": 4, "batch_size": 32, "reduced": 16}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("key")
-    small_cache(folder / "cache.h5")
-    write_tree_csv(folder / "tree.csv")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(place: Path) -> Cache:
-    return load_cache(place / "cache.h5", device="cpu")
 
 
 def settled(place: Path, cache: Cache, **changes: object) -> tuple[Task, TrainConfig]:

@@ -25,7 +25,7 @@ from hfc.train.fit import fit, settle
 from hfc.train.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
 from hfc.train.stage import changed_settings, check, run_key, train
 from hfc.train.sweep import read_sweep
-from tests.support.made_up import settled_on, small_cache, write_cache, write_tree_csv
+from tests.support.made_up import settled_on, write_cache
 
 SMALL = {
     "epochs": 4,
@@ -57,14 +57,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # They name a run, or say where and how it is trained; `select` picks an epoch, which its own test looks at.
 ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select"}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("settings")
-    small_cache(folder / "cache.h5")
-    write_tree_csv(folder / "tree.csv")
-    return folder
 
 
 @pytest.fixture(scope="module")

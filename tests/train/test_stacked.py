@@ -18,25 +18,12 @@ from hfc.train.stacked import MOST, fit_stacked, groups
 from hfc.train.stage import train, train_all
 from hfc.train.sweep import parse_sweep, sweep
 from hfc.train.weightings import WEIGHTINGS
-from tests.support.made_up import settled_on, small_cache, write_tree_csv
+from tests.support.made_up import settled_on
 
 SHAPE = {"epochs": 3, "batch_size": 40, "reduced": 24, "width": 24, "dropout": 0.3, "precision": "fp32"}
 # What sums in another order rounds. Adam divides a gradient by its size, so where one is near 0 rounding alone moves
 # few weights, by a step at most. Another mask or batch moves all of them, by 1e-3 and more.
 STEP, MOSTLY = 3e-3, 1e-4
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stacked")
-    small_cache(folder / "cache.h5")
-    write_tree_csv(folder / "tree.csv")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(place: Path) -> Cache:
-    return load_cache(place / "cache.h5", device="cpu")
 
 
 @pytest.fixture(scope="module")

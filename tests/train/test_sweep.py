@@ -20,18 +20,10 @@ from hfc.train import data, stage
 from hfc.train.fit import fit
 from hfc.train.stacked import fit_all
 from hfc.train.sweep import read_sweep, sweep
-from tests.support.made_up import small_cache, write_cache, write_tree_csv
+from tests.support.made_up import write_cache
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
 GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sweep")
-    small_cache(folder / "c.h5")
-    write_tree_csv(folder / "tree.csv")
-    return folder
 
 
 def write(folder: Path, place: Path, text: str) -> Path:
@@ -52,9 +44,9 @@ def test_rows_that_are_left_out_are_told_once(place: Path, tmp_path: Path, caplo
 
 def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, GRID))
-    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    found = sweep(place / "cache.h5", plan, tmp_path / "out")
     # By hand: train each with `fit`, and average over seeds.
-    cache = data.load_cache(place / "c.h5")
+    cache = data.load_cache(place / "cache.h5")
     scores = {}
     for rate in (1e-6, 0.01):
         for dropout in (0.0, 0.5):
@@ -75,8 +67,8 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
 def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place: Path, tmp_path: Path) -> None:
     text = "seeds = [0, 1]\nfolds = 3\n[grid]\nlearning_rate = [1e-6, 0.01]\n"
     plan = read_sweep(write(tmp_path, place, text))
-    found = sweep(place / "c.h5", plan, tmp_path / "out")
-    cache = data.load_cache(place / "c.h5")
+    found = sweep(place / "cache.h5", plan, tmp_path / "out")
+    cache = data.load_cache(place / "cache.h5")
     whole = data.prepare(cache, str(place / "tree.csv"))
     rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
     scores = {}
@@ -96,20 +88,20 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
     assert len({line["key"] for line in lines}) == len(lines) == plan.trainings == 12
     # Nothing is left to do, and a search on the validation split is another one.
     seen: list[tuple[int, int]] = []
-    sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
+    sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
     assert seen == [(12, 12)]
-    sweep(place / "c.h5", replace(plan, folds=0), tmp_path / "out", report=lambda *done: seen.append(done))
+    sweep(place / "cache.h5", replace(plan, folds=0), tmp_path / "out", report=lambda *done: seen.append(done))
     assert seen[1] == (0, 4)
 
 
 def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, "folds = 100000\n[grid]\ndropout = [0.1]\n"))
     with pytest.raises(RunError, match="100000 folds need as many rows for training and validation, found"):
-        sweep(place / "c.h5", plan, tmp_path / "out")
+        sweep(place / "cache.h5", plan, tmp_path / "out")
 
 
 def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = data.load_cache(place / "c.h5")
+    cache = data.load_cache(place / "cache.h5")
     sizes: list[int] = []
     evaluate = metrics.evaluate
 
@@ -118,7 +110,7 @@ def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypa
         return evaluate(levels, final, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(metrics, "evaluate", watch)
-    sweep(place / "c.h5", read_sweep(write(tmp_path, place, "[grid]\ndropout = [0.1]\n")), tmp_path / "out")
+    sweep(place / "cache.h5", read_sweep(write(tmp_path, place, "[grid]\ndropout = [0.1]\n")), tmp_path / "out")
     splits = cache.table.regions.split.tolist()
     assert sizes == [splits.count("val")] * 3
     (line,) = (json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines())
@@ -133,18 +125,18 @@ def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(place / "c.h5", plan, tmp_path / "out", report=stop)
+        sweep(place / "cache.h5", plan, tmp_path / "out", report=stop)
     file = tmp_path / "out" / "trials.jsonl"
     assert len(file.read_text().splitlines()) == 5
     with file.open("a") as stream:
         stream.write('{"key": "half a li')
     seen: list[tuple[int, int]] = []
-    resumed = sweep(place / "c.h5", plan, tmp_path / "out", report=lambda done, total: seen.append((done, total)))
+    resumed = sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda done, total: seen.append((done, total)))
     assert seen == [(5, 8), (6, 8), (7, 8), (8, 8)]
-    assert resumed == sweep(place / "c.h5", plan, tmp_path / "whole")
+    assert resumed == sweep(place / "cache.h5", plan, tmp_path / "whole")
     # What was written after the half line counts too: nothing is left to do.
     seen.clear()
-    assert sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done)) == resumed
+    assert sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done)) == resumed
     assert seen == [(8, 8)]
 
 
@@ -193,16 +185,16 @@ def hfc(*words: object) -> Result:
 
 def test_the_command_prints_the_best_and_what_comes_next(place: Path, tmp_path: Path) -> None:
     file = write(tmp_path, place, "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\n")
-    result = hfc("sweep", place / "c.h5", "--grid", file, "--out", tmp_path / "out", "--jobs", 2)
+    result = hfc("sweep", place / "cache.h5", "--grid", file, "--out", tmp_path / "out", "--jobs", 2)
     assert result.exit_code == 0, result.output
     first, second, count, then = result.stdout.splitlines()
     assert first.endswith("learning_rate=0.01")
     assert second.endswith("learning_rate=1e-06")
     assert count == "2 points, 2 seeds each, on validation alone"
-    assert then == f"next: hfc train {place / 'c.h5'} --config {tmp_path / 'out' / 'best.toml'}"
-    ran = hfc("train", place / "c.h5", "--config", tmp_path / "out" / "best.toml", "--out", tmp_path / "runs")
+    assert then == f"next: hfc train {place / 'cache.h5'} --config {tmp_path / 'out' / 'best.toml'}"
+    ran = hfc("train", place / "cache.h5", "--config", tmp_path / "out" / "best.toml", "--out", tmp_path / "runs")
     assert ran.exit_code == 0, ran.output
-    assert hfc("sweep", place / "c.h5", "--grid", tmp_path / "no.toml", "--out", tmp_path).exit_code == 1
+    assert hfc("sweep", place / "cache.h5", "--grid", tmp_path / "no.toml", "--out", tmp_path).exit_code == 1
 
 
 def test_a_sweep_may_stream(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +203,7 @@ def test_a_sweep_may_stream(place: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("hfc.store.FeatureStore.features", refuse)
     grid = write(tmp_path, place, "[grid]\nlearning_rate = [1e-6, 0.01]\n")
-    found = sweep(place / "c.h5", read_sweep(grid), tmp_path / "out", stream=True)
+    found = sweep(place / "cache.h5", read_sweep(grid), tmp_path / "out", stream=True)
     assert found[0].settings == {"learning_rate": 0.01}
     assert found[0].score > 0.8 > found[1].score
 
@@ -221,7 +213,7 @@ DIVERGING = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e25, 0.01, 1e-6]\n"
 
 def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, DIVERGING))
-    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    found = sweep(place / "cache.h5", plan, tmp_path / "out")
     assert [trial.settings["learning_rate"] for trial in found] == [0.01, 1e-6, 1e25]
     assert [bool(trial.failed) for trial in found] == [False, False, True]
     assert re.fullmatch(
@@ -230,7 +222,7 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
     )
     assert np.isnan([found[2].score, found[2].spread]).all()
     without = replace(plan, points=plan.points[1:])
-    assert sweep(place / "c.h5", without, tmp_path / "without") == found[:2]
+    assert sweep(place / "cache.h5", without, tmp_path / "without") == found[:2]
     assert read_toml(tmp_path / "out" / "best.toml")["learning_rate"] == 0.01
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
     failed = [line for line in lines if "failed" in line]
@@ -238,7 +230,7 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
     assert [line["changed"]["learning_rate"] for line in failed] == [1e25, 1e25]
     # It is not tried again.
     seen: list[tuple[int, int]] = []
-    again = sweep(place / "c.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
+    again = sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
     assert seen == [(6, 6)]
     assert again[:2] == found[:2]
     assert (again[2].settings, again[2].failed) == (found[2].settings, found[2].failed)
@@ -247,7 +239,7 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
 def test_a_diverging_fold_fails_its_point(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "folds = 3\n[grid]\nlearning_rate = [0.01, 0.003]\n"
     monkeypatch.setattr("hfc.train.sweep.fit_all", failing_once(fit_all, learning_rate=0.01))
-    found = sweep(place / "c.h5", read_sweep(write(tmp_path, place, text)), tmp_path / "out")
+    found = sweep(place / "cache.h5", read_sweep(write(tmp_path, place, text)), tmp_path / "out")
     assert [(trial.settings["learning_rate"], trial.failed) for trial in found] == [(0.003, ""), (0.01, "made to fail")]
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
     assert sum("failed" in line for line in lines) == 1
@@ -271,7 +263,7 @@ def failing_once(function: Any, learning_rate: float) -> Any:
 def test_a_diverging_run_of_a_stack_does_not_take_the_others_with_it(place: Path, tmp_path: Path) -> None:
     text = "step = 'stacked'\n[grid]\nlearning_rate = [0.01, 1e30, 1e-6]\n"
     plan = read_sweep(write(tmp_path, place, text))
-    found = sweep(place / "c.h5", plan, tmp_path / "out")
+    found = sweep(place / "cache.h5", plan, tmp_path / "out")
     assert [(trial.settings["learning_rate"], bool(trial.failed)) for trial in found] == [
         (0.01, False),
         (1e-6, False),
@@ -282,7 +274,7 @@ def test_a_diverging_run_of_a_stack_does_not_take_the_others_with_it(place: Path
 def test_where_every_point_fails_that_is_said(place: Path, tmp_path: Path) -> None:
     file = write(tmp_path, place, "[grid]\nlearning_rate = [1e25, 1e26]\n")
     for _ in range(2):  # from what is there, too
-        result = hfc("sweep", place / "c.h5", "--grid", file, "--out", tmp_path / "out")
+        result = hfc("sweep", place / "cache.h5", "--grid", file, "--out", tmp_path / "out")
         assert result.exit_code == 1
         assert re.fullmatch(
             rf"Error: {tmp_path / 'out'}: all 2 points failed; the first one: flat, seed 0: the loss is (nan|inf) in "
@@ -293,7 +285,7 @@ def test_where_every_point_fails_that_is_said(place: Path, tmp_path: Path) -> No
 
 
 def test_the_command_shows_what_failed(place: Path, tmp_path: Path) -> None:
-    words = ["sweep", place / "c.h5", "--grid", write(tmp_path, place, DIVERGING), "--out", tmp_path / "out"]
+    words = ["sweep", place / "cache.h5", "--grid", write(tmp_path, place, DIVERGING), "--out", tmp_path / "out"]
     result = hfc(*words)
     assert result.exit_code == 0, result.output
     _, _, failed, count, _ = result.stdout.splitlines()
