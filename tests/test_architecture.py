@@ -40,7 +40,6 @@ FACES = {
 MODULE_LINES, FUNCTION_LINES = 300, 45
 # What is longer still. Whoever shortens one takes its line out; nothing may be added.
 LONG_MODULES = {
-    "hfc/config.py",
     "hfc/crops.py",
     "hfc/extract/encoder.py",
     "hfc/extract/stage.py",

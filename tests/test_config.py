@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.options import build
-from hfc.config import METHODS, ExtractConfig, TrainConfig, parse_setting, plain, read_toml, resolve, to_toml
+from hfc.config import METHODS, ExtractConfig, TrainConfig, plain, read_toml, resolve, to_toml
 from hfc.errors import ConfigError
 
 
@@ -69,37 +69,6 @@ def test_toml_reads_back_what_was_written(
     path = tmp_path_factory.mktemp("toml") / "c.toml"
     path.write_text(to_toml(config), "utf-8", newline="")
     assert resolve(TrainConfig, read_toml(path)) == config
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("epochs=3", {"epochs": 3}),
-        ("beta=1e-1", {"beta": 0.1}),
-        ("residual=False", {"residual": False}),
-        ("topk=5,1", {"topk": (5, 1)}),
-        ("blend = logit", {"blend": "logit"}),
-        ("hierarchy=a=b.csv", {"hierarchy": "a=b.csv"}),
-    ],
-)
-def test_a_setting_is_parsed_into_its_type(text: str, expected: dict[str, object]) -> None:
-    assert parse_setting(TrainConfig, text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("epochs", "--set epochs: expected key=value"),
-        ("epoch=1", "unknown setting 'epoch'; did you mean epochs?"),
-        ("epochs=1.5", "epochs: expected an integer, found '1.5'"),
-        ("residual=1", "residual: expected true or false, found '1'"),
-        ("topk=1,x", "topk: expected a comma-separated list of integers, found '1,x'"),
-    ],
-)
-def test_a_setting_that_does_not_parse_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_setting(TrainConfig, text)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

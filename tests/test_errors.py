@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hfc.errors import RunError, explained, is_utf8, printable
+from hfc.errors import RunError, explained, is_utf8, nearest, printable
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,15 @@ def test_what_the_system_refuses_is_an_error_of_the_file() -> None:
 def test_a_missing_temporary_folder_is_no_error_of_the_file() -> None:
     with pytest.raises(FileNotFoundError), explained(Path("place"), "the graph"):
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("flta", "did you mean Flat?"),
+        ("LEVELS", "did you mean levels?"),
+        ("zzz", "known: Flat, hmcn-f, levels"),
+    ],
+)
+def test_a_mistyped_name_gets_the_nearest_or_all(name: str, suggestion: str) -> None:
+    assert nearest(name, ["levels", "hmcn-f", "Flat"]) == suggestion

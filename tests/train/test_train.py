@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from cli.options import parse_setting
 from hfc import metrics, runs
-from hfc.config import METHODS, TrainConfig, parse_setting, read_toml, resolve
+from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError, printable
 from hfc.report import write_report
 from hfc.store import read_predictions
