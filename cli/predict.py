@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import click
 from cli.extract import SOME_FAILED
 from cli.options import Choice, settings
 from cli.output import Command, one_line
-from hfc.config import PredictConfig
+from hfc.config import PredictConfig, resolve
 from hfc.progress import steps
 
 if TYPE_CHECKING:
     from hfc.predict import Classifier
-    from hfc.predict.head import Answer
+    from hfc.predict.answers import Answer
+    from hfc.regions import Regions
 
 Box = tuple[float, float, float, float]
 
@@ -89,97 +90,87 @@ def predict(
     \b
     --format csv has a column a level under its name; " level" stands behind one that another column has (id, error).
     """
+    given = {name: value for name, value in flags.items() if value is not None}
+    regions = _regions(images, box, manifest, given)
+    from hfc.predict import Classifier
+
+    classifier = Classifier.load(run, **given)
+    answers = classifier.stream(regions)
+    if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
+        answers = steps(answers, "predict", len(regions))
+    failures: list[str] = []
+    for line in FORMATS["json" if as_json else form](_noting(answers, failures), classifier):
+        click.echo(line)
+    if failures:
+        click.echo(f"{len(failures)} of {len(regions)} images could not be read", err=True)
+        context.exit(SOME_FAILED)
+
+
+def _regions(
+    images: tuple[Path, ...], box: Box | None, manifest: Path | None, flags: Mapping[str, object]
+) -> "Regions":
+    """The table of what to classify."""
     if manifest and (images or box):
         raise click.UsageError(
             "give IMAGE, perhaps with --box, or --manifest, not both: a manifest has boxes of its own"
         )
     if not manifest and not images:
         raise click.UsageError("no images: give files or folders, or --manifest FILE")
-    from hfc.config import resolve
-    from hfc.datasets.manifest import UNLABELLED
-    from hfc.datasets.manifest import read as read_manifest
-    from hfc.predict.classifier import Classifier, as_regions, find_images
+    from hfc.datasets.manifest import UNLABELLED, read
+    from hfc.predict.sources import as_regions, find_images
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    config = resolve(PredictConfig, given)
-    regions = (
-        read_manifest(manifest, outside_root=config.outside_root, required=UNLABELLED)
-        if manifest
-        else as_regions(find_images(images), box)
-    )
-    classifier = Classifier.load(run, **given)
-    line = FORMATS["json" if as_json else form](classifier)
-    failed = 0
-    answers = classifier.stream(regions)
-    if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
-        answers = steps(answers, "predict", len(regions))
+    config = resolve(PredictConfig, flags)
+    if manifest:
+        return read(manifest, outside_root=config.outside_root, required=UNLABELLED)
+    return as_regions(find_images(images), box)
+
+
+def _noting(answers: Iterable["Answer"], failures: list[str]) -> Iterator["Answer"]:
+    """The answers; the ids of images that could not be read are put into a list."""
     for answer in answers:
-        click.echo(line(answer), nl=False)
-        failed += bool(answer.error)
-    if failed:
-        click.echo(f"{failed} of {len(regions)} images could not be read", err=True)
-        context.exit(SOME_FAILED)
-
-
-Line = Callable[["Answer"], str]
-
-
-def _as_table(classifier: "Classifier") -> Line:
-    waiting = ["RANDOM WEIGHTS: for benchmarks only\n"] * classifier.trained.random_weights
-
-    def line(answer: "Answer") -> str:
-        others = answer.top if len(answer.path) < len(classifier.trained.hierarchy.levels) else answer.top[1:]
-        lines = [f"{answer.id}: {answer}", *(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}" for leaf in others)]
-        return (waiting.pop() if waiting else "") + "".join(f"{one_line(one)}\n" for one in lines)
-
-    return line
-
-
-def _as_json(classifier: "Classifier") -> Line:
-    mark = {"random_weights": True} if classifier.trained.random_weights else {}
-
-    def line(answer: "Answer") -> str:
-        found: dict[str, object] = {"id": _utf8(answer.id)}
         if answer.error:
-            found["error"] = _utf8(answer.error)
-        else:
-            found["path"] = answer.path
-            found["probabilities"] = [round(p, 6) for p in answer.probabilities]
-            found["top"] = [{"path": leaf.path, "probability": round(leaf.probability, 6)} for leaf in answer.top]
-        return json.dumps(found | mark) + "\n"  # in ASCII: names may hold U+2028 and its like, where others split lines
-
-    return line
+            failures.append(answer.id)
+        yield answer
 
 
-def _as_csv(classifier: "Classifier") -> Line:
-    """A row an image: the path a column a level, their probabilities, the best leaves, and why there is none."""
-    count = min(classifier.settings.top, len(classifier.trained.hierarchy.leaves))
-    places = [name for k in range(1, count + 1) for name in (f"top{k}", f"top{k} probability")]
-    levels = classifier.trained.hierarchy.columns(["id", *places, "error", "random_weights"])
-    header = ["id", *levels, *(f"{level} probability" for level in levels), *places, "error"]
+def _as_table(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+    """An answer a line, and the next best leaves below it."""
+    depth = len(classifier.trained.hierarchy.levels)
+    for number, answer in enumerate(answers):
+        if number == 0 and classifier.trained.random_weights:
+            yield "RANDOM WEIGHTS: for benchmarks only"
+        yield one_line(f"{answer.id}: {answer}")
+        for leaf in answer.top if len(answer.path) < depth else answer.top[1:]:
+            yield one_line(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}")
+
+
+def _as_json(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+    """An object a line, in ASCII: names may hold U+2028 and its like, where others split lines."""
+    mark = {"random_weights": True} if classifier.trained.random_weights else {}
+    for answer in answers:
+        yield json.dumps(answer.to_json() | mark)
+
+
+def _as_csv(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+    """A header and a row an answer."""
+    from hfc.predict.answers import AnswerTable
+
+    table = AnswerTable(classifier.trained.hierarchy, classifier.settings.top)
     random = classifier.trained.random_weights
-    waiting = [_row(header + ["random_weights"] * random)]
-
-    def line(answer: "Answer") -> str:
-        blank = [""] * (len(levels) - len(answer.path))
-        chances = [f"{p:.6f}" for p in answer.probabilities]
-        best = [cell for leaf in answer.top for cell in (leaf.path[-1], f"{leaf.probability:.6f}")]
-        best += [""] * (len(places) - len(best))
-        cells = [_utf8(answer.id), *answer.path, *blank, *chances, *blank, *best, _utf8(answer.error)]
-        return (waiting.pop() if waiting else "") + _row(cells + ["true"] * random)
-
-    return line
+    for number, answer in enumerate(answers):
+        if number == 0:
+            yield _csv_line(table.header + ["random_weights"] * random)
+        yield _csv_line(table.row(answer) + ["true"] * random)
 
 
-def _row(cells: Sequence[str]) -> str:
+def _csv_line(cells: Sequence[str]) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(cells)
-    return stream.getvalue()
+    return stream.getvalue().removesuffix("\n")
 
 
-def _utf8(text: str) -> str:
-    """Text for a file in UTF-8; bytes of a file name that are not become a replacement sign."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-FORMATS: dict[str, Callable[["Classifier"], Line]] = {"table": _as_table, "json": _as_json, "csv": _as_csv}
+FORMATS: dict[str, Callable[[Iterable["Answer"], "Classifier"], Iterator[str]]] = {
+    "table": _as_table,
+    "json": _as_json,
+    "csv": _as_csv,
+}

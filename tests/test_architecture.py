@@ -43,7 +43,6 @@ LONG_MODULES = {
     "hfc/crops.py",
     "hfc/extract/encoder.py",
     "hfc/extract/stage.py",
-    "hfc/predict/classifier.py",
     "hfc/store/cache.py",
     "hfc/train/estimator.py",
     "hfc/train/fit.py",
@@ -51,12 +50,10 @@ LONG_MODULES = {
     "hfc/train/sweep.py",
 }
 LONG_FUNCTIONS = {
-    "cli/predict.py:predict",
     "cli/sweep.py:sweep",
     "hfc/extract/encoder.py:load_encoder",
     "hfc/extract/stage.py:extract",
     "hfc/metrics.py:evaluate",
-    "hfc/predict/classifier.py:open_backbone",
     "hfc/report/plots.py:curves",
     "hfc/store/assembly.py:assemble",
     "hfc/store/survey.py:survey",

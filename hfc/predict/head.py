@@ -15,6 +15,7 @@ from hfc import runs
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
+from hfc.predict.answers import Answer, Leaf
 from hfc.runs import Run
 from hfc.store import Features
 from hfc.train.decoding import stop_early
@@ -27,37 +28,6 @@ from hfc.train.heads.layers import Prediction
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
 # perhaps the backbone.
 EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A leaf that may be the answer."""
-
-    path: tuple[str, ...]
-    """Names of the nodes from the coarsest level to the leaf."""
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a classifier says of one region."""
-
-    id: str
-    """The image's path, or the row's id in a manifest."""
-    path: tuple[str, ...]
-    """Names of the nodes from the coarsest level to the answer; fewer than H, or none, if it was not certain enough."""
-    probabilities: tuple[float, ...]
-    """Of each node of the path, its share of P_final: the sum over the leaves below it, over that of all leaves."""
-    top: tuple[Leaf, ...]
-    """The best leaves, best first."""
-    error: str = ""
-    """Why the image could not be read; then the rest is empty."""
-
-    def __str__(self) -> str:
-        """The path and the probability of its last node."""
-        if self.error:
-            return f"cannot be read: {self.error}"
-        return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
 
 
 @dataclass(frozen=True)
@@ -86,7 +56,7 @@ class Trained:
         return [self.hierarchy.path(leaf) for leaf in range(len(self.hierarchy.leaves))]
 
     def answers(self, features: Features, ids: Sequence[str], top: int, min_confidence: float) -> Iterator[Answer]:
-        """What (B, V, D) features mean, B answers.
+        """Tell what (B, V, D) features mean, in B answers.
 
         Args:
             features: as a cache holds them.
@@ -110,12 +80,12 @@ class Trained:
         along = torch.stack(
             [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
         ).clamp_max(1)
-        found = zip(ids, depth.tolist(), along.tolist(), best.tolist(), shares.gather(1, best).tolist(), strict=True)
-        for name, level, along_path, leaves, chances in found:
+        rows = zip(ids, depth.tolist(), along.tolist(), best.tolist(), shares.gather(1, best).tolist(), strict=True)
+        for name, level, probabilities, leaves, chances in rows:
             yield Answer(
                 name,
                 self.paths[leaves[0]][:level],
-                tuple(along_path[:level]),
+                tuple(probabilities[:level]),
                 tuple(Leaf(self.paths[leaf], chance) for leaf, chance in zip(leaves, chances, strict=True)),
             )
 
@@ -151,11 +121,11 @@ def _find(folder: Path) -> tuple[Run, str]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder / EXPORTED}: not what hfc export writes: {error!r}; export it again") from error
     if folder.is_dir() and not (folder / runs.RESULT).is_file():
-        found = runs.find([folder])
-        if len(found) > 1:
-            names = some([str(run.folder.relative_to(folder)) for run in found])
-            raise RunError(f"{folder}: holds {len(found)} runs; name one of them: {names}")
-        return found[0], runs.HEAD
+        below = runs.find([folder])
+        if len(below) > 1:
+            names = some([str(run.folder.relative_to(folder)) for run in below])
+            raise RunError(f"{folder}: holds {len(below)} runs; name one of them: {names}")
+        return below[0], runs.HEAD
     if not folder.is_dir():
         raise RunError(f"{folder}: no such run; name the folder of one, as hfc train prints it")
     return runs.read(folder), runs.HEAD

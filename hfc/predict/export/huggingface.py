@@ -11,7 +11,7 @@ from torch import Tensor
 from hfc import runs
 from hfc.config import RECORDED
 from hfc.extract.encoder import plain_weights
-from hfc.predict.classifier import open_plain
+from hfc.predict.backbone import open_plain
 from hfc.predict.export.card import model_card
 from hfc.predict.head import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, load_trained
 from hfc.provenance import refuse_used, write_folder

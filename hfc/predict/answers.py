@@ -1,0 +1,80 @@
+"""What a classifier tells of an image: a path of nodes, as text, as JSON and as cells of a table. No torch."""
+
+from dataclasses import dataclass
+
+from hfc.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf that may be the answer."""
+
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the leaf."""
+    probability: float
+
+    def to_json(self) -> dict[str, object]:
+        """The leaf as a JSON object."""
+        return {"path": self.path, "probability": round(self.probability, 6)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier tells of one region."""
+
+    id: str
+    """The image's path, or the row's id in a manifest."""
+    path: tuple[str, ...]
+    """Names of the nodes from the coarsest level to the answer; fewer than H, or none, if it was not certain enough."""
+    probabilities: tuple[float, ...]
+    """Of each node of the path, its share of P_final: the sum over the leaves below it, over that of all leaves."""
+    top: tuple[Leaf, ...]
+    """The best leaves, best first."""
+    error: str = ""
+    """Why the image could not be read; then the rest is empty."""
+
+    def __str__(self) -> str:
+        """The path and the probability of its last node."""
+        if self.error:
+            return f"cannot be read: {self.error}"
+        return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
+
+    def to_json(self) -> dict[str, object]:
+        """The answer as a JSON object: id and error, or id, path, probabilities and top."""
+        if self.error:
+            return {"id": _utf8(self.id), "error": _utf8(self.error)}
+        return {
+            "id": _utf8(self.id),
+            "path": self.path,
+            "probabilities": [round(probability, 6) for probability in self.probabilities],
+            "top": [leaf.to_json() for leaf in self.top],
+        }
+
+
+class AnswerTable:
+    """The columns of a table with a row an answer: a path's nodes and probabilities, and the best leaves."""
+
+    def __init__(self, hierarchy: Hierarchy, top: int) -> None:
+        """Name the columns.
+
+        Args:
+            hierarchy: the tree, whose levels get a column each; a name that another column has gets " level" behind it.
+            top: how many of the best leaves are told, at most all.
+        """
+        self.leaves = min(top, len(hierarchy.leaves))
+        best = [name for k in range(1, self.leaves + 1) for name in (f"top{k}", f"top{k} probability")]
+        self.levels = hierarchy.columns(["id", *best, "error", "random_weights"])
+        self.header = ["id", *self.levels, *(f"{level} probability" for level in self.levels), *best, "error"]
+
+    def row(self, answer: Answer) -> list[str]:
+        """The cells of an answer."""
+        blank = [""] * (len(self.levels) - len(answer.path))
+        probabilities = [f"{probability:.6f}" for probability in answer.probabilities]
+        best = [cell for leaf in answer.top for cell in (leaf.path[-1], f"{leaf.probability:.6f}")]
+        best += [""] * (2 * self.leaves - len(best))
+        return [_utf8(answer.id), *answer.path, *blank, *probabilities, *blank, *best, _utf8(answer.error)]
+
+
+def _utf8(text: str) -> str:
+    """Text for a file in UTF-8; bytes of a file name that are not become a replacement sign."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,134 @@
+"""What a classifier takes as an image: paths, folders, encoded images, pictures and arrays."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, get_args, get_origin
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc import crops, runs
+from hfc.crops import Picture
+from hfc.datasets.listing import counted, walk
+from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
+from hfc.regions import Regions, strings
+
+logger = logging.getLogger(__name__)
+
+Box = tuple[float, float, float, float]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Picture
+TAKEN = (
+    "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
+    "(height, width, 3), or a list or tuple of these"
+)
+PATHS = (str, os.PathLike)
+ENCODED = (bytes, bytearray, memoryview)
+PICTURES: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Picture))
+
+
+def check_images(images: Sequence[object]) -> None:
+    """Raise an ImageTypeError for the first object that is no image."""
+    for number, image in enumerate(images):
+        if not (isinstance(image, PATHS + ENCODED + PICTURES) or hasattr(image, "read")):
+            kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+            raise ImageTypeError(f"image {number}: {TAKEN}; found {kind}")
+
+
+def crop_source(image: Source, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
+    """Crop an image of any kind to the square that a backbone takes.
+
+    Args:
+        image: the image.
+        corners: (4,) x1 y1 x2 y2 in pixels of the upright image; NaN for the whole image.
+        settings: of the crop.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    picture: Any = image
+    if isinstance(image, PICTURES):
+        return crops.crop_picture(picture, corners, settings)
+    return crops.crop_image(_content(image), corners, settings)
+
+
+def _content(image: Any) -> bytes:
+    """The bytes of an encoded image, of a file or its path."""
+    if isinstance(image, ENCODED):
+        return bytes(image)
+    name = f"{os.fsdecode(image)}: " if isinstance(image, PATHS) else ""
+    try:
+        if isinstance(image, PATHS):
+            return Path(os.fsdecode(image)).read_bytes()
+        if getattr(image, "seekable", lambda: False)():
+            image.seek(0)  # as Pillow does: a file that was looked into is still an image
+        content = image.read()
+    except (OSError, ValueError) as error:  # ValueError: a closed file
+        raise ImageError(f"{name}cannot read the file: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(content, bytes):
+        raise ImageTypeError(f"expected a file opened in binary mode, found one that gives {type(content).__name__}")
+    return content
+
+
+def as_regions(paths: Sequence[str], box: Box | None = None) -> Regions:
+    """Make the table of regions that stage 1 takes; the paths are the ids.
+
+    Args:
+        paths: of images; one may stand there several times.
+        box: corners x1 y1 x2 y2 in pixels, the same in all; without it the whole images.
+
+    Raises:
+        ConfigError: no four corners.
+    """
+    unknown = strings([""] * len(paths))
+    boxes = np.tile(corners_of(box), (len(paths), 1))
+    return Regions(Path(), "images", strings(list(paths)), strings(list(paths)), boxes, unknown, unknown)
+
+
+def corners_of(box: Box | None) -> NDArray[np.float32]:
+    """The (4,) corners of a box; NaN where there is none.
+
+    Raises:
+        ConfigError: no four corners.
+    """
+    corners = np.array(box if box is not None else (np.nan,) * 4, dtype=np.float32)
+    if corners.shape != (4,):
+        raise ConfigError(f"box: expected four corners x1 y1 x2 y2, found {box!r}")
+    return corners
+
+
+def find_images(paths: Sequence[Path]) -> list[str]:
+    """List the images that some paths name: a file itself, of a folder all in and below it, sorted.
+
+    In folders the rules of a folder tree hold: what is hidden or a system's is passed over, and files that are no
+    images by their names are counted in a warning.
+
+    Raises:
+        DatasetError: a folder without images, or one that may not be listed.
+    """
+    images: list[str] = []
+    for path in paths:
+        images += _inside(path) if path.is_dir() else [str(path)]  # a missing one is reported as unreadable
+    return images
+
+
+def _inside(folder: Path) -> list[str]:
+    """The images in and below a folder."""
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    try:
+        for _, listing in walk(folder):
+            images += listing.images
+            others.update(listing.others)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from error
+    if not images and (folder / runs.RESULT).is_file():
+        raise DatasetError(f"{folder}: expected images, found a second run; a pattern for RUN must match one folder")
+    if not images:
+        what = f"only {counted(others)}" if others else "none"
+        raise DatasetError(f"{folder}: expected images in or below this folder, found {what}")
+    if others:
+        logger.warning("%s: left out files that are no images by their names: %s", folder, counted(others))
+    return sorted(map(str, images))
