@@ -22,17 +22,7 @@ from hfc.predict.export import Exported, export_hf, export_onnx
 from hfc.predict.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run, write_pictures
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("export")).parent
-
-
-@pytest.fixture(scope="module")
-def trained(place: Path) -> tuple[Run, Path]:
-    return train_run(place, {}, TOP_DOWN)
+from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run
 
 
 @pytest.fixture(scope="module")

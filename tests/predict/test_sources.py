@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from hfc import Classifier
-from hfc.errors import HfcError, ImageError, ImageTypeError
+from hfc.datasets import manifest
+from hfc.errors import DatasetError, HfcError, ImageError, ImageTypeError
+from hfc.predict.sources import as_regions, find_images
 from tests.support.trained import train_run, write_pictures
 
 TAKEN = (
@@ -125,3 +127,50 @@ def test_what_cannot_be_read_is_said(classifier: Classifier, picture: Path, tmp_
             classifier(image)  # type: ignore[call-overload]
         assert str(caught.value).startswith(message)
     loop.close()
+
+
+def test_images_are_found_in_and_below_folders_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "b/c/3.webp", "b/.hidden.jpg", "b/.git/4.jpg", "b/notes.txt", "a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "none.jpg", tmp_path / "b", tmp_path / "a.jpg"])
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["none.jpg", "b/1.png", "b/2.JPG", "b/c/3.webp", "a.jpg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"empty: expected images in or below this folder, found none$"):
+        find_images([tmp_path / "empty"])
+    (tmp_path / "empty" / "a.txt").touch()
+    with pytest.raises(DatasetError, match=r"empty: expected images in or below this folder, found only 1 \.txt$"):
+        find_images([tmp_path / "empty"])
+    (tmp_path / "empty" / "result.json").touch()
+    with pytest.raises(DatasetError, match="empty: expected images, found a second run; a pattern for RUN must match"):
+        find_images([tmp_path / "empty"])
+    assert np.isnan(as_regions(found).box).all()
+
+
+def test_the_rules_of_folder_trees_hold_for_folders_to_classify(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = ("x/a.jfif", "x/y/b.JPE", "c.avif", "d.jp2", "e.heic")
+    others = ("__MACOSX/a.jpg", "x/@eaDir/b.jpg", "x/._a.jpg", ".ipynb_checkpoints/c.jpg", "Thumbs.db")
+    for name in (*mine, *others, "x/a.psd", "notes.txt", "more.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images([tmp_path]) == sorted(str(tmp_path / name) for name in mine)
+    assert caplog.messages == [f"{tmp_path}: left out files that are no images by their names: 2 .txt, 1 .psd"]
+
+
+def test_a_manifest_for_prediction_needs_paths_alone(tmp_path: Path) -> None:
+    file = tmp_path / "m.csv"
+    file.write_text("path\na.jpg\nb.jpg\n")
+    regions = manifest.read(file, required=manifest.UNLABELLED)
+    assert (regions.id.tolist(), regions.label.tolist(), regions.split.tolist()) == (
+        ["a.jpg", "b.jpg"],
+        ["", ""],
+        ["", ""],
+    )
+    with pytest.raises(DatasetError, match="expected the columns path,label,split and optionally"):
+        manifest.read(file)
+    file.write_text("id\na\n")
+    with pytest.raises(DatasetError, match="expected the columns path and optionally"):
+        manifest.read(file, required=manifest.UNLABELLED)

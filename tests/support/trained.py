@@ -1,6 +1,9 @@
 """A run trained on pictures, from end to end, with a backbone of a few kilobytes whose weights lie in a file."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -68,6 +71,13 @@ def train_run(folder: Path, stage1: dict[str, object], stage2: dict[str, object]
     cache = folder / f"{len(list(folder.glob('*.h5')))}.h5"
     extract(folder / "m.csv", cache, first)
     return train_on(cache, stage2), cache
+
+
+def rewrite_result(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the result.json in a run's folder."""
+    result = json.loads((run / "result.json").read_text())
+    change(result)
+    (run / "result.json").write_text(json.dumps(result))
 
 
 def train_on(cache: Path, stage2: dict[str, object]) -> Run:

@@ -1,0 +1,72 @@
+"""An answer as text, as JSON and as the cells of a table, written out in full."""
+
+import json
+
+import pytest
+
+from hfc.hierarchy import Hierarchy, parse_hierarchy
+from hfc.predict.answers import Answer, AnswerTable, Leaf
+
+DRESS, SKIRT, COAT = (("full-body", "Dress"), ("lower-body", "Skirt"), ("full-body", "Coat"))
+SURE = Answer("a.jpg", DRESS, (0.91234567, 0.8345678), (Leaf(DRESS, 0.8345678), Leaf(SKIRT, 0.05)))
+UNSURE = Answer("ä.jpg", ("full-body",), (0.6,), (Leaf(DRESS, 0.3333333), Leaf(COAT, 0.2666667)))
+NOWHERE = Answer("c.jpg", (), (), (Leaf(SKIRT, 0.4), Leaf(COAT, 0.35)))
+UNREADABLE = Answer("caf\udce9.jpg", (), (), (), "caf\udce9.jpg: the file is empty")
+
+
+def test_an_answer_as_text() -> None:
+    assert [str(answer) for answer in (SURE, UNSURE, NOWHERE)] == [
+        "full-body > Dress 0.83",
+        "full-body 0.60",
+        "not certain of any node",
+    ]
+    assert str(Answer("a", (), (), (), "the file is empty")) == "cannot be read: the file is empty"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (
+            SURE,
+            '{"id": "a.jpg", "path": ["full-body", "Dress"], "probabilities": [0.912346, 0.834568], "top": '
+            '[{"path": ["full-body", "Dress"], "probability": 0.834568}, '
+            '{"path": ["lower-body", "Skirt"], "probability": 0.05}]}',
+        ),
+        (
+            NOWHERE,
+            '{"id": "c.jpg", "path": [], "probabilities": [], "top": '
+            '[{"path": ["lower-body", "Skirt"], "probability": 0.4}, '
+            '{"path": ["full-body", "Coat"], "probability": 0.35}]}',
+        ),
+        (UNREADABLE, '{"id": "caf\\ufffd.jpg", "error": "caf\\ufffd.jpg: the file is empty"}'),
+    ],
+    ids=["sure", "not sure", "unreadable"],
+)
+def test_an_answer_as_json(answer: Answer, text: str) -> None:
+    assert json.dumps(answer.to_json()) == text
+
+
+@pytest.fixture
+def tree() -> Hierarchy:
+    lines = ["leaf,group", "Dress,full-body", "Skirt,lower-body", "Coat,full-body"]
+    return parse_hierarchy("tree", "tree.csv", lines)
+
+
+def test_answers_as_a_table(tree: Hierarchy) -> None:
+    table = AnswerTable(tree, 2)
+    levels = ["group", "leaf", "group probability", "leaf probability"]
+    assert table.header == ["id", *levels, "top1", "top1 probability", "top2", "top2 probability", "error"]
+    assert [table.row(answer) for answer in (SURE, UNSURE, NOWHERE, UNREADABLE)] == [
+        ["a.jpg", *DRESS, "0.912346", "0.834568", "Dress", "0.834568", "Skirt", "0.050000", ""],
+        ["ä.jpg", "full-body", "", "0.600000", "", "Dress", "0.333333", "Coat", "0.266667", ""],
+        ["c.jpg", "", "", "", "", "Skirt", "0.400000", "Coat", "0.350000", ""],
+        ["caf\ufffd.jpg", *[""] * 8, "caf\ufffd.jpg: the file is empty"],
+    ]
+
+
+def test_a_table_has_no_more_leaves_than_the_tree_and_no_column_twice() -> None:
+    lines = ["leaf,id,error", "Dress,full-body,a", "Skirt,lower-body,b", "Coat,full-body,a"]
+    table = AnswerTable(parse_hierarchy("tree", "tree.csv", lines), 9)
+    assert table.header[1:4] == ["error level", "id level", "leaf"]
+    assert table.header[-3:] == ["top3", "top3 probability", "error"]
+    assert len(set(table.header)) == len(table.header) == 1 + 3 + 3 + 6 + 1

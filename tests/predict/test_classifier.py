@@ -1,0 +1,189 @@
+"""From pixels to answers: equal to what extraction, training and evaluation gave for the same images."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfc import Classifier
+from hfc.datasets import manifest
+from hfc.errors import ConfigError, HfcError, ImageError
+from hfc.runs import Run
+from hfc.store import FeatureStore, read_predictions
+from tests.support.trained import LEAVES, TOP_DOWN, train_run
+
+UNREADABLE = "row 7"
+
+
+def normalised(final: np.ndarray) -> np.ndarray:
+    return np.asarray(final / final.sum(axis=1, keepdims=True, dtype=np.float64))
+
+
+STAGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "as it comes": ({}, {"method": "hmcn-f+mtl"}),
+    "two views, padded, margin": (
+        {"views": "flip", "resize": "pad", "roi_margin": 0.1, "store": "float32"},
+        TOP_DOWN,
+    ),
+    "two views of which the first": ({"views": "flip"}, {"method": "flat", "views": "first"}),
+    "bfloat16, maximum, cut": (
+        {"precision": "bf16", "pool": "max", "resize": "center-crop"},
+        {"method": "conditional", "decode": "product"},
+    ),
+    "least cost": ({}, {"method": "flat+hxe", "decode": "least-cost"}),
+}
+
+
+@pytest.mark.parametrize("case", STAGES)
+def test_features_and_answers_are_those_of_the_run(case: str, place: Path) -> None:
+    run, cache = train_run(place, *STAGES[case])
+    # What the hardware lacks is replaced with float32; here the recorded precision is what is asked for.
+    classifier = Classifier.load(run.folder, precision=run.result["cache"]["key_fields"]["precision"])
+    regions = manifest.read(place / "m.csv")
+    with FeatureStore(cache) as store:
+        stored, table = store.features(), store.table()
+    made = np.zeros_like(stored)
+    for batch, features in classifier.features(regions):
+        made[batch.rows] = features
+    np.testing.assert_array_equal(made, stored)
+    answers = list(classifier.stream(regions))
+    assert [answer.id for answer in answers] == regions.id.tolist()
+    assert [answer.id for answer in answers if answer.error] == [UNREADABLE]
+    assert not table.ok[7]
+
+    wanted = read_predictions(run.folder / "predictions.h5")
+    by_id = {answer.id: answer for answer in answers}
+    mine = [by_id[name] for name in wanted.id]
+    leaves = classifier.trained.hierarchy.leaves
+    chances = np.array([[{leaf.path[-1]: leaf.probability for leaf in a.top}[n] for n in leaves] for a in mine])
+    assert [answer.path[-1] for answer in mine] == [leaves[i] for i in wanted.final.argmax(axis=1)]
+    assert [tuple(LEAVES.items())[list(LEAVES).index(a.path[-1])][1] for a in mine] == [a.path[0] for a in mine]
+    top1 = np.mean([answer.path[-1] == leaves[i] for answer, i in zip(mine, wanted.target, strict=True)])
+    assert top1 == pytest.approx(run.result["test"]["top1"])
+    if case == "least cost":  # its scores rank, the probabilities are the head's own
+        order = [[leaves.index(leaf.path[-1]) for leaf in answer.top] for answer in mine]
+        np.testing.assert_array_equal(order, np.argsort(-wanted.final, axis=1, kind="stable"))
+        np.testing.assert_allclose(chances, normalised(wanted.levels[-1]), atol=1e-6)
+    else:
+        np.testing.assert_allclose(chances, normalised(wanted.final), atol=1e-6)
+        assert all(list(a.top) == sorted(a.top, key=lambda leaf: -leaf.probability) for a in mine)
+
+
+def answers_by_hand(final: np.ndarray, ancestors: np.ndarray, confidence: float) -> list[list[float]]:
+    """In plain loops: the probabilities along the path to the best leaf, as far as they are at least the confidence."""
+    found = []
+    for row in final.tolist():
+        total, best = sum(row), max(range(len(row)), key=row.__getitem__)
+        path = []
+        for h in range(ancestors.shape[1]):
+            share = sum(p for leaf, p in enumerate(row) if ancestors[leaf, h] == ancestors[best, h]) / total
+            if share >= confidence:
+                path.append(share)
+        found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.25, 0.5, 1.0])
+def test_an_answer_is_the_deepest_node_that_is_probable_enough(
+    confidence: float, trained: tuple[Run, Path], place: Path
+) -> None:
+    classifier = Classifier.load(trained[0].folder, min_confidence=confidence, top=2)
+    wanted = read_predictions(trained[0].folder / "predictions.h5")
+    answers = {answer.id: answer for answer in classifier.stream(manifest.read(place / "m.csv"))}
+    by_hand = answers_by_hand(wanted.final, classifier.trained.hierarchy.ancestors, confidence)
+    for name, probabilities in zip(wanted.id, by_hand, strict=True):
+        answer = answers[name]
+        assert answer.probabilities == pytest.approx(probabilities, abs=1e-5)
+        assert answer.path == answer.top[0].path[: len(probabilities)]
+        assert len(answer.top) == 2
+    depths = {len(path) for path in by_hand}
+    assert depths == ({2} if confidence == 0 else {0} if confidence == 1 else depths)
+
+
+def test_an_image_may_be_a_path_a_picture_or_an_array(trained: tuple[Run, Path], place: Path) -> None:
+    classifier = Classifier.load(trained[0].folder)
+    file = place / "img" / "02.jpg"
+    with Image.open(file) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+        answer = classifier(file)
+        assert classifier(str(file)) == answer
+        for source in (picture, pixels):
+            assert classifier(source).top == answer.top
+    box = (3, 5, 40.5, 60)
+    assert classifier(pixels, box=box).top == classifier(file, box=box).top != answer.top
+    several = classifier([pixels, file, str(place / "img" / "03.jpg")])
+    assert [one.top for one in several] == [one.top for one in classifier([file, file, place / "img" / "03.jpg"])]
+    assert [one.id for one in several] == ["image 0", "image 1", "image 2"]
+    assert classifier([]) == []
+    assert isinstance(classifier([pixels]), list)
+    many = classifier([pixels] * (classifier.encoder.batch_size + 1))
+    assert len(many) == classifier.encoder.batch_size + 1
+    assert {one.path for one in many} == {answer.path}
+    for one in many:  # the head's sums may be rounded in another order where there are more rows
+        assert one.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+def test_a_picture_in_memory_is_turned_and_flattened_as_one_from_a_file(
+    trained: tuple[Run, Path], place: Path, tmp_path: Path
+) -> None:
+    classifier = Classifier.load(trained[0].folder)
+    with Image.open(place / "img" / "02.jpg") as picture:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.save(tmp_path / "turned.png", exif=exif)
+        picture.convert("RGBA").resize((30, 30)).save(tmp_path / "clear.png")
+        gray = np.asarray(picture.convert("L"), dtype=np.uint16) * 256
+        Image.fromarray(gray).save(tmp_path / "gray16.png")
+    for name in ("turned.png", "clear.png", "gray16.png"):
+        with Image.open(tmp_path / name) as opened:
+            assert classifier(opened).top == classifier(tmp_path / name).top
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: (p / "img" / "07.jpg",), ImageError, "07.jpg: the file is empty"),
+        (lambda p: ([p / "img" / "01.jpg", p / "none.jpg"],), ImageError, "none.jpg: cannot read the file: No such"),
+        (lambda p: ([np.zeros((4, 4, 3), np.uint8), p / "none.jpg"],), ImageError, "image 1: .*none.jpg: cannot read"),
+        (
+            lambda p: (np.zeros((4, 4, 3), np.float32),),
+            ImageError,
+            r"image 0: expected bytes .*found float32 \(4, 4, 3",
+        ),
+        (lambda p: (np.zeros((4, 4), np.uint8),), ImageError, r"expected bytes \(height, width, 3\)"),
+        (lambda p: (np.zeros((0, 4, 3), np.uint8),), ImageError, r"found uint8 \(0, 4, 3\)"),
+        (lambda p: (p / "img" / "01.jpg", (900, 0, 910, 5)), ImageError, "lies outside the image of 60 x 80"),
+        (lambda p: (p / "img" / "01.jpg", (9, 0, 5, 5)), ImageError, "has no area"),
+        (lambda p: (p / "img" / "01.jpg", (1, 2, 3)), ConfigError, "box: expected four corners"),
+    ],
+)
+def test_what_cannot_be_classified_says_why(
+    make: Callable[[Path], tuple[Any, ...]], error: type[HfcError], message: str, trained: tuple[Run, Path], place: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        Classifier.load(trained[0].folder)(*make(place))
+
+
+def test_random_weights_are_allowed_and_marked(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, _ = train_run(place, {"weights": "random"}, {"method": "flat"})
+    with caplog.at_level(logging.WARNING):
+        classifier = Classifier.load(run.folder)
+    assert "RANDOM WEIGHTS" in caplog.text
+    assert classifier.trained.random_weights
+    assert classifier(place / "img" / "01.jpg").path
+
+
+def test_settings_are_checked(trained: tuple[Run, Path], place: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown setting 'devce'; did you mean device"):
+        Classifier.load(trained[0].folder, devce="cpu")
+    with pytest.raises(ConfigError, match="min_confidence: expected 0 to 1, found 2"):
+        Classifier.load(trained[0].folder, min_confidence=2)
+    with pytest.raises(ConfigError, match="device cuda:77 cannot be used here"):
+        Classifier.load(trained[0].folder, device="cuda:77")
+    run, _ = train_run(place, {}, {"method": "flat", "decode": "least-cost"})
+    with pytest.raises(ConfigError, match="min_confidence: the run answers by least cost"):
+        Classifier.load(run.folder, min_confidence=0.5)
