@@ -1,4 +1,4 @@
-"""The benchmarks run, and print what the README quotes."""
+"""The benchmarks run, and print what notebooks/results.md quotes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Every command and every option says what it is for, and README speaks of no other and leaves none out."""
+"""Every command and every option says what it is for, and the pages speak of no other and leave none out."""
 
 import re
 import shlex
@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from tests.support.readme import ROOT, blocks, hfc_commands
+from tests.support.readme import README, blocks, documentation, hfc_commands
 
-README = (ROOT / "README.md").read_text("utf-8")
+TEXT = documentation()
 COMMANDS = sorted(main.commands)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
-# Options of other programs that README mentions.
+# Options of other programs that the pages mention.
 FOREIGN = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"}
 
 
@@ -61,20 +61,20 @@ def test_every_option_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_readme_shows_every_command(name: str) -> None:
-    assert re.search(rf"\bhfc {name}\b", README)
+    assert re.search(rf"\bhfc {name}\b", README.read_text("utf-8"))
 
 
-def test_every_command_of_readme_exists() -> None:
-    mentioned = set(re.findall(r"`hfc ([a-z]+)", README)) | {words[0] for words in hfc_commands(blocks(README))}
+def test_every_command_of_a_page_exists() -> None:
+    mentioned = set(re.findall(r"`hfc ([a-z]+)", TEXT)) | {words[0] for words in hfc_commands(blocks(TEXT))}
     assert mentioned <= set(COMMANDS)
 
 
-def test_every_option_of_readme_exists() -> None:
+def test_every_option_of_a_page_exists() -> None:
     known = {"--help", "--version"}.union(*(options_of(command) for command in (main, *main.commands.values())))
-    bench = {word for line in README.splitlines() if "tests.bench" in line for word in OPTION.findall(line)}
-    assert set(OPTION.findall(README)) - FOREIGN - bench <= known
+    bench = {word for line in TEXT.splitlines() if "tests.bench" in line for word in OPTION.findall(line)}
+    assert set(OPTION.findall(TEXT)) - FOREIGN - bench <= known
 
 
-@pytest.mark.parametrize("words", hfc_commands(blocks(README)), ids=" ".join)
-def test_every_hfc_command_of_readme_parses(words: list[str]) -> None:
+@pytest.mark.parametrize("words", hfc_commands(blocks(TEXT)), ids=" ".join)
+def test_every_hfc_command_of_a_page_parses(words: list[str]) -> None:
     main.commands[words[0]].make_context(words[0], list(words[1:]))

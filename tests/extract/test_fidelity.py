@@ -29,7 +29,7 @@ VIT = "vit_tiny_patch16_224"  # has no batch normalisation
 MODES = {"squash": "squash", "pad": "border", "center-crop": "center"}
 BOX = (20, 30, 190, 210)
 LEAST = {"fp32": 0.9999, "bf16": 0.998, "fp16": 0.9999}
-# What README says of all 4,044 photographs: the least cosine similarity, the first percentile and the mean.
+# Of all 4,044 photographs, as notebooks/results.md has them: the least similarity, the first percentile, the mean.
 PROMISED = {"fp32": (0.9999, 0.9999, 0.9999), "bf16": (0.998, 0.9985, 0.9995)}
 
 

@@ -1,7 +1,7 @@
-"""README as a program: its fenced blocks, and `hfc` with small settings to run them by.
+"""README and the pages as programs: their fenced blocks, and `hfc` with small settings to run them by.
 
 `python -m tests.support.readme hfc WORDS…` is `hfc WORDS…` with other defaults (SMALL, `small_plan`): a tiny backbone
-with random weights where README leaves backbone and weights to hfc, few pictures, few epochs. What README's words
+with random weights where a page leaves backbone and weights to hfc, few pictures, few epochs. What the page's words
 themselves ask for is left as it is. `python -m tests.support.readme python WORDS…` is Python, but installs nothing.
 """
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = tuple(sorted((ROOT / "notebooks").glob("*.md")))
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 HEREDOC = re.compile(r"<<'?(\w+)'?\n.*?^\1$", re.DOTALL | re.MULTILINE)
 # What takes several GPUs, machines or a cluster: only its words can be looked at here.
@@ -29,10 +31,8 @@ SMALL: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of README."""
+    """A fenced block of README or of a page."""
 
-    section: str
-    """The heading (of level 2) it stands under."""
     language: str
     text: str
 
@@ -44,17 +44,18 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a Markdown text, in order."""
-    found = []
-    for part in re.split(r"^## ", text, flags=re.MULTILINE):
-        section = part.split("\n", 1)[0]
-        found += [Block(section, language, body) for language, body in FENCE.findall(part)]
-    return found
+    return [Block(language, body) for language, body in FENCE.findall(text)]
 
 
-def hfc_commands(found: Iterable[Block]) -> list[tuple[str, ...]]:
+def documentation() -> str:
+    """README and all pages, one after the other."""
+    return "\n".join(path.read_text("utf-8") for path in (README, *PAGES))
+
+
+def hfc_commands(fenced: Iterable[Block]) -> list[tuple[str, ...]]:
     """The words after `hfc` (or `-m cli`) of every call in the bash blocks, each call once."""
     calls: dict[tuple[str, ...], None] = {}
-    for block in found:
+    for block in fenced:
         if block.language == "bash":
             text = HEREDOC.sub("", block.text).replace("\\\n", " ")
             for line in text.splitlines():

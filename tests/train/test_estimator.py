@@ -431,8 +431,8 @@ def test_weights_reach_the_classifier_through_a_pipeline() -> None:
     assert (pipeline.predict_proba(X) == model("flat").fit(scaled, y, weight).predict_proba(scaled)).all()
 
 
-def test_the_readmes_example_runs() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_the_example_of_its_page_runs() -> None:
+    text = (Path(__file__).parents[2] / "notebooks" / "python.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "HierarchicalClassifier" in block]
     assert len(blocks) == 1
     printed = io.StringIO()
