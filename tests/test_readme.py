@@ -1,9 +1,10 @@
 """Every command of README and of the pages runs, in a folder of stand-ins for what a reader has.
 
 What is replaced: DeepFashion and photographs by drawn pictures (60), the defaults of backbone, pictures and epochs by
-small ones (`tests.support.readme`), installing by a look at the extras, `pytest` and `jupyter` by nothing. Commands for several GPUs,
-SLURM or Ray (`tests.support.readme.ELSEWHERE`) and benchmarks are checked for their words alone: here, and in
-tests/cli/test_help.py; tests/test_bench.py runs the benchmarks. A page starts from what README's commands left.
+small ones (`tests.support.readme`), installing by a look at the extras, `pytest` and `jupyter` by nothing. Commands
+for several GPUs, SLURM or Ray (`tests.support.readme.ELSEWHERE`) and benchmarks are checked for their words alone:
+here, and in tests/cli/test_help.py; tests/test_bench.py runs the benchmarks. A page starts from what README's commands
+left.
 """
 
 import csv
