@@ -22,12 +22,14 @@ DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
     show_default=True,
     help="The folder of everything the demo makes.",
 )
-@click.option("--overwrite", is_flag=True, help="Extract and train again what an earlier demo left in the folder.")
+@click.option(
+    "--overwrite", is_flag=True, help="Extract and train again, even if an earlier demo left results in the folder."
+)
 def demo(out: Path, overwrite: bool) -> None:
     """Run the whole pipeline on drawn pictures.
 
-    Draws them, extracts their features, trains three methods on two hierarchies and prints the results table.
-    What an earlier demo left in the folder is taken up; nothing in it is removed.
+    Draws the pictures, extracts their features, trains three methods on two hierarchies and prints the table of
+    results. Results of an earlier demo in the folder are used again; nothing in the folder is removed.
 
     \b
     Example:

@@ -1,6 +1,5 @@
-"""`hfc doctor`: whether this machine can do it."""
+"""`hfc doctor`: whether this machine can run hfc."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,14 +13,15 @@ from cli.output import Command, answer, say
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("cache"),
     show_default=True,
-    help="Where caches and runs are to go.",
+    help="The folder for caches and runs.",
 )
 @click.pass_context
 def doctor(context: click.Context, out: Path) -> None:
-    """Look whether this machine can do it.
+    """Check whether this machine can run hfc.
 
-    Versions, device, image decoders, free disk, model hub, weights in packages, and a self-test. Ends with 1 if
-    something is broken. A hub out of reach or no GPU is no fault: hfc works without.
+    Checks versions, device, image decoders, free disk space, model hub and weights in installed packages, and runs a
+    self-test. The exit code is 1 if something is broken. A missing GPU or an unreachable hub breaks nothing: hfc works
+    without them.
 
     \b
     Example:
@@ -32,8 +32,8 @@ def doctor(context: click.Context, out: Path) -> None:
     checks = []
     for check in examine(out):
         checks.append(check)
-        say(f"  {check.state:<7} {check.name:<10} {check.found}")
+        say(f"  {check.state:<7} {check.name:<10} {check.finding}")
     broken = any(check.state == BROKEN for check in checks)
-    answer({"ok": not broken, "checks": [asdict(check) for check in checks]})
+    answer({"ok": not broken, "checks": [check.to_json() for check in checks]})
     if broken:
         context.exit(1)

@@ -14,21 +14,21 @@ from hfc.config import PredictConfig
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--onnx", type=click.Path(path_type=Path, dir_okay=False), help="Write an ONNX graph, FILE.onnx.")
 @click.option("--hf", type=click.Path(path_type=Path, file_okay=False), help="Write a folder in Hugging Face layout.")
-@click.option("--with-backbone", is_flag=True, help="From crops on, not from features on.")
+@click.option("--with-backbone", is_flag=True, help="Include the backbone: crops go in, not features.")
 @settings(PredictConfig, "weights")
 def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, **flags: Any) -> None:
     """Write RUN for other programs.
 
-    As an ONNX graph, as a folder in Hugging Face layout, or both, each with a model card. The graph is the head alone,
-    features in, or with the backbone crops in; probabilities of the leaves and of every level come out. It is compared
-    with RUN in onnxruntime (extra onnx) and not kept if they differ. The folder of --hf serves as RUN for hfc predict.
+    Writes an ONNX graph, a folder in Hugging Face layout, or both, each with a model card. The graph takes features, or
+    crops with --with-backbone, and gives the probabilities of the leaves and of every level. It is compared with RUN in
+    onnxruntime (extra onnx): if they differ, the graph is not kept. hfc predict takes the folder of --hf as RUN.
 
     \b
     Example:
       hfc export cache/runs/own/levels+path--tree--seed0--1a2b3c4d --onnx model/own.onnx --hf model/hf
     """
     if not onnx and not hf:
-        raise click.UsageError("name what to write: --onnx FILE or --hf DIR")
+        raise click.UsageError("say what to write: --onnx FILE, --hf DIR or both")
     from hfc.predict.export import export_hf, export_onnx, exported_files
 
     files: list[Path] = []

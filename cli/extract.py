@@ -28,9 +28,9 @@ SHOWN_FAILURES = 20
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5.")
 @settings(ExtractConfig)
 @configuration(ExtractConfig)
-@click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output; encode and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace a cache made under other settings.")
-@click.option("--retry-failures", is_flag=True, help="Try again what failed in an earlier call, and nothing else.")
+@click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output, but extract nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace a cache that was made under other settings.")
+@click.option("--retry-failures", is_flag=True, help="Try only the images that failed in an earlier call.")
 @click.pass_context
 def extract(
     context: click.Context,
@@ -44,11 +44,11 @@ def extract(
     retry_failures: bool,
     **flags: Any,
 ) -> None:
-    """Stage 1: images to a feature cache.
+    """Stage 1: turn images into a feature cache.
 
-    Sends every region of SOURCE through a frozen backbone once. SOURCE is a DeepFashion root, a CSV manifest
-    (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree: label/*.jpg or group/label/*.jpg, perhaps below
-    the folders train, val and test. Stopped half way, the same command goes on where it was.
+    Every region of SOURCE goes through a frozen backbone once. SOURCE is the root folder of DeepFashion, a CSV
+    manifest (path,label,split and optionally id,x1,y1,x2,y2) or a folder tree: label/*.jpg or group/label/*.jpg, also
+    inside folders train, val and test. If the command is interrupted, run it again: it continues where it stopped.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def run(
     overwrite: bool = False,
     retry_failures: bool = False,
 ) -> "ExtractSummary | None":
-    """Extract with a progress bar, and echo the summary; None in a process that only helped another."""
+    """Extract with a progress bar and print the summary; None in a process that only helped another."""
     with bar("loading", unit="img") as shown:
         from hfc.extract import extract as stage
 
@@ -93,16 +93,16 @@ def run(
 
 @contextmanager
 def stop_signals() -> Iterator["Callable[[], bool]"]:
-    """Whether SIGINT or SIGTERM asked to stop; asked a second time, the program stops at once."""
+    """Tell whether SIGINT or SIGTERM asked to stop; a second one stops the program at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        # Not through sys.stderr, which the interrupted code may be writing to.
+        # Not through sys.stderr: the interrupted code may be writing to it.
         with suppress(OSError):  # a closed pipe
-            os.write(2, b"\nstopping when the shard in hand is finished; ask again to stop at once\n")
+            os.write(2, b"\nstopping after the current shard; press Ctrl-C or send the signal again to stop at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -113,7 +113,7 @@ def stop_signals() -> Iterator["Callable[[], bool]"]:
 
 
 def show_on(shown: Bar) -> "Callable[[Progress], None]":
-    """What shows an extraction on a bar: images a second, time left, and where the seconds go."""
+    """Show an extraction on a bar: images a second, time left, and where the seconds go."""
 
     def report(progress: "Progress") -> None:
         shown.show(progress.resumed + progress.done, progress.total, what="extract", note=_times(progress))

@@ -18,9 +18,10 @@ SHOWN = 10
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 def inspect(cache: Path) -> None:
-    """Print what is in CACHE.
+    """Show what is in CACHE.
 
-    Also where it came from, and whether its features look alive: norms, dead dimensions, duplicates.
+    Shows where the cache comes from, what it holds, and whether its features look right: their norms, dimensions that
+    never change, and rows that are equal.
 
     \b
     Example:
@@ -28,22 +29,22 @@ def inspect(cache: Path) -> None:
     """
     from hfc.store import survey
 
-    found = survey(cache)
-    for name, text in [*_origin(found), *_content(found)]:
+    content = survey(cache)
+    for name, text in [*_origin(content), *_content(content)]:
         say(one_line(f"  {name:<12} {text}" if name else f"{'':15}{text}"))
-    answer(found)
+    answer(content)
 
 
-def _origin(found: "Survey") -> list[tuple[str, str]]:
+def _origin(content: "Survey") -> list[tuple[str, str]]:
     """Where the cache came from."""
-    config, origin = found.config, found.provenance
+    config, origin = content.config, content.provenance
     weights, dataset, code = (origin.get(name, {}) for name in ("weights", "dataset", "code"))
     random = "  RANDOM WEIGHTS: for benchmarks only" if weights.get("random") else ""
     version = f"hfc {code.get('version')} {short(code.get('commit', ''))}"
     crops = ("image_size", "resize", "roi_margin", "pool", "views")
     lines = [
-        ("cache", f"{found.path} ({found.bytes / 1e6:.1f} MB, every checksum right)"),
-        ("key", found.key),
+        ("cache", f"{content.path} ({content.bytes / 1e6:.1f} MB, every checksum right)"),
+        ("key", content.key),
         ("data", f"{dataset.get('origin')} at {dataset.get('source')}"),
         ("backbone", f"{config.get('backbone')}{random}"),
         ("weights", f"{config.get('weights')}, SHA-256 {weights.get('digest', '')[:16]}…"),
@@ -57,26 +58,26 @@ def _origin(found: "Survey") -> list[tuple[str, str]]:
     return lines
 
 
-def _content(found: "Survey") -> list[tuple[str, str]]:
+def _content(content: "Survey") -> list[tuple[str, str]]:
     """What is in the cache."""
-    n, v, d = found.shape
-    labels = [f"{name or 'unknown'} {count}" for name, count in found.labels.items()]
-    dead = _some([str(dimension) for dimension in found.dead])
-    norms = "  ".join(f"{name} {value:.4g}" for name, value in found.norms.items())
-    rows = sum(map(len, found.duplicates))
+    n, v, d = content.shape
+    labels = [f"{name or 'unknown'} {count}" for name, count in content.labels.items()]
+    dead = _some([str(dimension) for dimension in content.dead])
+    norms = "  ".join(f"{name} {value:.4g}" for name, value in content.norms.items())
+    rows = sum(map(len, content.duplicates))
     lines = [
-        ("features", f"{n} rows x {v} views x {d} numbers, {found.dtype}; SHA-256 {found.features_sha256[:16]}…"),
-        ("splits", ", ".join(f"{name or 'unknown'} {count}" for name, count in sorted(found.splits.items()))),
-        ("labels", f"{len(labels) - ('' in found.labels)}: {_some(labels)}"),
+        ("features", f"{n} rows x {v} views x {d} numbers, {content.dtype}; SHA-256 {content.features_sha256[:16]}…"),
+        ("splits", ", ".join(f"{name or 'unknown'} {count}" for name, count in sorted(content.splits.items()))),
+        ("labels", f"{len(labels) - ('' in content.labels)}: {_some(labels)}"),
         ("norms", norms or "no row has features"),
-        ("values", f"mean {found.mean:.4g}, {100 * found.zeros:.2f}% exactly zero"),
-        ("dead", f"{len(found.dead)} dimensions never change{': ' if dead else ''}{dead}"),
-        ("duplicates", f"{rows} rows in {len(found.duplicates)} sets of equal features"),
+        ("values", f"mean {content.mean:.4g}, {100 * content.zeros:.2f}% exactly zero"),
+        ("dead", f"{len(content.dead)} dimensions never change{': ' if dead else ''}{dead}"),
+        ("duplicates", f"{rows} rows in {len(content.duplicates)} sets of equal features"),
     ]
-    lines += [("", _some(names, " = ")) for names in found.duplicates[:SHOWN]]
-    lines.append(("failures", str(len(found.failures))))
-    lines += [("", f"{name}: {reason}") for name, reason in found.failures[:SHOWN]]
-    if (more := len(found.failures) - SHOWN) > 0:
+    lines += [("", _some(names, " = ")) for names in content.duplicates[:SHOWN]]
+    lines.append(("failures", str(len(content.failures))))
+    lines += [("", f"{name}: {reason}") for name, reason in content.failures[:SHOWN]]
+    if (more := len(content.failures) - SHOWN) > 0:
         lines.append(("", f"and {more} more"))
     return lines
 
@@ -91,7 +92,8 @@ def _some(names: list[str], between: str = ", ") -> str:
 def verify(cache: Path) -> None:
     """Check every checksum in CACHE.
 
-    Also in the shards of an unfinished one. Says what is damaged, and ends with 1 if anything is.
+    The shards of an unfinished cache are checked too. If anything is damaged, the command says what it is, and the exit
+    code is 1.
 
     \b
     Example:
@@ -99,10 +101,10 @@ def verify(cache: Path) -> None:
     """
     from hfc.store import problems
 
-    found = list(problems(cache))
-    answer({"path": cache, "problems": found})
-    for problem in found[:-1]:
+    damage = list(problems(cache))
+    answer({"path": cache, "problems": damage})
+    for problem in damage[:-1]:
         say(problem, err=True)
-    if found:
-        raise StoreError(found[-1] + (f" ({len(found)} problems in all)" if len(found) > 1 else ""))
+    if damage:
+        raise StoreError(damage[-1] + (f" ({len(damage)} problems in all)" if len(damage) > 1 else ""))
     say(f"{cache}: every checksum is right")

@@ -29,12 +29,12 @@ OUT_OF_MEMORY = (
     "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
     "--workers or --shard-size, hfc train and hfc sweep --stream"
 )
-# What torch says: on a CPU it has no error type of its own for it, and torch is not loaded here.
+# Texts of torch's errors: on a CPU it has no error type of its own, and torch is not loaded here.
 TORCH_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Program(click.Group):
-    """Turns an HfcError into one line and exit code 1, and an interrupt into exit code 130: in this one place."""
+    """Turns an HfcError into one line and exit code 1, and an interrupt into exit code 130."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the program."""
@@ -52,7 +52,7 @@ class Program(click.Group):
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except OSError as error:
-            if error.errno in (None, errno.EPIPE):  # whoever reads the output went away: click ends on that quietly
+            if error.errno in (None, errno.EPIPE):  # nobody reads the output any more: click ends without a message
                 raise
             where = f"{error.filename}: " if error.filename else ""
             advice = NO_TEMPORARY if "temporary directory" in str(error) else ""
@@ -83,7 +83,8 @@ def main() -> None:
       hfc train cache/own.h5 --hierarchy tree.csv --out cache/runs/own
       hfc report cache/runs/own --out cache/report
 
-    Exit codes: 0 done; 1 an error you can mend; 2 wrong usage; 3 done, but some images failed; 130 interrupted.
+    Exit codes: 0 done; 1 an error that you can correct; 2 wrong usage; 3 done, but some images failed; 130
+    interrupted.
     """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
 

@@ -30,15 +30,25 @@ REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 class Choice(click.Choice[str]):
-    """One of some names; a mistyped one gets the nearest suggested."""
+    """One of some names; for a mistyped one the nearest is suggested."""
+
+    def __init__(self, what: str, names: Iterable[str]) -> None:
+        """Make the type of an option.
+
+        Args:
+            what: what the names are names of: "method".
+            names: all that exist.
+        """
+        super().__init__(list(names))
+        self.what = what
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """What is wrong with a name, and which was perhaps meant."""
-        return f"{value!r} is none; {meant(str(value), self.choices)}"
+        """Say what is wrong with a name, and which was perhaps meant."""
+        return f"unknown {self.what} {value!r}; {meant(str(value), self.choices)}"
 
 
 class Name(click.ParamType[str]):
-    """A name, of which the shell completes those that are known, and perhaps a file, which it completes as well."""
+    """A name, or perhaps a file; the shell completes both."""
 
     def __init__(self, name: str, known: Callable[[], Iterable[str]], *, or_file: bool = True) -> None:
         self.name = name
@@ -46,9 +56,9 @@ class Name(click.ParamType[str]):
         self.or_file = or_file
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The known names that begin so, and the shell's own files."""
-        found = [CompletionItem(name) for name in sorted(self.known()) if name.startswith(incomplete)]
-        return found + [CompletionItem(incomplete, type="file")] * self.or_file
+        """Offer the known names that begin so, and files."""
+        names = [CompletionItem(name) for name in sorted(self.known()) if name.startswith(incomplete)]
+        return names + [CompletionItem(incomplete, type="file")] * self.or_file
 
 
 def _shipped(folder: str) -> list[str]:
@@ -57,7 +67,7 @@ def _shipped(folder: str) -> list[str]:
 
 
 def _backbones() -> list[str]:
-    """timm's models, as its source registers them: to import it takes seconds, to read it hundredths of one."""
+    """The names of timm's models, read from its source: to import timm takes seconds."""
     timm = find_spec("timm")
     sources = Path(timm.origin).parent.glob("models/*.py") if timm and timm.origin else []
     return [name for source in sources for name in REGISTERED.findall(source.read_text("utf-8"))]
@@ -80,22 +90,25 @@ class Setting(click.ParamType[str]):
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The settings that begin so; after an equals sign, in a shell that does not cut words there, their values."""
+        """Offer the settings that begin so, or after an equals sign their values."""
         key, equals, value = incomplete.partition("=")
         if equals:
-            known = [v for f in fields(self.kind) if f.name == key for v in _values(f)]
+            known = [v for spec in fields(self.kind) if spec.name == key for v in _values(spec)]
             return [CompletionItem(f"{key}={v}") for v in known if v.startswith(value)]
-        found = [f for f in fields(self.kind) if f.name.startswith(incomplete)]
-        return [CompletionItem(f"{f.name}=", help=f.metadata["help"]) for f in found]
+        specs = [spec for spec in fields(self.kind) if spec.name.startswith(incomplete)]
+        return [CompletionItem(f"{spec.name}=", help=spec.metadata["help"]) for spec in specs]
 
 
 def _values(setting: Field[Any]) -> Sequence[str]:
-    """What a setting may be, where it is one of few."""
+    """The values of a setting that has few."""
     return ("true", "false") if isinstance(setting.default, bool) else setting.metadata["choices"] or ()
 
 
 def settings(kind: type, *names: str) -> Callable[[Command], Command]:
-    """One option for each named setting, or for all; not given it is None, so that the default stays in hfc.config."""
+    """Make an option of each named setting, or of all.
+
+    The value of an option that is not given is None: the default stays in hfc.config.
+    """
 
     def decorate(command: Command) -> Command:
         for spec in reversed([f for f in fields(kind) if f.name in names or not names]):
@@ -103,26 +116,35 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
             command = click.option(
                 f"{flag}/--no-{flag[2:]}" if isinstance(spec.default, bool) else flag,
                 spec.name,
-                type=Choice(choices) if choices else NAMES.get(spec.name, type(spec.default)),
+                type=Choice(spec.name, choices) if choices else NAMES.get(spec.name, type(spec.default)),
                 default=None,
-                show_default=str(spec.default),
-                help=spec.metadata["help"],
+                help=_help(spec),
             )(command)
         return command
 
     return decorate
 
 
+def _help(spec: Field[Any]) -> str:
+    """What a setting means, as a sentence, and its default."""
+    text, default = spec.metadata["help"], spec.default
+    if isinstance(default, bool):
+        default = spec.name if default else f"no-{spec.name.replace('_', '-')}"
+    return f"{text[0].upper()}{text[1:]}." + (f"  [default: {default}]" if default != "" else "")
+
+
 def configuration(kind: type) -> Callable[[Command], Command]:
-    """The options every stage has: --config FILE and --set key=value."""
+    """Add the options of every stage: --config FILE and --set key=value."""
 
     def decorate(command: Command) -> Command:
-        assign = "Any setting, like {}; repeatable.".format("shard_size=1024" if kind is ExtractConfig else "epochs=20")
+        assign = "Change any setting, like {}; repeatable.".format(
+            "shard_size=1024" if kind is ExtractConfig else "epochs=20"
+        )
         command = click.option(
             "--set", "assignments", multiple=True, type=Setting(kind), metavar="KEY=VALUE", help=assign
         )(command)
         path = click.Path(path_type=Path, dir_okay=False)
-        return click.option("--config", "config_file", type=path, help="Settings from a TOML file.")(command)
+        return click.option("--config", "config_file", type=path, help="A TOML file of settings.")(command)
 
     return decorate
 
@@ -130,7 +152,7 @@ def configuration(kind: type) -> Callable[[Command], Command]:
 def build(
     kind: type[Config], config_file: Path | None, assignments: tuple[str, ...], flags: dict[str, object]
 ) -> Config:
-    """Settings in their order: default, file, --set, flag."""
+    """Resolve settings in their order: default, file, --set, flag."""
     layers: list[dict[str, object]] = [read_toml(config_file)] if config_file else []
     given = {key: value for text in assignments for key, value in parse_setting(kind, text).items()}
     # One layer: the preset of --method comes before what --set changes of it.
@@ -167,7 +189,7 @@ def _parsed(default: object, text: str, key: str) -> object:
 
 
 def setting_help(kind: type) -> str:
-    """Every setting of a stage with its default, for the end of a help page."""
+    """List every setting of a stage with its default, for the end of a help page."""
     lines = []
     for spec in fields(kind):
         choices = f" ({', '.join(spec.metadata['choices'])})" if spec.metadata["choices"] else ""

@@ -1,6 +1,6 @@
-"""How every command answers, as text or as JSON, and how much it says on the way.
+"""How commands print: as text or as JSON, loudly or quietly, with bars on a terminal.
 
-A command prints its text by `say` and hands what it found to `answer`; with --json only the latter reaches stdout.
+A command prints text by `say` and its result by `answer`; with --json only the result reaches stdout.
 """
 
 import codecs
@@ -25,18 +25,18 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
 
 def ready_streams() -> None:
-    """Make stdin, stdout and stderr such that no text and no closed stream can end the program."""
+    """Prepare stdin, stdout and stderr, so that no text and no closed stream ends the program."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed: a file that is opened next would take the number, and get what is printed
+        except OSError:  # closed: the next file that is opened would take its number, and get what is printed
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - to the program's end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal has no sign for is written as its number.
+            # A letter that the terminal does not have is written as its number.
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -50,27 +50,27 @@ def _set_json(context: click.Context, parameter: click.Parameter, given: bool) -
 
 
 def loudness() -> list[click.Parameter]:
-    """The options -v and -q, which the program takes as well as each of its commands."""
+    """Make the options -v and -q, which the program and its commands take."""
     more: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _set_loudness}
     return [
-        click.Option(["-v", "--verbose"], help="Say on the way how long each step took.", **more),
-        click.Option(["-q", "--quiet"], help="No progress bars and no warnings.", **more),
+        click.Option(["-v", "--verbose"], help="Log how long each step took.", **more),
+        click.Option(["-q", "--quiet"], help="Show no progress bars and no warnings.", **more),
     ]
 
 
 class Command(click.Command):
-    """A command with the options that all have: --json, -v and -q."""
+    """A command with the options of all commands: --json, -v and -q."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if not any("--json" in parameter.opts for parameter in self.params):  # it may have one of its own
-            what = "Print one JSON object in place of text."
+            what = "Print one JSON object instead of text."
             json_option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what)
             self.params.append(json_option)
         self.params += loudness()
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, as loud as asked for."""
+        """Run the command with the verbosity that was asked for."""
         log = logging.getLogger()
         before = log.level
         log.setLevel(LEVELS[ctx.meta.get(LOUDNESS, 0)])
@@ -88,14 +88,14 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def one_line(text: str) -> str:
-    """A text with names of files in it, which may hold newlines and what a terminal obeys, as one harmless line."""
+    """Make one harmless line of a text: names of files may hold newlines and what a terminal obeys."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def answer(found: Any) -> None:
-    """Print what a command found, a dataclass or a dictionary, if JSON was asked for."""
+def answer(result: Any) -> None:
+    """Print the result of a command, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):
-        content = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
+        content = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
         unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
         click.echo(json.dumps(content, ensure_ascii=not unicode, default=str))
 

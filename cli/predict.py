@@ -42,22 +42,24 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
-@click.option("--box", metavar="X1,Y1,X2,Y2", callback=parse_box, help="Where the garment is in each IMAGE, in pixels.")
+@click.option(
+    "--box", metavar="X1,Y1,X2,Y2", callback=parse_box, help="Corners of the garment in every IMAGE, in pixels."
+)
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A CSV file of images (path and optionally id,x1,y1,x2,y2) instead of IMAGE.",
+    help="A CSV file that lists the images (path and optionally id,x1,y1,x2,y2), instead of IMAGE.",
 )
 @settings(PredictConfig, "top", "min_confidence")
 @click.option(
     "--format",
     "form",
-    type=Choice(["table", "json", "csv"]),
+    type=Choice("format", ["table", "json", "csv"]),
     default="table",
     show_default=True,
-    help="For eyes, a JSON object a line, or CSV with a row an image.",
+    help="table: text to read; json: an object a line; csv: a row an image.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json: an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object a line.")
 @settings(PredictConfig, "weights", "precision", "compile", "batch_size", "workers", "device", "outside_root")
 @click.pass_context
 def predict(
@@ -71,24 +73,25 @@ def predict(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Classify images with RUN: the path in its tree, with probabilities.
+    """Classify images with RUN.
 
-    IMAGE is a file or a folder, whose images are found in and below it. Crops, backbone and weights are those that RUN
-    records; RUN is the folder of a run, or one that hfc export --hf made. The answers come in the order of the images.
-    An image that cannot be read gets its reason in place of an answer, and the exit code is 3.
+    An answer is a path in the tree of RUN, with probabilities. RUN is the folder of a run, or one that hfc export --hf
+    made; it records which crops, backbone and weights to use. IMAGE is a file, or a folder with images in or below it.
+    The answers come in the order of the images. If an image cannot be read, the reason is printed instead, and the
+    exit code is 3.
 
     \b
     Example:
       hfc predict cache/runs/own/levels+path--tree--seed0--1a2b3c4d photos/new.jpg --top 3
 
     \b
-    --format json gives an object a line:
+    --format json prints one object a line:
       {"id": "a.jpg", "path": ["full-body", "Dress"], "probabilities": [0.91, 0.83],
        "top": [{"path": ["full-body", "Dress"], "probability": 0.83}, ...]}
       {"id": "b.jpg", "error": "the file is empty"}
 
     \b
-    --format csv has a column a level under its name; " level" stands behind one that another column has (id, error).
+    --format csv has a column for every level, under its name; " level" is added if another column has that name.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     regions = _regions(images, box, manifest, given)

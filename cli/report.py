@@ -9,26 +9,26 @@ from cli.output import Command, answer, say
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; --compare can do without.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="ROOT",
-    help="Show the worst mistakes; ROOT: the data set's folder, or that of the image paths in the cache.",
+    help="Show the worst mistakes. ROOT is the folder where the image paths in the cache begin.",
 )
 @click.option(
     "--compare",
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="A B",
-    help="What changed from the runs in folder A to those in folder B, instead of a report.",
+    help="Show what changed from the runs in folder A to those in folder B, instead of a report.",
 )
 def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compare: tuple[Path, Path] | None) -> None:
     """Build the report of RUNS.
 
-    Of every run in and below these folders. The folder of --out gets report.html (one page that needs no network),
-    report.md, table1.tex, results.csv, results.json, differences.csv and figures/ (each picture as SVG and its numbers
-    as CSV).
+    RUNS are folders: every run in and below them is read. The folder of --out gets report.html (one page that needs no
+    network), report.md, table1.tex, results.csv, results.json, differences.csv and figures/ (every picture as SVG and
+    its numbers as CSV).
 
     \b
     Examples:
@@ -39,10 +39,10 @@ def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compar
 
     if compare:
         if runs or images:
-            raise click.UsageError("--compare A B takes the place of RUNS and --images")
+            raise click.UsageError("give either RUNS, perhaps with --images, or --compare A B, not both")
         summary = write_comparison(*compare, out)
     elif not runs:
-        raise click.UsageError("name the folders of RUNS, or two sets of them with --compare A B")
+        raise click.UsageError("name the folders of RUNS, or two folders with --compare A B")
     elif not out:
         raise click.UsageError("Missing option '--out': the folder of the report")
     else:

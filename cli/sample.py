@@ -15,7 +15,8 @@ from hfc.config import SampleConfig, resolve
 def sample(folder: Path, images: int | None, seed: int | None) -> None:
     """Draw a data set in DeepFashion's layout.
 
-    FOLDER, a new one, gets drawn garments, to try everything without DeepFashion's images.
+    The garments are drawn by a program, so that you can try every command without DeepFashion's images. FOLDER must be
+    new or empty.
 
     \b
     Example:

@@ -47,7 +47,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 @click.option(
     "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
 )
-@click.option("--method", "methods", multiple=True, type=Choice(list(METHODS)), help="What to train; repeatable.")
+@click.option("--method", "methods", multiple=True, type=Choice("method", METHODS), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
 @configuration(TrainConfig)

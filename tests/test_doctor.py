@@ -25,11 +25,11 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_that_is_well(tmp_path: Path) -> None:
     checks = {check.name: check for check in doctor.examine(tmp_path / "not" / "there")}
     assert {name: check.state for name, check in checks.items()} == dict.fromkeys(checks, "ok") | {"hub": "note"}
-    assert all(f"{name} {version}" in checks["versions"].found for name, version in provenance.versions().items())
-    assert "JPEG" in checks["images"].found
-    assert f"GB free at {tmp_path}" in checks["disk"].found
-    assert checks["hub"].found == "the model hub is out of reach"
-    assert "tf_efficientnet_lite0" in checks["wheels"].found
+    assert all(f"{name} {version}" in checks["versions"].finding for name, version in provenance.versions().items())
+    assert "JPEG" in checks["images"].finding
+    assert f"GB free at {tmp_path}" in checks["disk"].finding
+    assert checks["hub"].finding == "the model hub is out of reach"
+    assert "tf_efficientnet_lite0" in checks["wheels"].finding
     result = CliRunner().invoke(main, ["doctor", "--out", str(tmp_path)])
     assert result.exit_code == 0
     assert [line.split()[:2] for line in result.output.splitlines()] == [[c.state, c.name] for c in checks.values()]
@@ -57,4 +57,4 @@ def test_features_that_are_no_numbers_are_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Encoder, "encode", lambda self, crops: np.full((1, 1, self.dim), np.nan, np.float32))
     last = list(doctor.examine(tmp_path))[-1]
     assert (last.state, last.name) == ("BROKEN", "self-test")
-    assert "50 of them NaN" in last.found
+    assert "50 of them NaN" in last.finding

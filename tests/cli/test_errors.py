@@ -145,10 +145,13 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
     [
         ("trian c.h5 --out runs", "Did you mean 'train'"),
         ("train c.h5 --metod flat --out runs", "'--method'"),
-        ("train c.h5 --method flatt --out runs", "Invalid value for '--method': 'flatt' is none; did you mean flat?"),
+        (
+            "train c.h5 --method flatt --out runs",
+            "Invalid value for '--method': unknown method 'flatt'; did you mean flat?",
+        ),
         ("train c.h5 --method Flat --out runs", "did you mean flat?"),
-        ("train c.h5 --method xyz --out runs", "'xyz' is none; known: conditional, flat, "),
-        ("extract photos --resize padd --out c.h5", "'padd' is none; did you mean pad?"),
+        ("train c.h5 --method xyz --out runs", "unknown method 'xyz'; known: conditional, flat, "),
+        ("extract photos --resize padd --out c.h5", "unknown resize 'padd'; did you mean pad?"),
         ("ablation c.h5 --hierarhy tree.csv --out runs", "'--hierarchy'"),
     ],
 )

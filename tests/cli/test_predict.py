@@ -106,7 +106,7 @@ def test_random_weights_are_marked_in_every_format(place: Path) -> None:
         (("01.jpg", "--box", "a,b,c,d"), "expected four numbers"),
         (("01.jpg", "--box", "nan,0,1,1"), "expected four numbers"),
         (("01.jpg", "--box", "5,0,1,1"), "expected x1 < x2 and y1 < y2, found '5,0,1,1'"),
-        (("01.jpg", "--format", "xml"), "'xml' is none; known: csv, json, table"),
+        (("01.jpg", "--format", "xml"), "unknown format 'xml'; known: csv, json, table"),
     ],
 )
 def test_wrong_usage_ends_with_2(words: tuple[str, ...], message: str) -> None:

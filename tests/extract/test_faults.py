@@ -142,7 +142,7 @@ def test_asked_to_stop_it_finishes_the_shard_and_says_how_to_go_on(
     assert process.returncode == 130, err
     done = len(store.shard_files(tmp_path / "c.h5"))
     assert 0 < done < ROWS
-    assert "stopping when the shard in hand is finished" in err
+    assert "stopping after the current shard; press Ctrl-C or send the signal again to stop at once" in err
     assert f"interrupted; {done} of {ROWS} regions are done and kept; run the same command again to go on" in err
     assert not list(tmp_path.rglob("*.part"))
     assert hfc(*words)[0] == 0

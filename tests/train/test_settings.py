@@ -212,7 +212,7 @@ def test_a_method_that_is_a_setting_now_is_refused_with_what_to_give(place: Path
     remedy = "it is method hmcn-f with weighting=dwa now: --method hmcn-f --set weighting=dwa"
     flag = CliRunner().invoke(main, [*words, "--method", "hmcn-f+dwa"])
     assert flag.exit_code == 2
-    assert flag.stderr.endswith(f"Error: Invalid value for '--method': 'hmcn-f+dwa' is none; {remedy}\n")
+    assert flag.stderr.endswith(f"Error: Invalid value for '--method': unknown method 'hmcn-f+dwa'; {remedy}\n")
     (tmp_path / "config.toml").write_text('method = "hmcn-f+dwa"\n')
     file = CliRunner().invoke(main, [*words, "--config", str(tmp_path / "config.toml")])
     assert (file.exit_code, file.stderr) == (1, f"Error: unknown method 'hmcn-f+dwa'; {remedy}\n")

@@ -75,8 +75,8 @@ class Graph(nn.Module):
         views = list(inputs.float().unbind(dim=1)) if self.backbone is None else self._views(inputs, self.backbone)
         used = views if self.config.views == "all" else views[:1]
         raw = blended(self.head, [self.head(view) for view in used], self.config.beta)
-        found = DECODINGS[self.config.decode](raw, self.ancestors)
-        return found.final, *found.levels
+        prediction = DECODINGS[self.config.decode](raw, self.ancestors)
+        return prediction.final, *prediction.levels
 
     def _views(self, crops: Tensor, backbone: nn.Module) -> list[Tensor]:
         pixels = ((crops.float() - self.mean) / self.std).permute(0, 3, 1, 2)
@@ -209,9 +209,10 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
     worst = 0.0
     for example in examples:
         features = encoder.encode(example) if encoder else example
-        found = decoded(trained.predict(features), trained.hierarchy, trained.config)
-        for mine, theirs in zip(session.run(None, {name: example}), (found.final, *found.levels), strict=True):
-            worst = max(worst, float(np.abs(mine - theirs.numpy()).max()))
+        expected = decoded(trained.predict(features), trained.hierarchy, trained.config)
+        outputs = session.run(None, {name: example})
+        for output, tensor in zip(outputs, (expected.final, *expected.levels), strict=True):
+            worst = max(worst, float(np.abs(output - tensor.numpy()).max()))
     most = TOLERANCE_BACKBONE if encoder else TOLERANCE_HEAD
     if not worst <= most:  # NaN too
         raise RunError(
