@@ -1,7 +1,18 @@
-"""Hierarchical fashion classification: features extracted once, hierarchical heads trained in seconds.
+"""Hierarchical fashion classification in two stages: features are extracted once, heads are trained in seconds.
 
-`from hfc import Classifier` gives the one for whoever only wants answers, `HierarchicalClassifier` the one for whoever
-has features; they are loaded on use, as torch comes with them.
+    stage             reads               writes                  package
+    hfc extract       images              cache/NAME.h5           hfc.extract; hfc.store is the file
+    hfc train         cache/NAME.h5       runs/NAME/              hfc.train; hfc.runs lists the files of a run
+    hfc report        runs/               tables and a page       hfc.report
+    hfc predict       runs/NAME/, images  answers                 hfc.predict, which joins both stages
+
+The stages meet in these files alone. In Python, all loaded on use, as torch comes with it:
+    from hfc import Classifier              answers for images, from the folder of a run
+    from hfc import HierarchicalClassifier  a scikit-learn estimator for features of your own
+    from hfc.extract import extract         stage 1, and `from hfc.train import train` stage 2
+
+A new head is a module in hfc/train/heads and a line in its HEADS, a new loss a function in hfc/train/losses.py and a
+line in its LEVEL_LOSSES, both with a name in hfc/config.py; a new data set a module in hfc/datasets and a branch there.
 """
 
 from importlib import import_module
