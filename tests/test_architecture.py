@@ -35,17 +35,13 @@ MAY_IMPORT = {
 LAZY = ("hfc", "hfc.extract", "hfc.train", "hfc.predict")
 FACES = {
     "hfc": {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"},
-    "hfc.extract": {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.stage"},
+    "hfc.extract": {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.summary"},
     "hfc.train": {"train": "hfc.train.stage", "train_all": "hfc.train.stage"},
     "hfc.predict": {"Classifier": "hfc.predict.classifier"},
 }
 MODULE_LINES, FUNCTION_LINES = 300, 45
 # What is longer still. Whoever shortens one takes its line out; nothing may be added.
 LONG_MODULES = {
-    "hfc/crops.py",
-    "hfc/extract/encoder.py",
-    "hfc/extract/stage.py",
-    "hfc/store/cache.py",
     "hfc/train/estimator.py",
     "hfc/train/fit.py",
     "hfc/train/stage.py",
@@ -53,12 +49,8 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {
     "cli/sweep.py:sweep",
-    "hfc/extract/encoder.py:load_encoder",
-    "hfc/extract/stage.py:extract",
     "hfc/metrics.py:evaluate",
     "hfc/report/plots.py:curves",
-    "hfc/store/assembly.py:assemble",
-    "hfc/store/survey.py:survey",
     "hfc/train/ablation.py:ablation",
     "hfc/train/data.py:load_cache",
     "hfc/train/estimator.py:fit",
@@ -168,7 +160,7 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
     ("package", "homes"),
     [
         ("h5py", {"hfc/store/"}),
-        ("timm", {"hfc/extract/encoder.py", "hfc/extract/network.py", "hfc/extract/weights.py"}),
+        ("timm", {"hfc/extract/backbone.py", "hfc/extract/network.py", "hfc/extract/weights.py"}),
         ("click", {"cli/"}),
         ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/predict/export/onnx.py"}),

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hfc.extract.stage import ExtractSummary as ExtractSummary
-    from hfc.extract.stage import Progress as Progress
     from hfc.extract.stage import extract as extract
+    from hfc.extract.summary import ExtractSummary as ExtractSummary
+    from hfc.extract.summary import Progress as Progress
 
-_NAMES = {"ExtractSummary", "Progress", "extract"}
+_HOMES = {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.summary", "Progress": "hfc.extract.summary"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _NAMES:
-        return getattr(import_module("hfc.extract.stage"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

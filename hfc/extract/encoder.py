@@ -1,18 +1,15 @@
-"""The frozen backbone: precision, pooling, features. It, hfc.extract.network and hfc.extract.weights alone know timm.
+"""A frozen backbone that encodes crops: its device, precision and features.
 
 Dimensions: B crops, S side of a crop in pixels, V views, D features.
 """
 
 import contextlib
-import difflib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,10 +17,10 @@ from torch import Tensor, nn
 from hfc.config import AUTO
 from hfc.device import choose_device, choose_precision
 from hfc.errors import EncoderError
+from hfc.extract.backbone import PRECISIONS, colours, create_network, digest_weights, probe
 from hfc.extract.checkpoints import reason
-from hfc.extract.network import even_activations, fold_norms, keep_early_exact, places, pool_squeezes
-from hfc.extract.weights import default_pool, load_weights, seeded
-from hfc.provenance import canonical_json, digest_chunks
+from hfc.extract.network import even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.extract.weights import default_pool, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +31,6 @@ CPU_CROPS, GPU_CROPS = 8, 256
 # What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of
 # precision; an overflow would be noticed.
 PREFERRED = ("fp16", "bf16")
-STEPS = (14, 16, 32)  # pixels that networks divide an image by: of sizes refused, others near are tried
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -192,35 +187,30 @@ def load_encoder(
         ConfigError: no such device.
     """
     target = choose_device(device)
-    model, pooled = _load(backbone, weights, pool, image_size)
-    config: Mapping[str, Any] = timm.data.resolve_data_config({}, model=model)
-    model = model.eval().requires_grad_(False)
-    digest = _digest(model)  # of the weights as they came
-    fold_norms(model)
-    model = model.to(target).to(memory_format=torch.channels_last)
+    loaded, pooled = _load(backbone, weights, pool, image_size)
+    mean, std = colours(loaded)
+    digest = digest_weights(loaded)  # of the weights as they came
     chosen = choose_precision(precision, target, PREFERRED)
-    if chosen == "bf16":
-        keep_early_exact(model)
-    if target.type == "cpu" and not compile:
-        pool_squeezes(model)
-        even_activations(model)
-    feature_map, dim = _probe(model, backbone, image_size, target, chosen)
-    encoder = Encoder(
-        model=model,
-        device=target,
-        pool=pooled,
-        precision=chosen,
-        mean=config["mean"],
-        std=config["std"],
-        weights_digest=digest,
-        dim=dim,
-        feature_map=feature_map,
-        batch_size=(batch_size or GPU_CROPS) if target.type == "cuda" else CPU_CROPS,
-        flip=flip,
-    )
+    model = _made_fast(loaded, target, chosen, compiled=compile)
+    feature_map, dim = probe(model, backbone, image_size, target, chosen)
+    size = (batch_size or GPU_CROPS) if target.type == "cuda" else CPU_CROPS
+    encoder = Encoder(model, target, pooled, chosen, mean, std, digest, dim, feature_map, size, flip)
     if compile:
         _compile(encoder, image_size)
     return encoder
+
+
+def _made_fast(model: nn.Module, device: torch.device, precision: str, *, compiled: bool) -> nn.Module:
+    """The network on its device, computing the same faster."""
+    model = model.eval().requires_grad_(False)
+    fold_norms(model)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        keep_early_exact(model)
+    if device.type == "cpu" and not compiled:
+        pool_squeezes(model)
+        even_activations(model)
+    return model
 
 
 def plain_weights(backbone: str, weights: str, pool: str, image_size: int, digest: str = "") -> dict[str, Tensor]:
@@ -230,7 +220,7 @@ def plain_weights(backbone: str, weights: str, pool: str, image_size: int, diges
         EncoderError: as `load_encoder`, or if their digest is another than the one given.
     """
     model, _ = _load(backbone, weights, pool, image_size)
-    if digest and (actual := _digest(model)) != digest:
+    if digest and (actual := digest_weights(model)) != digest:
         raise EncoderError(
             f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {actual[:12]}…"
         )
@@ -239,7 +229,7 @@ def plain_weights(backbone: str, weights: str, pool: str, image_size: int, diges
 
 def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str]:
     """The network with its weights, without its classifier, and its pooling."""
-    model, options = _create(backbone, image_size)
+    model, options = create_network(backbone, image_size)
     pool = default_pool(model) if pool == "auto" else pool
     load_weights(model, backbone, weights, pool, options)
     return model, pool
@@ -257,96 +247,3 @@ def _compile(encoder: Encoder, image_size: int) -> None:
             encoder.encode(crops)
     except RuntimeError as error:  # no compiler on the machine, or one that fails
         raise EncoderError(f"--compile failed; run without it: {reason(error)}") from error
-
-
-def _create(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
-    """The network as timm makes it by default for this size, and what it was made with."""
-    if not timm.is_model(backbone):
-        base, names = backbone.split(".")[0], timm.list_models()
-        near = [name for name in names if base in name][:3] or difflib.get_close_matches(base, names, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
-        raise EncoderError(f"timm has no backbone {backbone!r}; {hint}")
-    if "." in backbone and backbone not in (tagged := timm.list_pretrained(f"{backbone.split('.')[0]}.*")):
-        known = ", ".join(difflib.get_close_matches(backbone, tagged, n=1) or tagged) or "no weights"
-        raise EncoderError(f"timm has no weights {backbone!r}; for this backbone it has {known}")
-    options = _options(backbone, image_size)
-    try:
-        return seeded(0, lambda: timm.create_model(backbone, pretrained=False, **options)), options
-    except Exception as error:  # a network's own refusals, of every kind
-        if not options:
-            raise EncoderError(f"backbone {backbone} cannot be built: {reason(error)}") from error
-        raise _wrong_size(backbone, image_size, error) from error
-
-
-def _options(backbone: str, image_size: int) -> dict[str, Any]:
-    """What timm makes a network with, so that it takes a size.
-
-    timm sets some networks up for one size, with as many positions or windows: by default for the one of their weights,
-    else for one that is named, and then resamples what the weights have for theirs.
-    """
-    config = timm.models.get_pretrained_cfg(backbone)
-    sized = config is not None and config.fixed_input_size and config.input_size[1:] != (image_size, image_size)
-    return {"img_size": image_size} if sized else {}
-
-
-def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
-    """The refusal of a size, with the one that a network was made for and others near that it takes."""
-    message = f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}"
-    if (config := timm.models.get_pretrained_cfg(backbone)) is None:
-        return EncoderError(message)
-    near = {step * count for step in STEPS for count in (image_size // step, image_size // step + 1)} - {0}
-    taken = sorted({config.input_size[-1], *(size for size in near if _takes(backbone, size))})
-    return EncoderError(f"{message}; it takes {', '.join(map(str, taken))} (it was made for {config.input_size[-1]})")
-
-
-@torch.inference_mode()
-def _takes(backbone: str, image_size: int) -> bool:
-    """Whether a network takes a size, by its shapes alone: without weights, without a computation."""
-    try:
-        with torch.device("meta"):
-            timm.create_model(backbone, **_options(backbone, image_size)).eval()(torch.empty(1, 3, *[image_size] * 2))
-    except Exception:  # a network's own refusals, of every kind
-        return False
-    return True
-
-
-@torch.inference_mode()
-def _probe(
-    model: nn.Module, backbone: str, image_size: int, device: torch.device, precision: str
-) -> tuple[tuple[int, ...], int]:
-    """Shape of the feature map and number of features, found by sending one black image through."""
-    image = torch.zeros(1, 3, image_size, image_size, device=device)
-
-    def run(precision: str) -> tuple[Any, Any]:
-        with torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
-            return model.forward_features(image), model(image)  # type: ignore[operator]
-
-    try:
-        maps, features = run(precision)
-    except torch.OutOfMemoryError as error:
-        raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
-    except Exception as error:  # a network's own refusals, of every kind
-        if precision == "fp32":
-            raise _wrong_size(backbone, image_size, error) from error
-        try:
-            run("fp32")
-        except Exception as exact:
-            raise _wrong_size(backbone, image_size, exact) from exact
-        message = f"backbone {backbone} does not compute in {precision}: {reason(error)}; give --precision fp32"
-        raise EncoderError(message) from error
-    if not isinstance(features, Tensor) or features.ndim != 2:
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise EncoderError(
-            f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
-        )
-    return places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
-
-
-def _digest(model: nn.Module) -> str:
-    def chunks() -> Any:
-        for name, tensor in sorted(model.state_dict().items()):
-            if not name.endswith("num_batches_tracked"):  # a counter of training steps; it shapes no feature
-                yield canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode()
-                yield memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-
-    return digest_chunks(chunks())

@@ -1,6 +1,6 @@
 """Pretrained weights: from timm's hub, out of a package or a file, put into a backbone.
 
-It stands below hfc.extract.encoder, which makes the backbone; the two alone know timm.
+It stands below hfc.extract.backbone, which makes the network. These two and hfc.extract.network alone know timm.
 """
 
 import importlib

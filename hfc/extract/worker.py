@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from hfc import store
 from hfc.config import ExtractConfig
-from hfc.crops import Batch, CropSettings, stream_crops
+from hfc.crops import CropSettings
+from hfc.datasets.images import Batch, stream_crops
 from hfc.device import keep_freed_memory
 from hfc.errors import EncoderError
 from hfc.extract.encoder import Encoder, load_encoder

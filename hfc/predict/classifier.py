@@ -11,8 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from hfc import crops
 from hfc.config import ExtractConfig, PredictConfig, resolve
+from hfc.datasets.images import Batch
 from hfc.errors import ConfigError, ImageError
 from hfc.extract import worker
 from hfc.extract.encoder import Encoder
@@ -100,7 +100,7 @@ class Classifier:
             for row in sorted(answers):
                 yield answers[row]
 
-    def features(self, regions: Regions) -> Iterator[tuple[crops.Batch, Features]]:
+    def features(self, regions: Regions) -> Iterator[tuple[Batch, Features]]:
         """Compute the (B, V, D) features of regions, batch by batch, as a cache of the run would hold them."""
         shards = [(0, range(len(regions)))]
         for encoded in worker.encode_regions(regions, shards, self.crop, self.stage1, self.encoder):

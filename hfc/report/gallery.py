@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from hfc.crops import Bytes, CropSettings, stream_crops
+from hfc.crops import Bytes, CropSettings
+from hfc.datasets.images import stream_crops
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
 from hfc.report.rows import Bools, Ints, Outcome, Row

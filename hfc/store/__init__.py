@@ -6,7 +6,7 @@ synced to disk, and renamed. Every byte that can become a number is under a chec
 """
 
 from hfc.store.assembly import assemble, merge, relabel
-from hfc.store.cache import SCHEMA, FeatureStore, Table, problems
+from hfc.store.cache import FeatureStore, problems
 from hfc.store.files import (
     CHUNK_ROWS,
     Failures,
@@ -17,10 +17,12 @@ from hfc.store.files import (
     refuse_other_file,
     remove_leftovers,
 )
+from hfc.store.header import SCHEMA
 from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
 from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
 from hfc.store.survey import Survey, survey
+from hfc.store.table import Table
 
 __all__ = [
     "CHUNK_ROWS",

@@ -17,7 +17,7 @@ from hfc.errors import StoreError
 from hfc.progress import steps
 from hfc.provenance import digest, digest_chunks
 from hfc.regions import Regions
-from hfc.store.cache import COLUMNS, HEADER, SCHEMA, FeatureStore, Table, header_digest
+from hfc.store.cache import FeatureStore
 from hfc.store.files import (
     CHUNK_ROWS,
     READ_ERRORS,
@@ -28,16 +28,16 @@ from hfc.store.files import (
     create,
     create_features,
     edit,
-    get_attribute,
     in_memory,
     put_array,
-    put_attribute,
     put_failures,
     put_text,
     syncing,
     view,
 )
+from hfc.store.header import SCHEMA, change_header, put_header
 from hfc.store.shards import NOT_GIVEN_BACK, Shard, open_shard, read_shard
+from hfc.store.table import Table, put_table
 
 
 def assemble(
@@ -68,11 +68,7 @@ def assemble(
             if len(ok) != len(regions):
                 raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
             table = Table(regions, ok, [failure for part in parts for failure in part.shard.failures])
-            for name in COLUMNS:
-                put_text(file, name, getattr(regions, name))
-            put_array(file, "box", regions.box)
-            put_array(file, "ok", ok)
-            put_failures(file, table.failures)
+            put_table(file, table)
         features_sha256 = _check_copy(path, partial, parts)
         with edit(partial) as file:
             header = {
@@ -83,7 +79,7 @@ def assemble(
                 "features_sha256": features_sha256,
                 "table_sha256": table.digest(),
             }
-            _put_header(file, header)
+            put_header(file, header)
             file.attrs.update({"schema": SCHEMA, "complete": True})
         with FeatureStore(partial) as store:
             store.table()
@@ -157,7 +153,7 @@ def relabel(path: Path, regions: Regions) -> None:
             for name in ("label", "split"):
                 del file[name]
                 put_text(file, name, getattr(regions, name))
-            _change_header(file, table_sha256=Table(regions, old.ok, old.failures).digest())
+            change_header(file, table_sha256=Table(regions, old.ok, old.failures).digest())
         with FeatureStore(partial) as result:
             result.verify()
 
@@ -196,17 +192,6 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[
                 starts = range(0, len(features), CHUNK_ROWS)
                 sha = digest_chunks(features[start : start + CHUNK_ROWS].data.cast("B") for start in starts)
                 table = Table(old.regions, ok, failures).digest()
-                _change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
+                change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
             with FeatureStore(partial) as result:
                 result.verify()
-
-
-def _put_header(file: h5py.File, header: Mapping[str, str]) -> None:
-    for name, text in header.items():
-        put_attribute(file, name, text)
-    features = file["features"]
-    put_attribute(file, "header_sha256", header_digest(header, features.shape, features.dtype))
-
-
-def _change_header(file: h5py.File, **changes: str) -> None:
-    _put_header(file, {name: get_attribute(file, name) for name in HEADER} | changes)

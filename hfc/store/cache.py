@@ -6,54 +6,28 @@ Dimensions: N regions, V views, D features.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hfc.errors import IncompleteStoreError, StoreError
 from hfc.progress import steps
-from hfc.provenance import digest
-from hfc.regions import Regions
 from hfc.store.files import (
     CHUNK_ROWS,
     READ_ERRORS,
-    Failures,
     Features,
     ahead,
     get_attribute,
-    get_failures,
     get_text,
     is_there,
     view,
 )
+from hfc.store.header import SCHEMA, header_digest, read_header
 from hfc.store.shards import read_shard, shard_files, shard_folder
-
-SCHEMA = 1
-COLUMNS = ("id", "path", "label", "split")
-HEADER = ("feature_key", "key_fields", "config", "provenance", "features_sha256", "table_sha256")
-DTYPES = ("<f2", "<f4")
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a cache knows of its rows beside their features."""
-
-    regions: Regions
-    ok: NDArray[np.bool_]
-    """(N,) whether the region has features; False rows hold zeros."""
-    failures: Failures
-    """Row and reason, where not ok."""
-
-    def digest(self) -> str:
-        """SHA-256 over every row."""
-        columns = [getattr(self.regions, name).tolist() for name in COLUMNS]
-        box = np.ascontiguousarray(self.regions.box, dtype="<f4").tobytes().hex()
-        return digest([columns, box, self.ok.tolist(), [[row, reason] for row, reason in self.failures]])
+from hfc.store.table import Table, read_table
 
 
 class FeatureStore:
@@ -94,7 +68,7 @@ class FeatureStore:
                 raise StoreError(f"{self.path}: expected a feature cache of schema {SCHEMA}, found {schema or 'none'}")
             if not self._file.attrs.get("complete", False):
                 raise IncompleteStoreError(f"{self.path}: extraction did not finish; run the same hfc extract again")
-            header = {name: get_attribute(self._file, name) for name in HEADER}
+            header = read_header(self._file)
             features = self._file["features"]
             self.shape: tuple[int, int, int] = features.shape
             self.dtype: np.dtype[Any] = features.dtype
@@ -151,17 +125,8 @@ class FeatureStore:
             StoreError: they do not match their checksum.
         """
         try:
-            columns = {name: get_text(self._file, name) for name in COLUMNS}
-            regions = Regions(
-                root=Path(self.provenance.get("dataset", {}).get("root", "")),
-                origin=self.provenance.get("dataset", {}).get("origin", ""),
-                id=columns["id"],
-                path=columns["path"],
-                box=self._file["box"][:],
-                label=columns["label"],
-                split=columns["split"],
-            )
-            table = Table(regions, self._file["ok"][:], get_failures(self._file))
+            dataset = self.provenance.get("dataset", {})
+            table = read_table(self._file, Path(dataset.get("root", "")), dataset.get("origin", ""))
             checksum = table.digest()
         except READ_ERRORS as error:
             raise StoreError(f"{self.path}: damaged feature cache: its rows cannot be read: {error}") from error
@@ -312,8 +277,3 @@ def problems(path: Path) -> Iterator[str]:
         return
     with store:
         yield from store.problems()
-
-
-def header_digest(header: Mapping[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    """SHA-256 over the header, and over shape and byte order, without which the same bytes are other numbers."""
-    return digest([dict(header), list(shape), dtype.str if dtype.str in DTYPES else "another type"])

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc.store.cache import FeatureStore
+from hfc.store.files import Features
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,29 @@ class Survey:
     """Ids of rows with bit-equal features, a list for each set, the largest first."""
 
 
+class _Numbers:
+    """What is counted of the features, a block after the other."""
+
+    def __init__(self, dim: int) -> None:
+        self.low, self.high = np.full(dim, np.inf), np.full(dim, -np.inf)
+        self.total, self.zeros, self.count = 0.0, 0, 0
+        self.norms: list[NDArray[np.float64]] = [np.empty(0)]
+        self.same: defaultdict[bytes, list[int]] = defaultdict(list)
+        """Rows by a digest of their features."""
+
+    def add(self, block: Features, rows: NDArray[np.int64], start: int) -> None:
+        """Count the rows of a block that have features; `start` is the block's first row in the cache."""
+        numbers = block[rows].astype(np.float64)
+        self.low = np.minimum(self.low, numbers.min(axis=(0, 1)))
+        self.high = np.maximum(self.high, numbers.max(axis=(0, 1)))
+        self.total += numbers.sum()
+        self.zeros += int((numbers == 0).sum())
+        self.count += numbers.size
+        self.norms.append(np.linalg.norm(numbers[:, 0], axis=1))
+        for row in rows:
+            self.same[hashlib.blake2b(block[row].tobytes(), digest_size=16).digest()].append(start + int(row))
+
+
 def survey(path: Path) -> Survey:
     """Look at a cache once, a block at a time.
 
@@ -53,25 +78,13 @@ def survey(path: Path) -> Survey:
     """
     with FeatureStore(path) as store:
         table = store.table()
-        low = np.full(store.shape[2], np.inf)
-        high = np.full(store.shape[2], -np.inf)
-        total, zeros, count = 0.0, 0, 0
-        norms: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-        same: defaultdict[bytes, list[int]] = defaultdict(list)
+        numbers = _Numbers(store.shape[2])
         for start, block in store.blocks():
             rows = np.flatnonzero(table.ok[start : start + len(block)])
-            if len(rows) == 0:
-                continue
-            numbers = block[rows].astype(np.float64)
-            low = np.minimum(low, numbers.min(axis=(0, 1)))
-            high = np.maximum(high, numbers.max(axis=(0, 1)))
-            total, zeros, count = total + numbers.sum(), zeros + int((numbers == 0).sum()), count + numbers.size
-            norms.append(np.linalg.norm(numbers[:, 0], axis=1))
-            for row in rows:
-                same[hashlib.blake2b(block[row].tobytes(), digest_size=16).digest()].append(start + int(row))
-        every = np.concatenate(norms) if norms else np.empty(0)
+            if len(rows):
+                numbers.add(block, rows, start)
         ids = table.regions.id
-        groups = sorted((rows for rows in same.values() if len(rows) > 1), key=len, reverse=True)
+        groups = sorted((rows for rows in numbers.same.values() if len(rows) > 1), key=len, reverse=True)
         return Survey(
             path=path,
             bytes=path.stat().st_size,
@@ -85,15 +98,15 @@ def survey(path: Path) -> Survey:
             splits=dict(Counter(table.regions.split.tolist())),
             labels=dict(Counter(table.regions.label.tolist()).most_common()),
             failures=[(str(ids[row]), reason) for row, reason in table.failures],
-            norms=_summary(every),
-            mean=total / count if count else 0.0,
-            zeros=zeros / count if count else 0.0,
-            dead=np.flatnonzero(low == high).tolist(),
+            norms=_summary(np.concatenate(numbers.norms)),
+            mean=numbers.total / numbers.count if numbers.count else 0.0,
+            zeros=numbers.zeros / numbers.count if numbers.count else 0.0,
+            dead=np.flatnonzero(numbers.low == numbers.high).tolist(),
             duplicates=[[str(ids[row]) for row in rows] for rows in groups],
         )
 
 
-def _summary(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _summary(values: NDArray[np.float64]) -> dict[str, float]:
     if len(values) == 0:
         return {}
     return {

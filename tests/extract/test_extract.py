@@ -19,7 +19,8 @@ from hfc.datasets import read_regions
 from hfc.errors import ConfigError, DatasetError, StaleStoreError, StoreError
 from hfc.extract import worker
 from hfc.extract.encoder import load_encoder
-from hfc.extract.stage import ExtractSummary, Progress, extract
+from hfc.extract.stage import extract
+from hfc.extract.summary import ExtractSummary, Progress
 from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
 from tests.support.privileges import unprivileged
 

@@ -21,7 +21,7 @@ from hfc import store
 from hfc.errors import IncompleteStoreError, StaleStoreError, StoreError
 from hfc.provenance import digest
 from hfc.regions import Regions, strings
-from hfc.store.assembly import _change_header
+from hfc.store.header import change_header
 from tests.support.privileges import unprivileged
 
 KEY = {"schema": 1, "backbone": "b", "image_size": 224}
@@ -125,7 +125,7 @@ def nan_with_its_checksum(path: Path) -> None:
     """NaN that was written as such: the checksum agrees."""
     with h5py.File(path, "r+") as file:
         file["features"][5, 0, 3] = np.nan
-        _change_header(file, features_sha256=hashlib.sha256(file["features"][:].tobytes()).hexdigest())
+        change_header(file, features_sha256=hashlib.sha256(file["features"][:].tobytes()).hexdigest())
 
 
 def other_hdf5(path: Path) -> None:
@@ -428,13 +428,13 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
     elif where == "shard, unreadable":
         flip(shards[1])
     elif where == "copy, readable":
-        real = store.assembly.put_failures
+        real = store.table.put_failures
 
         def put_failures(file: h5py.File, failures: list[tuple[int, str]]) -> None:
             file["features"][307, 0, 2] += 1
             real(file, failures)
 
-        monkeypatch.setattr(store.assembly, "put_failures", put_failures)
+        monkeypatch.setattr(store.table, "put_failures", put_failures)
     else:
         real_view = store.assembly.view
         monkeypatch.setattr(store.assembly, "view", lambda path: (flip(path), real_view(path))[1])

@@ -34,6 +34,8 @@ SHAPELESS = {
     "store/__init__.py": "features are in the key by the digest that reading checks",
     "store/cache.py": "as above",
     "store/files.py": "as above",
+    "store/header.py": "as above",
+    "store/table.py": "as above",
     "store/locks.py": "of whoever writes",
     "store/predictions.py": "written and read back",
     "store/assembly.py": "of extraction",

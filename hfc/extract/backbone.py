@@ -1,0 +1,119 @@
+"""A backbone by its timm name: made for a size, looked at, and named by a digest of its weights."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hfc.errors import EncoderError
+from hfc.extract.checkpoints import reason
+from hfc.extract.network import places
+from hfc.extract.weights import seeded
+from hfc.provenance import canonical_json, digest_chunks
+
+STEPS = (14, 16, 32)  # pixels that networks divide an image by: of sizes refused, others near are tried
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def create_network(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The network as timm makes it by default for this size, and what it was made with."""
+    if not timm.is_model(backbone):
+        base, names = backbone.split(".")[0], timm.list_models()
+        near = [name for name in names if base in name][:3] or difflib.get_close_matches(base, names, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
+        raise EncoderError(f"timm has no backbone {backbone!r}; {hint}")
+    if "." in backbone and backbone not in (tagged := timm.list_pretrained(f"{backbone.split('.')[0]}.*")):
+        known = ", ".join(difflib.get_close_matches(backbone, tagged, n=1) or tagged) or "no weights"
+        raise EncoderError(f"timm has no weights {backbone!r}; for this backbone it has {known}")
+    options = _options(backbone, image_size)
+    try:
+        return seeded(0, lambda: timm.create_model(backbone, pretrained=False, **options)), options
+    except Exception as error:  # a network's own refusals, of every kind
+        if not options:
+            raise EncoderError(f"backbone {backbone} cannot be built: {reason(error)}") from error
+        raise _wrong_size(backbone, image_size, error) from error
+
+
+def _options(backbone: str, image_size: int) -> dict[str, Any]:
+    """What timm makes a network with, so that it takes a size.
+
+    timm sets some networks up for one size, with as many positions or windows: by default for the one of their weights,
+    else for one that is named, and then resamples what the weights have for theirs.
+    """
+    config = timm.models.get_pretrained_cfg(backbone)
+    sized = config is not None and config.fixed_input_size and config.input_size[1:] != (image_size, image_size)
+    return {"img_size": image_size} if sized else {}
+
+
+def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
+    """The refusal of a size, with the one that a network was made for and others near that it takes."""
+    message = f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}"
+    if (config := timm.models.get_pretrained_cfg(backbone)) is None:
+        return EncoderError(message)
+    near = {step * count for step in STEPS for count in (image_size // step, image_size // step + 1)} - {0}
+    taken = sorted({config.input_size[-1], *(size for size in near if _takes(backbone, size))})
+    return EncoderError(f"{message}; it takes {', '.join(map(str, taken))} (it was made for {config.input_size[-1]})")
+
+
+@torch.inference_mode()
+def _takes(backbone: str, image_size: int) -> bool:
+    """Whether a network takes a size, by its shapes alone: without weights, without a computation."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(backbone, **_options(backbone, image_size)).eval()(torch.empty(1, 3, *[image_size] * 2))
+    except Exception:  # a network's own refusals, of every kind
+        return False
+    return True
+
+
+@torch.inference_mode()
+def probe(
+    model: nn.Module, backbone: str, image_size: int, device: torch.device, precision: str
+) -> tuple[tuple[int, ...], int]:
+    """Shape of the feature map and number of features, found by sending one black image through."""
+    image = torch.zeros(1, 3, image_size, image_size, device=device)
+
+    def run(precision: str) -> tuple[Any, Any]:
+        with torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"):
+            return model.forward_features(image), model(image)  # type: ignore[operator]
+
+    try:
+        maps, features = run(precision)
+    except torch.OutOfMemoryError as error:
+        raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
+    except Exception as error:  # a network's own refusals, of every kind
+        if precision == "fp32":
+            raise _wrong_size(backbone, image_size, error) from error
+        try:
+            run("fp32")
+        except Exception as exact:
+            raise _wrong_size(backbone, image_size, exact) from exact
+        message = f"backbone {backbone} does not compute in {precision}: {reason(error)}; give --precision fp32"
+        raise EncoderError(message) from error
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise EncoderError(
+            f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
+        )
+    return places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
+
+
+def digest_weights(model: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of every tensor that shapes the features."""
+
+    def chunks() -> Iterator[bytes | memoryview]:
+        for name, tensor in sorted(model.state_dict().items()):
+            if not name.endswith("num_batches_tracked"):  # a counter of training steps; it shapes no feature
+                yield canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode()
+                yield memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+    return digest_chunks(chunks())
+
+
+def colours(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Channel means and deviations that a network was trained with, of values in 0…1."""
+    config = timm.data.resolve_data_config({}, model=model)
+    return config["mean"], config["std"]

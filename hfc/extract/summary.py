@@ -1,0 +1,46 @@
+"""What stage 1 says of itself: how far it is, and at the end what it did."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hfc.config import ExtractConfig
+
+
+@dataclass
+class Progress:
+    """How far stage 1 is, and where its seconds went. Reading and decoding are summed over threads."""
+
+    total: int
+    done: int = 0
+    """Rows finished in this call, by all processes."""
+    resumed: int = 0
+    """Rows that an earlier call had finished."""
+    failed: int = 0
+    """Rows without features, resumed ones among them."""
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    encode_s: float = 0.0
+    write_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What stage 1 did."""
+
+    path: Path
+    key: str
+    rows: int
+    dim: int
+    failures: list[tuple[str, str]]
+    """Id and reason of every region without features."""
+    seconds: float
+    progress: Progress
+    shards: int
+    config: ExtractConfig
+    """As it was resolved on this machine."""
+    origin: str
+    feature_map: tuple[int, ...]
+    written: bool
+    """False after a dry run, or when the cache was there already."""
+    tree: Path | None
+    """The category tree, where the data set itself has one."""
