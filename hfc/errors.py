@@ -21,6 +21,8 @@ pass through `printable`.
 import contextlib
 import difflib
 import errno
+import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,6 +83,12 @@ class DivergedError(RunError):
 
 class StoppedError(HfcError):
     """Stopped on request, with everything kept that was finished; the same command goes on from there."""
+
+
+@functools.cache
+def warn_once(logger: logging.Logger, message: str) -> None:
+    """Log a warning, the same one once a process."""
+    logger.warning("%s", message)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,12 +1,13 @@
 """How a message shows the name of a file, and how what the operating system refuses becomes an error."""
 
 import errno
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from hfc.errors import RunError, explained, is_utf8, nearest, printable
+from hfc.errors import RunError, explained, is_utf8, nearest, printable, warn_once
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,10 @@ def test_a_missing_temporary_folder_is_no_error_of_the_file() -> None:
 )
 def test_a_mistyped_name_gets_the_nearest_or_all(name: str, suggestion: str) -> None:
     assert nearest(name, ["levels", "hmcn-f", "Flat"]) == suggestion
+
+
+def test_a_warning_comes_once_a_logger(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "a"):
+        for message in ("full %s", "slow"):
+            warn_once(logging.getLogger(name), message)
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [(n, m) for n in "ab" for m in ("full %s", "slow")]

@@ -5,7 +5,6 @@ Where there is no flock, the lock file is the lock: one process alone made it, a
 
 import contextlib
 import errno
-import functools
 import logging
 import os
 import platform
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfc.errors import StoreError
+from hfc.errors import StoreError, warn_once
 from hfc.provenance import make_folder
 
 try:
@@ -101,7 +100,9 @@ def _acquire(path: Path, file: Path, me: Holder) -> int | None:
             os.close(descriptor)
             if error.errno not in UNSUPPORTED:
                 raise
-            _warn_once(f"this file system has no locks ({error.strerror}); {file.name} says who is writing instead")
+            warn_once(
+                logger, f"this file system has no locks ({error.strerror}); {file.name} says who is writing instead"
+            )
             if _acquire_by_record(path, file, me, made=made):
                 return None
         except StoreError:
@@ -226,11 +227,6 @@ def _read(file: Path) -> str:
         return ""
 
 
-@functools.cache
-def _warn_once(text: str) -> None:
-    logger.warning("%s", text)
-
-
 def sync(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb+") as file:
@@ -255,4 +251,6 @@ def _sync(descriptor: int, what: str) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED or error.errno == errno.ENOLCK:
             raise
-        _warn_once(f"this file system cannot wait for {what} to be on the disk ({error.strerror}); going on without")
+        warn_once(
+            logger, f"this file system cannot wait for {what} to be on the disk ({error.strerror}); going on without"
+        )

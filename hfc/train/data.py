@@ -19,7 +19,7 @@ from torch import Tensor
 from hfc import provenance
 from hfc.config import SPLITS
 from hfc.device import choose_device
-from hfc.errors import HierarchyError, RunError, StoreError, printable
+from hfc.errors import HierarchyError, RunError, StoreError, printable, warn_once
 from hfc.hierarchy import Hierarchy, load_hierarchy, some
 from hfc.store import FeatureStore, Table
 from hfc.train.features import Features, Resident, Streamed
@@ -229,20 +229,15 @@ def announce(cache: Cache, tasks: Iterable[Task], *, warn: bool = False) -> None
         rows = {split: len(found) for split, found in task.rows.items()}
         used = f"{cache.path} ({task.hierarchy.name}): {rows_used({**rows, 'unused': task.unused})}"
         if warn and any(task.unused.values()):
-            _warn_once(used)
+            warn_once(logger, used)
         else:
             logger.info("%s", used)
         if missing := untrained(task):
-            _warn_once(
+            warn_once(
+                logger,
                 f"{cache.path}: no row of the train split is labelled {some(list(missing))}; "
-                f"the {sum(missing.values())} test rows that are cannot be answered right"
+                f"the {sum(missing.values())} test rows that are cannot be answered right",
             )
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    """Log a warning, the same one once a process: an ablation looks at its cache for every method."""
-    logger.warning("%s", message)
 
 
 def fold(task: Task, number: int, folds: int) -> Task:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hfc import store
-from hfc.errors import StoreError
+from hfc.errors import StoreError, warn_once
 from hfc.store import locks
 
 NAMES = ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "EINVAL"]
@@ -28,7 +28,7 @@ def refuse(*arguments):
 if name:
     fcntl.flock = refuse
 from hfc import store
-from hfc.errors import StoreError
+from hfc.errors import StoreError, warn_once
 """
 HOLD = WITHOUT + "with store.locked(path):\n    print('held', flush=True)\n    time.sleep(60)\n"
 # Counts in a file, which loses counts as soon as two processes are in the block at once.
@@ -60,7 +60,7 @@ def lockless(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    locks._warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["", *NAMES])
@@ -163,7 +163,7 @@ def test_what_cannot_be_waited_for_is_written_all_the_same_and_said_once(
 ) -> None:
     code = getattr(errno, name)
     refuse_to_sync_folders(monkeypatch, code)
-    locks._warn_once.cache_clear()
+    warn_once.cache_clear()
     for number in range(3):
         store.write_shard(tmp_path / f"{number}.h5", shard(), {"a": 1})
         assert store.read_shard(tmp_path / f"{number}.h5", {"a": 1}).digest() == shard().digest()
