@@ -26,8 +26,8 @@ from hfc.progress import watched_by
 INTERRUPTED = 130
 NO_TEMPORARY = "; set TMPDIR to a folder that can be written to"
 OUT_OF_MEMORY = (
-    "out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
-    "--workers or --shard-size, hfc train and hfc sweep --stream"
+    "out of memory; close other programs, or use a machine with more memory. Less memory is needed with a lower "
+    "--batch-size, --workers or --shard-size (hfc extract) or with --stream (hfc train, hfc sweep)"
 )
 # Texts of torch's errors: on a CPU it has no error type of its own, and torch is not loaded here.
 TORCH_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")

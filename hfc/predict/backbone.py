@@ -97,7 +97,7 @@ def _refuse_other(run: Run, recorded: Mapping[str, Any], weights: str, encoder: 
         if recorded[name] != value:
             raise RunError(
                 f"{run.folder}: its images were prepared in another way ({name} {recorded[name]}, here {value}); "
-                "extract and train again, or use the version of hfc and timm that it records"
+                "extract and train again, or use the versions of hfc and timm that the run records"
             )
 
 
@@ -117,8 +117,8 @@ def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> st
     if chosen != recorded:
         why = "" if wanted != RECORDED else f", as {device} has no {recorded} in hardware"
         logger.warning(
-            "%s: its features were computed in %s, these in %s%s: they are rounded otherwise than what the head "
-            "was trained on",
+            "%s: the run's features were computed in %s, these in %s%s; the head was trained on features that are "
+            "rounded in another way",
             run.folder,
             recorded,
             chosen,

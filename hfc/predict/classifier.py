@@ -32,7 +32,8 @@ class Classifier:
     def __init__(self, trained: Trained, stage1: ExtractConfig, encoder: Encoder, settings: PredictConfig) -> None:
         if settings.min_confidence and trained.config.decode == "least-cost":
             raise ConfigError(
-                "min_confidence: the run answers by least cost, whose scores are no probabilities to be confident of"
+                "min_confidence: the run decodes by least-cost, whose scores are no probabilities; leave it out, or "
+                "use a run with another decode"
             )
         self.trained, self.encoder, self.settings = trained, encoder, settings
         self.stage1 = stage1

@@ -202,8 +202,8 @@ def test_too_little_memory_is_said_in_one_line(error: Exception, place: Path, mo
     result = train(place)
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: out of memory; close other programs or take a larger machine. hfc extract takes a lower --batch-size, "
-        "--workers or --shard-size, hfc train and hfc sweep --stream\n"
+        "Error: out of memory; close other programs, or use a machine with more memory. Less memory is needed with a "
+        "lower --batch-size, --workers or --shard-size (hfc extract) or with --stream (hfc train, hfc sweep)\n"
     )
 
 

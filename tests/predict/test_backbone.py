@@ -61,7 +61,7 @@ def test_only_the_weights_of_the_run_will_do(run: Path, place: Path, tmp_path: P
         ("bf16", "recorded", True, "bf16", ""),
         ("bf16", "recorded", False, "fp32", "computed in bf16, these in fp32, as cpu has no bf16 in hardware"),
         ("fp16", "recorded", True, "fp32", "computed in fp16, these in fp32, as cpu has no fp16 in hardware"),
-        ("bf16", "fp32", True, "fp32", "computed in bf16, these in fp32: they are"),
+        ("bf16", "fp32", True, "fp32", "computed in bf16, these in fp32; the head"),
         ("fp32", "fp32", False, "fp32", ""),
     ],
 )

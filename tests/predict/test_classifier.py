@@ -185,5 +185,7 @@ def test_settings_are_checked(trained: tuple[Run, Path], place: Path) -> None:
     with pytest.raises(ConfigError, match="device cuda:77 cannot be used here"):
         Classifier.load(trained[0].folder, device="cuda:77")
     run, _ = train_run(place, {}, {"method": "flat", "decode": "least-cost"})
-    with pytest.raises(ConfigError, match="min_confidence: the run answers by least cost"):
+    with pytest.raises(
+        ConfigError, match="min_confidence: the run decodes by least-cost, whose scores are no probabilities; leave it"
+    ):
         Classifier.load(run.folder, min_confidence=0.5)
