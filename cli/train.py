@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from cli.options import HIERARCHY, Choice, build, configuration, setting_help
 from cli.output import Command, answer, say
 from hfc.config import METHODS, TrainConfig
 from hfc.progress import bar
+
+if TYPE_CHECKING:
+    from hfc.runs import Epoch
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -115,26 +118,26 @@ def run(
         from hfc.train import train_all
         from hfc.train.data import rows_used
 
-        def report(number: int, line: dict[str, Any]) -> None:
+        def report(number: int, epoch: "Epoch") -> None:
             nonlocal counted
             counted += 1
             config = configs[number]
             what = f"{number + 1}/{len(configs)} {config.method} seed {config.seed}"
-            shown.show(counted, what=what, note=f"val {config.select} {line['val'][config.select]:.3f}")
+            shown.show(counted, what=what, note=f"val {config.select} {epoch.val[config.select]:.3f}")
 
         found = train_all(path, configs, out, **where, jobs=jobs, overwrite=overwrite, report=report)
         rows = ""
-        for result, trained in found:
-            config = result.result["config"]
-            if rows != (rows := rows_used(result.result["rows"])):  # of another hierarchy they may be others
+        for run, trained in found:
+            result = run.result
+            if rows != (rows := rows_used(result.rows)):  # of another hierarchy they may be others
                 say(rows)
-            test = result.result["test"]
-            scores = "  ".join(f"top-{k} {100 * test[f'top{k}']:5.2f}" for k in config["topk"])
-            note = f"{result.result['seconds']['total']:.1f} s" if trained else "was there already"
-            say(f"{result.folder.name}: test {scores}  ({note})")
-            about = {name: config[name] for name in ("method", "hierarchy", "seed")} | {"test": test}
-            runs.append({"folder": result.folder, "trained": trained, **about, "rows": result.result["rows"]})
-            done += config["epochs"]
+            scores = "  ".join(f"top-{k} {100 * result.test[f'top{k}']:5.2f}" for k in result.settings.topk)
+            note = f"{result.seconds.total:.1f} s" if trained else "was there already"
+            say(f"{run.folder.name}: test {scores}  ({note})")
+            about = {name: result.config[name] for name in ("method", "hierarchy", "seed")}
+            measured = {name: result.plain()[name] for name in ("test", "rows")}
+            runs.append({"folder": run.folder, "trained": trained, **about, **measured})
+            done += result.settings.epochs
             counted = max(counted, done)
             shown.show(counted)
     say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")

@@ -3,8 +3,8 @@
 Dimensions: N samples, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from hfc.errors import ConfigError
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+Metrics = Annotated[Mapping[str, float], "nested"]
+"""Metrics by key; the accuracy of a level is `level_accuracy/NAME`, in JSON an entry of `level_accuracy`."""
 
 BINS = 15
 BLOCK = 1 << 20  # cells of a block of rows
@@ -26,7 +28,7 @@ def evaluate(
     names: Sequence[str],
     ancestors: Ints,
     topk: Sequence[int],
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Every metric of one set of predictions, fractions between 0 and 1 unless said otherwise.
 
     Args:
@@ -40,7 +42,7 @@ def evaluate(
     Returns:
         `top{k}`: share of samples whose leaf is among the k most probable.
         `top1_macro`: top-1 averaged over the classes that occur.
-        `level_accuracy`: by level name, of each level's own most probable node.
+        `level_accuracy/NAME`: of each level's own most probable node.
         `hF`: hierarchical F, path read off the predicted leaf (Kiritchenko et al. 2006; root excluded).
         `distance@{k}`: LCA height, in levels, averaged over the top k.
         `mistake_severity`: LCA height of the top-1 over errors only; 0 where there are none.
@@ -62,7 +64,7 @@ def evaluate(
     return {
         **{f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk},
         "top1_macro": _macro(correct, target),
-        "level_accuracy": {name: float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
+        **{f"level_accuracy/{name}": float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
         "hF": hierarchical_f(ancestors[ranking[:, 0]], truth),
         **{f"distance@{k}": float(climbs[:, :k].mean()) for k in topk},
         "mistake_severity": float(severity.mean()) if len(severity) else 0.0,
@@ -118,7 +120,7 @@ def rank(probabilities: Floats, target: Ints) -> Ints:
     return before
 
 
-def stopping(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> dict[str, float | None]:
+def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float, float, float | None]:
     """What answers are worth that may stop at an inner node.
 
     Args:
@@ -128,9 +130,9 @@ def stopping(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> dict[str
         ancestors: (C, H) index of each leaf's ancestor on each level.
 
     Returns:
-        `specificity`: mean depth over H; 1 where every answer is a leaf.
-        `correct`: share of samples whose answer lies on the true path, as the root always does.
-        `precision`: hierarchical precision Σ|α∩β|/Σ|α|, α the nodes of the path to the answer and β those of the true
+        Specificity: mean depth over H; 1 where every answer is a leaf.
+        Correct: share of samples whose answer lies on the true path, as the root always does.
+        Precision: hierarchical precision Σ|α∩β|/Σ|α|, α the nodes of the path to the answer and β those of the true
             path (Kiritchenko et al. 2006; root excluded); None where nothing is answered.
     """
     truth = ancestors[target]
@@ -141,11 +143,11 @@ def stopping(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> dict[str
         answer[rows, :h] = ancestors[leaf_below[node[rows]], :h]
     shared = (answer == truth).sum(axis=1)
     answered = int(depth.sum())
-    return {
-        "specificity": float(depth.mean()) / truth.shape[1],
-        "correct": float((shared == depth).mean()),
-        "precision": float(shared.sum()) / answered if answered else None,
-    }
+    return (
+        float(depth.mean()) / truth.shape[1],
+        float((shared == depth).mean()),
+        float(shared.sum()) / answered if answered else None,
+    )
 
 
 def hierarchical_f(predicted: Ints, truth: Ints) -> float:
@@ -168,3 +170,24 @@ def calibration_error(final: Floats, target: Ints) -> float:
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(target))
+
+
+def flat(content: Mapping[str, object]) -> dict[str, object]:
+    """Metrics of JSON by key, not looked at."""
+    numbers: dict[str, object] = {}
+    for name, value in content.items():
+        inner = {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}
+        numbers |= inner
+    return numbers
+
+
+def nested(metrics: Metrics) -> dict[str, Any]:
+    """Metrics as `json` writes them."""
+    content: dict[str, Any] = {}
+    for name, number in metrics.items():
+        outer, slash, inner = name.partition("/")
+        if slash:
+            content.setdefault(outer, {})[inner] = number
+        else:
+            content[name] = number
+    return content

@@ -2,31 +2,28 @@
 
 config.toml         the resolved settings; `hfc train CACHE --config` takes them back
 hierarchy.csv       the category tree
-metrics.jsonl       a line an epoch
-result.json         every test metric, other β and inner nodes, where it all came from, and how long it took
+metrics.jsonl       a line an epoch: `Epoch`
+result.json         every test metric, other β and inner nodes, where it all came from, and how long it took: `Result`
 head.safetensors    the selected weights
 predictions.h5      probabilities of every test row
+
+A field whose default is None was not written by older versions.
 """
 
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
-from hfc.errors import HierarchyError, RunError, StoreError, explained, in_the_way
+from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
+from hfc.metrics import Metrics
 from hfc.progress import steps
-from hfc.provenance import followed, make_folder, part, remove
-from hfc.store import Predictions, write_predictions
+from hfc.store.records import REMEDY, CacheRecord, Record
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -35,125 +32,183 @@ HEAD = "head.safetensors"
 FILES = ("config.toml", HIERARCHY, METRICS, HEAD, "predictions.h5", RESULT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Epoch(Record):
+    """A line of metrics.jsonl."""
+
+    number: int = field(metadata={"key": "epoch"})
+    """Counted from 1."""
+    learning_rate: float
+    loss: Mapping[str, float]
+    """The mean unweighted loss of each task, and `total`, their weighted sum."""
+    weights: Mapping[str, float]
+    """Of each task, at the epoch's end."""
+    val: Metrics
+    """On validation; empty where no rows are for it."""
+    seconds: float
+    train_seconds: float | None = None
+    """Of these, those of training alone."""
+
+    def to_json(self) -> bytes:
+        """The line as it stands in the file."""
+        return json.dumps(self.plain()).encode() + b"\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeRecord(Record):
+    """The category tree of a run, in short; hierarchy.csv holds the whole."""
+
+    name: str
+    digest: str
+    levels: tuple[str, ...]
+    """Their names, coarse to fine."""
+    sizes: tuple[int, ...]
+    """Nodes on each level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Record):
+    """How many rows each split has, and how many are in none."""
+
+    train: int
+    val: int
+    test: int
+    unused: Mapping[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected(Record):
+    """The epoch whose weights were kept."""
+
+    epoch: int
+    metric: str
+    """The validation metric that picked it."""
+    val: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaReading(Record):
+    """Top-k accuracies of a trained head at one β; those of the other k are the `others`, by `top{k}`."""
+
+    beta: float
+    top1: float
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Betas(Record):
+    """Readings of a trained head at other β than its own."""
+
+    validation: tuple[BetaReading, ...]
+    test: tuple[BetaReading, ...]
+    best_on_validation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbReading(Record):
+    """What answers are worth that climb to the deepest node of a confidence; see `metrics.climb`."""
+
+    confidence: float
+    specificity: float
+    correct: float
+    precision: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds(Record):
+    """How long a run took."""
+
+    train: float
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Record):
+    """What a run was trained on."""
+
+    device: str
+    precision: str
+    threads: int
+    platform: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code(Record):
+    """The program that trained a run."""
+
+    version: str
+    commit: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Record):
+    """The settings of a run that reading it takes; the `others` are all the rest."""
+
+    topk: tuple[int, ...]
+    beta: float
+    head: str
+    epochs: int
+    decode: str = "leaf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Record):
+    """Everything that result.json holds."""
+
+    run: str
+    """Its name."""
+    key: str
+    method: str
+    seed: int
+    changed: Mapping[str, object]
+    """The settings in which it differs from its method as that ships."""
+    config: Mapping[str, object]
+    """Every setting, by the names of the version that trained it."""
+    cache: CacheRecord
+    hierarchy: TreeRecord
+    rows: Rows
+    selected: Selected
+    loss_weights: Mapping[str, float]
+    test: Metrics
+    beta: Betas | None = None
+    """None also where the head does not blend."""
+    climb: tuple[ClimbReading, ...] | None = field(default=None, metadata={"key": "stopping"})
+    """None also where the decoding gives no probabilities."""
+    seconds: Seconds
+    machine: Machine
+    code: Code
+    versions: Mapping[str, str]
+    """Of Python and the packages."""
+    created: str
+
+    @classmethod
+    def read(cls, value: object, where: str, remedy: str = REMEDY) -> Self:
+        """As of any record; damaged settings are named as well."""
+        result = super().read(value, where, remedy)
+        Settings.read(result.config, f"{where}: config", remedy)
+        return result
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Of `config`, those that are needed to read the run."""
+        return Settings.read(self.config, "config")
+
+    def to_json(self) -> bytes:
+        """The bytes of result.json."""
+        text = json.dumps(self.plain(), indent=2, ensure_ascii=False) + "\n"
+        # A path that is no UTF-8 holds surrogates; their escapes are those of JSON, which reads them back.
+        return text.encode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run."""
 
     folder: Path
-    result: dict[str, Any]
-    epochs: list[dict[str, Any]]
-    """The lines of metrics.jsonl."""
-
-
-class RunWriter:
-    """A run's folder while it is being written, under a temporary name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def config(self, toml: str) -> None:
-        """Write the resolved settings."""
-        (self.folder / "config.toml").write_text(toml, "utf-8")
-
-    def hierarchy(self, csv: str) -> None:
-        """Write the category tree."""
-        (self.folder / HIERARCHY).write_text(csv, "utf-8")
-
-    def epoch(self, line: Mapping[str, Any]) -> None:
-        """Append an epoch's metrics."""
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
-        """Write the selected weights and the key of their run; equal weights give equal bytes."""
-        arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        # Not save_file, whose files their owner alone may read.
-        (self.folder / HEAD).write_bytes(save(arrays, {"key": key}))
-
-    def predictions(self, predictions: Predictions) -> None:
-        """Write the test predictions."""
-        try:
-            write_predictions(self.folder / "predictions.h5", predictions)
-        except StoreError as error:  # what the system says is said of the run, like of its other files
-            if isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None
-            raise
-
-    def result(self, result: Mapping[str, Any]) -> None:
-        """Write the result."""
-        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-        # A path that is no UTF-8 holds surrogates; their escapes are those of JSON, which reads them back.
-        (self.folder / RESULT).write_text(text, "utf-8", errors="backslashreplace")
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[RunWriter]:
-    """Write a run's folder, which is there when the block ends well.
-
-    An earlier run's files in the folder are replaced; whatever else lies there stays.
-
-    Raises:
-        RunError: the operating system refuses, or a file that is not a run's has the name of one.
-    """
-    target = followed(folder)
-    partial = part(target)
-    with explained(folder, "the run"):
-        try:
-            _refuse_others(folder)
-            make_folder(target.parent)
-            remove(partial)
-            partial.mkdir()
-            yield RunWriter(partial)
-            _refuse_others(folder)
-            _move(partial, target)
-        finally:
-            remove(partial)
-
-
-def _refuse_others(folder: Path) -> None:
-    """Raise a RunError where a file in a folder has the name of a run's but is none."""
-    if not folder.is_dir():
-        return
-    result = folder / RESULT
-    mine = _is_result(result) or (not _is_json(result) and _key_of(folder / HEAD) is not None)
-    for name in FILES:
-        if (folder / name).exists() and not (mine and (folder / name).is_file()):
-            raise in_the_way(folder / name)
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _is_result(file: Path) -> bool:
-    try:
-        return {"run", "key"} <= set(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _key_of(head: Path) -> str | None:
-    """The key that the file of a head carries; None if it is none of hfc's."""
-    try:
-        with safe_open(head, "numpy") as opened:
-            return (opened.metadata() or {}).get("key")
-    except (OSError, SafetensorError):
-        return None
-
-
-def _move(partial: Path, folder: Path) -> None:
-    """Put a run in its place. Its result goes first and comes last: a run is finished when that is there."""
-    if not folder.exists() or not any(folder.iterdir()):
-        partial.replace(folder)
-        return
-    (folder / RESULT).unlink(missing_ok=True)
-    for name in FILES:
-        if (partial / name).exists():
-            (partial / name).replace(folder / name)
+    result: Result
+    epochs: tuple[Epoch, ...]
 
 
 def hierarchy(run: Run) -> Hierarchy:
@@ -164,39 +219,14 @@ def hierarchy(run: Run) -> Hierarchy:
     """
     file = run.folder / HIERARCHY
     try:
-        found = parse_hierarchy(run.result["hierarchy"]["name"], str(file), io.StringIO(file.read_text("utf-8")))
+        found = parse_hierarchy(run.result.hierarchy.name, str(file), io.StringIO(file.read_text("utf-8")))
     except PermissionError as error:
-        raise _closed(file, error) from error
+        raise closed(file, error) from error
     except (OSError, ValueError, HierarchyError) as error:
         raise RunError(f"{run.folder}: cannot read the run's hierarchy: {error}; train it again") from error
-    if found.digest != run.result["hierarchy"]["digest"]:
+    if found.digest != run.result.hierarchy.digest:
         raise RunError(f"{file}: not the hierarchy the run was trained with; train it again")
     return found
-
-
-def head(run: Run, name: str = HEAD) -> dict[str, NDArray[Any]]:
-    """The selected weights of a run.
-
-    Args:
-        run: the run.
-        name: the file in its folder that holds them.
-
-    Raises:
-        RunError: they are missing, damaged, or those of another run.
-    """
-    file = run.folder / name
-    try:
-        file.open("rb").close()  # safetensors calls a file that may not be read a missing one
-        with safe_open(file, "numpy") as opened:
-            key = (opened.metadata() or {}).get("key", "none")
-            tensors = {tensor: opened.get_tensor(tensor) for tensor in opened.keys()}  # noqa: SIM118 (no mapping)
-    except PermissionError as error:
-        raise _closed(file, error) from error
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
-    if key != run.result["key"]:
-        raise RunError(f"{file}: the head of another run: expected key {run.result['key'][:12]}…, found {key[:12]}…")
-    return tensors
 
 
 def find(roots: Iterable[Path]) -> list[Run]:
@@ -221,14 +251,15 @@ def _walk(root: Path) -> Iterator[Path]:
     """The results in a folder and below; a folder that may not be entered is an error, as a run may lie in it."""
 
     def refuse(error: OSError) -> None:
-        raise _closed(Path(error.filename), error)
+        raise closed(Path(error.filename), error)
 
     for folder, _, names in os.walk(root, onerror=refuse):
         if RESULT in names:
             yield Path(folder) / RESULT
 
 
-def _closed(path: Path, error: OSError) -> RunError:
+def closed(path: Path, error: OSError) -> RunError:
+    """The error of a path that may not be read."""
     return RunError(f"{path}: cannot be read: {error.strerror or error}; ask its owner for permission to read it")
 
 
@@ -239,12 +270,11 @@ def read(folder: Path) -> Run:
         RunError: a file is missing or damaged.
     """
     try:
-        result = json.loads((folder / RESULT).read_text("utf-8"))
-        epochs = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-        if missing := {"run", "test", "key", "config", "cache", "hierarchy", "rows"} - set(result):
-            raise KeyError(", ".join(sorted(missing)))
+        content = (folder / RESULT).read_bytes()
+        lines = (folder / METRICS).read_bytes().splitlines()
     except PermissionError as error:
-        raise _closed(Path(error.filename), error) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise closed(Path(error.filename), error) from error
+    except OSError as error:
         raise RunError(f"{folder}: damaged run: {error!r}; train it again") from error
-    return Run(folder, result, epochs)
+    epochs = [Epoch.from_json(line, f"{folder / METRICS}: line {number}") for number, line in enumerate(lines, 1)]
+    return Run(folder, Result.from_json(content, str(folder / RESULT)), tuple(epochs))

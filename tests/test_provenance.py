@@ -9,6 +9,7 @@ import pytest
 from hfc import runs
 from hfc.errors import RunError
 from hfc.provenance import is_sealed, listed, sealed, write_folder
+from hfc.train.folder import writing
 from tests.support.made_runs import tree_of, write_run
 
 MARKS = ["mark.json"]
@@ -114,7 +115,7 @@ def test_a_run_that_is_half_replaced_is_no_run_and_can_be_trained_again(
     content["head.safetensors"] = b""
 
     def write() -> None:
-        with runs.writing(folder) as writer:
+        with writing(folder) as writer:
             for name, text in content.items():
                 (writer.folder / name).write_bytes(text)
             writer.head({}, "key")
@@ -127,6 +128,6 @@ def test_a_run_that_is_half_replaced_is_no_run_and_can_be_trained_again(
             write()
     assert not (folder / "result.json").exists()
     write()
-    assert runs.find([tmp_path / "runs"])[0].result == json.loads(content["result.json"])
+    assert runs.find([tmp_path / "runs"])[0].result.to_json() == content["result.json"]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*content, "notes.txt"])
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["r"]

@@ -57,7 +57,7 @@ def written_over(place: Path) -> None:
 
 def at_the_first_epoch(act: Callable[[], None]) -> Callable[[dict[str, object]], None]:
     def report(line: dict[str, object]) -> None:
-        if line["epoch"] == 1:
+        if line.number == 1:
             act()
 
     return report
@@ -68,9 +68,9 @@ def test_a_cache_that_is_replaced_while_training_is_trained_on_as_it_was(stream:
     wanted, _ = train(load_cache(place / "c.h5", stream=stream), config(place), place / "undisturbed")
     cache = load_cache(place / "c.h5", stream=stream)
     found, _ = train(cache, config(place), place / "runs", report=at_the_first_epoch(lambda: renamed(place)))
-    assert found.result["test"] == wanted.result["test"]
-    assert found.result["cache"]["features_sha256"] == wanted.result["cache"]["features_sha256"]
-    assert [line["loss"] for line in found.epochs] == [line["loss"] for line in wanted.epochs]
+    assert found.result.test == wanted.result.test
+    assert found.result.cache.features_sha256 == wanted.result.cache.features_sha256
+    assert [line.loss for line in found.epochs] == [line.loss for line in wanted.epochs]
 
 
 def test_a_cache_that_is_written_over_while_training_ends_it(place: Path) -> None:
@@ -188,13 +188,13 @@ def test_predictions_of_another_run_are_not_reported(place: Path) -> None:
     first, second = (
         run for run, _ in train_all(place / "c.h5", [config(place), replace(config(place), seed=1)], place)
     )
-    assert read_predictions(first.folder / "predictions.h5").key == first.result["key"]
+    assert read_predictions(first.folder / "predictions.h5").key == first.result.key
     shutil.copy(second.folder / "predictions.h5", first.folder / "predictions.h5")
     with pytest.raises(RunError) as caught:
         write_report([first.folder], place / "report")
     assert str(caught.value) == (
-        f"{first.folder / 'predictions.h5'}: the predictions of another run: expected key {first.result['key'][:12]}…, "
-        f"found {second.result['key'][:12]}…; train the run again"
+        f"{first.folder / 'predictions.h5'}: the predictions of another run: expected key {first.result.key[:12]}…, "
+        f"found {second.result.key[:12]}…; train the run again"
     )
     # A run of before, whose predictions do not say whose they are, is reported as ever.
     write_predictions(

@@ -35,7 +35,7 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
     """
     device = choose_device(settings.device)
     try:
-        fields: Mapping[str, Any] = run.result["cache"]["key_fields"]
+        fields: Mapping[str, Any] = run.result.cache.key_fields or {}
         config = _stage1(run, fields, settings, device)
         recorded = {name: fields[name] for name in ("weights", "pixels", "numerics", "mean", "std")}
     except (KeyError, TypeError, ConfigError) as error:
@@ -73,7 +73,7 @@ def _stage1(run: Run, fields: Mapping[str, Any], settings: PredictConfig, device
         ExtractConfig,
         {name: fields[name] for name in ("image_size", "resize", "roi_margin", "pool", "store")},
         {
-            "backbone": run.result["cache"]["backbone"],
+            "backbone": run.result.cache.backbone,
             "weights": _weights(run, settings.weights),
             "views": "flip" if "flip" in fields["views"] else "identity",
             "precision": _precision(run, fields["precision"], settings.precision, device),
@@ -106,7 +106,7 @@ def _weights(run: Run, wanted: str) -> str:
     if wanted != RECORDED:
         return wanted
     beside = run.folder / EXPORTED_BACKBONE
-    return str(beside) if beside.is_file() else str(run.result["cache"]["weights"])
+    return str(beside) if beside.is_file() else run.result.cache.weights
 
 
 def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> str:

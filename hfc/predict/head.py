@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from hfc import runs
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
-from hfc.runs import Run
+from hfc.runs import Result, Run
 from hfc.store import Features
 from hfc.train.decoding import stop_early
 from hfc.train.evaluation import decoded, predict, used_views
@@ -43,7 +46,7 @@ class Trained:
     @property
     def random_weights(self) -> bool:
         """Whether the features it was trained on come from a backbone that was never trained."""
-        return bool(self.run.result["cache"]["random_weights"])
+        return self.run.result.cache.random_weights
 
     def predict(self, features: Features) -> Prediction:
         """The probabilities, not decoded, of (B, V, D) features as a cache holds them."""
@@ -98,12 +101,12 @@ def load_trained(folder: Path) -> Trained:
     """
     run, file = _find(folder)
     hierarchy = runs.hierarchy(run)
-    tensors = runs.head(run, file)
+    tensors = read_head(run, file)
     try:
         # Without the method's name, which may have another meaning by now: every setting of it is there.
-        config = resolve(TrainConfig, {k: v for k, v in run.result["config"].items() if k != "method"})
+        config = resolve(TrainConfig, {k: v for k, v in run.result.config.items() if k != "method"})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
-            head = build_head(config, hierarchy, int(run.result["cache"]["dim"]))
+            head = build_head(config, hierarchy, run.result.cache.dim)
         head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -113,13 +116,40 @@ def load_trained(folder: Path) -> Trained:
     return Trained(run, hierarchy, config, head.eval())
 
 
+def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:
+    """The selected weights of a run.
+
+    Args:
+        run: the run.
+        name: the file in its folder that holds them.
+
+    Raises:
+        RunError: they are missing, damaged, or those of another run.
+    """
+    file = run.folder / name
+    try:
+        file.open("rb").close()  # safetensors calls a file that may not be read a missing one
+        with safe_open(file, "numpy") as opened:
+            key = (opened.metadata() or {}).get("key", "none")
+            tensors = {tensor: opened.get_tensor(tensor) for tensor in opened.keys()}  # noqa: SIM118 (no mapping)
+    except PermissionError as error:
+        raise runs.closed(file, error) from error
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
+    if key != run.result.key:
+        raise RunError(f"{file}: the head of another run: expected key {run.result.key[:12]}…, found {key[:12]}…")
+    return tensors
+
+
 def _find(folder: Path) -> tuple[Run, str]:
     """The run in a folder, or the only one below it, and the name of the file with its head."""
     if (folder / EXPORTED).is_file() and not (folder / runs.RESULT).is_file():
         try:
-            return Run(folder, json.loads((folder / EXPORTED).read_text("utf-8"))["run"], []), EXPORTED_HEAD
+            content = json.loads((folder / EXPORTED).read_text("utf-8"))["run"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder / EXPORTED}: not what hfc export writes: {error!r}; export it again") from error
+        result = Result.read(content, f"{folder / EXPORTED}: run", "export it again")
+        return Run(folder, result, ()), EXPORTED_HEAD
     if folder.is_dir() and not (folder / runs.RESULT).is_file():
         below = runs.find([folder])
         if len(below) > 1:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfc.report.cells import Cell, Table, spread
-from hfc.report.identity import labels, recipe
+from hfc.report.identity import counts, labels, recipe
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
 
 ENOUGH_SEEDS = 3
@@ -43,7 +43,7 @@ def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
 
 
 def _weights(rows: Sequence[Row]) -> Iterable[Check]:
-    untrained = [row.label for row in rows if row.first["cache"]["random_weights"]]
+    untrained = [row.label for row in rows if row.first.cache.random_weights]
     if untrained:
         yield Check(
             WRONG,
@@ -66,9 +66,9 @@ def _count(group: Group) -> str:
 
 
 SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
-    ("features", lambda row: row.first["cache"]["features_sha256"]),
+    ("features", lambda row: row.first.cache.features_sha256),
     ("labels and splits", lambda row: labels(row.first)),
-    ("numbers of training and validation images", lambda row: [row.first["rows"][split] for split in ("train", "val")]),
+    ("numbers of training and validation images", lambda row: (row.first.rows.train, row.first.rows.val)),
 )
 
 
@@ -91,8 +91,8 @@ def _trees(rows: Sequence[Row]) -> Iterable[Check]:
     """A tree that was edited under its old name is the one that a reader would take for the same."""
     digests: dict[str, set[str]] = {}
     for row in rows:
-        tree = row.first["hierarchy"]
-        digests.setdefault(tree["name"], set()).add(tree["digest"])
+        tree = row.first.hierarchy
+        digests.setdefault(tree.name, set()).add(tree.digest)
     edited = [name for name, different in digests.items() if len(different) > 1]
     if edited:
         yield Check(
@@ -105,11 +105,11 @@ def _trees(rows: Sequence[Row]) -> Iterable[Check]:
 def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
     """The predictions must give the accuracy that the result claims."""
     wrong = [
-        run.result["run"]
+        run.result.run
         for group in groups
         for outcome in group.outcomes
         for run, correct in zip(outcome.row.runs, outcome.correct, strict=True)
-        if abs(float(correct.mean()) - run.result["test"]["top1"]) > 1e-9
+        if abs(float(correct.mean()) - run.result.test["top1"]) > 1e-9
     ]
     if wrong:
         yield Check(WRONG, f"The predictions of {_some(wrong)} do not give the top-1 in their result.json.")
@@ -118,7 +118,7 @@ def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
 
 
 def _code(rows: Sequence[Row]) -> Iterable[Check]:
-    digests = {run.result["code"]["digest"] for row in rows for run in row.runs}
+    digests = {run.result.code.digest for row in rows for run in row.runs}
     commits = sorted({commit for row in rows for commit in row.commit.split(", ")})
     if len(digests) > 1 or len(commits) > 1:
         yield Check(MIND, "Rows come from different versions of the code; see Provenance.")
@@ -140,7 +140,7 @@ def _seeds(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
-    origins = sorted({row.first["cache"]["origin"] for row in rows if not row.comparable})
+    origins = sorted({row.first.cache.origin for row in rows if not row.comparable})
     if origins:
         yield Check(
             MIND,
@@ -154,7 +154,7 @@ def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
             MIND,
             "The pictures are drawn by a program: these numbers show that the pipeline works, nothing about clothes.",
         )
-    if any(row.first["hierarchy"]["name"].startswith("deepfashion-") for row in rows):
+    if any(row.first.hierarchy.name.startswith("deepfashion-") for row in rows):
         yield Check(
             MIND,
             "The groupings deepfashion-5 and deepfashion-10 are this project's own; the paper's can no longer be had.",
@@ -162,13 +162,13 @@ def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _data(rows: Sequence[Row]) -> Iterable[Check]:
-    if len({row.first["hierarchy"]["digest"] for row in rows}) > 1:
+    if len({row.first.hierarchy.digest for row in rows}) > 1:
         yield Check(
             MIND, "Rows have different trees: compare top-k, not what depends on the tree (hF, distance, levels)."
         )
-    if unused := {reason: n for row in rows for reason, n in row.first["rows"]["unused"].items() if n}:
+    if unused := {reason: n for row in rows for reason, n in row.first.rows.unused.items() if n}:
         yield Check(MIND, "Left out: " + ", ".join(f"{n:,} rows {reason}" for reason, n in unused.items()) + ".")
-    if any(row.first["config"].get("decode") == "least-cost" for row in rows):
+    if any(row.first.settings.decode == "least-cost" for row in rows):
         yield Check(MIND, "Rows decoded by least cost have scores and no probabilities: ignore their calibration.")
 
 
@@ -178,22 +178,22 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("cache", lambda row: row.first["cache"]["path"]),
-    ("data", lambda row: row.first["cache"]["origin"]),
-    ("train / val / test", lambda row: " / ".join(str(row.first["rows"][s]) for s in ("train", "val", "test"))),
-    ("labels", lambda row: row.first["cache"].get("labels_sha256", "")[:12] or "the cache's own"),
+    ("cache", lambda row: row.first.cache.path),
+    ("data", lambda row: row.first.cache.origin),
+    ("train / val / test", lambda row: counts(row.first)),
+    ("labels", lambda row: labels(row.first)[0][:12] or "the cache's own"),
     ("labels and splits", lambda row: labels(row.first)[1][:12] or "not recorded"),
-    ("backbone", lambda row: f"{row.first['cache']['backbone']} at {row.first['cache']['image_size']} px"),
+    ("backbone", lambda row: f"{row.first.cache.backbone} at {row.first.cache.image_size} px"),
     ("crops to features", lambda row: recipe(row.first)),
-    ("weights", lambda row: f"{weights(row)} ({row.first['cache']['weights_digest'][:12]})"),
-    ("feature key", lambda row: row.first["cache"]["feature_key"][:12]),
-    ("features", lambda row: row.first["cache"]["features_sha256"][:12]),
+    ("weights", lambda row: f"{weights(row)} ({row.first.cache.weights_digest[:12]})"),
+    ("feature key", lambda row: row.first.cache.feature_key[:12]),
+    ("features", lambda row: row.first.cache.features_sha256[:12]),
     ("hierarchy", lambda row: _tree(row)),
     ("seeds", lambda row: ", ".join(map(str, row.seeds))),
     ("commit", lambda row: row.commit),
     ("machine", lambda row: machine(row)),
-    ("last trained", lambda row: max(str(run.result["created"]) for run in row.runs)[:10]),
-    ("seconds a run", lambda row: spread([run.result["seconds"]["train"] for run in row.runs], 1, 1)),
+    ("last trained", lambda row: max(run.result.created for run in row.runs)[:10]),
+    ("seconds a run", lambda row: spread([run.result.seconds.train for run in row.runs], 1, 1)),
 )
 
 
@@ -212,17 +212,17 @@ def provenance(rows: Sequence[Row]) -> Table:
 
 def weights(row: Row) -> str:
     """Where a row's backbone had its weights from."""
-    cache = row.first["cache"]
-    return "RANDOM" if cache["random_weights"] else str(cache["weights"])
+    cache = row.first.cache
+    return "RANDOM" if cache.random_weights else cache.weights
 
 
 def _tree(row: Row) -> str:
-    found = row.first["hierarchy"]
-    return f"{found['name']} ({' > '.join(map(str, found['sizes']))}, {found['digest'][:12]})"
+    tree = row.first.hierarchy
+    return f"{tree.name} ({' > '.join(map(str, tree.sizes))}, {tree.digest[:12]})"
 
 
 def machine(row: Row) -> str:
     """The machines a row was trained on."""
-    found = [run.result["machine"] for run in row.runs]
-    told = (f"{m['device']}, {m['precision']}, threads: {m['threads']}, {m['platform']}" for m in found)
-    return "; ".join(dict.fromkeys(told))
+    machines = (run.result.machine for run in row.runs)
+    words = (f"{m.device}, {m.precision}, threads: {m.threads}, {m.platform}" for m in machines)
+    return "; ".join(dict.fromkeys(words))

@@ -12,7 +12,7 @@ from hfc.report import tables, texts
 from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
-from hfc.report.identity import NOT_SETTINGS, identity
+from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
 from hfc.report.rows import Group, Outcome, read_groups
 from hfc.report.statistics import METHOD, Difference, differences
 
@@ -89,9 +89,9 @@ def _by(parts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, list[Out
     rows: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         result = outcome.row.first
-        cache = result["cache"]
-        recipe = [cache["backbone"], cache["image_size"], cache.get("key_fields", {}).get("pool")]
-        own = {**identity(result), "row": outcome.row.key, "preset": result["method"], "recipe": str(recipe)}
+        cache = result.cache
+        recipe = [cache.backbone, cache.image_size, (cache.key_fields or {}).get("pool")]
+        own = {**identity(result), "row": outcome.row.key, "preset": result.method, "recipe": str(recipe)}
         rows.setdefault(str([own[part] for part in parts]), []).append(outcome)
     return rows
 
@@ -106,22 +106,22 @@ def changes(pair: Pair) -> list[tuple[str, str, str]]:
 def _origin(outcome: Outcome) -> dict[str, str]:
     """Everything that may differ between two runs of one method, by name."""
     row, result = outcome.row, outcome.row.first
-    cache = result["cache"]
-    settings = {f"setting {k}": _said(v) for k, v in result["config"].items() if k not in NOT_SETTINGS}
-    stage1 = {f"features: {k}": _said(v) for k, v in cache.get("key_fields", {}).items()}
-    versions = {f"version of {k}": str(v) for k, v in result.get("versions", {}).items()}
+    cache = result.cache
+    settings = {f"setting {k}": _said(v) for k, v in result.config.items() if k not in NOT_SETTINGS}
+    stage1 = {f"features: {k}": _said(v) for k, v in (cache.key_fields or {}).items()}
+    versions = {f"version of {k}": str(v) for k, v in result.versions.items()}
     return {
         **settings,
-        "hierarchy": f"{result['hierarchy']['name']} {result['hierarchy']['digest'][:12]}",
+        "hierarchy": f"{result.hierarchy.name} {result.hierarchy.digest[:12]}",
         **stage1,
-        "features": cache["features_sha256"][:12],
-        "labels": cache.get("labels_sha256", "")[:12] or "the cache's own",
-        "labels and splits": cache.get("labels_digest", "")[:12] or "–",
-        "images for training / validation / test": " / ".join(str(result["rows"][s]) for s in ("train", "val", "test")),
+        "features": cache.features_sha256[:12],
+        "labels": labels(result)[0][:12] or "the cache's own",
+        "labels and splits": labels(result)[1][:12] or "–",
+        "images for training / validation / test": counts(result),
         "test images and labels": outcome.answers[0].digest[:12],
         "seeds": ", ".join(map(str, row.seeds)),
         "code": row.commit,
-        **{f"machine: {k}": str(v) for k, v in result["machine"].items() if k != "precision"},
+        **{f"machine: {k}": str(v) for k, v in result.machine.plain().items() if k != "precision"},
         **versions,
     }
 

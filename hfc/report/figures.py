@@ -129,13 +129,13 @@ def stopping(rows: Sequence[Row]) -> Figure | None:
     series: list[tuple[str, list[Point]]] = []
     colours = []
     for number, row in enumerate(rows):
-        found = [run.result["stopping"] for run in row.runs if "stopping" in run.result]
+        found = [run.result.climb for run in row.runs if run.result.climb]
         if not found:
             continue
         points = []
         for at in zip(*found, strict=True):
-            depth, right = (float(np.mean([seed[key] for seed in at])) for key in ("specificity", "correct"))
-            asked = f"{row.label}, confidence {at[0]['confidence']:g}"
+            depth, right = (float(np.mean([getattr(seed, key) for seed in at])) for key in ("specificity", "correct"))
+            asked = f"{row.label}, confidence {at[0].confidence:g}"
             said = f"{asked}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
             points.append((depth, right, said))
         series.append((row.label, points))

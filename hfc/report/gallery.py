@@ -120,7 +120,7 @@ def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:
 
 def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
     """What is wrong where no picture of some rows can be read, and what to do."""
-    cache = outcome.row.first["cache"]["path"]
+    cache = outcome.row.first.cache.path
     first = _regions(outcome, rows[:1], root)
     known = _cached(outcome.row)
     if isinstance(known, str):
@@ -161,7 +161,7 @@ def _cached(row: Row) -> tuple[Regions, Path] | str:
 
     A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
     """
-    path, key = Path(row.first["cache"]["path"]), row.first["cache"]["feature_key"]
+    path, key = Path(row.first.cache.path), row.first.cache.feature_key
     places = dict.fromkeys(base / path for base in (Path(), *row.runs[0].folder.resolve().parents))
     return _opened(next((place for place in places if place.is_file()), path), key)
 

@@ -5,13 +5,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hfc.config import TrainConfig, plain
 from hfc.provenance import digest
+from hfc.runs import Result
 
-Result = Mapping[str, Any]
-"""A run's result.json."""
 Identity = Mapping[str, str]
 """What makes a row, by the name of the part."""
 Facet = tuple[str, Callable[[Result], str]]
@@ -30,12 +28,18 @@ FIELDS = {  # of the feature key, in words
 
 def labels(result: Result) -> tuple[str, str]:
     """Digests of what a run was told of its rows: the file its labels come from, and all ids, labels and splits."""
-    return result["cache"].get("labels_sha256", ""), result["cache"].get("labels_digest", "")
+    return result.cache.labels_sha256 or "", result.cache.labels_digest or ""
+
+
+def counts(result: Result) -> str:
+    """How many images are for training, validation and test."""
+    rows = result.rows
+    return f"{rows.train} / {rows.val} / {rows.test}"
 
 
 def settings(result: Result) -> dict[str, object]:
     """The settings of a run that shape its numbers; those that it does not record are as they ship."""
-    known = {**plain(TrainConfig()), **result["config"]}
+    known = {**plain(TrainConfig()), **result.config}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
@@ -51,15 +55,15 @@ def identity(result: Result, tested: str = "") -> Identity:
         result: of a run.
         tested: digest of its test images and their true leaves.
     """
-    cache, tree = result["cache"], result["hierarchy"]
+    cache, tree = result.cache, result.hierarchy
     parts = {
-        "method": [result["method"], result["changed"]],
-        "features": [cache["feature_key"], cache["features_sha256"]],
+        "method": [result.method, result.changed],
+        "features": [cache.feature_key, cache.features_sha256],
         "labels": labels(result),
-        "name of the tree": tree["name"],
-        "tree": tree["digest"],
+        "name of the tree": tree.name,
+        "tree": tree.digest,
         "settings": settings(result),
-        "rows": result["rows"],
+        "rows": result.rows.plain(),
         "device": _device(result),
         "test images": tested,
     }
@@ -71,10 +75,10 @@ def method(result: Result, distinction: str = "") -> str:
 
     A mark says where its features came from random weights.
     """
-    changed = [f"{key}={value}" for key, value in result["changed"].items()]
+    changed = [f"{key}={value}" for key, value in result.changed.items()]
     more = ", ".join(part for part in (*changed, distinction) if part)
-    mark = " [RANDOM WEIGHTS]" if result["cache"]["random_weights"] else ""
-    return f"{result['method']} ({result['hierarchy']['name']})" + (f" {more}" if more else "") + mark
+    mark = " [RANDOM WEIGHTS]" if result.cache.random_weights else ""
+    return f"{result.method} ({result.hierarchy.name})" + (f" {more}" if more else "") + mark
 
 
 def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
@@ -136,30 +140,30 @@ def _count(columns: Sequence[Sequence[str]]) -> int:
 
 def _facets(results: Sequence[Result]) -> Iterable[Facet]:
     """What may set rows apart, in the order in which a reader would name it."""
-    yield "features", lambda result: f"{result['cache']['image_size']} px"
+    yield "features", lambda result: f"{result.cache.image_size} px"
     yield "features", partial(_field, name="pool", words=FIELDS["pool"])
-    yield "features", lambda result: str(result["cache"]["backbone"])
-    yield "features", lambda result: f"weights {Path(result['cache']['weights']).name}"
+    yield "features", lambda result: result.cache.backbone
+    yield "features", lambda result: f"weights {Path(result.cache.weights).name}"
     for name, words in FIELDS.items():
         yield "features", partial(_field, name=name, words=words)
-    yield "features", lambda result: f"cache {Path(result['cache']['path']).stem}"
+    yield "features", lambda result: f"cache {Path(result.cache.path).stem}"
     yield "labels", _labels_file
-    yield "tree", lambda result: f"tree {result['hierarchy']['digest'][:DIGITS]}"
+    yield "tree", lambda result: f"tree {result.hierarchy.digest[:DIGITS]}"
     for split, words in (("train", "training"), ("val", "validation"), ("test", "test")):
         yield "rows", partial(_images, split=split, words=words)
-    yield "rows", lambda result: ", ".join(f"{n:,} {why}" for why, n in result["rows"]["unused"].items())
+    yield "rows", lambda result: ", ".join(f"{n:,} {why}" for why, n in result.rows.unused.items())
     yield "device", lambda result: f"on {_device(result)}"
     for name in dict.fromkeys(("precision", *(name for result in results for name in settings(result)))):
         yield "settings", partial(_setting, name=name)
-    for name in dict.fromkeys(name for result in results for name in result["cache"].get("key_fields", {})):
+    for name in dict.fromkeys(name for result in results for name in result.cache.key_fields or {}):
         yield "features", partial(_field, name=name, words=name + " {}")
-    yield "features", lambda result: f"features {result['cache']['features_sha256'][:DIGITS]}"
+    yield "features", lambda result: f"features {result.cache.features_sha256[:DIGITS]}"
     yield "labels", lambda result: "labels " + (labels(result)[1] or labels(result)[0])[:DIGITS]
 
 
 def _field(result: Result, name: str, words: str) -> str:
     """A field of the feature key in words; nothing where a run does not record it."""
-    value = result["cache"].get("key_fields", {}).get(name)
+    value = (result.cache.key_fields or {}).get(name)
     if value is None:
         return ""
     text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -167,12 +171,12 @@ def _field(result: Result, name: str, words: str) -> str:
 
 
 def _images(result: Result, split: str, words: str) -> str:
-    return f"{result['rows'][split]:,} {words} images"
+    return f"{getattr(result.rows, split):,} {words} images"
 
 
 def _device(result: Result) -> str:
     """The kind of device that a run was trained on; another kind draws other masks from one seed."""
-    return str(result["machine"]["device"]).partition(":")[0]
+    return result.machine.device.partition(":")[0]
 
 
 def _setting(result: Result, name: str) -> str:
@@ -180,4 +184,4 @@ def _setting(result: Result, name: str) -> str:
 
 
 def _labels_file(result: Result) -> str:
-    return f"labels {Path(result['cache'].get('labels', '')).name}" if labels(result)[0] else "the cache's own labels"
+    return f"labels {Path(result.cache.labels or '').name}" if labels(result)[0] else "the cache's own labels"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from hfc.hierarchy import Hierarchy
 from hfc.progress import steps
 from hfc.regions import Strings
 from hfc.report.identity import Identity, distinct_labels, identity
-from hfc.runs import Run
+from hfc.runs import Result, Run
 from hfc.store import read_predictions
 
 Ints = NDArray[np.int64]
@@ -59,26 +58,24 @@ class Row:
     """The method, its tree and what it takes to tell the row from all others."""
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Result:
         """The result of the first seed: all seeds share what is not measured."""
         return self.runs[0].result
 
     @property
     def seeds(self) -> list[int]:
         """Seeds in order."""
-        return [run.result["seed"] for run in self.runs]
+        return [run.result.seed for run in self.runs]
 
     @property
     def commit(self) -> str:
         """The commits the numbers came from, shortened; the code's digest where there was no git."""
-        codes = [run.result["code"] for run in self.runs]
-        return ", ".join(sorted({provenance.short(c["commit"]) or f"code {c['digest'][:12]}" for c in codes}))
+        codes = [run.result.code for run in self.runs]
+        return ", ".join(sorted({provenance.short(code.commit) or f"code {code.digest[:12]}" for code in codes}))
 
     def values(self, metric: str) -> list[float]:
-        """A test metric, seed by seed; `level_accuracy/NAME` reaches inside; empty where the runs do not have it."""
-        outer, _, inner = metric.partition("/")
-        found = [run.result["test"].get(outer) for run in self.runs]
-        return [value[inner] if inner else value for value in found if value is not None]
+        """A test metric, seed by seed; empty where the runs do not have it."""
+        return [run.result.test[metric] for run in self.runs if metric in run.result.test]
 
     def mean(self, metric: str) -> float:
         """A test metric averaged over the seeds."""
@@ -87,8 +84,8 @@ class Row:
     @property
     def comparable(self) -> bool:
         """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
-        origin, tested = self.first["cache"]["origin"], self.first["rows"]["test"]
-        return bool(origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS)
+        origin, tested = self.first.cache.origin, self.first.rows.test
+        return origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +203,8 @@ def read_answers(run: Run) -> Answers:
     except StoreError as error:
         closed = isinstance(error.__cause__, PermissionError)
         raise RunError(f"{error}; {'ask its owner for permission' if closed else 'train the run again'}") from error
-    if found.key not in ("", run.result["key"]):
-        wanted = f"expected key {run.result['key'][:12]}…, found {found.key[:12]}…"
+    if found.key not in ("", run.result.key):
+        wanted = f"expected key {run.result.key[:12]}…, found {found.key[:12]}…"
         raise RunError(f"{file}: the predictions of another run: {wanted}; train the run again")
     rows, leaves = len(found.id), len(tree.leaves)
     if found.final.shape != (rows, leaves) or found.target.shape != (rows,) or rows == 0:
@@ -235,15 +232,15 @@ def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
     seeds: dict[str, dict[int, Run]] = {}
     identities: dict[str, Identity] = {}
     pairs = zip(found, tested or [""] * len(found), strict=True)
-    for run, images in sorted(pairs, key=lambda pair: str(pair[0].result["created"])):
+    for run, images in sorted(pairs, key=lambda pair: pair[0].result.created):
         own = identity(run.result, images)
         key = provenance.digest(dict(own))
         identities[key] = own
-        seeds.setdefault(key, {})[run.result["seed"]] = run
+        seeds.setdefault(key, {})[run.result.seed] = run
     same = {key: tuple(run for _, run in sorted(runs_of.items())) for key, runs_of in seeds.items()}
     labels = distinct_labels([runs_of[0].result for runs_of in same.values()], list(identities.values()))
     rows = [Row(runs_of, key, label) for (key, runs_of), label in zip(same.items(), labels, strict=True)]
-    return sorted(rows, key=lambda row: (row.first["cache"]["path"], row.label))
+    return sorted(rows, key=lambda row: (row.first.cache.path, row.label))
 
 
 def read_groups(found: Sequence[Run]) -> list[Group]:

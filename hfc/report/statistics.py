@@ -131,7 +131,7 @@ def _difference(first: Outcome, second: Outcome) -> Difference:
         gap: Floats = a.mean(axis=0) - b.mean(axis=0)
         return gap
 
-    shared = [k for k in first.row.first["config"]["topk"] if k in second.row.first["config"]["topk"]]
+    shared = [k for k in first.row.first.settings.topk if k in second.row.first.settings.topk]
     intervals = {f"top{k}": bootstrap(mean_difference(first.rank < k, second.rank < k)) for k in sorted({1, *shared})}
     if first.tree.digest == second.tree.digest:
         # leaves lie at one depth, so hF is the share of right nodes on the path

@@ -62,7 +62,7 @@ def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> 
 
 def _one_tree(rows: Sequence[Row]) -> bool:
     """Whether metrics that depend on the tree may be compared."""
-    return len({row.first["hierarchy"]["digest"] for row in rows}) == 1
+    return len({row.first.hierarchy.digest for row in rows}) == 1
 
 
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
@@ -139,12 +139,12 @@ def hierarchical(rows: Sequence[Row]) -> Table:
 
 def levels(rows: Sequence[Row]) -> Table:
     """The accuracy of each level's own answer."""
-    names = list(dict.fromkeys(name for row in rows for name in row.first["hierarchy"]["levels"]))
+    names = list(dict.fromkeys(name for row in rows for name in row.first.hierarchy.levels))
     body = [
         (
             Cell(row.label),
             *(
-                _measured(row, f"level_accuracy/{name}") if name in row.first["hierarchy"]["levels"] else Cell("–")
+                _measured(row, f"level_accuracy/{name}") if name in row.first.hierarchy.levels else Cell("–")
                 for name in names
             ),
         )
@@ -255,7 +255,7 @@ BETA_NOTE = (
 
 def betas(rows: Sequence[Row]) -> Table:
     """Top-1 at the run's β and at the one best on validation; empty where no head blends."""
-    shown = [row for row in rows if any("beta" in run.result for run in row.runs)]
+    shown = [row for row in rows if any(run.result.beta for run in row.runs)]
     header = (
         "method",
         "β of the run",
@@ -269,12 +269,12 @@ def betas(rows: Sequence[Row]) -> Table:
 
 
 def _betas(row: Row) -> tuple[Cell, ...]:
-    found = [run.result for run in row.runs if "beta" in run.result]
-    own = [result["config"]["beta"] for result in found]
-    best = [result["beta"]["best_on_validation"] for result in found]
+    readings = [(run.result.settings.beta, run.result.beta) for run in row.runs if run.result.beta]
+    own = [beta for beta, _ in readings]
+    best = [read.best_on_validation for _, read in readings]
 
     def top1(split: str, betas: Sequence[float]) -> Cell:
-        curves = [{at["beta"]: at["top1"] for at in result["beta"][split]} for result in found]
+        curves = [{reading.beta: reading.top1 for reading in getattr(read, split)} for _, read in readings]
         values = [curve[beta] for curve, beta in zip(curves, betas, strict=True)]
         return Cell(spread(values), 100 * statistics.fmean(values))
 

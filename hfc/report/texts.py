@@ -118,15 +118,15 @@ def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 def results_csv(rows: Sequence[Row]) -> str:
     """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
-    keys = sorted({key for row in rows for key, value in row.first["test"].items() if isinstance(value, float)})
+    keys = sorted({key for row in rows for key in row.first.test if "/" not in key})
     head = ["kind", "label", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
     body: list[list[object]] = []
     for row in rows:
         result = row.first
-        changed = " ".join(f"{k}={v}" for k, v in result["changed"].items())
-        fixed = ["measured", row.label, result["method"], result["hierarchy"]["name"], changed, result["cache"]["path"]]
-        fixed += [weights(row), row.commit, len(row.seeds)]
-        body.append([*fixed, *(part for key in keys for part in _mean_sd(row.values(key))), ""])
+        changed = " ".join(f"{k}={v}" for k, v in result.changed.items())
+        fixed = ("measured", row.label, result.method, result.hierarchy.name, changed, result.cache.path)
+        source = weights(row), row.commit, len(row.seeds)
+        body.append([*fixed, *source, *(part for key in keys for part in _mean_sd(row.values(key))), ""])
     for entry in published():
         cited = {"top3_mean": float(entry["top3"]) / 100, "top5_mean": float(entry["top5"]) / 100}
         cells = [cited.get(f"{key}_{part}", "") for key in keys for part in ("mean", "sd")]
@@ -176,13 +176,13 @@ def results_json(
                 "label": row.label,
                 "key": row.key,
                 "seeds": row.seeds,
-                "runs": [run.result["run"] for run in row.runs],
+                "runs": [run.result.run for run in row.runs],
                 "folders": [str(run.folder) for run in row.runs],
             }
             for row in rows
         ],
         "differences": [difference_json(each) for each in differences],
-        "runs": [run.result for run in found],
+        "runs": [run.result.plain() for run in found],
         "published": published(),
     }
 

@@ -21,18 +21,18 @@ def validation(rows: Sequence[Row]) -> Figure:
     series: list[tuple[str, list[Point]]] = []
     thin, marks, data, ends = [], [], [], []
     for i, row in enumerate(rows):
-        metric = row.first["selected"]["metric"]
-        lines = [[(float(line["epoch"]), float(line["val"][metric])) for line in run.epochs] for run in row.runs]
+        metric = row.first.selected.metric
+        lines = [[(float(epoch.number), float(epoch.val[metric])) for epoch in run.epochs] for run in row.runs]
         series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
         thin += _each(i, lines) if len(rows) <= CROWDED else []
         data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
-        chosen = [(float(s["epoch"]), float(s["val"][metric])) for s in (run.result["selected"] for run in row.runs)]
+        chosen = [(float(kept.epoch), float(kept.val[metric])) for kept in (run.result.selected for run in row.runs)]
         for seed, (x, y) in zip(row.seeds, chosen, strict=True):
             marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
         epochs, scores = ", ".join(f"{x:g}" for x, _ in chosen), ", ".join(f"{100 * y:.1f}" for _, y in chosen)
         ends.append(f"{row.label} chose epoch {epochs} at {scores}%")
     lines_are = THIN if thin else MEAN if any(len(row.seeds) > 1 for row in rows) else ""
-    metrics = " or ".join(dict.fromkeys(row.first["selected"]["metric"] for row in rows))
+    metrics = " or ".join(dict.fromkeys(row.first.selected.metric for row in rows))
     return curves(
         "validation",
         "Validation by epoch",
@@ -60,8 +60,8 @@ def tasks(row: Row) -> list[Figure]:
     ):
         series: list[tuple[str, list[Point]]] = []
         thin, data = [], []
-        for i, task in enumerate(row.runs[0].epochs[0]["weights"]):
-            lines = [[(float(line["epoch"]), float(line[key][task])) for line in run.epochs] for run in row.runs]
+        for i, task in enumerate(row.runs[0].epochs[0].weights):
+            lines = [[(float(e.number), float(getattr(e, key)[task])) for e in run.epochs] for run in row.runs]
             series.append((task, _over_seeds(task, lines, lambda y: f"{y:.4g}")))
             thin += _each(i, lines)
             data += [(task, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
@@ -115,18 +115,18 @@ def beta(rows: Sequence[Row]) -> Figure | None:
     series: list[tuple[str, list[Point]]] = []
     thin, marks, colours = [], [], []
     for number, row in enumerate(rows):
-        found = [run.result for run in row.runs if "beta" in run.result]
-        if not found:
+        readings = [run.result.beta for run in row.runs if run.result.beta]
+        if not readings:
             continue
         i = len(series)
         colours.append(number)
         means = {
-            split: _mean_line([[(at["beta"], at["top1"]) for at in result["beta"][split]] for result in found])
+            split: _mean_line([[(one.beta, one.top1) for one in getattr(betas, split)] for betas in readings])
             for split in ("test", "validation")
         }
         series.append((row.label, [(b, y, f"{row.label}, β = {b:g}: {100 * y:.2f}%") for b, y in means["test"]]))
         thin.append((i, means["validation"]))
-        own = float(found[0]["config"]["beta"])
+        own = row.first.settings.beta
         marks += [(i, b, y, f"the runs' own β = {b:g}: {100 * y:.2f}%") for b, y in means["test"] if b == own]
     if not series:
         return None

@@ -21,7 +21,9 @@ from hfc.config import SPLITS
 from hfc.device import choose_device
 from hfc.errors import HierarchyError, RunError, StoreError, printable, warn_once
 from hfc.hierarchy import Hierarchy, load_hierarchy, some
+from hfc.runs import Rows
 from hfc.store import FeatureStore, Table
+from hfc.store.records import CacheRecord
 from hfc.train.features import Features, Resident, Streamed
 from hfc.train.labels import join_labels, refuse_unlabelled
 
@@ -35,7 +37,7 @@ class Cache:
     path: Path
     features: Features
     table: Table
-    meta: dict[str, Any]
+    meta: CacheRecord
     """What a run records of where its features came from."""
 
 
@@ -52,6 +54,12 @@ class Task:
     """How many rows are left out, by reason."""
     weight: Tensor | None = None
     """(N,) factor of each row's loss, with mean 1 over the training rows; None: all count alike."""
+
+    @property
+    def counts(self) -> Rows:
+        """How many rows the splits have."""
+        train, val, test = (len(self.rows[split]) for split in SPLITS)
+        return Rows(train=train, val=val, test=test, unused=self.unused)
 
 
 def load_cache(
@@ -95,26 +103,26 @@ def load_cache(
         else:
             features = Resident(torch.from_numpy(store.features()).to(target))
         weights = store.provenance.get("weights", {})
-        meta = {
-            "path": printable(str(path)),
-            "feature_key": store.key,
-            "key_fields": store.key_fields,
-            "features_sha256": store.features_sha256,
-            "rows": store.shape[0],
-            "dim": store.shape[2],
-            "origin": printable(store.provenance.get("dataset", {}).get("origin", "unknown")),
-            "backbone": store.config.get("backbone", "unknown"),
-            "image_size": store.config.get("image_size"),
-            "weights": weights.get("source", "unknown"),
-            "weights_digest": weights.get("digest", ""),
-            "random_weights": bool(weights.get("random", False)),
-            "labels": printable(str(labels or path)),
-            "labels_digest": provenance.digest(
+        meta = CacheRecord(
+            path=printable(str(path)),
+            feature_key=store.key,
+            key_fields=store.key_fields,
+            features_sha256=store.features_sha256,
+            rows=store.shape[0],
+            dim=store.shape[2],
+            origin=printable(store.provenance.get("dataset", {}).get("origin", "unknown")),
+            backbone=store.config.get("backbone", "unknown"),
+            image_size=store.config.get("image_size"),
+            weights=weights.get("source", "unknown"),
+            weights_digest=weights.get("digest", ""),
+            random_weights=bool(weights.get("random", False)),
+            labels=printable(str(labels or path)),
+            labels_digest=provenance.digest(
                 [column.tolist() for column in (table.regions.id, table.regions.label, table.regions.split)]
             ),
-            "labels_sha256": labels_sha256,  # of the CSV; "" = the cache's own labels, which its checksums cover
-            "extracted_by": store.provenance.get("code", {}),
-        }
+            labels_sha256=labels_sha256,  # of the CSV; "" = the cache's own labels, which its checksums cover
+            extracted_by=store.provenance.get("code", {}),
+        )
         if stream:
             stack.pop_all()  # every epoch reads from it
     return Cache(path, features, table, meta)
@@ -124,7 +132,7 @@ def load_cache(
 open_cache = functools.lru_cache(maxsize=1)(load_cache)
 
 
-def same_cache(path: Path, where: Mapping[str, Any], known: Mapping[str, Any]) -> Cache:
+def same_cache(path: Path, where: Mapping[str, Any], known: CacheRecord) -> Cache:
     """A cache as `open_cache` gives it, in another process.
 
     Args:
@@ -136,8 +144,8 @@ def same_cache(path: Path, where: Mapping[str, Any], known: Mapping[str, Any]) -
     """
     cache = open_cache(path, **where)
     for name in ("features_sha256", "labels_digest"):
-        if cache.meta[name] != known[name]:
-            file = cache.meta["labels"] if name == "labels_digest" else path
+        if getattr(cache.meta, name) != getattr(known, name):
+            file = cache.meta.labels if name == "labels_digest" else path
             raise StoreError(f"{file}: was changed or replaced while it was in use; run the command again")
     return cache
 
@@ -157,7 +165,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> Task:
     in_split = np.isin(regions.split, SPLITS)
     usable = ok & labelled & in_split
     leaf = np.zeros(len(regions), dtype=np.int64)
-    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), cache.meta["labels"])
+    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.meta.labels))
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     for split, found in rows.items():
         if len(found) == 0:
@@ -210,10 +218,10 @@ def untrained(task: Task) -> dict[str, int]:
     return {task.hierarchy.leaves[leaf]: test[leaf] for leaf in leaves if test[leaf] and not train[leaf]}
 
 
-def rows_used(rows: Mapping[str, Any]) -> str:
-    """How many rows a run uses and how many it leaves out, and why, as one line; `rows` as a run's result has them."""
-    used = ", ".join(f"{rows[split]} {split}" for split in SPLITS)
-    left_out = ", ".join(f"{count} {reason}" for reason, count in rows["unused"].items() if count)
+def rows_used(rows: Rows) -> str:
+    """How many rows a run uses and how many it leaves out, and why, as one line."""
+    used = ", ".join(f"{getattr(rows, split)} {split}" for split in SPLITS)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in rows.unused.items() if count)
     return f"rows: {used}; left out: {left_out or 'none'}"
 
 
@@ -226,8 +234,7 @@ def announce(cache: Cache, tasks: Iterable[Task], *, warn: bool = False) -> None
         warn: warn of rows that are left out, as nothing else tells of them.
     """
     for task in tasks:
-        rows = {split: len(found) for split, found in task.rows.items()}
-        used = f"{cache.path} ({task.hierarchy.name}): {rows_used({**rows, 'unused': task.unused})}"
+        used = f"{cache.path} ({task.hierarchy.name}): {rows_used(task.counts)}"
         if warn and any(task.unused.values()):
             warn_once(logger, used)
         else:

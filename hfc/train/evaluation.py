@@ -14,6 +14,8 @@ from torch import Tensor
 from hfc import metrics
 from hfc.config import TrainConfig
 from hfc.hierarchy import Hierarchy
+from hfc.metrics import Metrics
+from hfc.runs import BetaReading, ClimbReading
 from hfc.train.data import Task
 from hfc.train.decoding import DECODINGS, stop_early
 from hfc.train.features import Features
@@ -66,9 +68,7 @@ def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -
     return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
 
 
-def evaluate(
-    prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig
-) -> dict[str, Any]:
+def evaluate(prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig) -> Metrics:
     """Every metric of a prediction against the true leaves, (n,)."""
     return metrics.evaluate(
         [level.numpy() for level in prediction.levels],
@@ -83,7 +83,7 @@ def evaluate(
 @torch.inference_mode()
 def by_beta(
     head: Head, features: Features, task: Task, split: str, config: TrainConfig
-) -> tuple[Prediction, list[dict[str, float]]]:
+) -> tuple[Prediction, tuple[BetaReading, ...]]:
     """A split's probabilities at the settings' β, and its top-k accuracies at every β, in one pass through the head.
 
     P_final = β P_local + (1−β) P_global: β only blends what the head gives. A run of another β may still end in other
@@ -113,20 +113,24 @@ def by_beta(
             found = decoded(joined([blended(head, views, beta)]), task.hierarchy, config)
             ranks[i, start:stop] = metrics.rank(found.final.numpy(), leaf[start:stop])
         start = stop
-    topk = sorted({1, *config.topk})
-    return joined(parts), [
-        {"beta": beta, **{f"top{k}": float((row < k).mean()) for k in topk}}
+    others = sorted({*config.topk} - {1})
+    return joined(parts), tuple(
+        BetaReading(
+            beta=beta,
+            top1=float((row < 1).mean()),
+            others={f"top{k}": float((row < k).mean()) for k in others},
+        )
         for beta, row in zip(betas, ranks, strict=True)
-    ]
+    )
 
 
-def best_beta(found: Sequence[dict[str, float]], own: float) -> float:
-    """The β of the best top-1 in what `by_beta` found; of equals the nearest to a run's own: a tie is no reason."""
-    return min(found, key=lambda at: (-at["top1"], round(abs(at["beta"] - own), 9)))["beta"]
+def best_beta(readings: Sequence[BetaReading], own: float) -> float:
+    """The β of the best top-1 among readings. Ties go to the β nearest the run's own."""
+    return min(readings, key=lambda reading: (-reading.top1, round(abs(reading.beta - own), 9))).beta
 
 
-def stopping(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> list[dict[str, Any]]:
-    """What the answers are worth if they stop at an inner node, for each of CONFIDENCES; see `metrics.stopping`.
+def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple[ClimbReading, ...]:
+    """What the answers are worth if they stop at an inner node, for each of CONFIDENCES; see `metrics.climb`.
 
     Args:
         final: (n, C) P_final.
@@ -137,5 +141,7 @@ def stopping(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> li
     curve = []
     for confidence in CONFIDENCES:
         depth, node = (found.numpy() for found in stop_early(final, ancestors, confidence))
-        curve.append({"confidence": confidence, **metrics.stopping(depth, node, leaf, hierarchy.ancestors)})
-    return curve
+        specificity, correct, precision = metrics.climb(depth, node, leaf, hierarchy.ancestors)
+        reading = ClimbReading(confidence=confidence, specificity=specificity, correct=correct, precision=precision)
+        curve.append(reading)
+    return tuple(curve)

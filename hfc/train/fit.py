@@ -22,6 +22,8 @@ from hfc.config import TrainConfig
 from hfc.device import choose_precision
 from hfc.errors import ConfigError, DivergedError
 from hfc.hierarchy import Hierarchy
+from hfc.metrics import Metrics
+from hfc.runs import Epoch, Selected
 from hfc.train.data import Task
 from hfc.train.evaluation import decoded, evaluate, predict, used_views
 from hfc.train.features import Features, statistics
@@ -30,7 +32,7 @@ from hfc.train.losses import class_weights
 from hfc.train.settings import head_class, refuse_unused, takes, weighting_class
 from hfc.train.weightings import Sum, grouped
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Fitted:
 
     head: Head
     weighting: Sum
-    best: dict[str, Any]
-    """That epoch: its number, the metric that picked it, and every validation metric."""
+    best: Selected
+    """That epoch."""
     seconds: float
     """Of all epochs."""
 
@@ -169,8 +171,8 @@ class Training:
     order: torch.Generator
     class_weight: Tensor | None
     """(C,)."""
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
+    lines: list[Epoch] = field(default_factory=list)
+    best: Selected | None = None
     best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
@@ -200,7 +202,7 @@ class Training:
         """The head whose validation counts."""
         return cast(Head, self.average.module) if self.average else self.head
 
-    def epoch(self, number: int, leaf: NDArray[np.int64]) -> dict[str, Any]:
+    def epoch(self, number: int, leaf: NDArray[np.int64]) -> Epoch:
         """Train and validate once. Returns the epoch's line."""
         started = time.perf_counter()
         rate = learning_rate(self.config, number)
@@ -211,7 +213,7 @@ class Training:
 
     def validate(
         self, number: int, losses: dict[str, float], leaf: NDArray[np.int64], started: float, trained: float
-    ) -> dict[str, Any]:
+    ) -> Epoch:
         """End an epoch: look at validation, and keep the head if it is the best so far.
 
         Args:
@@ -235,22 +237,22 @@ class Training:
                 config,
             )
         self.weighting.end_epoch(losses)
-        val = {}
+        val: Metrics = {}
         if len(leaf):
             found = predict(self.evaluated, self.features, self.task.rows["val"], config.beta)
             val = evaluate(decoded(found, self.task.hierarchy, config), leaf, self.task.hierarchy, config)
-        line = {
-            "epoch": number,
-            "learning_rate": learning_rate(config, number),
-            "loss": losses,
-            "weights": self.weighting.weights(),
-            "val": val,
-            "seconds": round(time.perf_counter() - started, 4),
-            "train_seconds": round(trained, 4),
-        }
+        line = Epoch(
+            number=number,
+            learning_rate=learning_rate(config, number),
+            loss=losses,
+            weights=self.weighting.weights(),
+            val=val,
+            seconds=round(time.perf_counter() - started, 4),
+            train_seconds=round(trained, 4),
+        )
         self.lines.append(line)
-        if not self.best or not val or val[config.select] > self.best["val"][config.select]:
-            self.best = {"epoch": number, "metric": config.select, "val": val}
+        if not self.best or not val or val[config.select] > self.best.val[config.select]:
+            self.best = Selected(epoch=number, metric=config.select, val=val)
             modules = {"head": self.evaluated, "weighting": self.weighting}
             self.best_state = {
                 name: {key: value.clone() for key, value in module.state_dict().items()}
@@ -308,14 +310,15 @@ class Training:
         head, weighting = self.evaluated, self.weighting
         head.load_state_dict(self.best_state["head"])
         weighting.load_state_dict(self.best_state["weighting"])
-        return Fitted(head, weighting, self.best, sum(line["seconds"] for line in self.lines))
+        assert self.best
+        return Fitted(head, weighting, self.best, sum(line.seconds for line in self.lines))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write everything that the next epoch depends on, atomically."""
         state = {
             "key": checkpoint.key,
-            "lines": self.lines,
-            "best": self.best,
+            "lines": [line.plain() for line in self.lines],
+            "best": self.best.plain() if self.best else None,
             "best_state": self.best_state,
             "modules": {name: module.state_dict() for name, module in self._stateful().items()},
             "order": self.order.get_state(),
@@ -332,7 +335,9 @@ class Training:
         """Go back to what `save` wrote."""
         for name, module in self._stateful().items():
             module.load_state_dict(state["modules"][name])
-        self.lines, self.best, self.best_state = state["lines"], state["best"], state["best_state"]
+        self.lines = [Epoch.read(line, "checkpoint") for line in state["lines"]]
+        self.best = Selected.read(state["best"], "checkpoint") if state["best"] else None
+        self.best_state = state["best_state"]
         self.order.set_state(state["order"].cpu())
         torch.set_rng_state(state["random"].cpu())
 

@@ -19,6 +19,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from hfc.config import TrainConfig, plain
 from hfc.errors import ConfigError
+from hfc.runs import Epoch
 from hfc.train.data import Task
 from hfc.train.features import Features, Resident
 from hfc.train.fit import Checkpoint, Fitted, Training, fit, learning_rate, task_means
@@ -52,7 +53,7 @@ def fit_all(
     features: Features,
     task: Task,
     configs: Sequence[TrainConfig],
-    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+    report: Callable[[int, Epoch], None] = lambda number, line: None,
     checkpoints: Sequence[Checkpoint] = (),
 ) -> list[Fitted]:
     """Train one of `groups`: alone by `hfc.train.fit.fit`, or as one model.
@@ -79,7 +80,7 @@ def fit_stacked(
     features: Features,
     task: Task,
     configs: Sequence[TrainConfig],
-    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+    report: Callable[[int, Epoch], None] = lambda number, line: None,
 ) -> list[Fitted]:
     """Train several runs as one batched model; otherwise as `hfc.train.fit.fit`, without checkpoints.
 

@@ -19,10 +19,12 @@ from hfc.config import AUTO, TrainConfig, plain, resolve, to_toml
 from hfc.errors import ConfigError, DivergedError, RunError, StoreError
 from hfc.hierarchy import Hierarchy, some
 from hfc.store import CHUNK_ROWS, Predictions, encode_text
+from hfc.store.records import CacheRecord
 from hfc.train.data import Cache, Task, announce, open_cache, prepare, same_cache
-from hfc.train.evaluation import best_beta, by_beta, decoded, evaluate, stopping, used_views
+from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
 from hfc.train.features import Streamed
 from hfc.train.fit import Checkpoint, Fitted, settle
+from hfc.train.folder import RunWriter, writing
 from hfc.train.settings import used_settings
 from hfc.train.stacked import fit_all, groups
 
@@ -62,8 +64,8 @@ def run_key(cache: Cache, task: Task, config: TrainConfig) -> str:
     used = used_settings(config) - set(NOT_IN_KEY)
     settings = {key: value for key, value in plain(config).items() if key in used}
     sources = [
-        cache.meta["features_sha256"],
-        cache.meta["labels_digest"],
+        cache.meta.features_sha256,
+        cache.meta.labels_digest,
         task.hierarchy.digest,
         run_code_digest(),
     ]
@@ -96,7 +98,7 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    report: Callable[[runs.Epoch], None] = lambda line: None,
 ) -> tuple[runs.Run, bool]:
     """Train one run and write its folder, unless a run of the same key is there already.
 
@@ -123,7 +125,7 @@ def train_together(
     out: Path,
     *,
     overwrite: bool = False,
-    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+    report: Callable[[int, runs.Epoch], None] = lambda number, line: None,
 ) -> list[tuple[runs.Run, bool]]:
     """Train runs that differ in seed and rates alone, as one batched model where their `step` says so.
 
@@ -145,14 +147,14 @@ def train_together(
     todo = [i for i, folder in enumerate(folders) if overwrite or not (folder / runs.RESULT).is_file()]
     _check_room(out, task, len(todo))
     with contextlib.ExitStack() as stack:
-        writers = {i: stack.enter_context(runs.writing(folders[i])) for i in todo}
+        writers = {i: stack.enter_context(writing(folders[i])) for i in todo}
         for i, writer in writers.items():
             writer.config(to_toml(settled[i]))
             writer.hierarchy(task.hierarchy.to_csv())
         if todo:  # all have the same test rows
             _check_ids(folders[todo[0]], cache, task)
 
-        def both(place: int, line: dict[str, Any]) -> None:
+        def both(place: int, line: runs.Epoch) -> None:
             writers[todo[place]].epoch(line)
             report(todo[place], line)
 
@@ -193,7 +195,7 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _test(
-    writer: runs.RunWriter, name: str, key: str, cache: Cache, task: Task, config: TrainConfig, fitted: Fitted
+    writer: RunWriter, name: str, key: str, cache: Cache, task: Task, config: TrainConfig, fitted: Fitted
 ) -> None:
     """Test a trained head once, and write what it answered and what that is worth."""
     started = time.perf_counter()
@@ -203,51 +205,49 @@ def _test(
     prediction = decoded(prediction, task.hierarchy, config)
     leaf = task.target[task.rows["test"], -1].cpu().numpy()
     test = evaluate(prediction, leaf, task.hierarchy, config)
-    read: dict[str, Any] = {}
+    beta: runs.Betas | None = None
+    climbs: tuple[runs.ClimbReading, ...] | None = None
     if fitted.head.blends:
         _, betas = by_beta(fitted.head, features, task, "val", config)
         best = best_beta(betas, config.beta)
-        read["beta"] = {"validation": betas, "test": test_betas, "best_on_validation": best}
+        beta = runs.Betas(validation=betas, test=test_betas, best_on_validation=best)
     if config.decode != "least-cost":  # its scores are no probabilities, so no confidence can be read off them
-        read["stopping"] = stopping(prediction.final, leaf, task.hierarchy)
+        climbs = climb(prediction.final, leaf, task.hierarchy)
     levels = tuple(p.numpy() for p in prediction.levels)
     state = {name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}
     writer.predictions(Predictions(cache.table.regions.id[rows], leaf, levels, prediction.final.numpy(), key))
     writer.head(state, key)
+    tree, code = task.hierarchy, provenance.code()
     writer.result(
-        {
-            "run": name,
-            "key": key,
-            "method": config.method,
-            "seed": config.seed,
-            "changed": changed_settings(config, task),
-            "config": plain(config),
-            "cache": cache.meta,
-            "hierarchy": {
-                "name": task.hierarchy.name,
-                "digest": task.hierarchy.digest,
-                "levels": list(task.hierarchy.levels),
-                "sizes": list(task.hierarchy.sizes),
-            },
-            "rows": {split: len(found) for split, found in task.rows.items()} | {"unused": task.unused},
-            "selected": fitted.best,
-            "loss_weights": fitted.weighting.weights(),
-            "test": test,
-            **read,
-            "seconds": {
-                "train": round(fitted.seconds, 3),
-                "total": round(fitted.seconds + time.perf_counter() - started, 3),
-            },
-            "machine": {
-                "device": str(cache.features.device),
-                "precision": config.precision,
-                "threads": torch.get_num_threads(),
-                "platform": platform.platform(),
-            },
-            "code": provenance.code(),
-            "versions": provenance.versions(),
-            "created": provenance.now(),
-        }
+        runs.Result(
+            run=name,
+            key=key,
+            method=config.method,
+            seed=config.seed,
+            changed=changed_settings(config, task),
+            config=plain(config),
+            cache=cache.meta,
+            hierarchy=runs.TreeRecord(name=tree.name, digest=tree.digest, levels=tree.levels, sizes=tree.sizes),
+            rows=task.counts,
+            selected=fitted.best,
+            loss_weights=fitted.weighting.weights(),
+            test=test,
+            beta=beta,
+            climb=climbs,
+            seconds=runs.Seconds(
+                train=round(fitted.seconds, 3),
+                total=round(fitted.seconds + time.perf_counter() - started, 3),
+            ),
+            machine=runs.Machine(
+                device=str(cache.features.device),
+                precision=config.precision,
+                threads=torch.get_num_threads(),
+                platform=platform.platform(),
+            ),
+            code=runs.Code(version=code["version"], commit=code["commit"], digest=code["digest"]),
+            versions=provenance.versions(),
+            created=provenance.now(),
+        )
     )
 
 
@@ -261,7 +261,7 @@ def train_all(
     stream: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
-    report: Callable[[int, dict[str, Any]], None] = lambda number, line: None,
+    report: Callable[[int, runs.Epoch], None] = lambda number, line: None,
 ) -> Iterator[tuple[runs.Run, bool]]:
     """Train several runs on one cache, which every process reads once.
 
@@ -326,7 +326,7 @@ def train_all(
         open_cache.cache_clear()
 
 
-def _numbered(report: Callable[[int, dict[str, Any]], None], group: list[int]) -> Callable[[int, dict[str, Any]], None]:
+def _numbered(report: Callable[[int, runs.Epoch], None], group: list[int]) -> Callable[[int, runs.Epoch], None]:
     """A report by place in a group as one by place among all."""
     return lambda number, line: report(group[number], line)
 
@@ -334,11 +334,11 @@ def _numbered(report: Callable[[int, dict[str, Any]], None], group: list[int]) -
 def _train(
     path: Path,
     where: dict[str, Any],
-    known: dict[str, Any],
+    known: CacheRecord,
     configs: Sequence[TrainConfig],
     out: Path,
     overwrite: bool,
-    report: Callable[[int, dict[str, Any]], None] | None,
+    report: Callable[[int, runs.Epoch], None] | None,
 ) -> list[tuple[runs.Run, bool] | DivergedError]:
     """Train the runs of a group; of one that diverges its error, and those beside it are trained without it."""
     cache = same_cache(path, where, known)

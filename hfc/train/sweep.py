@@ -18,7 +18,9 @@ import tomli_w
 from hfc import parallel, provenance
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError, in_the_way
+from hfc.metrics import nested
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
+from hfc.store.records import CacheRecord
 from hfc.train import stage
 from hfc.train.data import Task, announce, fold, open_cache, same_cache
 from hfc.train.fit import settle
@@ -270,7 +272,7 @@ def _end_last_line(file: Path) -> None:
 def _score(
     cache: Path,
     where: dict[str, Any],
-    known: dict[str, Any],
+    known: CacheRecord,
     part: int | None,
     folds: int,
     named: Mapping[str, TrainConfig],
@@ -309,7 +311,7 @@ def _score(
             del waiting[key]  # those beside it are trained without it
             continue
         return failed + [
-            {**about[key], "score": fit.best["val"][config.select], "epoch": fit.best["epoch"], "val": fit.best["val"]}
+            {**about[key], "score": fit.best.val[config.select], "epoch": fit.best.epoch, "val": nested(fit.best.val)}
             for (key, config), fit in zip(waiting.items(), fits, strict=True)
         ]
     return failed

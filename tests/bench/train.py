@@ -97,7 +97,7 @@ def main(words: list[str]) -> None:
         times: dict[str, list[float]] = {name: [] for name in ("epoch", "products", *recipes)}
 
         def turn(line: dict[str, Any]) -> None:
-            times["epoch"].append(line["train_seconds"])
+            times["epoch"].append(line.train_seconds)
             times["products"].append(products.seconds(rows))
             for name, recipe in recipes.items():
                 times[name].append(recipe.seconds() * rows / recipe.rows)

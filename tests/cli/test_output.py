@@ -76,9 +76,9 @@ def test_predict_answers_with_one_json_object_a_line(place: Path) -> None:
 
 def test_json_of_a_training_has_what_the_runs_hold(place: Path) -> None:
     found = json.loads(hfc(*TRAIN.split(), "--json").stdout)["runs"]
-    runs = {str(run.folder): run.result for run in find([Path("runs")])}
+    tests = {str(run.folder): run.result.plain()["test"] for run in find([Path("runs")])}
     assert [run["seed"] for run in found] == [0, 1]
-    assert {run["folder"]: run["test"] for run in found} == {name: result["test"] for name, result in runs.items()}
+    assert {run["folder"]: run["test"] for run in found} == tests
     again = json.loads(hfc(*TRAIN.split(), "--json").stdout)["runs"]
     assert [run["trained"] for run in again] == [False, False]
 

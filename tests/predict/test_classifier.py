@@ -42,7 +42,7 @@ STAGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 def test_features_and_answers_are_those_of_the_run(case: str, place: Path) -> None:
     run, cache = train_run(place, *STAGES[case])
     # What the hardware lacks is replaced with float32; here the recorded precision is what is asked for.
-    classifier = Classifier.load(run.folder, precision=run.result["cache"]["key_fields"]["precision"])
+    classifier = Classifier.load(run.folder, precision=run.result.cache.key_fields["precision"])
     regions = manifest.read(place / "m.csv")
     with FeatureStore(cache) as store:
         stored, table = store.features(), store.table()
@@ -63,7 +63,7 @@ def test_features_and_answers_are_those_of_the_run(case: str, place: Path) -> No
     assert [answer.path[-1] for answer in mine] == [leaves[i] for i in wanted.final.argmax(axis=1)]
     assert [tuple(LEAVES.items())[list(LEAVES).index(a.path[-1])][1] for a in mine] == [a.path[0] for a in mine]
     top1 = np.mean([answer.path[-1] == leaves[i] for answer, i in zip(mine, wanted.target, strict=True)])
-    assert top1 == pytest.approx(run.result["test"]["top1"])
+    assert top1 == pytest.approx(run.result.test["top1"])
     if case == "least cost":  # its scores rank, the probabilities are the head's own
         order = [[leaves.index(leaf.path[-1]) for leaf in answer.top] for answer in mine]
         np.testing.assert_array_equal(order, np.argsort(-wanted.final, axis=1, kind="stable"))

@@ -102,7 +102,7 @@ def test_a_graph_says_what_it_takes_and_names_its_nodes(
     assert json.loads(found["hfc.levels"]) == ["the group", "leaf"]
     assert json.loads(found["hfc.nodes"]) == [["tops, of all > kinds", "<script>"], list(LEAVES)]
     assert json.loads(found["hfc.ancestors"]) == [[0, 0], [0, 1], [0, 2], [1, 3], [1, 4]]
-    assert (found["hfc.run"], found["hfc.key"]) == (run.result["run"], run.result["key"])
+    assert (found["hfc.run"], found["hfc.key"]) == (run.result.run, run.result.key)
     assert json.loads(found["hfc.input"]) == {
         "kind": "features",
         "backbone": "test_efficientnet",
@@ -195,7 +195,7 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     assert head.data.library_name == "hfc"
     assert head.data.pipeline_tag == "image-classification"
     (measured,) = [found for found in head.data.eval_results if found.metric_type == "accuracy"]
-    assert measured.metric_value == round(run.result["test"]["top1"], 4)
+    assert measured.metric_value == round(run.result.test["top1"], 4)
     assert measured.dataset_name == "CSV manifest m.csv"
     text = card.read_text()
     for line in (
@@ -203,11 +203,11 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
         '| tops, of all &gt; kinds | Tank "Top" |',
         "| &lt;script&gt; | =1+1 |",
         "| tops, of all &gt; kinds | Mantel länger |",
-        f"| top-1 accuracy | {100 * run.result['test']['top1']:.2f} % |",
-        f"| accuracy of level the group | {100 * run.result['test']['level_accuracy']['the group']:.2f} % |",
+        f"| top-1 accuracy | {100 * run.result.test['top1']:.2f} % |",
+        f"| accuracy of level the group | {100 * run.result.test['level_accuracy/the group']:.2f} % |",
         "On 10 test images, looked at once, after the epoch was picked on 10 others; one run, seed 0.",
         "| left out | 1 without features |",
-        f"| digest of its weights | {run.result['cache']['weights_digest']} |",
+        f"| digest of its weights | {run.result.cache.weights_digest} |",
         r"| settings other than the method's, decode and β | reduced 16, dropout 0.1, epochs 2, ",
     ):
         assert line in text, line

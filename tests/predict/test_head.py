@@ -49,7 +49,10 @@ def other_tree(run: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "result gone": (lambda r: (r / "result.json").unlink(), "run: holds no finished runs"),
-    "result damaged": (lambda r: (r / "result.json").write_text("{"), "run: damaged run: JSONDecodeError"),
+    "result damaged": (
+        lambda r: (r / "result.json").write_text("{"),
+        "run/result.json: expected JSON, found JSONDecodeError",
+    ),
     "head gone": (
         lambda r: (r / "head.safetensors").unlink(),
         "head.safetensors: cannot read the head: .*No such file",

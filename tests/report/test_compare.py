@@ -106,7 +106,7 @@ def test_rows_of_one_name_match_by_what_they_share(
             changes |= {"cache__features_sha256": "9" * 64} if new == "features" else {}
             write_run(tmp_path / side / name, tree, skill=1 + i, **changes)
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    named = [(pair.before.row.first["run"], pair.after.row.first["run"]) for pair in found.pairs]
+    named = [(pair.before.row.first.run, pair.after.row.first.run) for pair in found.pairs]
     assert sorted(named) == expected
     assert len(found.only[0]) == len(only)
     assert len({pair.label for pair in found.pairs}) == len(found.pairs)

@@ -29,14 +29,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
 
 def changed(run: runs.Run, **changes: Any) -> runs.Run:
     """The run with another result; `cache__path="x"` reaches inside."""
-    result = copy.deepcopy(run.result)
+    result = copy.deepcopy(run.result.plain())
     for name, value in changes.items():
         *outer, last = name.split("__")
         place = result
         for part in outer:
             place = place[part]
         place[last] = value
-    return runs.Run(run.folder, result, run.epochs)
+    return runs.Run(run.folder, runs.Result.read(result, "a made-up result"), run.epochs)
 
 
 def labels(plain: runs.Run, *changes: dict[str, Any]) -> list[str]:
@@ -156,7 +156,7 @@ CHANGES = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for 
 def test_labels_differ_wherever_rows_do(changes: list[dict[str, Any]], plain: runs.Run) -> None:
     rows = summarise([changed(plain, seed=seed, **each) for seed, each in enumerate(changes)])
     default = {name: values[0] for name, values in PARTS.items()} | {
-        "hierarchy__digest": plain.result["hierarchy"]["digest"],
+        "hierarchy__digest": plain.result.hierarchy.digest,
         "cache__feature_key": "f" * 64,
         "config__precision": "auto",
     }

@@ -91,7 +91,7 @@ def test_the_page_asks_nobody_for_anything(place: Path) -> None:
 
 
 def test_markdown_and_csv_repeat_the_runs_numbers(place: Path) -> None:
-    found = {f"{r.result['method']}{r.result['seed']}": r.result["test"] for r in find([place / "runs"])}
+    found = {f"{r.result.method}{r.result.seed}": r.result.test for r in find([place / "runs"])}
     text = (place / "report" / "report.md").read_text("utf-8")
     rows = rows_of(place / "report" / "results.csv")
     assert [row["kind"] for row in rows] == ["measured"] * 2 + ["cited"] * 12

@@ -140,7 +140,7 @@ def test_all_pairs_are_corrected_together(tmp_path: Path) -> None:
     for method, skill in (("flat", 3.0), ("levels", 2.0), ("conditional", 0.0)):
         write_run(tmp_path / "runs" / method, tree, method=method, skill=skill)
     found = all_pairs(outcomes(tmp_path / "runs"))
-    assert [(each.first.row.first["method"], each.second.row.first["method"]) for each in found] == [
+    assert [(each.first.row.first.method, each.second.row.first.method) for each in found] == [
         ("flat", "levels"),
         ("flat", "conditional"),
         ("levels", "conditional"),

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from hfc import metrics, runs
 from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.metrics import nested
 from hfc.regions import strings
+from hfc.runs import Epoch
 from hfc.store import Predictions
+from hfc.train.folder import writing
 
 TREE = "leaf,group\nTee,tops\nTank,tops\nJeans,trousers\nChinos,trousers\nShorts,trousers\nHat,hats\n"
 
@@ -74,12 +77,22 @@ def write_run(
         "method": method,
         "seed": seed,
         "changed": {},
-        "config": {"topk": topk, "beta": 0.7, "dropout": 0.7, "seed": seed, "decode": "leaf"},
+        "config": {
+            "topk": topk,
+            "beta": 0.7,
+            "dropout": 0.7,
+            "seed": seed,
+            "decode": "leaf",
+            "head": "flat",
+            "epochs": 3,
+        },
         "cache": {
             "path": "cache/made-up.h5",
             "feature_key": "f" * 64,
             "key_fields": {"backbone": "made-up", "views": ["identity"]},
             "features_sha256": "a" * 64,
+            "rows": 180,
+            "dim": 16,
             "origin": "made-up features",
             "backbone": "made-up",
             "image_size": 224,
@@ -87,6 +100,7 @@ def write_run(
             "weights_digest": "b" * 64,
             "random_weights": False,
             "labels_sha256": "",
+            "extracted_by": {"version": "0.1.0"},
         },
         "hierarchy": {
             "name": tree.name,
@@ -96,7 +110,8 @@ def write_run(
         },
         "rows": {"train": 100, "val": 20, "test": len(target), "unused": {"without label": 0}},
         "selected": {"epoch": 2, "metric": "top1", "val": {"top1": 0.6}},
-        "test": test,
+        "loss_weights": dict.fromkeys(tasks, 1.0),
+        "test": nested(test),
         "beta": {"validation": betas, "test": betas, "best_on_validation": 1.0},
         "stopping": [
             {"confidence": 0.0, "specificity": 1.0, "correct": 0.5, "precision": 0.6},
@@ -114,15 +129,22 @@ def write_run(
         for part in outer:
             place = place[part]
         place[last] = value
-    with runs.writing(folder) as writer:
+    with writing(folder) as writer:
         writer.hierarchy(tree.to_csv())
         for epoch in (1, 2, 3):
             losses = {task: 1 / epoch + i for i, task in enumerate(tasks)}
             weights = {task: 1 + epoch / 10 + i for i, task in enumerate(tasks)}
-            line = {"epoch": epoch, "loss": {**losses, "total": -1.0}, "weights": weights, "val": {"top1": epoch / 5}}
+            line = Epoch(
+                number=epoch,
+                learning_rate=0.001,
+                loss={**losses, "total": -1.0},
+                weights=weights,
+                val={"top1": epoch / 5},
+                seconds=0.5,
+            )
             writer.epoch(line)
         writer.predictions(Predictions(strings(list(ids)), target, tuple(levels), final))
-        writer.result(result)
+        writer.result(runs.Result.read(result, "a made-up result"))
     return folder
 
 

@@ -43,7 +43,7 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     done = run(place, tmp_path / "a")
     assert done.exit_code == 0
     found = runs.find([tmp_path / "a" / "runs"])
-    assert sorted((r.result["method"], r.result["seed"]) for r in found) == [
+    assert sorted((r.result.method, r.result.seed) for r in found) == [
         ("flat", 1),
         ("flat", 2),
         ("levels+path", 1),
@@ -56,8 +56,8 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     )
     best = sweep(place / "cache.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "s")[0]
     assert best.settings == {"learning_rate": 0.01}
-    for result in (r.result for r in found if r.result["method"] == "flat"):
-        assert result["changed"] == {"learning_rate": 0.01, "reduced": 16, "epochs": 3}
+    for result in (r.result for r in found if r.result.method == "flat"):
+        assert result.changed == {"learning_rate": 0.01, "reduced": 16, "epochs": 3}
     assert read_toml(tmp_path / "a" / "search" / "flat" / "best.toml")["learning_rate"] == 0.01
     assert "levels+path (tree)" in done.stdout
     assert "8 trainings; settings chosen without the test split" in done.stdout
@@ -75,13 +75,13 @@ def test_a_row_is_a_method_with_settings_of_its_own(place: Path, tmp_path: Path)
     assert done.exit_code == 0
     assert sorted(path.name for path in (tmp_path / "a" / "search").iterdir()) == ["dwa", "hmcn-f"]
     results = [run.result for run in runs.find([tmp_path / "a" / "runs"])]
-    assert sorted((r["method"], r["config"]["weighting"], r["config"]["temperature"], r["seed"]) for r in results) == [
+    assert sorted((r.method, r.config["weighting"], r.config["temperature"], r.seed) for r in results) == [
         ("hmcn-f", "dwa", 1.0, 1),
         ("hmcn-f", "dwa", 1.0, 2),
         ("hmcn-f", "sum", 2.0, 1),
         ("hmcn-f", "sum", 2.0, 2),
     ]
-    assert len({r["run"] for r in results}) == 4
+    assert len({r.run for r in results}) == 4
     assert re.search(r"hmcn-f \(tree\) weighting=dwa, temperature=1.0, reduced=8, ", done.stdout)
     assert re.search(r"hmcn-f \(tree\) reduced=8, ", done.stdout)
 
@@ -210,13 +210,13 @@ def test_a_method_that_fails_everywhere_is_named_and_the_others_are_done(place: 
         r"learning_rate or --set precision=fp32\n",
         done.stderr,
     )
-    assert {run.result["method"] for run in runs.find([tmp_path / "a" / "runs"])} == {"levels+path"}
+    assert {run.result.method for run in runs.find([tmp_path / "a" / "runs"])} == {"levels+path"}
 
 
 def test_a_point_that_diverges_is_not_the_one_that_is_tested(place: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.replace("[1e-6, 0.01]", "[1e25, 0.01]"))
     found = ablation(place / "cache.h5", read_ablation(str(tmp_path / "plan.toml"), str(place / "tree.csv")), tmp_path)
-    assert [run.result["config"]["learning_rate"] for run in found] == [0.01] * 4
+    assert [run.result.config["learning_rate"] for run in found] == [0.01] * 4
 
 
 def test_a_tested_run_that_diverges_is_named_with_its_method(
@@ -233,4 +233,4 @@ def test_a_tested_run_that_diverges_is_named_with_its_method(
     assert str(caught.value) == (
         f"{tmp_path}: no result for flat, so nothing is compared. flat: flat, seed 1: made to fail"
     )
-    assert {run.result["method"] for run in runs.find([tmp_path / "runs"])} == {"levels+path"}
+    assert {run.result.method for run in runs.find([tmp_path / "runs"])} == {"levels+path"}

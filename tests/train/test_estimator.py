@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, HierarchyError
 from hfc.hierarchy import load_hierarchy
+from hfc.runs import Selected
 from hfc.train.data import Task
 from hfc.train.decoding import DECODINGS
 from hfc.train.estimator import HierarchicalClassifier
@@ -158,7 +159,7 @@ def test_it_trains_as_the_training_loop_does() -> None:
     features = Resident(torch.from_numpy(X).float()[:, None])
     config = resolve(TrainConfig, {"method": fitted.method}, QUICK, {"seed": fitted.config_.seed})
     direct = fit(features, task, config)
-    assert direct.best == {"epoch": 5, "metric": "top1", "val": {}}
+    assert direct.best == Selected(epoch=5, metric="top1", val={})
     final = predict(direct.head, features, rows["test"], config.beta).final
     np.testing.assert_allclose(fitted.predict_proba(X), final / final.sum(dim=1, keepdim=True), atol=1e-5)
 

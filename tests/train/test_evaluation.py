@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from hfc.config import TrainConfig, resolve
+from hfc.runs import BetaReading, Result
 from hfc.train import features as features_module
 from hfc.train.data import Cache, load_cache, prepare
 from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta
@@ -33,7 +33,7 @@ def quick(place: Path, **changes: object) -> TrainConfig:
     return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **settled_on(QUICK, **changes)})
 
 
-def result(cache: Cache, config: TrainConfig, out: Path) -> dict[str, Any]:
+def result(cache: Cache, config: TrainConfig, out: Path) -> Result:
     run, _ = train(cache, config, out)
     return run.result
 
@@ -45,16 +45,17 @@ def test_each_beta_gives_what_a_run_of_that_beta_gives(
 ) -> None:
     # One epoch leaves validation nothing to pick, and without the violation loss β plays no part in training.
     settings = {"method": method, "decode": decode, **({} if method == "hmcn-f" else {"violation_weight": 0.0})}
-    swept = result(cache, quick(place, **settings, beta=0.25), tmp_path)["beta"]
-    assert set(swept) == {"validation", "test", "best_on_validation"}
-    assert [at["beta"] for at in swept["test"]] == sorted([*BETAS, 0.25])
-    assert len({at["top1"] for at in swept["test"]}) > 2
+    swept = result(cache, quick(place, **settings, beta=0.25), tmp_path).beta
+    assert swept
+    assert [reading.beta for reading in swept.test] == sorted([*BETAS, 0.25])
+    assert len({reading.top1 for reading in swept.test}) > 2
     for i in (0, 3, 6, 11):
-        beta = swept["test"][i]["beta"]
+        beta = swept.test[i].beta
         own = result(cache, quick(place, **settings, beta=beta), tmp_path)
-        for split, scores in (("test", own["test"]), ("validation", own["selected"]["val"])):
-            assert swept[split][i] == {"beta": beta, **{f"top{k}": scores[f"top{k}"] for k in (1, 3, 5)}}
-    assert swept["best_on_validation"] == best_beta(swept["validation"], 0.25)
+        for readings, scores in ((swept.test, own.test), (swept.validation, own.selected.val)):
+            others = {f"top{k}": scores[f"top{k}"] for k in (3, 5)}
+            assert readings[i] == BetaReading(beta=beta, top1=scores["top1"], others=others)
+    assert swept.best_on_validation == best_beta(swept.validation, 0.25)
 
 
 def test_all_betas_take_one_pass_whatever_the_blocks(
@@ -81,27 +82,26 @@ def test_all_betas_take_one_pass_whatever_the_blocks(
 
 def test_the_best_beta_of_equals_is_the_nearest_to_the_runs_own() -> None:
     scores = [0.5, 0.6, 0.6, 0.4, 0.6]
-    found = [{"beta": i / 10, "top1": score, "top5": 1 - score} for i, score in enumerate(scores)]
-    assert [best_beta(found, own) for own in (0.0, 0.2, 0.3, 0.4, 0.7)] == [0.1, 0.2, 0.2, 0.4, 0.4]
+    readings = [BetaReading(beta=i / 10, top1=score) for i, score in enumerate(scores)]
+    assert [best_beta(readings, own) for own in (0.0, 0.2, 0.3, 0.4, 0.7)] == [0.1, 0.2, 0.2, 0.4, 0.4]
 
 
 def test_stopping_begins_at_the_leaves_and_climbs(place: Path, cache: Cache, tmp_path: Path) -> None:
     found = result(cache, quick(place), tmp_path)
-    curve, test = found["stopping"], found["test"]
-    assert [at["confidence"] for at in curve] == list(CONFIDENCES)
+    curve, test = found.climb, found.test
+    assert curve
+    assert [reading.confidence for reading in curve] == list(CONFIDENCES)
     assert CONFIDENCES[:2] + CONFIDENCES[-2:] == (0.0, 0.05, 0.95, 0.99)
-    assert curve[0] == {
-        "confidence": 0.0,
-        "specificity": 1.0,
-        "correct": test["top1"],
-        "precision": pytest.approx(test["hF"]),  # of paths equally long, precision, recall and F are the same
-    }
-    depths = [at["specificity"] for at in curve]
+    assert (curve[0].confidence, curve[0].specificity, curve[0].correct) == (0.0, 1.0, test["top1"])
+    assert curve[0].precision == pytest.approx(
+        test["hF"]
+    )  # of paths equally long, precision, recall and F are the same
+    depths = [reading.specificity for reading in curve]
     assert depths == sorted(depths, reverse=True)
-    correct = [at["correct"] for at in curve]
+    correct = [reading.correct for reading in curve]
     assert correct == sorted(correct)
     assert correct[-1] > correct[0]
 
 
 def test_scores_that_are_no_probabilities_stop_nowhere(place: Path, cache: Cache, tmp_path: Path) -> None:
-    assert "stopping" not in result(cache, quick(place, decode="least-cost"), tmp_path)
+    assert result(cache, quick(place, decode="least-cost"), tmp_path).climb is None

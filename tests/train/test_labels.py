@@ -135,7 +135,7 @@ def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) 
     assert result["hierarchy"]["sizes"] == [1, 2]
     assert result["cache"]["labels"] == str(tmp_path / "l.csv")
     assert result["cache"]["labels_sha256"] == hashlib.sha256((tmp_path / "l.csv").read_bytes()).hexdigest()
-    assert load_cache(tmp_path / "c.h5").meta["labels_sha256"] == ""
+    assert load_cache(tmp_path / "c.h5").meta.labels_sha256 == ""
     assert result["test"]["top1"] > 0.8
     assert (tmp_path / "c.h5").read_bytes() == before
 

@@ -30,7 +30,9 @@ SHAPELESS = {
     "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
     "train/labels.py": "as they are joined",
-    "runs.py": "writes and reads folders",
+    "runs.py": "reads folders",
+    "train/folder.py": "writes them",
+    "store/records.py": "what is read and written",
     "store/__init__.py": "features are in the key by the digest that reading checks",
     "store/cache.py": "as above",
     "store/files.py": "as above",
@@ -154,7 +156,7 @@ def stopped_half_way(place: Path, cache: Cache, file: Path) -> dict[str, Any]:
         pass
 
     def kill(line: dict[str, Any]) -> None:
-        if line["epoch"] == 3:
+        if line.number == 3:
             raise Killed
 
     with pytest.raises(Killed):
@@ -197,7 +199,7 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
     lines: list[int] = []
     whole = fit(cache.features, task, config)
     again = fit(
-        cache.features, task, config, lambda line: lines.append(line["epoch"]), Checkpoint(tmp_path / "c", "k", 99.0)
+        cache.features, task, config, lambda line: lines.append(line.number), Checkpoint(tmp_path / "c", "k", 99.0)
     )
     assert lines == [1, 2, 3, 4]
     assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
@@ -207,6 +209,6 @@ def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cac
     config = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK})
     first, _ = train(cache, config, tmp_path)
     task, of_run = check(cache, config)
-    assert first.result["key"] == run_key(cache, task, of_run)
+    assert first.result.key == run_key(cache, task, of_run)
     on_gpu = replace(cache, features=SimpleNamespace(device=torch.device("cuda")))  # type: ignore[arg-type]
     assert not list(tmp_path.glob(f"*{run_key(on_gpu, task, of_run)[:8]}"))

@@ -130,8 +130,8 @@ def test_select_picks_the_epoch(place: Path, noisy: Cache) -> None:
     chosen = {}
     for metric in ("top1", "top3", "top1_macro", "hF"):
         fitted = fit(noisy.features, task, resolve(TrainConfig, given, {"select": metric}), lines.append)
-        scores = [line["val"][metric] for line in lines[-12:]]
-        chosen[metric] = fitted.best["epoch"]
+        scores = [line.val[metric] for line in lines[-12:]]
+        chosen[metric] = fitted.best.epoch
         assert chosen[metric] == 1 + scores.index(max(scores))
     assert len(set(chosen.values())) > 1
 
@@ -148,7 +148,7 @@ def test_a_whole_file_of_a_runs_settings_is_read_back(method: str, place: Path, 
     written = read_toml(run.folder / "config.toml")
     assert set(written) == {f.name for f in fields(TrainConfig)}
     again, trained = train(cache, resolve(TrainConfig, written), tmp_path)
-    assert (again.result["key"], trained) == (run.result["key"], False)
+    assert (again.result.key, trained) == (run.result.key, False)
     # With a flag for another method, nothing of the first one's is in the way.
     for other in METHODS:
         refuse_unused(resolve(TrainConfig, to_dict(method), {"method": other}))

@@ -44,7 +44,7 @@ def three(place: Path, task: Task, **changes: object) -> list[TrainConfig]:
 
 def assert_same(stacked: Sequence[Fitted], alone: Sequence[Fitted]) -> None:
     for one, other in zip(stacked, alone, strict=True):
-        assert one.best["epoch"] == other.best["epoch"]
+        assert one.best.epoch == other.best.epoch
         for module in ("head", "weighting"):
             states = getattr(one, module).state_dict(), getattr(other, module).state_dict()
             assert states[0].keys() == states[1].keys()
@@ -75,12 +75,11 @@ def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, ca
     for (number, line), (_, other) in zip(
         sorted(lines["stacked"], key=lambda item: item[0]), lines["alone"], strict=True
     ):
-        assert line["epoch"] == other["epoch"]
-        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4), number
-        assert line["weights"] == pytest.approx(other["weights"], rel=1e-4)
-        assert line["learning_rate"] == other["learning_rate"]
-        assert line["val"].pop("level_accuracy") == pytest.approx(other["val"].pop("level_accuracy"), abs=1e-4)
-        assert line["val"] == pytest.approx(other["val"], rel=1e-3, abs=1e-4)
+        assert line.number == other.number
+        assert line.loss == pytest.approx(other.loss, rel=1e-4), number
+        assert line.weights == pytest.approx(other.weights, rel=1e-4)
+        assert line.learning_rate == other.learning_rate
+        assert line.val == pytest.approx(other.val, rel=1e-3, abs=1e-4)
 
 
 def test_so_it_does_over_several_epochs(place: Path, cache: Cache, task: Task) -> None:
@@ -107,7 +106,7 @@ def test_so_it_does_with_other_settings(changes: dict[str, object], place: Path,
 def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(place: Path, cache: Cache, task: Task) -> None:
     stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f+mtl", precision="bf16"))
     for one, other in zip(stacked, alone, strict=True):
-        assert one.best["val"]["top1"] == pytest.approx(other.best["val"]["top1"], abs=0.05)
+        assert one.best.val["top1"] == pytest.approx(other.best.val["top1"], abs=0.05)
         assert one.weighting.weights() == pytest.approx(other.weighting.weights(), rel=0.01)
 
 
@@ -183,18 +182,17 @@ def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_
             place / "cache.h5",
             configs,
             tmp_path,
-            report=lambda number, line: calls.append((number, line["epoch"])),
+            report=lambda number, line: calls.append((number, line.number)),
         )
     )
-    assert [run.result["config"]["method"] for run, _ in found] == [config.method for config in configs]
-    assert [run.result["seed"] for run, _ in found] == [config.seed for config in configs]
+    assert [run.result.config["method"] for run, _ in found] == [config.method for config in configs]
+    assert [run.result.seed for run, _ in found] == [config.seed for config in configs]
     assert sorted(calls) == [(number, epoch) for number in range(8) for epoch in (1, 2, 3)]
     for (stacked, new), (single, _) in zip(found[:4], found[4:], strict=True):
         assert new
         assert sorted(p.name for p in stacked.folder.iterdir()) == sorted(p.name for p in single.folder.iterdir())
-        assert stacked.result["test"]["top1"] == pytest.approx(single.result["test"]["top1"], abs=0.02)
-        assert stacked.result["changed"].pop("step") == "stacked"
-        assert stacked.result["changed"] == single.result["changed"]
+        assert stacked.result.test["top1"] == pytest.approx(single.result.test["top1"], abs=0.02)
+        assert stacked.result.changed == {**single.result.changed, "step": "stacked"}
     again = list(train_all(place / "cache.h5", configs, tmp_path))
     assert [trained for _, trained in again] == [False] * 8
     # One run of a stack that is gone is trained again by itself.
@@ -203,7 +201,7 @@ def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_
         file.unlink()
     run, trained = train(cache, configs[0], tmp_path)
     assert trained
-    assert run.result["test"]["top1"] == pytest.approx(found[0][0].result["test"]["top1"], abs=0.02)
+    assert run.result.test["top1"] == pytest.approx(found[0][0].result.test["top1"], abs=0.02)
 
 
 def test_a_search_finds_the_same_stacked(place: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
                 point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
                 config = resolve(TrainConfig, plan.fixed, point)
                 fitted = fit(cache.features, *stage.check(cache, config))
-                values.append(fitted.best["val"]["top1"])
+                values.append(fitted.best.val["top1"])
             scores[rate, dropout] = float(np.mean(values))
     assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)
     assert found[0].score == max(scores.values()) > found[-1].score
@@ -79,7 +79,7 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
             values = []
             for train_rows, val_rows in KFold(3, shuffle=True, random_state=0).split(rows):
                 parts = {"train": torch.from_numpy(rows[train_rows]), "val": torch.from_numpy(rows[val_rows])}
-                values.append(fit(cache.features, replace(whole, rows=parts), config).best["val"]["top1"])
+                values.append(fit(cache.features, replace(whole, rows=parts), config).best.val["top1"])
             by_seed.append(np.mean(values))
         scores[rate] = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1))
     for trial in found:

@@ -3,12 +3,12 @@
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from hfc.hierarchy import Hierarchy
-from hfc.runs import Run
+from hfc.runs import Result, Run
 
 RANDOM = "RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only."
+LEVEL = "level_accuracy/"
 METRICS = {
     "top1": "top-1 accuracy",
     "top3": "top-3 accuracy",
@@ -35,7 +35,7 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
     result = run.result
     parts = [
         _header(result),
-        [f"# {text(result['run'])}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result)],
+        [f"# {text(result.run)}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result)],
         ["## Use", "", *use],
         ["## Classes", "", *_classes(hierarchy)],
         ["## How well it does", "", *_metrics(result)],
@@ -52,37 +52,35 @@ def text(value: object) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_[]|~#$" else sign for sign in line)
 
 
-def _random(result: Mapping[str, Any]) -> bool:
-    return bool(result["cache"]["random_weights"])
+def _random(result: Result) -> bool:
+    return result.cache.random_weights
 
 
-def _header(result: Mapping[str, Any]) -> list[str]:
+def _header(result: Result) -> list[str]:
     """YAML, whose values are written as JSON, which it contains: nothing in a name can break it."""
     scores = [
-        {"type": kind, "name": METRICS[name], "value": round(result["test"][name], 4)}
+        {"type": kind, "name": METRICS[name], "value": round(result.test[name], 4)}
         for name, kind in (("top1", "accuracy"), ("hF", "f1"))
-        if name in result["test"]
+        if name in result.test
     ]
-    origin = result["cache"]["origin"]
+    origin = result.cache.origin
     task = {"type": "image-classification", "name": "Image classification"}
     measured = {"task": task, "dataset": {"type": "other", "name": origin}, "metrics": scores}
     header = {
         "library_name": "hfc",
         "pipeline_tag": "image-classification",
-        "tags": ["hierarchical-classification", "fashion", result["config"]["head"]],
-        "model-index": [{"name": result["run"], "results": [measured]}],
+        "tags": ["hierarchical-classification", "fashion", result.settings.head],
+        "model-index": [{"name": result.run, "results": [measured]}],
     }
     return ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]
 
 
-def _summary(result: Mapping[str, Any]) -> str:
-    cache, tree = result["cache"], result["hierarchy"]
-    levels = ", ".join(
-        f"{size} of level {text(level)}" for level, size in zip(tree["levels"], tree["sizes"], strict=True)
-    )
+def _summary(result: Result) -> str:
+    cache, tree = result.cache, result.hierarchy
+    levels = ", ".join(f"{size} of level {text(level)}" for level, size in zip(tree.levels, tree.sizes, strict=True))
     return (
-        f"Classifies a picture of a garment along a path of a tree ({levels}): the head {text(result['method'])} on "
-        f"features of a frozen {text(cache['backbone'])}, trained by hfc {text(result['code']['version'])}."
+        f"Classifies a picture of a garment along a path of a tree ({levels}): the head {text(result.method)} on "
+        f"features of a frozen {text(cache.backbone)}, trained by hfc {text(result.code.version)}."
     )
 
 
@@ -93,16 +91,20 @@ def _classes(hierarchy: Hierarchy) -> list[str]:
     return _table(hierarchy.levels, rows)
 
 
-def _metrics(result: Mapping[str, Any]) -> list[str]:
-    test = result["test"]
+def _metrics(result: Result) -> list[str]:
+    test = result.test
     rows = [(name, _percent(test[key])) for key, name in METRICS.items() if key in test]
-    rows += [(f"accuracy of level {level}", _percent(value)) for level, value in test["level_accuracy"].items()]
+    rows += [
+        (f"accuracy of level {key.removeprefix(LEVEL)}", _percent(value))
+        for key, value in test.items()
+        if key.startswith(LEVEL)
+    ]
     rows.append(
         ("mistake severity: levels to climb from a wrong leaf to the true path", f"{test['mistake_severity']:.3f}")
     )
     return [
-        f"On {result['rows']['test']} test images, looked at once, after the epoch was picked on "
-        f"{result['rows']['val']} others; one run, seed {result['seed']}.",
+        f"On {result.rows.test} test images, looked at once, after the epoch was picked on "
+        f"{result.rows.val} others; one run, seed {result.seed}.",
         "",
         *_table(("measure", "value"), rows),
     ]
@@ -112,25 +114,25 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def _data(result: Mapping[str, Any]) -> list[str]:
-    cache, rows = result["cache"], result["rows"]
-    left_out = ", ".join(f"{count} {why}" for why, count in rows["unused"].items() if count)
+def _data(result: Result) -> list[str]:
+    cache, rows = result.cache, result.rows
+    left_out = ", ".join(f"{count} {why}" for why, count in rows.unused.items() if count)
     return _table(
         ("what", "value"),
         [
-            ("origin", cache["origin"]),
-            ("images for training, validation, test", f"{rows['train']}, {rows['val']}, {rows['test']}"),
+            ("origin", cache.origin),
+            ("images for training, validation, test", f"{rows.train}, {rows.val}, {rows.test}"),
             ("left out", left_out or "none"),
-            ("labels", f"SHA-256 {cache['labels_sha256']}" if cache.get("labels_sha256") else "those of the cache"),
+            ("labels", f"SHA-256 {cache.labels_sha256}" if cache.labels_sha256 else "those of the cache"),
         ],
     )
 
 
-def _limits(result: Mapping[str, Any]) -> list[str]:
-    test, classes = result["test"], result["hierarchy"]["sizes"][-1]
+def _limits(result: Result) -> list[str]:
+    test, classes = result.test, result.hierarchy.sizes[-1]
     lines = [
         f"It knows {classes} leaves and answers with one of them, whatever the picture shows.",
-        f"The figures hold for pictures like those of the data above ({text(result['cache']['origin'])}); on other "
+        f"The figures hold for pictures like those of the data above ({text(result.cache.origin)}); on other "
         "cameras, shops or crops, and for groups of the people pictured, it was not measured.",
         f"The probability of its answers is on average {100 * test['ece']:.1f} percentage points off the share of them "
         "that is right, so choose a threshold on pictures of your own.",
@@ -142,27 +144,27 @@ def _limits(result: Mapping[str, Any]) -> list[str]:
     return [f"- {line}" for line in ([f"**{RANDOM}**"] if _random(result) else []) + lines]
 
 
-def _provenance(result: Mapping[str, Any]) -> list[str]:
-    cache, tree, code = result["cache"], result["hierarchy"], result["code"]
-    fields = cache["key_fields"]
+def _provenance(result: Result) -> list[str]:
+    cache, tree, code = result.cache, result.hierarchy, result.code
+    fields = cache.key_fields or {}
     names = ("image_size", "resize", "roi_margin", "pool", "views", "precision", "compile", "store")
-    settings = {**result["changed"], "decode": result["config"]["decode"], "beta": result["config"]["beta"]}
+    settings = {**result.changed, "decode": result.settings.decode, "beta": result.settings.beta}
     return _table(
         ("what", "value"),
         [
-            ("run key", result["key"]),
-            ("method, seed", f"{result['method']}, {result['seed']}"),
+            ("run key", result.key),
+            ("method, seed", f"{result.method}, {result.seed}"),
             ("settings other than the method's, decode and β", _settings(settings)),
-            ("feature key", cache["feature_key"]),
-            ("SHA-256 of the features", cache["features_sha256"]),
+            ("feature key", cache.feature_key),
+            ("SHA-256 of the features", cache.features_sha256),
             ("crops and arithmetic", _settings({name: fields[name] for name in names if name in fields})),
-            ("backbone", cache["backbone"]),
-            ("digest of its weights", cache["weights_digest"]),
-            ("hierarchy", f"{tree['name']}, {tree['digest']}"),
-            ("code", f"hfc {code['version']}, commit {code['commit'] or 'unknown'}, digest {code['digest']}"),
-            ("versions", _settings(result["versions"])),
-            ("machine", _settings(result["machine"])),
-            ("trained", result["created"]),
+            ("backbone", cache.backbone),
+            ("digest of its weights", cache.weights_digest),
+            ("hierarchy", f"{tree.name}, {tree.digest}"),
+            ("code", f"hfc {code.version}, commit {code.commit or 'unknown'}, digest {code.digest}"),
+            ("versions", _settings(result.versions)),
+            ("machine", _settings(result.machine.plain())),
+            ("trained", result.created),
         ],
     )
 

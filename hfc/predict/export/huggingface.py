@@ -47,9 +47,9 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         "architectures": [trained.config.head],
         "id2label": dict(enumerate(tree.leaves)),
         "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
-        "run": _without_folders(trained.run.result),
+        "run": _without_folders(trained.run.result.plain()),
     }
-    metadata = {"key": trained.run.result["key"], "format": "pt"}
+    metadata = {"key": trained.run.result.key, "format": "pt"}
     files = {EXPORTED_HEAD: save(_contiguous(trained.head.state_dict()), metadata)}
     if backbone:
         stage1, encoder = backbone

@@ -142,11 +142,12 @@ def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
     """Inputs of several numbers of rows: noise, features about where those of the training split were."""
     rng = np.random.default_rng(0)
     if encoder:
-        side = int(trained.run.result["cache"]["key_fields"]["image_size"])
+        side = trained.run.result.cache.image_size
+        assert side  # where there are crops they have a size
         return [rng.integers(0, 256, (rows, side, side, 3)).astype(np.uint8) for rows in ROWS]
     layer = trained.head.standardise
     mean, std = layer.mean.numpy(), layer.std.numpy()
-    views = len(trained.run.result["cache"]["key_fields"].get("views", [""]))
+    views = trained.run.result.cache.views
     return [(mean + std * rng.normal(size=(rows, views, len(mean)))).astype(np.float32) for rows in ROWS]
 
 
@@ -182,16 +183,16 @@ def _as_text(value: object) -> str:
 def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
     """What a program needs to know of the numbers: names of nodes, the input, and where it comes from."""
     result, tree = trained.run.result, trained.hierarchy
-    fields = result["cache"]["key_fields"]
+    fields = result.cache.key_fields or {}
     crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
     return {
-        "hfc.run": result["run"],
-        "hfc.key": result["key"],
+        "hfc.run": result.run,
+        "hfc.key": result.key,
         "hfc.levels": list(tree.levels),
         "hfc.nodes": [list(nodes) for nodes in tree.nodes],
         "hfc.ancestors": tree.ancestors.tolist(),
         "hfc.decode": trained.config.decode,
-        "hfc.input": {"kind": "crops" if encoder else "features", "backbone": result["cache"]["backbone"], **crops},
+        "hfc.input": {"kind": "crops" if encoder else "features", "backbone": result.cache.backbone, **crops},
         "hfc.random_weights": trained.random_weights,
     }
 
@@ -225,7 +226,7 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
 def _use(trained: Trained, encoder: Encoder | None, name: str, difference: float) -> list[str]:
     """How the graph is used, in Markdown."""
     result, tree = trained.run.result, trained.hierarchy
-    fields = result["cache"]["key_fields"]
+    fields = result.cache.key_fields or {}
     if encoder:
         side = fields["image_size"]
         taken = (
@@ -233,9 +234,9 @@ def _use(trained: Trained, encoder: Encoder | None, name: str, difference: float
             f"resized by {text(fields['resize'])}, bicubic, and no more: the graph normalises."
         )
     else:
-        views = len(fields.get("views", [""]))
+        views = result.cache.views
         taken = (
-            f"`features`, float32 (rows, {views}, {result['cache']['dim']}): as hfc extract makes them"
+            f"`features`, float32 (rows, {views}, {result.cache.dim}): as hfc extract makes them"
             f"{', of the crop and of its mirror image' if views > 1 else ''}."
         )
     rounding = []

@@ -1,0 +1,118 @@
+"""Files of an earlier version are read as before, with the same numbers; made_before/README.md says what they are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc import runs
+from hfc.predict import Classifier
+from hfc.report import write_report
+from hfc.runs import Epoch, Result
+from hfc.store import FeatureStore, read_predictions
+
+MADE = Path(__file__).parent / "made_before"
+RUNS = sorted(path.parent.name for path in MADE.glob("runs/*/result.json"))
+ANSWERED = {  # by the file of the answers
+    "flat": "flat--deepfashion-5--seed0--ceaf7199",
+    "hmcn-f": "hmcn-f--deepfashion-10--seed0--969e5c1b",
+    "hmcn-f+mtl": "hmcn-f+mtl--deepfashion-5--seed0--7e5730a1",
+    "levels": "levels--deepfashion-5--seed0--9739d31a",
+    "levels+path": "levels+path--deepfashion-5--seed0--c23bf936",
+}
+
+
+def test_the_files_are_all_there() -> None:
+    assert len(RUNS) == 9
+    assert set(ANSWERED.values()) < set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_json_is_written_byte_for_byte_as_it_was_read(name: str) -> None:
+    folder = MADE / "runs" / name
+    content = (folder / "result.json").read_bytes()
+    result = Result.from_json(content, "result.json")
+    assert (result.run, result.others) == (name, {})
+    assert result.to_json() == content
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    epochs = [Epoch.from_json(line, "metrics.jsonl") for line in lines]
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert [epoch.to_json() for epoch in epochs] == lines
+    assert runs.read(folder) == runs.Run(folder, result, tuple(epochs))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_result_holds_what_json_says(name: str) -> None:
+    """Read by another hand: every number of the file is in the field of its name."""
+    folder = MADE / "runs" / name
+    content = json.loads((folder / "result.json").read_text("utf-8"))
+    result = runs.read(folder).result
+    by_level = content["test"].pop("level_accuracy")
+    assert result.test == content["test"] | {f"level_accuracy/{level}": share for level, share in by_level.items()}
+    assert (result.seed, result.method, result.changed) == (content["seed"], content["method"], content["changed"])
+    assert result.config == content["config"]
+    assert result.settings.topk == tuple(content["config"]["topk"])
+    assert (result.beta is None) == ("beta" not in content)
+    assert [reading.correct for reading in result.climb or ()] == [point["correct"] for point in content["stopping"]]
+    assert result.selected.val["top1"] == content["selected"]["val"]["top1"]
+    assert result.rows.unused == content["rows"]["unused"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_predictions_and_trees_are_read(name: str) -> None:
+    run = runs.read(MADE / "runs" / name)
+    predictions = read_predictions(run.folder / "predictions.h5")
+    right = predictions.final.argmax(axis=1) == predictions.target
+    assert (predictions.key, float(right.mean())) == (run.result.key, run.result.test["top1"])
+    tree = runs.hierarchy(run)
+    assert (tree.sizes, tree.levels) == (run.result.hierarchy.sizes, run.result.hierarchy.levels)
+
+
+def test_the_cache_is_read_whole() -> None:
+    result = runs.read(MADE / "runs" / RUNS[0]).result
+    with FeatureStore(MADE / "cache.h5") as store:
+        assert (store.key, store.features_sha256) == (result.cache.feature_key, result.cache.features_sha256)
+        assert store.key_fields == result.cache.key_fields
+        assert store.features().shape == (result.cache.rows, result.cache.views, result.cache.dim)
+        table = store.table()
+    splits, counts = np.unique(table.regions.split, return_counts=True)
+    rows = result.rows
+    assert dict(zip(splits.tolist(), counts.tolist(), strict=True)) == {
+        "train": rows.train,
+        "val": rows.val,
+        "test": rows.test,
+    }
+
+
+@pytest.mark.parametrize("method", ANSWERED)
+def test_answers_are_the_same(method: str) -> None:
+    lines = (MADE / f"answers-{method}.json").read_text("utf-8").splitlines()
+    classifier = Classifier.load(MADE / "runs" / ANSWERED[method], device="cpu")
+    answers = classifier([MADE / json.loads(line)["id"] for line in lines])
+    for line, answer in zip(lines, answers, strict=True):
+        expected = json.loads(line)
+        assert list(answer.path) == expected["path"]
+        assert answer.probabilities == pytest.approx(expected["probabilities"], abs=1e-5)
+        assert [list(leaf.path) for leaf in answer.top] == [leaf["path"] for leaf in expected["top"]]
+        chances = [leaf["probability"] for leaf in expected["top"]]
+        assert [leaf.probability for leaf in answer.top] == pytest.approx(chances, abs=1e-5)
+
+
+def tables(markdown: Path) -> list[str]:
+    """The lines of a report's tables."""
+    return [line for line in markdown.read_text("utf-8").splitlines() if line.startswith("|")]
+
+
+def test_the_report_has_the_same_tables_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(MADE)
+    write_report([Path("runs")], tmp_path)
+    before = MADE / "report"
+    for name in ("results.csv", "differences.csv", "table1.tex"):
+        assert (tmp_path / name).read_text("utf-8") == (before / name).read_text("utf-8"), name
+    assert len(tables(before / "report.md")) > 100
+    assert tables(tmp_path / "report.md") == tables(before / "report.md")
+    found, expected = (json.loads((folder / "results.json").read_text("utf-8")) for folder in (tmp_path, before))
+    assert {name: found[name] for name in ("rows", "differences", "runs", "published", "verdicts")} == {
+        name: expected[name] for name in ("rows", "differences", "runs", "published", "verdicts")
+    }
