@@ -1,18 +1,26 @@
 """Text or JSON, loud or quiet, bars on a terminal alone, and what the shell completes."""
 
+import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from cli.output import watch
+from hfc.progress import bar, steps, watched_by
 from hfc.runs import find
 from tests.support.made_up import small_cache, write_tree_csv
 from tests.support.readme import ROOT
@@ -149,6 +157,52 @@ def test_bars_are_drawn_on_a_terminal_unless_quiet(place: Path) -> None:
     words = [sys.executable, "-m", "cli", "sample", "--images", "40"]
     assert "draw:" in on_terminal([*words, "drawn"])
     assert on_terminal([*words, "again", "-q"]) == ""
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def frames(self) -> list[str]:
+        """What stood on its line, one after the other."""
+        return [frame.strip() for frame in self.getvalue().split("\r") if frame.strip()]
+
+
+@contextmanager
+def on_screen(monkeypatch: pytest.MonkeyPatch, loudness: int = 0) -> Iterator[Screen]:
+    """A command that writes to a terminal; no fixture, as pytest puts its own stderr in place after those."""
+    with monkeypatch.context() as patch, click.Context(click.Command("extract")) as context, watched_by(watch):
+        patch.setattr(sys, "stderr", Screen())
+        context.meta["hfc.loudness"] = loudness
+        yield sys.stderr
+
+
+def test_a_bar_shows_what_is_done_and_the_work_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_screen(monkeypatch) as screen, bar("loading", unit="img") as shown:
+        assert screen.frames() == ["loading: 0img [00:00, ?img/s]"]
+        shown.show(30, 40, what="extract", note="read 0.1 s")
+        last = screen.frames()[-1]
+        assert re.fullmatch(r"extract:  75%\|.+\| 30/40 \[00:00<\?, \?img/s, read 0\.1 s\]", last), last
+        time.sleep(0.11)  # drawn at most ten times a second
+        shown.show(35)
+        last = screen.frames()[-1]
+        assert re.fullmatch(r"extract:  88%\|.+\| 35/40 \[00:00<00:00, +\d\d\.\d+img/s, read 0\.1 s\]", last), last
+    assert screen.frames()[-1] == last  # and gone: blanks alone are left
+    assert screen.getvalue().endswith("\r")
+
+
+def test_quick_steps_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_screen(monkeypatch) as screen:
+        assert list(steps("abc", "spelling")) == ["a", "b", "c"]
+    assert screen.frames() == []
+
+
+def test_a_quiet_program_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_screen(monkeypatch, loudness=-1) as screen, bar("loading", unit="img") as shown:
+        shown.show(30, 40, what="extract", note="read 0.1 s")
+    assert screen.getvalue() == ""
 
 
 def complete(line: str) -> list[str]:
