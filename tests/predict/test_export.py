@@ -20,9 +20,10 @@ from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, RunError
 from hfc.predict.export import Exported, export_hf, export_onnx
 from hfc.predict.export import onnx as graphs
+from hfc.predict.head import load_trained
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
-from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run
+from tests.support.trained import LEAVES, TOP_DOWN, rewrite_result, train_on, train_run
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,9 @@ def test_a_graph_that_disagrees_is_not_left(
 
     monkeypatch.setattr(graphs.Graph, "forward", wrong)
     (tmp_path / "head.onnx").write_text("an earlier one")
-    with pytest.raises(RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; nothing"):
+    with pytest.raises(
+        RunError, match=r"differs from the run by 0.01 in a probability, more than 1e-05; the graph is not kept"
+    ):
         export_onnx(trained[0].folder, tmp_path / "head.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["head.onnx"]
     assert (tmp_path / "head.onnx").read_text() == "an earlier one"
@@ -188,6 +191,17 @@ def test_a_hugging_face_folder_is_read_back(
         Classifier.load(tmp_path / "hf")
 
 
+def test_what_an_older_version_did_not_record_is_not_made_up(run: Path, tmp_path: Path) -> None:
+    rewrite_result(run, lambda result: result["cache"].pop("labels"))
+    export_hf(run, tmp_path / "hf")
+    exported = json.loads((tmp_path / "hf" / "config.json").read_text())["run"]
+    recorded = json.loads((run / "result.json").read_text())
+    for part, name in (("cache", "path"), ("cache", "weights"), ("config", "hierarchy")):
+        assert exported[part].pop(name) == Path(recorded[part].pop(name)).name
+    assert exported == recorded
+    assert load_trained(tmp_path / "hf").run.result.key == recorded["key"]
+
+
 def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     run, _ = train_run(place, {"weights": "random"}, {"method": "flat", "dropout": 0.1})
     card = export_hf(run.folder, tmp_path / "hf")
@@ -205,7 +219,7 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
         "| tops, of all &gt; kinds | Mantel länger |",
         f"| top-1 accuracy | {100 * run.result.test['top1']:.2f} % |",
         f"| accuracy of level the group | {100 * run.result.test['level_accuracy/the group']:.2f} % |",
-        "On 10 test images, looked at once, after the epoch was picked on 10 others; one run, seed 0.",
+        "On 10 test images, used once, after the epoch was picked on 10 others; one run, seed 0.",
         "| left out | 1 without features |",
         f"| digest of its weights | {run.result.cache.weights_digest} |",
         r"| settings other than the method's, decode and β | reduced 16, dropout 0.1, epochs 2, ",

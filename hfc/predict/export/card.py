@@ -1,4 +1,4 @@
-"""A run's model card in Markdown: classes, metrics, data, limits and provenance, all from the run itself."""
+"""A run's model card in Markdown: classes, metrics, data, limits and provenance, read from the run."""
 
 import html
 import json
@@ -22,7 +22,7 @@ METRICS = {
 
 
 def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
-    """The card of a run.
+    """Write the model card of a run.
 
     Args:
         run: the run.
@@ -30,7 +30,7 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
         use: Markdown lines on how the exported files are used.
 
     Returns:
-        Markdown that begins with the YAML header model hubs read.
+        Markdown, which begins with the YAML header that model hubs read.
     """
     result = run.result
     parts = [
@@ -47,7 +47,7 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Any text as it is to be read in Markdown, on one line and in a cell of a table."""
+    """Escape a text for Markdown, on one line and in a cell of a table."""
     line = html.escape(" ".join(str(value).split()), quote=False)
     return "".join(f"\\{sign}" if sign in "\\`*_[]|~#$" else sign for sign in line)
 
@@ -57,7 +57,7 @@ def _random(result: Result) -> bool:
 
 
 def _header(result: Result) -> list[str]:
-    """YAML, whose values are written as JSON, which it contains: nothing in a name can break it."""
+    """The header in YAML; its values are written as JSON, so that no name can break it."""
     scores = [
         {"type": kind, "name": METRICS[name], "value": round(result.test[name], 4)}
         for name, kind in (("top1", "accuracy"), ("hF", "f1"))
@@ -85,7 +85,7 @@ def _summary(result: Result) -> str:
 
 
 def _classes(hierarchy: Hierarchy) -> list[str]:
-    """A row each leaf, from the coarsest level."""
+    """A table with a row for each leaf, from the coarsest level."""
     rows = [hierarchy.path(leaf) for leaf in range(len(hierarchy.leaves))]
     rows.sort(key=lambda path: path[:-1])
     return _table(hierarchy.levels, rows)
@@ -103,8 +103,8 @@ def _metrics(result: Result) -> list[str]:
         ("mistake severity: levels to climb from a wrong leaf to the true path", f"{test['mistake_severity']:.3f}")
     )
     return [
-        f"On {result.rows.test} test images, looked at once, after the epoch was picked on "
-        f"{result.rows.val} others; one run, seed {result.seed}.",
+        f"On {result.rows.test} test images, used once, after the epoch was picked on {result.rows.val} others; "
+        f"one run, seed {result.seed}.",
         "",
         *_table(("measure", "value"), rows),
     ]
@@ -132,12 +132,12 @@ def _limits(result: Result) -> list[str]:
     test, classes = result.test, result.hierarchy.sizes[-1]
     lines = [
         f"It knows {classes} leaves and answers with one of them, whatever the picture shows.",
-        f"The figures hold for pictures like those of the data above ({text(result.cache.origin)}); on other "
-        "cameras, shops or crops, and for groups of the people pictured, it was not measured.",
-        f"The probability of its answers is on average {100 * test['ece']:.1f} percentage points off the share of them "
-        "that is right, so choose a threshold on pictures of your own.",
-        "One run of one seed: another seed gives other figures.",
-        "What the backbone's weights were trained on, and under which licence, is theirs.",
+        f"The figures hold for pictures like those of the data above ({text(result.cache.origin)}); other cameras, "
+        "shops or crops, and groups of the people in the pictures, were not measured.",
+        f"The probability of an answer is on average {100 * test['ece']:.1f} percentage points away from the share of "
+        "such answers that are right; choose a threshold on pictures of your own.",
+        "The figures are of one run with one seed; another seed gives other figures.",
+        "This card does not know what the backbone's weights were trained on, nor their licence.",
     ]
     if test["inconsistency"]:
         lines.append(f"In {_percent(test['inconsistency'])} of the test images its levels contradict each other.")

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -15,6 +15,7 @@ from hfc.predict.backbone import open_plain
 from hfc.predict.export.card import model_card
 from hfc.predict.head import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, load_trained
 from hfc.provenance import refuse_used, write_folder
+from hfc.runs import Result
 
 CARD = "README.md"
 
@@ -47,7 +48,7 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
         "architectures": [trained.config.head],
         "id2label": dict(enumerate(tree.leaves)),
         "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
-        "run": _without_folders(trained.run.result.plain()),
+        "run": _without_folders(trained.run.result).plain(),
     }
     metadata = {"key": trained.run.result.key, "format": "pt"}
     files = {EXPORTED_HEAD: save(_contiguous(trained.head.state_dict()), metadata)}
@@ -63,13 +64,13 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
 
 
 def exported_files(out: Path) -> list[Path]:
-    """The files of an export, by their names in its folder."""
+    """List the files of an export."""
     names = (CARD, EXPORTED_BACKBONE, EXPORTED, runs.HIERARCHY, EXPORTED_HEAD)
     return [out / name for name in names if (out / name).is_file()]
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: in one piece each, and none shared by two names."""
+    """Tensors as safetensors takes them: each in one piece, and no piece under two names."""
     pieces: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
@@ -79,12 +80,13 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return pieces
 
 
-def _without_folders(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result whose paths are names of files: what is given away need not tell where it was made."""
-    cache, config = dict(result["cache"]), dict(result["config"])
-    for part, names in ((cache, ("path", "labels", "weights")), (config, ("hierarchy",))):
-        part.update({name: Path(part[name]).name for name in names})
-    return {**result, "cache": cache, "config": config}
+def _without_folders(result: Result) -> Result:
+    """The result with names of files in place of paths: an export need not tell where it was made."""
+    cache = result.cache
+    labels = None if cache.labels is None else Path(cache.labels).name
+    cache = replace(cache, path=Path(cache.path).name, labels=labels, weights=Path(cache.weights).name)
+    hierarchy = Path(str(result.config["hierarchy"])).name
+    return replace(result, cache=cache, config={**result.config, "hierarchy": hierarchy})
 
 
 def _use(with_backbone: bool, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A run as an ONNX graph that answers as the run does, or is not written.
+"""A run as an ONNX graph, which gives what the run gives or is not written.
 
 Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C^h nodes on level h, C leaves.
 """
@@ -30,7 +30,7 @@ from hfc.train.evaluation import blended, decoded
 from hfc.train.heads.layers import Standardise
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-# What a probability of the graph may differ by from the run's, both in float32: sums are rounded in another order.
+# How much a probability of the graph may differ from the run's: sums are rounded in another order.
 TOLERANCE_HEAD, TOLERANCE_BACKBONE = 1e-5, 1e-3
 ROWS = (1, 3)  # of the inputs that a graph is checked with
 
@@ -47,7 +47,7 @@ class Exported:
 
 
 class Graph(nn.Module):
-    """Everything from features, or from crops, to what a run answers, as one module that can be traced."""
+    """Computes a run's probabilities from features or crops, as one module that can be traced."""
 
     ancestors: Tensor
     mean: Tensor
@@ -84,7 +84,7 @@ class Graph(nn.Module):
 
 
 class _Standardise(Standardise):
-    """The same numbers in one step: what the CPU does in many small ones to be fast cannot be traced."""
+    """Standardises in one step: the many small steps that a CPU is fast with cannot be traced."""
 
     def __init__(self, other: Standardise) -> None:
         super().__init__(len(other.mean))
@@ -128,7 +128,7 @@ def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weight
 
 
 def _is_graph(file: Path) -> bool:
-    """Whether a file is a graph that hfc exported."""
+    """Whether hfc exported a file."""
     import onnx
 
     try:
@@ -139,7 +139,7 @@ def _is_graph(file: Path) -> bool:
 
 
 def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
-    """Inputs of several numbers of rows: noise, features about where those of the training split were."""
+    """Make inputs with several numbers of rows: noise, or features like those of the training split."""
     rng = np.random.default_rng(0)
     if encoder:
         side = trained.run.result.cache.image_size
@@ -181,7 +181,7 @@ def _as_text(value: object) -> str:
 
 
 def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
-    """What a program needs to know of the numbers: names of nodes, the input, and where it comes from."""
+    """What a program needs to read the outputs: names of nodes, the input, and the run."""
     result, tree = trained.run.result, trained.hierarchy
     fields = result.cache.key_fields or {}
     crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
@@ -198,10 +198,10 @@ def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
 
 
 def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: Encoder | None) -> float:
-    """The greatest difference of a probability between the graph in onnxruntime and the run itself.
+    """Compare the graph in onnxruntime with the run: the greatest difference of a probability.
 
     Raises:
-        RunError: it is more than rounding explains.
+        RunError: rounding does not explain the difference.
     """
     import onnxruntime
 
@@ -218,7 +218,7 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
     if not worst <= most:  # NaN too
         raise RunError(
             f"{trained.run.folder}: the ONNX graph differs from the run by {worst:.2g} in a probability, more than "
-            f"{most:g}; nothing is left of it; try another version of {', '.join(PACKAGES)}"
+            f"{most:g}; the graph is not kept; try another version of {', '.join(PACKAGES)}"
         )
     return worst
 
