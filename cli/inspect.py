@@ -38,7 +38,7 @@ def inspect(cache: Path) -> None:
 def _origin(content: "Survey") -> list[tuple[str, str]]:
     """Where the cache came from."""
     config, origin = content.config, content.provenance
-    weights, dataset, code = (origin.get(name, {}) for name in ("weights", "dataset", "code"))
+    weights, dataset, code = origin.get("weights", {}), origin.get("dataset", {}), origin.get("code", {})
     random = "  RANDOM WEIGHTS: for benchmarks only" if weights.get("random") else ""
     version = f"hfc {code.get('version')} {short(code.get('commit', ''))}"
     crops = ("image_size", "resize", "roi_margin", "pool", "views")

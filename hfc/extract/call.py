@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def make(call: Call, overwrite: bool) -> tuple[Call, Progress, bool]:
     Returns:
         The call, with the shard size of the interrupted call it took up; the progress; whether the cache was written.
     """
-    todo: dict[str, Any] = call.engine.share(lambda: plan(call.job, call.encoder.dim, overwrite))
+    todo = call.engine.share(lambda: plan(call.job, call.encoder.dim, overwrite))
     rows = len(call.job.regions)
     progress = Progress(rows, resumed=todo["resumed"], failed=todo["failed"])
     if todo["complete"]:
@@ -134,13 +133,13 @@ def _assemble(call: Call, progress: Progress) -> None:
 def retry(call: Call) -> Progress:
     """Extract the rows that failed into a cache of their own, resumable like any other, and merge it."""
     job, engine = call.job, call.engine
-    rows: list[int] = engine.share(lambda: _failed_rows(job.out))
+    rows = engine.share(lambda: _failed_rows(job.out))
     places = np.array(rows, dtype=np.int64)
     regions = job.regions.take(places)
     beside = job.out.with_name(job.out.name + RETRY)
     if beside.exists() and not store.is_cache(beside, begun=True):
         raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
-    keys = job.key_fields | {"rows": len(regions), "regions": regions.digest}
+    keys: store.KeyFields = {**job.key_fields, "rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)
     # Whatever lies there of other rows is of no use: the rows that fail have changed since. What lies there of these
     # rows was extracted by a call that did not come to merge it, as on a full disk.
@@ -148,9 +147,8 @@ def retry(call: Call) -> Progress:
     if engine.leads:
         with store.FeatureStore(job.out) as cache, store.FeatureStore(beside) as retried:
             left = len(retried.table().failures)
-            change = {"created": provenance.now(), "rows": len(rows), "failed_again": left}
-            history = [*cache.provenance.get("retries", []), change]
-            origin = cache.provenance | {"retries": history}
+            change: store.Retry = {"created": provenance.now(), "rows": len(rows), "failed_again": left}
+            origin: store.Provenance = {**cache.provenance, "retries": [*cache.provenance.get("retries", []), change]}
         store.merge(job.out, places, beside, origin)
         beside.unlink()
     return progress

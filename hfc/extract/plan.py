@@ -6,7 +6,7 @@ Dimension: D features.
 import logging
 import shutil
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,18 +21,28 @@ VIEWS = {"identity": ("identity",), "flip": ("identity", "flip")}
 RETRY = ".retry"  # the cache of the rows that are tried again, beside the one they belong to
 
 
-def plan(job: Job, dim: int, overwrite: bool) -> dict[str, Any]:
-    """What an earlier call left, and what is still to do.
+class Plan(TypedDict):
+    """What an earlier call left, and what is still to do. A dictionary, as processes share it as JSON."""
+
+    complete: bool
+    """Whether the cache is there."""
+    resumed: int
+    """Rows that are done."""
+    failed: int
+    """Those of them without features."""
+    shard_size: int
+    """That of the shards that are there."""
+    todo: list[int]
+    """Numbers of the shards that are missing."""
+
+
+def plan(job: Job, dim: int, overwrite: bool) -> Plan:
+    """Look what an earlier call left, and plan what is still to do.
 
     Args:
         job: what is asked for.
         dim: D.
         overwrite: make all of it anew.
-
-    Returns:
-        `complete`: whether the cache is there; `resumed` and `failed`: how many rows are done, and how many of them
-        have no features; where it is not complete also `shard_size`, that of the shards there are, and `todo`, the
-        numbers of those that are missing.
 
     Raises:
         StoreError: what is there was made under other settings, or cannot be read.
@@ -41,13 +51,13 @@ def plan(job: Job, dim: int, overwrite: bool) -> dict[str, Any]:
     if job.out.exists() and not overwrite:
         failures = reuse(job, relabel=True)
         _clear(job, failures)
-        return {"complete": True, "resumed": rows, "failed": len(failures)}
+        return Plan(complete=True, resumed=rows, failed=len(failures), shard_size=job.config.shard_size, todo=[])
     shard_size, failed = _resume(job, overwrite)
     job = replace(job, config=replace(job.config, shard_size=shard_size))
     todo = job.missing()
     resumed = rows - sum(len(job.rows(shard)) for shard in todo)
     _warn_of_little_space(job, dim, resumed)
-    return {"complete": False, "resumed": resumed, "failed": failed, "shard_size": shard_size, "todo": todo}
+    return Plan(complete=False, resumed=resumed, failed=failed, shard_size=shard_size, todo=todo)
 
 
 def reuse(job: Job, *, relabel: bool) -> store.Failures:

@@ -117,7 +117,7 @@ def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, E
     return Job(regions, crop, config, out, _key_fields(regions, encoder, config)), encoder
 
 
-def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> dict[str, object]:
+def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> store.KeyFields:
     """Exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
     return {
         "schema": store.SCHEMA,

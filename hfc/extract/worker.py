@@ -34,7 +34,7 @@ class Job:
     config: ExtractConfig
     """As resolved on the machine that leads."""
     out: Path
-    key_fields: dict[str, object]
+    key_fields: store.KeyFields
 
     @property
     def shards(self) -> int:

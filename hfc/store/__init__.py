@@ -17,7 +17,7 @@ from hfc.store.files import (
     refuse_other_file,
     remove_leftovers,
 )
-from hfc.store.header import SCHEMA
+from hfc.store.header import SCHEMA, KeyFields, Provenance, Retry
 from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
 from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
@@ -30,7 +30,10 @@ __all__ = [
     "Failures",
     "FeatureStore",
     "Features",
+    "KeyFields",
     "Predictions",
+    "Provenance",
+    "Retry",
     "Shard",
     "Survey",
     "Table",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -35,7 +35,7 @@ from hfc.store.files import (
     syncing,
     view,
 )
-from hfc.store.header import SCHEMA, change_header, put_header
+from hfc.store.header import SCHEMA, KeyFields, Provenance, change_header, put_header
 from hfc.store.shards import NOT_GIVEN_BACK, Shard, open_shard, read_shard
 from hfc.store.table import Table, put_table
 
@@ -45,9 +45,9 @@ def assemble(
     shards: Sequence[Path],
     regions: Regions,
     *,
-    key_fields: Mapping[str, Any],
-    config: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    key_fields: KeyFields,
+    config: Mapping[str, object],
+    provenance: Provenance,
 ) -> None:
     """Stream finished shards into one cache, atomically.
 
@@ -95,7 +95,7 @@ class _Part(NamedTuple):
     """What its digest is together with them."""
 
 
-def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: Mapping[str, Any]) -> list[_Part]:
+def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: KeyFields) -> list[_Part]:
     """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
     parts: list[_Part] = []
     stop = 0
@@ -158,7 +158,7 @@ def relabel(path: Path, regions: Regions) -> None:
             result.verify()
 
 
-def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Mapping[str, Any]) -> None:
+def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Provenance) -> None:
     """Put another cache's rows in the place of some rows of this one, atomically.
 
     Args:

@@ -25,7 +25,7 @@ from hfc.store.files import (
     is_there,
     view,
 )
-from hfc.store.header import SCHEMA, header_digest, read_header
+from hfc.store.header import SCHEMA, KeyFields, Provenance, header_digest, read_header
 from hfc.store.shards import read_shard, shard_files, shard_folder
 from hfc.store.table import Table, read_table
 
@@ -74,9 +74,9 @@ class FeatureStore:
             self.dtype: np.dtype[Any] = features.dtype
             stored = get_attribute(self._file, "header_sha256")
             self.key = header["feature_key"]
-            self.key_fields: dict[str, Any] = json.loads(header["key_fields"])
+            self.key_fields: KeyFields = json.loads(header["key_fields"])
             self.config: dict[str, Any] = json.loads(header["config"])
-            self.provenance: dict[str, Any] = json.loads(header["provenance"])
+            self.provenance: Provenance = json.loads(header["provenance"])
             self.features_sha256 = header["features_sha256"]
             self._table_sha256 = header["table_sha256"]
         except READ_ERRORS as error:

@@ -1,7 +1,7 @@
-"""The header of a cache: texts in attributes, under a checksum of their own."""
+"""The header of a cache: texts in attributes, under a checksum of their own. Three of them are JSON."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import h5py
 import numpy as np
@@ -12,6 +12,74 @@ from hfc.store.files import get_attribute, put_attribute
 SCHEMA = 1
 HEADER = ("feature_key", "key_fields", "config", "provenance", "features_sha256", "table_sha256")
 DTYPES = ("<f2", "<f4")
+
+
+class KeyFields(TypedDict):
+    """Exactly what changes the features: their digest is the feature key."""
+
+    schema: int
+    pixels: int
+    """Version of what becomes of the pixels."""
+    numerics: int
+    """Version of how a network is computed."""
+    backbone: str
+    weights: str
+    """Digest of the weights."""
+    image_size: int
+    resize: str
+    roi_margin: float
+    mean: list[float]
+    std: list[float]
+    pool: str
+    views: list[str]
+    precision: str
+    compile: bool
+    store: str
+    """Type of the stored features."""
+    rows: int
+    regions: str
+    """Digest of the regions."""
+
+
+class DataSet(TypedDict, total=False):
+    """The data set that a cache was made of."""
+
+    source: str
+    root: str
+    """The folder that paths are relative to."""
+    origin: str
+    """Its kind, in words."""
+    rows: int
+
+
+class Weights(TypedDict, total=False):
+    """The weights of the backbone."""
+
+    source: str
+    digest: str
+    random: bool
+
+
+class Retry(TypedDict):
+    """A call that tried failed rows again."""
+
+    created: str
+    rows: int
+    failed_again: int
+
+
+class Provenance(TypedDict, total=False):
+    """Where a cache came from; one of another version may lack a field."""
+
+    created: str
+    dataset: DataSet
+    weights: Weights
+    feature_map: list[int]
+    device: str
+    seconds: float
+    code: dict[str, str]
+    versions: dict[str, str]
+    retries: list[Retry]
 
 
 def read_header(file: h5py.File) -> dict[str, str]:

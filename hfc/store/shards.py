@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from hfc.store.files import (
     remove_leftovers,
     view,
 )
+from hfc.store.header import KeyFields
 
 SHARD_NAME = re.compile(r"\d{9,}-\d{9,}\.h5")
 NOT_GIVEN_BACK = "the disk does not give back what was written; nothing was kept"
@@ -76,7 +76,7 @@ def remove_shards(path: Path) -> None:
         shard_folder(path).rmdir()
 
 
-def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None:
+def write_shard(path: Path, shard: Shard, key_fields: KeyFields) -> None:
     """Write one shard, atomically.
 
     Raises:
@@ -96,7 +96,7 @@ def write_shard(path: Path, shard: Shard, key_fields: Mapping[str, Any]) -> None
             raise StoreError(f"{path}: {NOT_GIVEN_BACK}") from error
 
 
-def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard:
+def read_shard(path: Path, key_fields: KeyFields | None = None) -> Shard:
     """One shard, checked against its checksum.
 
     Args:
@@ -115,7 +115,7 @@ def read_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Shard
 
 
 @contextlib.contextmanager
-def open_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Iterator[tuple[Shard, str]]:
+def open_shard(path: Path, key_fields: KeyFields | None = None) -> Iterator[tuple[Shard, str]]:
     """A shard whose features are still in its file, and what its digest must be; otherwise as `read_shard`."""
     try:
         with view(path) as file:
@@ -128,7 +128,7 @@ def open_shard(path: Path, key_fields: Mapping[str, Any] | None = None) -> Itera
         raise StoreError(f"{path}: damaged shard: {error}") from error
 
 
-def refuse_other_key(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def refuse_other_key(path: Path, stored: Mapping[str, object], asked: Mapping[str, object]) -> None:
     """Raise a StaleStoreError that names the first setting in which a cache on disk differs from the one asked for."""
     for name in asked:
         if stored.get(name) != asked[name]:

@@ -7,13 +7,13 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.store.cache import FeatureStore
 from hfc.store.files import Features
+from hfc.store.header import KeyFields, Provenance
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Survey:
     shape: tuple[int, int, int]
     dtype: str
     key: str
-    key_fields: dict[str, Any]
-    config: dict[str, Any]
-    provenance: dict[str, Any]
+    key_fields: KeyFields
+    config: dict[str, object]
+    provenance: Provenance
     features_sha256: str
     splits: dict[str, int]
     """Rows of each split, "" where unknown, with features or without."""

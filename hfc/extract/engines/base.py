@@ -1,9 +1,11 @@
 """What every engine does."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
-Worker = Callable[[Iterable[int]], Iterator[Any]]
+Report = TypeVar("Report")
+Value = TypeVar("Value")
+Worker = Callable[[Iterable[int]], Iterator[Report]]
 """Makes the shards it is given, taken up one by one, and reports as it goes."""
 
 
@@ -13,14 +15,14 @@ class Engine(Protocol):
     leads: bool
     """Whether this process plans, assembles and speaks for all."""
 
-    def share(self, make: Callable[[], Any]) -> Any:
+    def share(self, make: Callable[[], Value]) -> Value:
         """What `make` returns in the process that leads, in every process. It must be of JSON's types.
 
         Raises:
             HfcError: `make` failed in the process that leads.
         """
 
-    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+    def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
         """Make shards, until none is left or `stop` says so; a shard that was begun is finished.
 
         Args:

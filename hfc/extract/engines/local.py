@@ -1,9 +1,8 @@
 """This process alone, one shard after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-from hfc.extract.engines.base import Worker, until
+from hfc.extract.engines.base import Report, Value, Worker, until
 
 
 class Local:
@@ -14,11 +13,11 @@ class Local:
     def __init__(self) -> None:
         self._rows, self._failed = 0, 0
 
-    def share(self, make: Callable[[], Any]) -> Any:
+    def share(self, make: Callable[[], Value]) -> Value:
         """What `make` returns."""
         return make()
 
-    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+    def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
         """Make the shards in order."""
         self._rows, self._failed = 0, 0
         yield from worker(until(stop, todo))

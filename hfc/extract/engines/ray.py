@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hfc.errors import HfcError
-from hfc.extract.engines.base import Worker
+from hfc.extract.engines.base import Report, Worker
 from hfc.extract.engines.local import Local
 from hfc.parallel import cluster
 
@@ -18,7 +18,7 @@ RESTARTS = 8  # of one actor: a preempted machine comes back, a shard that kills
 class _Actor:
     """A process that makes one shard after the other."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker[Any]) -> None:
         self.worker = worker
 
     def make(self, shard: int) -> list[Any]:
@@ -29,7 +29,7 @@ class _Actor:
 class Ray(Local):
     """One actor a GPU, or one a CPU where the cluster has no GPU. The calling process leads."""
 
-    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+    def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
         """Give each free actor the next shard."""
         self._rows, self._failed = 0, 0
         if not todo:
@@ -41,7 +41,7 @@ class Ray(Local):
                 raise HfcError(f"--engine ray: a process died {RESTARTS} times over one shard: {error}") from error
 
 
-def _shared_out(ray: Any, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+def _shared_out(ray: Any, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report]:
     have = ray.cluster_resources()
     gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 1))
     needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": 1}

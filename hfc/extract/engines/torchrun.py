@@ -8,10 +8,10 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import cast
 
 from hfc.errors import HfcError
-from hfc.extract.engines.base import Worker, until
+from hfc.extract.engines.base import Report, Value, Worker, until
 
 CONNECT = timedelta(minutes=5)
 PATIENCE = timedelta(days=30)  # of those who wait for another process to plan, make or assemble
@@ -33,7 +33,7 @@ class Torchrun:
         self.leads = self.rank == 0
         self._turn = 0
 
-    def share(self, make: Callable[[], Any]) -> Any:
+    def share(self, make: Callable[[], Value]) -> Value:
         """What `make` returns in rank 0."""
         key = self._key("share")
         if not self.leads:
@@ -41,7 +41,7 @@ class Torchrun:
             shared = json.loads(self._store.get(key))
             if "error" in shared:
                 raise HfcError(f"rank 0 stopped: {shared['error']}")
-            return shared["value"]
+            return cast(Value, shared["value"])
         try:
             value = make()
         except HfcError as error:
@@ -50,7 +50,7 @@ class Torchrun:
         self._store.set(key, json.dumps({"value": value}))
         return value
 
-    def run(self, todo: Sequence[int], worker: Worker, stop: Callable[[], bool]) -> Iterator[Any]:
+    def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
         """Draw shards from the common counter; rank 0 then waits for the others."""
         key = self._key("run")
         drawn = iter(lambda: self._store.add(f"{key}/next", 1) - 1, None)
