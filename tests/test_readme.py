@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from hfc.train import train_all
 from hfc.train.heads import HEADS
 from tests.bench.__main__ import BENCHMARKS
 from tests.support.made_up import small_cache, write_tree_csv
+from tests.support.processes import STAGES, python
 from tests.support.readme import PAGES, README, ROOT, Block, blocks, documentation, hfc_commands
 
 TEXTS = (README, *PAGES)
@@ -176,8 +178,8 @@ def place_programs(root: Path) -> None:
     """`hfc` with small settings, `python` that installs nothing, `pytest` and `jupyter` that do nothing."""
     root.mkdir()
     for program, line in {
-        "hfc": f'exec "{sys.executable}" -m tests.support.readme hfc "$@"',
-        "python": f'exec "{sys.executable}" -m tests.support.readme python "$@"',
+        "hfc": f'exec {shlex.join(python("tests.support.small", *STAGES))} -m cli "$@"',
+        "python": f'exec "{sys.executable}" -m tests.support.readme "$@"',
         "pytest": "exit 0",
         "jupyter": "exit 0",
     }.items():

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc.errors import RunError
 from tests.support.privileges import unprivileged
+from tests.support.processes import python
 from tests.support.readme import ROOT
 
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--shard-size", "16")
@@ -65,10 +66,8 @@ with store.locked(Path("locked")):
 @pytest.mark.parametrize("umask", [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o027))])
 def test_every_file_of_every_command_follows_the_umask(umask: int, tmp_path: Path) -> None:
     tree = ROOT / "hfc" / "hierarchies" / "deepfashion-5.csv"
-    words = [sys.executable, "-c", EVERYTHING, f"{umask:o}", " ".join(TINY), " ".join(TRAIN), str(tree)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+    words = [*python(), "-c", EVERYTHING, f"{umask:o}", " ".join(TINY), " ".join(TRAIN), str(tree)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     wrong = {
@@ -174,7 +173,9 @@ def program(
     """Exit codes, and what is printed on stdout and stderr; `streams` is what a shell does with them, like `2>&-`."""
     codes = folder / "codes"
     codes.write_text("")
-    words = [sys.executable, "-c", PROGRAM, rig, str(codes), *("|".join(map(str, call)) for call in calls)]
+    # Python itself reads LC_ALL when it starts.
+    start = [sys.executable] if "LC_ALL" in environment else python()
+    words = [*start, "-c", PROGRAM, rig, str(codes), *("|".join(map(str, call)) for call in calls)]
     inherited = {name: text for name, text in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     done = subprocess.run(
         ["bash", "-c", f'"$@" {streams}', "bash", *words],
@@ -283,16 +284,8 @@ def test_who_stops_reading_hears_nothing_more(place: Path, folder: Path) -> None
     for words in (("--help",), ("inspect", place / "c.h5"), ("predict", run, place / "s" / "Img", "-q")):
         reading, writing = os.pipe()
         os.close(reading)
-        command = [sys.executable, "-m", "cli", *map(str, words)]
-        done = subprocess.run(
-            command,
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
+        command = [*python(), "-m", "cli", *map(str, words)]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, cwd=folder)
         os.close(writing)
         assert (done.returncode, done.stderr) == (1, "")
 

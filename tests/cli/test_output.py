@@ -23,6 +23,7 @@ from cli.output import watch
 from hfc.progress import bar, steps, watched_by
 from hfc.runs import find
 from tests.support.made_up import small_cache, write_tree_csv
+from tests.support.processes import python
 from tests.support.readme import ROOT
 
 TINY = "--backbone test_efficientnet --weights random --image-size 32"
@@ -110,11 +111,7 @@ def test_loudness(place: Path) -> None:
     Path("l.csv").write_text("id,label\n00000.jpg,Tee\nother.jpg,Tee\n")
 
     def stderr(*words: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *words], capture_output=True, text=True, check=False, env=environment
-        )
-        return done.stderr
+        return subprocess.run([*python(), "-m", "cli", *words], capture_output=True, text=True, check=False).stderr
 
     other = (*TRAIN.split(), "--labels", "l.csv")
     warning = "WARNING: l.csv: 359 rows of the cache are not in it"
@@ -139,8 +136,7 @@ def on_terminal(words: list[str]) -> str:
     """What a program writes to stderr when that is a terminal."""
     mine, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 100))  # a bar in a terminal without columns is nothing
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=its, env=environment) as process:
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=its) as process:
         os.close(its)
         said = b""
         try:
@@ -154,7 +150,7 @@ def on_terminal(words: list[str]) -> str:
 
 
 def test_bars_are_drawn_on_a_terminal_unless_quiet(place: Path) -> None:
-    words = [sys.executable, "-m", "cli", "sample", "--images", "40"]
+    words = [*python(), "-m", "cli", "sample", "--images", "40"]
     assert "draw:" in on_terminal([*words, "drawn"])
     assert on_terminal([*words, "again", "-q"]) == ""
 

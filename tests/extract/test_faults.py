@@ -16,6 +16,7 @@ from hfc.config import ExtractConfig, resolve
 from hfc.errors import ConfigError
 from hfc.extract.stage import extract
 from tests.support.deepfashion_tree import write_images
+from tests.support.processes import python
 
 ROOT = Path(__file__).parents[2]
 ROWS, SHARD = 24, 4
@@ -60,7 +61,7 @@ main(words)
 
 def start(*words: object, rigged: tuple[str, int] | None = None) -> subprocess.Popen[str]:
     program = ["-c", RIGGED, rigged[0], str(rigged[1])] if rigged else ["-m", "cli"]
-    command = [sys.executable, *program, "extract", *map(str, words)]
+    command = [*python(), *program, "extract", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -188,29 +189,20 @@ def test_a_second_process_is_refused(images: Path, tmp_path: Path) -> None:
 
 
 def torchrun(*words: object) -> tuple[int, str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "cli", "extract", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    command = [*python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command += [*python(), "-m", "cli", "extract", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_two_processes_of_torchrun_share_the_shards(images: Path, tmp_path: Path) -> None:
-    # Twice the shards in parallel, and a checksum to be the same as one process's with as many threads.
-    env, words = os.environ | {"OMP_NUM_THREADS": "1"}, (*WORDS, *CUT)
-    single = [sys.executable, "-m", "cli", "extract", str(images), "--out", str(tmp_path / "one.h5"), *words]
-    subprocess.run(single, check=True, capture_output=True, cwd=ROOT, env=env)
-    code, said = torchrun(images, "--out", tmp_path / "c.h5", *words)
+def test_two_processes_of_torchrun_share_the_shards(images: Path, undisturbed: str, tmp_path: Path) -> None:
+    words = (images, "--out", tmp_path / "c.h5", *WORDS, *CUT)
+    code, said = torchrun(*words)
     assert code == 0, said
-    assert checksum(tmp_path / "c.h5") == checksum(tmp_path / "one.h5")
+    assert checksum(tmp_path / "c.h5") == undisturbed
     assert said.count(f"{ROWS} regions in") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.h5", "one.h5"]
-    code, said = torchrun(images, "--out", tmp_path / "c.h5", *words)
+    assert only_the_cache(tmp_path)
+    code, said = torchrun(*words)
     assert (code, said.count("already complete")) == (0, 1)
 
 
@@ -280,6 +272,7 @@ def test_ray_makes_the_shards_of_a_killed_process_again(images: Path, tmp_path: 
         features = mine.features()
     # With as many threads as there are cores, one unit in the last place of float16 at most.
     single[single.index(str(tmp_path / "one.h5"))] = str(tmp_path / "many.h5")
-    subprocess.run(single, check=True, capture_output=True, cwd=ROOT)
+    del env["OMP_NUM_THREADS"]
+    subprocess.run(single, check=True, capture_output=True, cwd=ROOT, env=env)
     with store.FeatureStore(tmp_path / "many.h5") as cache:
         assert (np.abs(cache.features() - features) <= np.spacing(np.abs(features))).all()

@@ -16,6 +16,7 @@ import pytest
 from hfc import store
 from hfc.errors import StoreError, warn_once
 from hfc.store import locks
+from tests.support.processes import python
 
 NAMES = ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "EINVAL"]
 # Imports hfc's lock on a file system that refuses every flock with the error given first; "" for one that has locks.
@@ -233,7 +234,7 @@ main(sys.argv[2:])
 
 def test_both_stages_finish_without_locks_even_after_a_kill(tmp_path: Path) -> None:
     def hfc(kind: str, *words: object) -> tuple[int, str]:
-        command = [sys.executable, "-c", LOCKLESS, kind, *map(str, words)]
+        command = [*python(), "-c", LOCKLESS, kind, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         return done.returncode, done.stderr
 

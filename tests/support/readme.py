@@ -1,8 +1,8 @@
 """README and the pages as programs: their fenced blocks, and `hfc` with small settings to run them by.
 
-`python -m tests.support.readme hfc WORDS…` is `hfc WORDS…` with other defaults (SMALL, `small_plan`): a tiny backbone
-with random weights where a page leaves backbone and weights to hfc, few pictures, few epochs. What the page's words
-themselves ask for is left as it is. `python -m tests.support.readme python WORDS…` is Python, but installs nothing.
+Under `small_defaults` `hfc` has other defaults (SMALL, `small_plan`): a tiny backbone with random weights where a page
+leaves backbone and weights to hfc, few pictures, few epochs. What the page's words themselves ask for is left as it is.
+`python -m tests.support.readme WORDS…` is Python, but installs nothing.
 """
 
 import os
@@ -84,16 +84,16 @@ def small_plan(content: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid, "folds": 2}
 
 
-def small_hfc() -> None:
-    """`hfc` with the defaults of SMALL, which presets, files and flags overrule as they overrule hfc's own."""
+def small_defaults() -> None:
+    """Give this process the defaults of SMALL, which presets, files and flags overrule as they overrule hfc's own.
+
+    This must come first: everything takes `resolve` from hfc.config by name.
+    """
     import hfc.config as config
 
     resolve, read_toml = config.resolve, config.read_toml
     config.resolve = lambda kind, *layers: resolve(kind, SMALL.get(kind.__name__, {}), *layers)  # type: ignore[assignment]
     config.read_toml = lambda path: small_plan(read_toml(path)) if path.parent.name == "ablations" else read_toml(path)
-    from cli.main import main  # only now: everything takes `resolve` from hfc.config by name
-
-    main()
 
 
 def no_pip(words: list[str]) -> None:
@@ -108,5 +108,4 @@ def no_pip(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program, sys.argv = sys.argv[1], [sys.argv[1], *sys.argv[2:]]
-    small_hfc() if program == "hfc" else no_pip(sys.argv[1:])
+    no_pip(sys.argv[1:])
