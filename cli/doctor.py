@@ -29,11 +29,11 @@ def doctor(context: click.Context, out: Path) -> None:
     """
     from hfc.doctor import BROKEN, examine
 
-    checks = []
-    for check in examine(out):
-        checks.append(check)
-        say(f"  {check.state:<7} {check.name:<10} {check.finding}")
-    broken = any(check.state == BROKEN for check in checks)
-    answer({"ok": not broken, "checks": [check.to_json() for check in checks]})
+    findings = []
+    for finding in examine(out):
+        findings.append(finding)
+        say(f"  {finding.state:<7} {finding.name:<10} {finding.text}")
+    broken = any(finding.state == BROKEN for finding in findings)
+    answer({"ok": not broken, "checks": [finding.to_json() for finding in findings]})
     if broken:
         context.exit(1)

@@ -1,6 +1,6 @@
 """Whether this machine can run hfc: what is installed, what it runs on, and a picture sent through.
 
-A check that raises is broken. A missing GPU or a model hub out of reach is a note, and breaks nothing.
+An examination that raises finds something broken. A missing GPU or a model hub out of reach is only noted.
 """
 
 import io
@@ -19,32 +19,33 @@ BROKEN = "BROKEN"
 
 
 class Note(str):
-    """The finding of a check where something is missing that hfc can do without."""
+    """A text about something that is missing and that hfc can do without."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
+class Finding:
+    """What was found about one part of the machine."""
 
     name: str
-    finding: str
+    """Of the part: device, disk."""
+    text: str
     state: str
     """ok, note (something is missing that hfc can do without) or BROKEN."""
 
     def to_json(self) -> dict[str, str]:
-        """The check as a JSON object."""
-        return {"name": self.name, "found": self.finding, "state": self.state}
+        """The finding as a JSON object."""
+        return {"name": self.name, "found": self.text, "state": self.state}
 
 
-def examine(folder: Path) -> Iterator[Check]:
-    """Make every check.
+def examine(folder: Path) -> Iterator[Finding]:
+    """Examine every part of the machine.
 
-    Never raises: an error in a check is its finding.
+    Never raises: an error is a finding.
 
     Args:
         folder: where caches and runs would go.
     """
-    looks: dict[str, Callable[[], str | Note]] = {
+    examinations: dict[str, Callable[[], str | Note]] = {
         "versions": _versions,
         "device": _device,
         "images": _images,
@@ -53,13 +54,13 @@ def examine(folder: Path) -> Iterator[Check]:
         "wheels": _wheels,
         "self-test": _self_test,
     }
-    for name, look in looks.items():
+    for name, examination in examinations.items():
         try:
-            finding = look()
-            yield Check(name, str(finding), "note" if isinstance(finding, Note) else "ok")
+            text = examination()
+            yield Finding(name, str(text), "note" if isinstance(text, Note) else "ok")
         except Exception as error:  # a broken installation raises anything
             reason = " ".join(str(error).split())
-            yield Check(name, reason if isinstance(error, HfcError) else f"{type(error).__name__}: {reason}", BROKEN)
+            yield Finding(name, reason if isinstance(error, HfcError) else f"{type(error).__name__}: {reason}", BROKEN)
 
 
 def _versions() -> str:

@@ -1,5 +1,6 @@
 """`hfc doctor` on a machine that is well, and on one where something is broken."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,29 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_that_is_well(tmp_path: Path) -> None:
-    checks = {check.name: check for check in doctor.examine(tmp_path / "not" / "there")}
-    assert {name: check.state for name, check in checks.items()} == dict.fromkeys(checks, "ok") | {"hub": "note"}
-    assert all(f"{name} {version}" in checks["versions"].finding for name, version in provenance.versions().items())
-    assert "JPEG" in checks["images"].finding
-    assert f"GB free at {tmp_path}" in checks["disk"].finding
-    assert checks["hub"].finding == "the model hub is out of reach"
-    assert "tf_efficientnet_lite0" in checks["wheels"].finding
+    findings = {finding.name: finding for finding in doctor.examine(tmp_path / "not" / "there")}
+    assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(findings, "ok") | {
+        "hub": "note"
+    }
+    assert all(f"{name} {version}" in findings["versions"].text for name, version in provenance.versions().items())
+    assert "JPEG" in findings["images"].text
+    assert f"GB free at {tmp_path}" in findings["disk"].text
+    assert findings["hub"].text == "the model hub is out of reach"
+    assert "tf_efficientnet_lite0" in findings["wheels"].text
     result = CliRunner().invoke(main, ["doctor", "--out", str(tmp_path)])
     assert result.exit_code == 0
-    assert [line.split()[:2] for line in result.output.splitlines()] == [[c.state, c.name] for c in checks.values()]
+    lines = [line.split()[:2] for line in result.output.splitlines()]
+    assert lines == [[finding.state, finding.name] for finding in findings.values()]
+
+
+def test_findings_as_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["doctor", "--out", str(tmp_path), "--json"])
+    content = json.loads(result.output)
+    assert list(content) == ["ok", "checks"]
+    assert content["ok"] is True
+    assert [list(finding) for finding in content["checks"]] == [["name", "found", "state"]] * 7
+    (hub,) = [finding for finding in content["checks"] if finding["state"] == "note"]
+    assert hub == {"name": "hub", "found": "the model hub is out of reach", "state": "note"}
 
 
 def test_what_is_broken_is_named_and_the_rest_still_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +71,4 @@ def test_features_that_are_no_numbers_are_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Encoder, "encode", lambda self, crops: np.full((1, 1, self.dim), np.nan, np.float32))
     last = list(doctor.examine(tmp_path))[-1]
     assert (last.state, last.name) == ("BROKEN", "self-test")
-    assert "50 of them NaN" in last.finding
+    assert "50 of them NaN" in last.text

@@ -59,6 +59,31 @@ def test_every_option_has_help(name: str) -> None:
         assert {"--json", "--verbose", "--quiet"} <= options_of(command)
 
 
+def test_the_list_of_commands_cuts_no_sentence_short() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).output.partition("Commands:")[2]
+    lines = [line.split(maxsplit=1) for line in listed.splitlines() if line.strip()]
+    assert [name for name, _ in lines] == COMMANDS
+    assert [text for _, text in lines if not text.endswith(".") or text.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "text"),
+    [
+        ("sample", "images", "Number of pictures to draw.  [default: 1200]"),
+        ("extract", "outside_root", "Accept image paths that leave the data set's folder.  [default: no-outside-root]"),
+        ("extract", "roi_margin", "Context added around each box, in fractions of its sides.  [default: 0.0]"),
+        ("extract", "store", "Type of the stored features.  [default: float16]"),
+        ("extract", "max_failures", "Stop when more images than this cannot be read: a number, or a share like 5%."),
+        ("predict", "top", "How many leaves to name with their probabilities.  [default: 5]"),
+    ],
+)
+def test_help_of_a_setting_is_a_sentence_with_its_default(command: str, name: str, text: str) -> None:
+    (option,) = [option for option in main.commands[command].params if option.name == name]
+    assert isinstance(option, click.Option)
+    assert option.help == text
+    assert (option.default, option.show_default) == (None, None)  # the default stays in hfc.config
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_readme_shows_every_command(name: str) -> None:
     assert re.search(rf"\bhfc {name}\b", README.read_text("utf-8"))
