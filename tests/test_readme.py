@@ -248,4 +248,4 @@ def test_the_worked_head_trains_as_its_page_says(tmp_path: Path, monkeypatch: py
         "leaf.weight": (6, 16),
         "leaf.bias": (6,),
     }
-    assert run.result["test"]["top1"] > 0.9
+    assert run.result.test["top1"] > 0.9
