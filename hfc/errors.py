@@ -24,8 +24,12 @@ import errno
 import functools
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+# What Markdown would take for markup; & where it begins an entity.
+MARKDOWN = re.compile(r"[\\`*_\[\]<>|~#$]|&(?=#?\w+;)")
 
 
 class HfcError(Exception):
@@ -101,6 +105,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def printable(name: str) -> str:
     """Show a file's name so that it can be written anywhere: bytes that are not UTF-8 become escapes, like f\\xe4h."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def markdown(text: object) -> str:
+    """Escape a text so that Markdown shows it as it is, on one line and in a cell of a table."""
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
 def is_utf8(name: str) -> bool:

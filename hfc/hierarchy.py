@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,13 +77,6 @@ class Hierarchy:
         """SHA-256 of the tree itself: level names, node names and ancestors, but not the tree's own name."""
         return digest([self.levels, self.nodes, self.ancestors.tolist()])
 
-    @cached_property
-    def distance(self) -> Ints:
-        """(C, C) LCA height d(a, b): levels to climb from leaf a to the lowest common ancestor with leaf b."""
-        differs = self.ancestors[:, None, :] != self.ancestors[None, :, :]
-        height: Ints = differs.sum(axis=2, dtype=np.int64)
-        return height
-
     def to_csv(self) -> str:
         """The tree as `load_hierarchy` reads it, nodes and leaves in the same order."""
         stream = io.StringIO()
@@ -114,6 +108,21 @@ class Hierarchy:
                 f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(unknown)}{hint}"
             )
         return np.array([position[written[label]] for label in labels], dtype=np.int64)
+
+
+def lca_height(nodes: Iterable[Any], others: Iterable[Any]) -> Any:
+    """Count the levels to climb from leaves to their lowest common ancestors with others.
+
+    Two paths part once and do not meet again, so it is the number of levels on which they differ.
+
+    Args:
+        nodes: on each of H levels the nodes above the leaves, an integer array or tensor.
+        others: the same of the others; the arrays of a level are broadcast.
+
+    Returns:
+        Integers, in the shape that the arrays of a level have together.
+    """
+    return sum(above != other for above, other in zip(nodes, others, strict=True))
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:

@@ -4,12 +4,14 @@ Dimensions: N samples, H levels (coarse to fine), C^h nodes on level h, C leaves
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import ConfigError
+from hfc.hierarchy import lca_height
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -18,6 +20,76 @@ Metrics = Annotated[Mapping[str, float], "nested"]
 
 BINS = 15
 BLOCK = 1 << 20  # cells of a block of rows
+LEVEL = "level_accuracy/"
+"""What the key of a level's accuracy begins with."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called, and how its numbers are read."""
+
+    key: str
+    title: str
+    """For the head of a column."""
+    words: str
+    """For a reader who does not know the title."""
+    scale: int = 100
+    """What a number is multiplied by to be shown: 100 for percent."""
+    higher: bool = True
+    """Whether more is better."""
+    of_tree: bool = False
+    """Whether it depends on the tree."""
+
+    @property
+    def column(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} %" if self.scale == 100 else self.title
+
+    @property
+    def digits(self) -> int:
+        """How many digits are shown behind the point."""
+        return 2 if self.scale == 100 else 3
+
+
+METRICS = {
+    metric.key: metric
+    for metric in (
+        Metric("top1", "top-1", "top-1 accuracy"),
+        Metric("top3", "top-3", "top-3 accuracy"),
+        Metric("top5", "top-5", "top-5 accuracy"),
+        Metric("top1_macro", "macro top-1", "top-1 accuracy, mean over the leaves"),
+        Metric("hF", "hF", "hierarchical F1", of_tree=True),
+        Metric("full_path_accuracy", "full path", "every level's own prediction right", of_tree=True),
+        Metric(
+            "inconsistency",
+            "inconsistent",
+            "levels' own predictions that are no path of the tree",
+            higher=False,
+            of_tree=True,
+        ),
+        *(
+            Metric(f"distance@{k}", f"distance@{k}", f"mean LCA height of the top {k}", 1, higher=False, of_tree=True)
+            for k in (1, 3, 5)
+        ),
+        Metric(
+            "mistake_severity",
+            "mistake severity",
+            "mistake severity: levels to climb from a wrong leaf to the true path",
+            1,
+            higher=False,
+            of_tree=True,
+        ),
+        Metric("ece", "ECE", "expected calibration error", higher=False),
+    )
+}
+
+
+def metric(key: str) -> Metric:
+    """The metric of a key, also where that is the accuracy of another top k or of a level."""
+    if key.startswith(LEVEL):
+        return Metric(key, key.removeprefix(LEVEL), f"accuracy of level {key.removeprefix(LEVEL)}", of_tree=True)
+    k = key.removeprefix("top")
+    return METRICS.get(key) or Metric(key, f"top-{k}", f"top-{k} accuracy")
 
 
 def evaluate(
@@ -33,22 +105,15 @@ def evaluate(
 
     Args:
         levels: H arrays (N, C^h), each level's own probabilities; the last one is not used, `final` stands for it.
-        final: (N, C) P_final over the leaves.
-        target: (N,) true leaves.
+        final, target: (N, C) P_final over the leaves, and (N,) true leaves.
         names: H level names.
         ancestors: (C, H) index of each leaf's ancestor on each level.
         topk: the k of top-k accuracy and distance@k.
 
     Returns:
-        `top{k}`: share of samples whose leaf is among the k most probable.
-        `top1_macro`: top-1 averaged over the classes that occur.
-        `level_accuracy/NAME`: of each level's own most probable node.
-        `hF`: hierarchical F, path read off the predicted leaf (Kiritchenko et al. 2006; root excluded).
-        `distance@{k}`: LCA height, in levels, averaged over the top k.
-        `mistake_severity`: LCA height of the top-1 over errors only; 0 where there are none.
-        `full_path_accuracy`: share of samples whose every level is right on its own.
-        `inconsistency`: share of samples whose levels' own predictions are no path of the tree.
-        `ece`: expected calibration error of P_final normalised over the leaves, 15 equal-width bins.
+        Numbers by the keys of METRICS. `top1_macro` is a mean over the leaves that occur. `hF` reads the path off the
+        predicted leaf (Kiritchenko et al. 2006; root excluded). `distance@k` and `mistake_severity` are LCA heights, in
+        levels; the latter over errors only, 0 where there are none.
 
     Raises:
         ConfigError: a k larger than the number of leaves.
@@ -56,15 +121,14 @@ def evaluate(
     check_topk(topk, final.shape[1])
     ranking = top(final, max(topk))
     truth = ancestors[target]
-    climbs = sum((ancestors[ranking, h] != truth[:, h, None]).astype(np.int64) for h in range(len(names)))
+    climbs = lca_height((ancestors[ranking, h] for h in range(len(names))), truth.T[:, :, None])
     hits = ranking == target[:, None]
     own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), ranking[:, 0]], axis=1)
-    correct = hits[:, 0]
-    severity = climbs[~correct, 0]
+    severity = climbs[~hits[:, 0], 0]
     return {
         **{f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk},
-        "top1_macro": _macro(correct, target),
-        **{f"level_accuracy/{name}": float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
+        "top1_macro": _macro(hits[:, 0], target),
+        **{LEVEL + name: float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
         "hF": hierarchical_f(ancestors[ranking[:, 0]], truth),
         **{f"distance@{k}": float(climbs[:, :k].mean()) for k in topk},
         "mistake_severity": float(severity.mean()) if len(severity) else 0.0,

@@ -49,7 +49,6 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {
     "cli/sweep.py:sweep",
-    "hfc/metrics.py:evaluate",
     "hfc/report/plots.py:curves",
     "hfc/train/ablation.py:ablation",
     "hfc/train/data.py:load_cache",

@@ -1,13 +1,15 @@
 """How a message shows the name of a file, and how what the operating system refuses becomes an error."""
 
 import errno
+import html
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from hfc.errors import RunError, explained, is_utf8, nearest, printable, warn_once
+from hfc.errors import RunError, explained, is_utf8, markdown, nearest, printable, warn_once
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,23 @@ def test_a_warning_comes_once_a_logger(caplog: pytest.LogCaptureFixture) -> None
         for message in ("full %s", "slow"):
             warn_once(logging.getLogger(name), message)
     assert [(r.name, r.getMessage()) for r in caplog.records] == [(n, m) for n in "ab" for m in ("full %s", "slow")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a_b *c* **d** `e`",
+        "<script>&lt; R&D &#35;</script>",
+        "[x](y) | ~z~ #1 $2$",
+        "\\ \\* back",
+        "# heading",
+        "a  b\nc",
+    ],
+)
+def test_markdown_shows_an_escaped_text_as_it_is(text: str) -> None:
+    """CommonMark by another hand: a backslash before punctuation is that character, and an entity needs a bare `&`."""
+    written = markdown(text)
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", written) == " ".join(text.split())
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", written)
+    assert not set(bare) & set("\\`*_[]<>|~#$\n")
+    assert html.unescape(bare) == bare

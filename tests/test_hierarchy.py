@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy import canonical, from_paths, load_hierarchy, parse_hierarchy, spellings
+from hfc.hierarchy import canonical, from_paths, lca_height, load_hierarchy, parse_hierarchy, spellings
 from tests.support.deepfashion_tree import categories
 
 
@@ -29,7 +29,8 @@ def test_a_csv_of_three_levels_reads_from_leaf_to_coarsest(tmp_path: Path) -> No
     # "Tee" is a leaf and a coarsest node: two nodes.
     assert tree.nodes == (("Apparel", "Tee"), ("Tops", "Bottoms", "Tops2"), ("Tee", "Jeans", "Ring"))
     assert tree.ancestors.tolist() == [[0, 0, 0], [0, 1, 1], [1, 2, 2]]
-    assert tree.distance.tolist() == [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
+    levels = tree.ancestors.T
+    assert lca_height(levels[:, :, None], levels[:, None]).tolist() == [[0, 2, 3], [2, 0, 3], [3, 3, 0]]
     assert tree.index(["Ring", "Tee"], "labels").tolist() == [2, 0]
 
 
@@ -41,7 +42,7 @@ def test_lines_end_at_newlines_alone(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), depth=st.integers(1, 5))
-def test_distance_equals_climbing_on_random_trees(seed: int, depth: int) -> None:
+def test_the_lca_height_equals_climbing_on_random_trees(seed: int, depth: int) -> None:
     rng = np.random.default_rng(seed)
     paths: list[list[str]] = [[]]
     for _ in range(depth):
@@ -51,12 +52,14 @@ def test_distance_equals_climbing_on_random_trees(seed: int, depth: int) -> None
     assert list(tree.leaves) == [path[-1] for path in paths]
     again = parse_hierarchy("random", "random", io.StringIO(tree.to_csv()))
     assert (again.nodes, again.digest) == (tree.nodes, tree.digest)
+    height = lca_height(tree.ancestors.T[:, :, None], tree.ancestors.T[:, None])
+    assert height.dtype == np.int64
     for a, one in enumerate(paths):
         for b, other in enumerate(paths):
             common = 0
             while common < depth and one[common] == other[common]:
                 common += 1
-            assert tree.distance[a, b] == depth - common
+            assert height[a, b] == depth - common
 
 
 def test_the_digest_is_of_the_tree_not_of_its_name() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hfc import runs
-from hfc.report import tables, texts
+from hfc.metrics import METRICS
+from hfc.report import texts
 from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
@@ -16,7 +17,7 @@ from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
 from hfc.report.rows import Group, Outcome, read_groups
 from hfc.report.statistics import METHOD, Difference, differences
 
-METRICS = (*tables.METRICS[:1], ("top3", "top-3 %", 100, True), ("top5", "top-5 %", 100, True), *tables.METRICS[1:])
+COMPARED = tuple(metric for metric in METRICS.values() if metric.key != "ece")
 NAME = ("method", "name of the tree")
 MATCHES = (  # what a row of one set shares with its match in the other, the closest first
     ("row",),
@@ -169,7 +170,7 @@ def verdict(found: Comparison) -> str:
 
 
 def _metrics(found: Comparison) -> Table:
-    shown = [m for m in METRICS if any(pair.before.row.values(m[0]) for pair in found.pairs)]
+    shown = [metric for metric in COMPARED if any(pair.before.row.values(metric.key) for pair in found.pairs)]
     body = []
     for pair in found.pairs:
         each = pair.difference
@@ -182,15 +183,15 @@ def _metrics(found: Comparison) -> Table:
             if each
             else Cell("not tested"),
         ]
-        for metric, _, scale, _ in shown:
-            before, after = (outcome.row.values(metric) for outcome in (pair.before, pair.after))
-            digits = 2 if scale == 100 else 3
+        for metric in shown:
+            key, scale, digits = metric.key, metric.scale, metric.digits
+            before, after = (outcome.row.values(key) for outcome in (pair.before, pair.after))
             full = f"{spread(before, scale, digits)} → {spread(after, scale, digits)}"
             means = [spread([float(np.mean(v))] if v else [], scale, digits) for v in (before, after)]
-            change = scale * (pair.after.row.mean(metric) - pair.before.row.mean(metric)) if before and after else None
+            change = scale * (pair.after.row.mean(key) - pair.before.row.mean(key)) if before and after else None
             cells.append(Cell(" → ".join(means), change, tip=full))
         body.append(tuple(cells))
-    header = ("method", "top-1 gained, points", "p corrected", *(title for _, title, _, _ in shown))
+    header = ("method", "top-1 gained, points", "p corrected", *(metric.column for metric in shown))
     note = "Before → after, means over seeds; columns sort by the change. * significant."
     return Table("metrics", "Metrics", header, tuple(body), note)
 
@@ -239,9 +240,9 @@ def as_json(found: Comparison, said: Document) -> dict[str, Any]:
                 "after": pair.after.label,
                 "changes": [{"what": n, "before": b, "after": a} for n, b, a in changes(pair)],
                 "metrics": {
-                    metric: {"before": pair.before.row.mean(metric), "after": pair.after.row.mean(metric)}
-                    for metric, *_ in METRICS
-                    if pair.before.row.values(metric) and pair.after.row.values(metric)
+                    key: {"before": pair.before.row.mean(key), "after": pair.after.row.mean(key)}
+                    for key in (metric.key for metric in COMPARED)
+                    if pair.before.row.values(key) and pair.after.row.values(key)
                 },
                 "difference": texts.difference_json(pair.difference) if pair.difference else None,
             }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hfc import metrics, provenance, runs
 from hfc.errors import RunError, StoreError
-from hfc.hierarchy import Hierarchy
+from hfc.hierarchy import Hierarchy, lca_height
 from hfc.progress import steps
 from hfc.regions import Strings
 from hfc.report.identity import Identity, distinct_labels, identity
@@ -135,8 +135,9 @@ class Outcome:
     @cached_property
     def height(self) -> Ints:
         """(S, N) LCA height of each answer, in levels; 0 where it is right."""
-        climbed: Ints = (~self.on_path).sum(axis=2, dtype=np.int64)  # a table of all pairs of leaves grows too fast
-        return climbed
+        levels = self.tree.ancestors.T  # a table of all pairs of leaves grows too fast
+        height: Ints = lca_height(levels[:, self.predicted], levels[:, self.target])
+        return height
 
     @cached_property
     def on_path(self) -> Bools:

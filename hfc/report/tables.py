@@ -7,23 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 
+from hfc.metrics import METRICS, metric
 from hfc.report.cells import Cell, Table, p_text, signed, spread
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
 
-# test metric, title, factor, whether more is better
-OF_LEAVES = ("top1", "top1_macro", "top3", "top5")  # the others depend on the tree
-METRICS = (
-    ("top1", "top-1 %", 100, True),
-    ("top1_macro", "macro top-1 %", 100, True),
-    ("hF", "hF %", 100, True),
-    ("full_path_accuracy", "full path %", 100, True),
-    ("inconsistency", "inconsistent %", 100, False),
-    ("distance@1", "distance@1", 1, False),
-    ("distance@3", "distance@3", 1, False),
-    ("distance@5", "distance@5", 1, False),
-    ("mistake_severity", "mistake severity", 1, False),
-)
+HEADLINE = ("top1", "top3", "top5", "hF")
 
 MOST_PAIRS = 500  # of rows, in a table: 32 rows have fewer
 MOST_LISTED = 500  # categories in a table
@@ -36,14 +25,11 @@ def published() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def _measured(row: Row, metric: str, scale: float = 100) -> Cell:
-    values = row.values(metric)
-    each = ", ".join(f"seed {seed}: {scale * v:.{_digits(scale)}f}" for seed, v in zip(row.seeds, values, strict=False))
-    return Cell(spread(values, scale, _digits(scale)), scale * statistics.fmean(values) if values else None, tip=each)
-
-
-def _digits(scale: float) -> int:
-    return 2 if scale == 100 else 3
+def _measured(row: Row, key: str) -> Cell:
+    """The mean and deviation of a metric; pointed at, the number of each seed."""
+    values, scale, digits = row.values(key), metric(key).scale, metric(key).digits
+    by_seed = ", ".join(f"seed {seed}: {scale * v:.{digits}f}" for seed, v in zip(row.seeds, values, strict=False))
+    return Cell(spread(values, scale, digits), scale * statistics.fmean(values) if values else None, tip=by_seed)
 
 
 def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> list[tuple[Cell, ...]]:
@@ -75,7 +61,7 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
         rows.append(
             (
                 Cell(outcome.label),
-                *(_measured(outcome.row, metric) for metric in ("top1", "top3", "top5", "hF")),
+                *(_measured(outcome.row, key) for key in HEADLINE),
                 Cell(
                     f"{signed(-interval.difference)} [{signed(-interval.high)}, {signed(-interval.low)}]",
                     -100 * interval.difference,
@@ -88,7 +74,8 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
         )
     for column in range(1, 5 if _one_tree([outcome.row for outcome in group.outcomes]) else 4):
         rows = _mark_best(rows, column)
-    header = ("method", "top-1 %", "top-3 %", "top-5 %", "hF %", "top-1 against the best, points", "p", "seeds")
+    titles = [METRICS[key].column for key in HEADLINE]
+    header = ("method", *titles, "top-1 against the best, points", "p", "seeds")
     note = "Mean ± sample standard deviation over seeds; [95% interval]; * significant. See Differences."
     return Table("headline", "The methods, best first", header, tuple(rows), note)
 
@@ -117,23 +104,24 @@ def table1(rows: Sequence[Row]) -> Table:
         )
         for entry in published()
     ]
-    header = ("method", "top-3 %", "top-5 %", "landmarks", "seeds", "origin")
+    header = ("method", METRICS["top3"].column, METRICS["top5"].column, "landmarks", "seeds", "origin")
     note = "Measured rows: mean ± sample standard deviation over seeds. Cited rows: as published."
     return Table("table1", "Table 1: top-k accuracy", header, (*measured, *cited), note)
 
 
 def hierarchical(rows: Sequence[Row]) -> Table:
     """Every metric that knows the tree, and top-1 beside them."""
-    shown = [entry for entry in METRICS if any(row.values(entry[0]) for row in rows)]
-    body = [(Cell(row.label), *(_measured(row, key, scale) for key, _, scale, _ in shown)) for row in rows]
-    for column, (metric, _, _, most) in enumerate(shown, 1):
-        if metric in OF_LEAVES or _one_tree(rows):
-            body = _mark_best(body, column, most)
+    left_out = ("top3", "top5", "ece")  # they stand in tables of their own
+    keys = [key for key in METRICS if key not in left_out and any(row.values(key) for row in rows)]
+    body = [(Cell(row.label), *(_measured(row, key) for key in keys)) for row in rows]
+    for column, key in enumerate(keys, 1):
+        if not METRICS[key].of_tree or _one_tree(rows):
+            body = _mark_best(body, column, METRICS[key].higher)
     note = (
         "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read "
         "it together with top-1. Inconsistent: the levels' own answers are no path of the tree."
     )
-    header = ("method", *(title for _, title, _, _ in shown))
+    header = ("method", *(METRICS[key].column for key in keys))
     return Table("hierarchical", "Table 2: hierarchical metrics", header, tuple(body), note)
 
 
@@ -180,16 +168,16 @@ def calibration(rows: Sequence[Outcome]) -> Table:
         "ECE: expected calibration error of the predicted leaf's share of P_final, 15 bins. Confidence above top-1: "
         "too sure. Decoded by least cost, the shares are scores and no probabilities."
     )
-    header = ("method", "ECE %", "mean confidence %", "above top-1, points")
+    header = ("method", METRICS["ece"].column, "mean confidence %", "above top-1, points")
     return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note, narrow=True)
 
 
 def differences(found: Sequence[Difference]) -> Table:
     """Every pair of rows on the same images."""
-    metrics = list(dict.fromkeys(metric for each in found for metric in each.intervals))
+    keys = list(dict.fromkeys(key for each in found for key in each.intervals))
     body = []
     for each in found[:MOST_PAIRS]:
-        intervals = [each.intervals.get(metric) for metric in metrics]
+        intervals = [each.intervals.get(key) for key in keys]
         by_seed = ", ".join(f"seed {seed}: {p_text(p)}" for seed, p in each.by_seed.items())
         body.append(
             (
@@ -206,11 +194,10 @@ def differences(found: Sequence[Difference]) -> Table:
                 Cell(p_text(each.p), each.p, best=each.significant),
             )
         )
-    titles = {"hF": "hF"} | {metric: f"top-{metric[3:]}" for metric in metrics if metric.startswith("top")}
     header = (
         "first",
         "second",
-        *(f"{titles[metric]}, points" for metric in metrics),
+        *(f"{metric(key).title}, points" for key in keys),
         "right alone",
         "p",
         "p corrected",

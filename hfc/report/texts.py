@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hfc.errors import markdown as escape
+from hfc.metrics import METRICS
 from hfc.report.cells import Cell, Table, spread
 from hfc.report.checks import Check, weights
 from hfc.report.contents import Block, Document, Fold, Text
@@ -14,7 +16,7 @@ from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Row
 from hfc.report.statistics import Difference
-from hfc.report.tables import published
+from hfc.report.tables import HEADLINE, published
 from hfc.runs import Run
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -69,20 +71,13 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
-
-
 def plain(document: Document, rows: Sequence[Row]) -> str:
     """The measured rows, aligned for a terminal, and what must be known of them."""
-    header = ["method", "top-1 %", "top-3 %", "top-5 %", "hF %", "severity", "seeds"]
+    header = ["method", *(METRICS[key].column for key in HEADLINE), "severity", "seeds"]
     body = [
         [
             row.label,
-            *(spread(row.values(metric)) for metric in ("top1", "top3", "top5", "hF")),
+            *(spread(row.values(key)) for key in HEADLINE),
             spread(row.values("mistake_severity"), scale=1, digits=3),
             str(len(row.seeds)),
         ]

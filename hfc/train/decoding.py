@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hfc.hierarchy import lca_height
 from hfc.train.heads.layers import Prediction
 
 
@@ -55,7 +56,7 @@ def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
     The scores are 1 − cost/H, normalised over the leaves: they rank, but are no probabilities.
     """
-    distance = (ancestors[:, None, :] != ancestors[None, :, :]).sum(dim=2).to(prediction.final.dtype)
+    distance = lca_height(ancestors.T[:, :, None], ancestors.T[:, None]).to(prediction.final.dtype)
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
     scores = 1 - shares @ distance / ancestors.shape[1]
     return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))

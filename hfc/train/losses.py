@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hfc.hierarchy import lca_height
+
 LevelLoss = Callable[[Tensor, Tensor, float], Tensor]
 
 
@@ -118,7 +120,7 @@ def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
         ancestors: (C, H) index of each leaf's ancestor on each level.
         beta: β, how sharply the labels fall off.
     """
-    distance = (ancestors.unsqueeze(1) != ancestors.unsqueeze(0)).sum(dim=2)
+    distance: Tensor = lca_height(ancestors.T[:, :, None], ancestors.T[:, None])
     return torch.softmax(-beta * distance.float() / distance.max().clamp(min=1), dim=1)
 
 

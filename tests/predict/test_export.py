@@ -214,9 +214,9 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
     text = card.read_text()
     for line in (
         "**RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only.**",
-        '| tops, of all &gt; kinds | Tank "Top" |',
-        "| &lt;script&gt; | =1+1 |",
-        "| tops, of all &gt; kinds | Mantel länger |",
+        r'| tops, of all \> kinds | Tank "Top" |',
+        r"| \<script\> | =1+1 |",
+        r"| tops, of all \> kinds | Mantel länger |",
         f"| top-1 accuracy | {100 * run.result.test['top1']:.2f} % |",
         f"| accuracy of level the group | {100 * run.result.test['level_accuracy/the group']:.2f} % |",
         "On 10 test images, used once, after the epoch was picked on 10 others; one run, seed 0.",

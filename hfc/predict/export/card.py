@@ -1,24 +1,14 @@
 """A run's model card in Markdown: classes, metrics, data, limits and provenance, read from the run."""
 
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from hfc.errors import markdown as text
 from hfc.hierarchy import Hierarchy
+from hfc.metrics import LEVEL, METRICS, metric
 from hfc.runs import Result, Run
 
 RANDOM = "RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only."
-LEVEL = "level_accuracy/"
-METRICS = {
-    "top1": "top-1 accuracy",
-    "top3": "top-3 accuracy",
-    "top5": "top-5 accuracy",
-    "top1_macro": "top-1 accuracy, mean over the leaves",
-    "hF": "hierarchical F1",
-    "full_path_accuracy": "every level's own prediction right",
-    "inconsistency": "levels' own predictions that are no path of the tree",
-    "ece": "expected calibration error",
-}
 
 
 def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
@@ -46,12 +36,6 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
     return "\n".join("\n".join(part) + "\n" for part in parts)
 
 
-def text(value: object) -> str:
-    """Escape a text for Markdown, on one line and in a cell of a table."""
-    line = html.escape(" ".join(str(value).split()), quote=False)
-    return "".join(f"\\{sign}" if sign in "\\`*_[]|~#$" else sign for sign in line)
-
-
 def _random(result: Result) -> bool:
     return result.cache.random_weights
 
@@ -59,7 +43,7 @@ def _random(result: Result) -> bool:
 def _header(result: Result) -> list[str]:
     """The header in YAML; its values are written as JSON, so that no name can break it."""
     scores = [
-        {"type": kind, "name": METRICS[name], "value": round(result.test[name], 4)}
+        {"type": kind, "name": METRICS[name].words, "value": round(result.test[name], 4)}
         for name, kind in (("top1", "accuracy"), ("hF", "f1"))
         if name in result.test
     ]
@@ -93,15 +77,10 @@ def _classes(hierarchy: Hierarchy) -> list[str]:
 
 def _metrics(result: Result) -> list[str]:
     test = result.test
-    rows = [(name, _percent(test[key])) for key, name in METRICS.items() if key in test]
-    rows += [
-        (f"accuracy of level {key.removeprefix(LEVEL)}", _percent(value))
-        for key, value in test.items()
-        if key.startswith(LEVEL)
-    ]
-    rows.append(
-        ("mistake severity: levels to climb from a wrong leaf to the true path", f"{test['mistake_severity']:.3f}")
-    )
+    keys = [key for key in METRICS if key in test and METRICS[key].scale == 100]
+    keys += [key for key in test if key.startswith(LEVEL)]
+    rows = [(metric(key).words, _percent(test[key])) for key in keys]
+    rows.append((METRICS["mistake_severity"].words, f"{test['mistake_severity']:.3f}"))
     return [
         f"On {result.rows.test} test images, used once, after the epoch was picked on {result.rows.val} others; "
         f"one run, seed {result.seed}.",

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from hfc.config import RECORDED
 from hfc.errors import ConfigError, RunError, in_the_way
+from hfc.errors import markdown as text
 from hfc.extract.checkpoints import reason
 from hfc.extract.encoder import Encoder
 from hfc.predict.backbone import open_plain
-from hfc.predict.export.card import model_card, text
+from hfc.predict.export.card import model_card
 from hfc.predict.head import Trained, load_trained
 from hfc.provenance import is_sealed, replacing, sealed
 from hfc.train.decoding import DECODINGS
