@@ -71,7 +71,11 @@ def run(
     overwrite: bool = False,
     retry_failures: bool = False,
 ) -> "ExtractSummary | None":
-    """Extract with a progress bar and print the summary; None in a process that only helped another."""
+    """Extract with a progress bar and print the summary.
+
+    Returns:
+        The summary; None in a process that only helped another.
+    """
     with bar("loading", unit="img") as shown:
         from hfc.extract import extract as stage
 
@@ -93,7 +97,7 @@ def run(
 
 @contextmanager
 def stop_signals() -> Iterator["Callable[[], bool]"]:
-    """Tell whether SIGINT or SIGTERM asked to stop; a second one stops the program at once."""
+    """Tell whether SIGINT or SIGTERM asked to stop. A second signal stops the program at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -113,7 +117,7 @@ def stop_signals() -> Iterator["Callable[[], bool]"]:
 
 
 def show_on(shown: Bar) -> "Callable[[Progress], None]":
-    """Show an extraction on a bar: images a second, time left, and where the seconds go."""
+    """Show an extraction on a bar, with the seconds of every step."""
 
     def report(progress: "Progress") -> None:
         shown.show(progress.resumed + progress.done, progress.total, what="extract", note=_times(progress))

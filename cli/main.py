@@ -34,7 +34,7 @@ TORCH_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Program(click.Group):
-    """Turns an HfcError into one line and exit code 1, and an interrupt into exit code 130."""
+    """Turns an HfcError into one line and exit code 1, an interrupt into 130."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the program."""

@@ -1,4 +1,4 @@
-"""Command-line options made from the settings, so that help and defaults cannot drift from hfc.config."""
+"""Command-line options, made from the settings of hfc.config with their help and defaults."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +82,7 @@ NAMES = {
 
 
 class Setting(click.ParamType[str]):
-    """`key=value` for --set; the shell completes the keys, and the values where there are few."""
+    """`key=value` for --set; the shell completes keys, and values that are few."""
 
     name = "setting"
 
@@ -189,7 +189,7 @@ def _parsed(default: object, text: str, key: str) -> object:
 
 
 def setting_help(kind: type) -> str:
-    """List every setting of a stage with its default, for the end of a help page."""
+    """List all settings of a stage with their defaults, for the end of a help page."""
     lines = []
     for spec in fields(kind):
         choices = f" ({', '.join(spec.metadata['choices'])})" if spec.metadata["choices"] else ""

@@ -1,4 +1,4 @@
-"""How commands print: as text or as JSON, loudly or quietly, with bars on a terminal.
+"""How commands print: text or JSON, loudly or quietly, with bars on a terminal.
 
 A command prints text by `say` and its result by `answer`; with --json only the result reaches stdout.
 """
@@ -25,7 +25,7 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
 
 def ready_streams() -> None:
-    """Prepare stdin, stdout and stderr, so that no text and no closed stream ends the program."""
+    """Prepare the standard streams, so that no text and no closed stream ends the program."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -88,12 +88,15 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def one_line(text: str) -> str:
-    """Make one harmless line of a text: names of files may hold newlines and what a terminal obeys."""
+    """Make one harmless line of a text.
+
+    Names of files may hold newlines, and signs that a terminal obeys.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def answer(result: Any) -> None:
-    """Print the result of a command, a dataclass or a dictionary, if JSON was asked for."""
+    """Print a command's result, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):
         content = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
         unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
@@ -115,7 +118,7 @@ class _Drawn:
         self.drawn = drawn
 
     def show(self, done: int, total: int | None = None, *, what: str = "", note: str = "") -> None:
-        """Draw it again, unless it was drawn a tenth of a second ago; other work is drawn at once."""
+        """Draw the bar, at most ten times a second. A new kind of work is drawn at once."""
         drawn = self.drawn
         if drawn.disable:
             return
@@ -131,9 +134,9 @@ class _Drawn:
 
 @contextmanager
 def watch(what: str, total: int | None, unit: str) -> Iterator[_Drawn]:
-    """A bar on stderr, gone when its work is done; none where stderr is no terminal, or with -q.
+    """Draw a bar on stderr; it goes when its work is done.
 
-    A bar of steps, which have no unit, is drawn after a second.
+    A bar of steps, which have no unit, is drawn after a second. None is drawn with -q, or where stderr is no terminal.
     """
     from tqdm import tqdm
 

@@ -112,7 +112,7 @@ def predict(
 def _regions(
     images: tuple[Path, ...], box: Box | None, manifest: Path | None, flags: Mapping[str, object]
 ) -> "Regions":
-    """The table of what to classify."""
+    """Read the table of what to classify."""
     if manifest and (images or box):
         raise click.UsageError(
             "give IMAGE, perhaps with --box, or --manifest, not both: a manifest has boxes of its own"
@@ -129,7 +129,7 @@ def _regions(
 
 
 def _noting(answers: Iterable["Answer"], failures: list[str]) -> Iterator["Answer"]:
-    """The answers; the ids of images that could not be read are put into a list."""
+    """Pass the answers on, and put the ids of unreadable images into a list."""
     for answer in answers:
         if answer.error:
             failures.append(answer.id)
@@ -148,7 +148,7 @@ def _as_table(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator
 
 
 def _as_json(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
-    """An object a line, in ASCII: names may hold U+2028 and its like, where others split lines."""
+    """An object a line. In ASCII, as other programs split lines at U+2028 and its like."""
     mark = {"random_weights": True} if classifier.trained.random_weights else {}
     for answer in answers:
         yield json.dumps(answer.to_json() | mark)

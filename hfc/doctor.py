@@ -1,4 +1,4 @@
-"""Whether this machine can run hfc: what is installed, what it runs on, and a picture sent through.
+"""Whether this machine can run hfc: what is installed, its device, and a self-test.
 
 An examination that raises finds something broken. A missing GPU or a model hub out of reach is only noted.
 """
@@ -118,7 +118,7 @@ def _wheels() -> str | Note:
 
 
 def _self_test() -> str:
-    """Send a drawn picture through crop, a tiny backbone with random weights and the paper's head."""
+    """Send a drawn picture through crop, a tiny random backbone and the paper's head."""
     import numpy as np
     import torch
 

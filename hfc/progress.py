@@ -58,7 +58,7 @@ def bar(what: str, total: int | None = None, *, unit: str) -> AbstractContextMan
 
 
 def steps(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """The items one after the other, watched; how long it took goes to the log.
+    """Give the items one after the other, watched; the log tells how long it took.
 
     Args:
         items: what is worked on.

@@ -1,4 +1,4 @@
-"""What a classifier tells of an image: a path of nodes, as text, as JSON and as cells of a table. No torch."""
+"""What a classifier tells of an image: a path of nodes, as text, JSON and a row of a table. No torch."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Answer:
         return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
 
     def to_json(self) -> dict[str, object]:
-        """The answer as a JSON object: id and error, or id, path, probabilities and top."""
+        """The answer as a JSON object: id and error, or id, path, probabilities, top."""
         if self.error:
             return {"id": _utf8(self.id), "error": _utf8(self.error)}
         return {
@@ -52,7 +52,7 @@ class Answer:
 
 
 class AnswerTable:
-    """The columns of a table with a row an answer: a path's nodes and probabilities, and the best leaves."""
+    """A table with a row for each answer: the path, its probabilities and the best leaves."""
 
     def __init__(self, hierarchy: Hierarchy, top: int) -> None:
         """Name the columns.
@@ -76,5 +76,5 @@ class AnswerTable:
 
 
 def _utf8(text: str) -> str:
-    """Text for a file in UTF-8; bytes of a file name that are not become a replacement sign."""
+    """Text for a file in UTF-8; other bytes of a file's name become a replacement sign."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

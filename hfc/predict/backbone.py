@@ -54,7 +54,7 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
 
 
 def open_plain(run: Run, weights: str) -> tuple[ExtractConfig, Encoder]:
-    """Open a run's backbone as ONNX and safetensors take it: not compiled, in float32, on the CPU.
+    """Open a run's backbone as exports take it: not compiled, in float32, on the CPU.
 
     Args:
         run: the run.
@@ -68,7 +68,7 @@ def open_plain(run: Run, weights: str) -> tuple[ExtractConfig, Encoder]:
 
 
 def _stage1(run: Run, fields: Mapping[str, Any], settings: PredictConfig, device: torch.device) -> ExtractConfig:
-    """The settings of stage 1, from the fields of the run's feature key and what the caller wants otherwise."""
+    """The settings of stage 1: those of the run's feature key, or what the caller wants."""
     return resolve(
         ExtractConfig,
         {name: fields[name] for name in ("image_size", "resize", "roi_margin", "pool", "store")},
@@ -110,7 +110,7 @@ def _weights(run: Run, wanted: str) -> str:
 
 
 def _precision(run: Run, recorded: str, wanted: str, device: torch.device) -> str:
-    """What to compute in; a warning if that is not what the features were computed in."""
+    """The precision to compute in; another one than the features' gives a warning."""
     chosen = recorded if wanted == RECORDED else wanted
     if wanted == RECORDED and not multiplies(recorded, device):
         chosen = "fp32"

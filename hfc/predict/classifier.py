@@ -1,4 +1,4 @@
-"""From pixels to a path in the tree: a run's backbone and its head, joined. Here alone both stages meet.
+"""From pixels to a path in the tree: here a run's backbone and head are joined.
 
 Dimensions: B regions a batch, V views, D features.
 """
@@ -41,7 +41,7 @@ class Classifier:
 
     @classmethod
     def load(cls, run: str | Path, **settings: object) -> "Classifier":
-        """Load a run from its folder, or from one that `hfc export --hf` made of it.
+        """Load a run from its folder, or from an export of `hfc export --hf`.
 
         Args:
             run: the folder.
@@ -88,9 +88,9 @@ class Classifier:
         return answers if isinstance(image, list | tuple) else answers[0]
 
     def stream(self, regions: Regions) -> Iterator[Answer]:
-        """Classify any number of regions in their order, a bounded number of images in memory at a time.
+        """Classify any number of regions in their order.
 
-        Images that cannot be read become answers with an `error`.
+        Only some images are in memory at a time. Images that cannot be read become answers with an `error`.
 
         Raises:
             HfcError: the backbone gives what is no number, or memory runs out.
@@ -102,7 +102,7 @@ class Classifier:
                 yield answers[row]
 
     def features(self, regions: Regions) -> Iterator[tuple[Batch, Features]]:
-        """Compute the (B, V, D) features of regions, batch by batch, as a cache of the run would hold them."""
+        """Compute the (B, V, D) features of regions by batches, as a cache holds them."""
         shards = [(0, range(len(regions)))]
         for encoded in worker.encode_regions(regions, shards, self.crop, self.stage1, self.encoder):
             yield encoded.batch, encoded.features

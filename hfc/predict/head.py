@@ -1,4 +1,4 @@
-"""A trained head with all that its answers mean, from a run's folder or an export of it; no images, no backbone.
+"""A run's head, with what is needed to read its answers. No images, no backbone.
 
 Dimensions: B rows, V views, D features, H levels, C leaves.
 """
@@ -45,7 +45,7 @@ class Trained:
 
     @property
     def random_weights(self) -> bool:
-        """Whether the features it was trained on come from a backbone that was never trained."""
+        """Whether the backbone of its features was never trained."""
         return self.run.result.cache.random_weights
 
     def predict(self, features: Features) -> Prediction:
@@ -94,7 +94,7 @@ class Trained:
 
 
 def load_trained(folder: Path) -> Trained:
-    """A run's head, from the folder that `hfc train` wrote or the one that `hfc export --hf` made of it.
+    """Load a run's head from its folder, or from an export of `hfc export --hf`.
 
     Raises:
         RunError: a file is missing or damaged, or the files are of different runs.
@@ -117,7 +117,7 @@ def load_trained(folder: Path) -> Trained:
 
 
 def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:
-    """The selected weights of a run.
+    """Read the selected weights of a run.
 
     Args:
         run: the run.
@@ -142,7 +142,7 @@ def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:
 
 
 def _find(folder: Path) -> tuple[Run, str]:
-    """The run in a folder, or the only one below it, and the name of the file with its head."""
+    """The run in a folder, or the only one below, and the file of its head."""
     if (folder / EXPORTED).is_file() and not (folder / runs.RESULT).is_file():
         try:
             content = json.loads((folder / EXPORTED).read_text("utf-8"))["run"]

@@ -100,7 +100,9 @@ def corners_of(box: Box | None) -> NDArray[np.float32]:
 
 
 def find_images(paths: Sequence[Path]) -> list[str]:
-    """List the images that some paths name: a file itself, of a folder all in and below it, sorted.
+    """List the images that some paths name, those of a folder sorted.
+
+    A file is an image itself; a folder names all images in and below it.
 
     In folders the rules of a folder tree hold: what is hidden or a system's is passed over, and files that are no
     images by their names are counted in a warning.

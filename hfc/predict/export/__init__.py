@@ -1,4 +1,4 @@
-"""A run as what other programs take, each with a model card: an ONNX graph, or a folder in Hugging Face layout."""
+"""A run for other programs: an ONNX graph, or a folder in Hugging Face layout."""
 
 from hfc.predict.export.huggingface import export_hf, exported_files
 from hfc.predict.export.onnx import Exported, export_onnx

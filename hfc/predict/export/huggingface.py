@@ -70,7 +70,7 @@ def exported_files(out: Path) -> list[Path]:
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: each in one piece, and no piece under two names."""
+    """Tensors as safetensors takes them: in one piece each, under one name each."""
     pieces: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
@@ -81,7 +81,7 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without_folders(result: Result) -> Result:
-    """The result with names of files in place of paths: an export need not tell where it was made."""
+    """The result with names of files in place of paths, which concern nobody else."""
     cache = result.cache
     labels = None if cache.labels is None else Path(cache.labels).name
     cache = replace(cache, path=Path(cache.path).name, labels=labels, weights=Path(cache.weights).name)

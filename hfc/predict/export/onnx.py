@@ -1,4 +1,4 @@
-"""A run as an ONNX graph, which gives what the run gives or is not written.
+"""A run as an ONNX graph, which is compared with the run when it is written.
 
 Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C^h nodes on level h, C leaves.
 """
@@ -72,7 +72,11 @@ class Graph(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(encoder.std if encoder else ()))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """(B, S, S, 3) bytes, or (B, V, D) features as a cache holds them, to P_final (B, C) and H levels (B, C^h)."""
+        """Compute P_final (B, C) and H levels (B, C^h).
+
+        Args:
+            inputs: crops (B, S, S, 3) in bytes, or (B, V, D) features as a cache holds them.
+        """
         views = list(inputs.float().unbind(dim=1)) if self.backbone is None else self._views(inputs, self.backbone)
         used = views if self.config.views == "all" else views[:1]
         raw = blended(self.head, [self.head(view) for view in used], self.config.beta)
@@ -85,7 +89,7 @@ class Graph(nn.Module):
 
 
 class _Standardise(Standardise):
-    """Standardises in one step: the many small steps that a CPU is fast with cannot be traced."""
+    """Standardises in one step, as the small steps that suit a CPU cannot be traced."""
 
     def __init__(self, other: Standardise) -> None:
         super().__init__(len(other.mean))
@@ -140,7 +144,7 @@ def _is_graph(file: Path) -> bool:
 
 
 def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
-    """Make inputs with several numbers of rows: noise, or features like those of the training split."""
+    """Make inputs with few and more rows: noise, or features like the training split's."""
     rng = np.random.default_rng(0)
     if encoder:
         side = trained.run.result.cache.image_size
@@ -182,7 +186,7 @@ def _as_text(value: object) -> str:
 
 
 def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
-    """What a program needs to read the outputs: names of nodes, the input, and the run."""
+    """What a program needs to read the outputs: nodes, input and run."""
     result, tree = trained.run.result, trained.hierarchy
     fields = result.cache.key_fields or {}
     crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
