@@ -6,7 +6,6 @@ import click
 
 from cli.options import HIERARCHY, PLAN
 from cli.output import Command, answer, say
-from hfc.progress import bar
 
 
 @click.command(cls=Command)
@@ -50,8 +49,7 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     from hfc.train.ablation import read_ablation
 
     comparison = read_ablation(plan, hierarchy)
-    with bar("loading", comparison.trainings, unit="run") as shown:
-        stage(cache, comparison, out, jobs=jobs, report=lambda doing, done: shown.show(done, what=doing))
+    stage(cache, comparison, out, jobs=jobs)
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
     say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")

@@ -2,11 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.output import Command, answer, say
-from hfc.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hfc.train.plan import Sweep
+    from hfc.train.sweep import Trial
 
 SHOWN = 10
 
@@ -59,29 +65,27 @@ def sweep(
       learning_rate = [0.001, 0.003]
     """
     from hfc.parallel import on
-    from hfc.train.sweep import BEST, read_sweep
+    from hfc.train.plan import read_sweep
+    from hfc.train.sweep import BEST
     from hfc.train.sweep import sweep as stage
 
     plan = read_sweep(file)
-    with on(engine), bar("search", unit="run") as shown:
-        found = stage(
-            cache,
-            plan,
-            out,
-            labels=labels,
-            allow_unlabelled=allow_unlabelled,
-            stream=stream,
-            jobs=jobs,
-            report=shown.show,
-        )
-    failed = [trial for trial in found if trial.failed]
-    for trial in found[:SHOWN]:
+    with on(engine):
+        trials = stage(cache, plan, out, jobs=jobs, labels=labels, allow_unlabelled=allow_unlabelled, stream=stream)
+    _say_trials(trials, plan)
+    say(f"next: hfc train {cache} --config {out / BEST}")
+    rows = [asdict(trial) | ({"score": None, "spread": None} if trial.failed else {}) for trial in trials]
+    failed = sum(bool(trial.failed) for trial in trials)
+    answer({"trials": rows, "failed": failed, "seeds": plan.seeds, "best": out / BEST})
+
+
+def _say_trials(trials: "Sequence[Trial]", plan: "Sweep") -> None:
+    """Print the best points, and how many there are."""
+    for trial in trials[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
         score = f"failed ({trial.failed})" if trial.failed else f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}"
         say(f"{score}  {settings}")
     judge = f"by cross-validation in {plan.folds} folds" if plan.folds else "on validation alone"
-    note = f"; {len(failed)} failed" if failed else ""
-    say(f"{len(found)} points, {len(plan.seeds)} seeds each, {judge}{note}")
-    say(f"next: hfc train {cache} --config {out / BEST}")
-    trials = [asdict(trial) | ({"score": None, "spread": None} if trial.failed else {}) for trial in found]
-    answer({"trials": trials, "failed": len(failed), "seeds": plan.seeds, "best": out / BEST})
+    failed = sum(bool(trial.failed) for trial in trials)
+    note = f"; {failed} failed" if failed else ""
+    say(f"{len(trials)} points, {len(plan.seeds)} seeds each, {judge}{note}")

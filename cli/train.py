@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -15,6 +15,7 @@ from hfc.progress import bar
 
 if TYPE_CHECKING:
     from hfc.runs import Epoch
+    from hfc.train.cache import Reading
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -93,8 +94,8 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    where: dict[str, Any] = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
-    answer(run(cache, configs, out, **where, jobs=jobs, overwrite=overwrite))
+    reading: Reading = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
+    answer(run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading))
 
 
 def run(
@@ -104,30 +105,29 @@ def run(
     *,
     jobs: int = 1,
     overwrite: bool = False,
-    **where: Any,
+    **reading: "Unpack[Reading]",
 ) -> dict[str, Any]:
     """Train some runs on one cache, with a progress bar and a line each; returns what they are.
 
     Args:
-        path, configs, out, jobs, overwrite: as for `hfc.train.stage.train_all`.
-        where: of its other arguments, how the cache is read.
+        path, configs, out, jobs, overwrite, reading: as for `hfc.train.stage.train_all`.
     """
     runs: list[dict[str, Any]] = []
     done = counted = 0
+    numbers = {_axes(config): number for number, config in reversed(list(enumerate(configs, 1)))}
     with bar("loading", sum(config.epochs for config in configs), unit="epoch") as shown:
         from hfc.train import train_all
         from hfc.train.data import rows_used
 
-        def report(number: int, epoch: "Epoch") -> None:
+        def on_epoch(config: TrainConfig, epoch: "Epoch") -> None:
             nonlocal counted
             counted += 1
-            config = configs[number]
-            what = f"{number + 1}/{len(configs)} {config.method} seed {config.seed}"
+            what = f"{numbers[_axes(config)]}/{len(configs)} {config.method} seed {config.seed}"
             shown.show(counted, what=what, note=f"val {config.select} {epoch.val[config.select]:.3f}")
 
-        found = train_all(path, configs, out, **where, jobs=jobs, overwrite=overwrite, report=report)
+        trained_runs = train_all(path, configs, out, jobs=jobs, overwrite=overwrite, on_epoch=on_epoch, **reading)
         rows = ""
-        for run, trained in found:
+        for run, trained in trained_runs:
             result = run.result
             if rows != (rows := rows_used(result.rows)):  # of another hierarchy they may be others
                 say(rows)
@@ -142,3 +142,8 @@ def run(
             shown.show(counted)
     say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
     return {"out": out, "runs": runs}
+
+
+def _axes(config: TrainConfig) -> tuple[str, str, int]:
+    """What tells the runs of one call apart, in settled settings as well."""
+    return config.method, config.hierarchy, config.seed

@@ -127,7 +127,7 @@ def _self_test() -> str:
     from hfc.extract.encoder import load_encoder
     from hfc.hierarchy import load_hierarchy
     from hfc.sample import draw_picture
-    from hfc.train.fit import build_head
+    from hfc.train.settings import build_head
 
     started = time.perf_counter()
     picture = draw_picture("Dress", "Plain", np.random.default_rng(0))

@@ -8,7 +8,7 @@ import pytest
 from tests.support.made_up import small_cache, write_tree_csv
 
 if TYPE_CHECKING:
-    from hfc.train.data import Cache
+    from hfc.train.cache import Cache
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(place: Path) -> "Cache":
     """The cache of `place`, read to the CPU's memory."""
-    from hfc.train.data import load_cache  # only now: many tests need no torch
+    from hfc.train.cache import load_cache  # only now: many tests need no torch
 
     return load_cache(place / "cache.h5", device="cpu")

@@ -14,8 +14,9 @@ from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.device import choose_device, choose_precision, multiplies
 from hfc.errors import ConfigError
 from hfc.extract import worker
-from hfc.train.data import load_cache, prepare
-from hfc.train.fit import settle
+from hfc.train.cache import load_cache
+from hfc.train.data import prepare
+from hfc.train.settling import settle
 from tests.support.made_up import small_cache, write_tree_csv
 
 FAULTS = """
@@ -104,14 +105,13 @@ def test_training_takes_bfloat16_where_the_gpu_multiplies_it(
 ) -> None:
     small_cache(tmp_path / "c.h5")
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(write_tree_csv(tmp_path / "tree.csv"))})
-    task = prepare(load_cache(tmp_path / "c.h5", device="cpu"), config.hierarchy)
+    data = prepare(load_cache(tmp_path / "c.h5", device="cpu"), config.hierarchy)
     pretend_gpus(monkeypatch, [CARDS[card]])
     gpu = torch.device("cuda", 0)
-    on_gpu = replace(task, target=SimpleNamespace(device=gpu))  # type: ignore[arg-type]
-    precision = settle(config, on_gpu).precision
+    precision = settle(config, data, gpu).precision
     assert precision == ("bf16" if CARDS[card] >= (8, 0) else "fp32")
     assert multiplies(precision, gpu)
-    assert settle(replace(config, precision="bf16"), on_gpu).precision == "bf16"
+    assert settle(replace(config, precision="bf16"), data, gpu).precision == "bf16"
     assert choose_precision("auto", gpu, ("fp16", "bf16")) == "fp16"
 
 

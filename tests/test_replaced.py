@@ -1,10 +1,11 @@
 """Files that are replaced or written to while they are in use: what was opened counts, or the call ends and says so."""
 
+import json
 import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,15 @@ import pytest
 
 from hfc import store
 from hfc.config import TrainConfig, resolve
-from hfc.errors import EncoderError, HfcError, RunError, StoreError
+from hfc.errors import EncoderError, RunError, StoreError
 from hfc.extract.encoder import load_encoder, plain_weights
 from hfc.regions import Regions, strings
-from hfc.runs import find
+from hfc.runs import Epoch, find
 from hfc.store import assembly, read_predictions, write_predictions
-from hfc.train.data import load_cache, open_cache, same_cache
+from hfc.train.cache import CacheSource, load_cache, open_cache, same_cache
+from hfc.train.plan import parse_sweep
 from hfc.train.stage import train, train_all
-from hfc.train.sweep import parse_sweep, sweep
+from hfc.train.sweep import sweep
 from tests.support.backbones import TINY
 from tests.support.made_up import small_cache, write_tree_csv
 from tests.support.trained import write_weights
@@ -55,19 +57,19 @@ def written_over(place: Path) -> None:
     shutil.copyfile(place / "other" / "c.h5", place / "c.h5")
 
 
-def at_the_first_epoch(act: Callable[[], None]) -> Callable[[dict[str, object]], None]:
-    def report(line: dict[str, object]) -> None:
-        if line.number == 1:
+def at_the_first_epoch(act: Callable[[], None]) -> Callable[[TrainConfig, Epoch], None]:
+    def on_epoch(config: TrainConfig, epoch: Epoch) -> None:
+        if epoch.number == 1:
             act()
 
-    return report
+    return on_epoch
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_cache_that_is_replaced_while_training_is_trained_on_as_it_was(stream: bool, place: Path) -> None:
     wanted, _ = train(load_cache(place / "c.h5", stream=stream), config(place), place / "undisturbed")
     cache = load_cache(place / "c.h5", stream=stream)
-    found, _ = train(cache, config(place), place / "runs", report=at_the_first_epoch(lambda: renamed(place)))
+    found, _ = train(cache, config(place), place / "runs", on_epoch=at_the_first_epoch(lambda: renamed(place)))
     assert found.result.test == wanted.result.test
     assert found.result.cache.features_sha256 == wanted.result.cache.features_sha256
     assert [line.loss for line in found.epochs] == [line.loss for line in wanted.epochs]
@@ -76,7 +78,7 @@ def test_a_cache_that_is_replaced_while_training_is_trained_on_as_it_was(stream:
 def test_a_cache_that_is_written_over_while_training_ends_it(place: Path) -> None:
     cache = load_cache(place / "c.h5", stream=True)
     with pytest.raises(StoreError, match=f"^{re.escape(str(place / 'c.h5'))}: {CHANGED}$"):
-        train(cache, config(place), place / "runs", report=at_the_first_epoch(lambda: written_over(place)))
+        train(cache, config(place), place / "runs", on_epoch=at_the_first_epoch(lambda: written_over(place)))
     assert list((place / "runs").iterdir()) == []
 
 
@@ -139,11 +141,11 @@ def test_a_cache_that_is_replaced_while_it_is_changed_is_left_as_it_is(
 
 def test_other_processes_train_on_the_cache_that_was_looked_at(place: Path) -> None:
     known = load_cache(place / "c.h5").meta
-    assert same_cache(place / "c.h5", {}, known).meta == known
+    assert same_cache(CacheSource(place / "c.h5"), known).meta == known
     renamed(place)
     open_cache.cache_clear()
     with pytest.raises(StoreError, match=re.escape(f"{place / 'c.h5'}: was changed or replaced while it was in use")):
-        same_cache(place / "c.h5", {}, known)
+        same_cache(CacheSource(place / "c.h5"), known)
     open_cache.cache_clear()
 
 
@@ -154,32 +156,47 @@ def test_labels_that_change_between_two_processes_are_noticed(place: Path) -> No
     known = load_cache(place / "c.h5", labels=labels).meta
     labels.write_text(text.replace("00007.jpg,Coat", "00007.jpg,Tee"))
     with pytest.raises(StoreError, match=re.escape(f"{labels}: was changed or replaced while it was in use")):
-        same_cache(place / "c.h5", {"labels": labels}, known)
+        same_cache(CacheSource(place / "c.h5", labels=labels), known)
     open_cache.cache_clear()
 
 
-@pytest.mark.parametrize("what", ["cache", "hierarchy"])
-def test_a_sweep_scores_nothing_under_the_key_of_another_cache_or_tree(
-    what: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grid = {"hierarchy": str(place / "tree.csv"), "epochs": 1, "method": "flat", "grid": {"dropout": [0.1, 0.2]}}
-    from hfc.train import sweep as module
+def in_another_process(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> None:
+    """Calls are sent to a process that has nothing open yet, after something happened."""
 
-    def run(calls: object, jobs: int, *, ordered: bool) -> object:
-        if what == "cache":
-            renamed(place)
+    def run(calls: Sequence[object], jobs: int, *, ordered: bool) -> Iterator[object]:
+        before()
+        for call in calls:
+            function, positional, named = pickle.loads(pickle.dumps(call))
             open_cache.cache_clear()
-        else:
-            tree = place / "tree.csv"
-            tree.write_text(tree.read_text().replace("Coat,outer", "Coat,tops"))
-        for function, positional, named in calls:  # type: ignore[attr-defined]
             yield function(*positional, **named)
 
-    monkeypatch.setattr(module.parallel, "run", run)
-    message = "c.h5: was changed or replaced" if what == "cache" else r"tree\.csv: was changed while the sweep ran"
-    with pytest.raises(HfcError, match=message):
-        sweep(place / "c.h5", parse_sweep(place / "g.toml", grid), place / "out")
+    monkeypatch.setattr("hfc.parallel.run", run)
+
+
+def searched(place: Path, out: str) -> list[dict[str, object]]:
+    """The lines of a search, which times nothing."""
+    grid = {"hierarchy": str(place / "tree.csv"), "epochs": 1, "method": "hmcn-f", "grid": {"dropout": [0.1, 0.2]}}
+    sweep(place / "c.h5", parse_sweep(place / "g.toml", grid), place / out)
+    return [json.loads(line) for line in (place / out / "trials.jsonl").read_text().splitlines()]
+
+
+def test_a_sweep_scores_nothing_under_the_key_of_another_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_another_process(monkeypatch, lambda: renamed(place))
+    with pytest.raises(StoreError, match=r"c\.h5: was changed or replaced"):
+        searched(place, "out")
     assert (place / "out" / "trials.jsonl").read_text() == ""
+
+
+def test_a_sweep_scores_on_the_tree_that_is_in_its_keys(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = searched(place, "undisturbed")
+    tree = place / "tree.csv"
+    text = tree.read_text()
+    other = text.replace("Coat,outer,upper", "Coat,outer,lower")
+    in_another_process(monkeypatch, lambda: tree.write_text(other))
+    assert searched(place, "disturbed") == wanted
+    assert tree.read_text() == other != text
+    monkeypatch.undo()
+    assert not {line["key"] for line in searched(place, "other")} & {line["key"] for line in wanted}
 
 
 def test_predictions_of_another_run_are_not_reported(place: Path) -> None:

@@ -10,7 +10,7 @@ from tests.test_architecture import ROOT, SOURCES
 
 EMPTY = {"found", "each", "said", "told", "theirs", "ours", "mine", "these", "of", "at"}
 # Parts whose names are not all mended. Whoever mends one takes its line out; nothing may be added.
-NOT_YET = {"cli", "hfc/report", "hfc/runs.py", "hfc/train"}
+NOT_YET = {"hfc/report", "hfc/runs.py"}
 
 
 def part(path: Path) -> str:

@@ -21,12 +21,12 @@ from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import stop_early
+from hfc.train.decoding import climbed
 from hfc.train.evaluation import decoded, predict, used_views
 from hfc.train.features import Resident
-from hfc.train.fit import build_head
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
+from hfc.train.settings import build_head
 
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
 # perhaps the backbone.
@@ -79,7 +79,7 @@ class Trained:
         path = ancestors[best[:, 0]]
         depth = torch.full((len(path),), ancestors.shape[1])
         if min_confidence:
-            depth, _ = stop_early(shares, ancestors, min_confidence)
+            depth, _ = climbed(shares, ancestors, min_confidence)
         along = torch.stack(
             [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
         ).clamp_max(1)

@@ -1,7 +1,7 @@
 """The paper's question, asked fairly: every method tuned alike without the test split, and tested with own seeds."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -9,8 +9,10 @@ from pathlib import Path
 from hfc import runs
 from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
+from hfc.progress import bar
+from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
 from hfc.train.stage import train_all
-from hfc.train.sweep import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep, sweep
+from hfc.train.sweep import sweep
 
 SHIPPED = ("methods", "weightings")
 ROW_NAME = re.compile(r"\w[\w+=.-]*")
@@ -41,7 +43,7 @@ class Ablation:
 
 
 def read_ablation(plan: str, hierarchy: str) -> Ablation:
-    """What to compare.
+    """Read what to compare.
 
     Args:
         plan: one of SHIPPED, or a TOML file.
@@ -70,8 +72,8 @@ def read_ablation(plan: str, hierarchy: str) -> Ablation:
     grid = common.get("grid", {})
     searches: dict[str, Sweep] = {}
     for name, settings in rows.items():
-        mine = {"grid": {**grid, **own[name]}} if name in own and isinstance(grid, dict) else {}
-        searches[name] = parse_sweep(file, {**common, **mine, **settings})
+        wider = {"grid": {**grid, **own[name]}} if name in own and isinstance(grid, dict) else {}
+        searches[name] = parse_sweep(file, {**common, **wider, **settings})
         _check_row(file, name, settings, searches)
     return Ablation(searches, seeds)
 
@@ -128,14 +130,7 @@ def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: 
             raise ConfigError(f'{file}: [rows."{name}"]: is the same as the row {other}; leave out one of them')
 
 
-def ablation(
-    cache: Path,
-    plan: Ablation,
-    out: Path,
-    *,
-    jobs: int = 1,
-    report: Callable[[str, int], None] = lambda doing, done: None,
-) -> list[runs.Run]:
+def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1) -> list[runs.Run]:
     """Search for each row's settings without the test split, and test its best ones with other seeds.
 
     `out` gets `search/ROW/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
@@ -146,7 +141,6 @@ def ablation(
         plan: what to compare.
         out: a folder.
         jobs: processes.
-        report: called with what is being done and how many trainings are.
 
     Returns:
         The tested runs, row by row.
@@ -156,24 +150,22 @@ def ablation(
         RunError: every point of a row failed, or its tested runs did; the other rows are done nonetheless.
     """
     done = 0
-    found: list[runs.Run] = []
+    tested: list[runs.Run] = []
     failed: dict[str, str] = {}
-    for row, search in plan.searches.items():
-        start = done
-
-        def searched(now: int, total: int, row: str = row, start: int = start) -> None:
-            report(f"searching {row}", start + now)
-
-        try:
-            best = sweep(cache, search, out / "search" / row, jobs=jobs, report=searched)[0]
-            configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
-            for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):
-                found.append(run)
-                report(f"testing {row}", start + search.trainings + number)
-        except DivergedError as error:
-            failed[row] = str(error)
-        done = start + search.trainings + len(plan.seeds)
+    with bar("loading", plan.trainings, unit="run") as shown:
+        for row, search in plan.searches.items():
+            try:
+                shown.show(done, what=f"searching {row}")
+                best = sweep(cache, search, out / "search" / row, jobs=jobs)[0]
+                shown.show(done + search.trainings, what=f"testing {row}")
+                configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
+                for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):
+                    tested.append(run)
+                    shown.show(done + search.trainings + number)
+            except DivergedError as error:
+                failed[row] = str(error)
+            done += search.trainings + len(plan.seeds)
     if failed:
         reasons = "; ".join(f"{row}: {reason}" for row, reason in failed.items())
         raise RunError(f"{out}: no result for {', '.join(failed)}, so nothing is compared. {reasons}")
-    return found
+    return tested

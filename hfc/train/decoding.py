@@ -46,8 +46,8 @@ def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
 def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
     """H tensors (B, C^h), shaped as some levels: the greatest of (B, C) numbers of the leaves below each node."""
-    found = (leaves.new_zeros(own.shape) for own in levels)
-    pairs = zip(found, ancestors.unbind(dim=1), strict=True)
+    starts = (leaves.new_zeros(level.shape) for level in levels)
+    pairs = zip(starts, ancestors.unbind(dim=1), strict=True)
     return tuple(zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
 
 
@@ -62,8 +62,8 @@ def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
     return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))
 
 
-def stop_early(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """Answer with an inner node where the leaf is not certain enough.
+def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Climb to an inner node where the leaf is not certain enough.
 
     The answer is the deepest node on the path to the most probable leaf whose share of P_final is at least the
     confidence; the root, which says nothing, where even that of the first level is below. A node's share is the sum
@@ -80,12 +80,12 @@ def stop_early(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Ten
     """
     path = ancestors[final.argmax(dim=1)]
     shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
-    found = []
+    path_shares = []
     for h, own in enumerate(path.unbind(dim=1)):
         nodes = shares.new_zeros(len(shares), int(ancestors[:, h].max()) + 1).index_add_(1, ancestors[:, h], shares)
-        found.append(nodes.gather(1, own[:, None]))
+        path_shares.append(nodes.gather(1, own[:, None]))
     # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
-    along = torch.cat(found, dim=1).flip(1).cummax(dim=1).values
+    along = torch.cat(path_shares, dim=1).flip(1).cummax(dim=1).values
     depth = (along >= confidence).sum(dim=1)
     return depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
 

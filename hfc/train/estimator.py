@@ -17,15 +17,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.device import choose_device
-from hfc.errors import ConfigError, HierarchyError
-from hfc.hierarchy import Hierarchy, from_paths, load_hierarchy, some
-from hfc.train.data import Task
+from hfc.errors import ConfigError
+from hfc.hierarchy import Hierarchy
+from hfc.train.data import TrainingData
 from hfc.train.evaluation import decoded, predict
 from hfc.train.features import Resident
-from hfc.train.fit import fit, settle
-
-Labels = NDArray[Any]
-Ints = NDArray[np.int64]
+from hfc.train.fit import fit
+from hfc.train.settling import settle
+from hfc.train.targets import Ints, Labels, as_table, given_tree, leaves, ordered, tree_of
 
 OWN = {"method": "method", "hierarchy": "hierarchy", "seed": "random_state", "device": "device"}
 UNUSED = {
@@ -33,7 +32,6 @@ UNUSED = {
     "checkpoint_seconds": "no checkpoint is written",
     "views": "a row of X is one view",
 }
-PAD = "all leaves lie at one depth, so repeat the last name of a shorter path down to the deepest level"
 
 
 class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -92,8 +90,34 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             ConfigError: a setting does not exist, or does not fit the others.
             RunError: training diverged.
         """
+        features, labels, weight = self._checked(X, y, sample_weight)
+        holds_paths = labels.shape[1] > 1
+        rng = check_random_state(self.random_state)
+        leaf = self._set_tree(labels)
+        config = self._resolve(int(rng.randint(2**31 - 1)))
+        train, val = _split(leaf, self.validation_fraction, rng)
+        device = choose_device(self.device)
+        data = TrainingData(
+            hierarchy=self.hierarchy_,
+            rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
+            target=torch.from_numpy(self.hierarchy_.ancestors[leaf]),
+            unused={},
+            weight=None if weight is None else _relative(weight, train),
+        )
+        self.config_ = settle(config, data, device)
+        fitted = fit(Resident(_tensor(features).to(device)), data, self.config_)
+        self._answers = self.paths_ if holds_paths else self.classes_
+        self.epoch_: int = fitted.best.epoch
+        # In float64 a row's answer does not depend on the rows beside it, as it may by a rounding in float32.
+        self.head_ = fitted.head.cpu().double()
+        return self
+
+    def _checked(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[NDArray[np.float32], Labels, NDArray[np.float64] | None]:
+        """(N, D) features, (N, H) paths or (N, 1) labels, and (N,) weights; rows of weight 0 are left out."""
         features, labels = validate_data(
-            self, X, _labels("y", y), dtype=np.float32, multi_output=True, ensure_min_samples=2
+            self, X, as_table("y", y), dtype=np.float32, multi_output=True, ensure_min_samples=2
         )
         holds_paths = labels.ndim == 2 and labels.shape[1] > 1
         if not holds_paths:
@@ -103,32 +127,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         weight = None if sample_weight is None else _weight(sample_weight, features)
         if weight is not None:
             features, labels, weight = (column[weight > 0] for column in (features, labels, weight))
-        rng = check_random_state(self.random_state)
-        leaf = self._set_tree(labels if holds_paths else labels[:, None])
-        config = self._resolve(int(rng.randint(2**31 - 1)))
-        train, val = _split(leaf, self.validation_fraction, rng)
-        device = choose_device(self.device)
-        task = Task(
-            hierarchy=self.hierarchy_,
-            rows={"train": torch.from_numpy(train).to(device), "val": torch.from_numpy(val).to(device)},
-            target=torch.from_numpy(self.hierarchy_.ancestors[leaf]).to(device),
-            unused={},
-            weight=None if weight is None else _relative(weight, train).to(device),
-        )
-        self.config_ = settle(config, task)
-        fitted = fit(Resident(_tensor(features).to(device)), task, self.config_)
-        self._answers = self.paths_ if holds_paths else self.classes_
-        self.epoch_: int = fitted.best.epoch
-        # In float64 a row's answer does not depend on the rows beside it, as it may by a rounding in float32.
-        self.head_ = fitted.head.cpu().double()
-        return self
+        return features, labels if holds_paths else labels[:, None], weight
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N, C) P_final over `classes_`, normalised to a sum of 1 (with decode=least-cost: its scores)."""
         check_is_fitted(self, "head_")
         features = validate_data(self, X, dtype=np.float32, reset=False)
-        found = predict(self.head_, Resident(_tensor(features)), torch.arange(len(features)), self.config_.beta)
-        final = decoded(found, self.hierarchy_, self.config_).final
+        raw = predict(self.head_, Resident(_tensor(features)), torch.arange(len(features)), self.config_.beta)
+        final = decoded(raw, self.hierarchy_, self.config_).final
         # Sigmoids may all be 0; then every leaf has the same share.
         shares = final.numpy() + np.finfo(np.float64).tiny
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
@@ -160,18 +166,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _set_tree(self, table: Labels) -> Ints:
         """Set classes, paths and hierarchy; (N,) index of each row's leaf, from (N, H) paths or (N, 1) labels."""
-        where, levels, paths = _tree("y", table) if self.hierarchy is None else _given(self.hierarchy)
-        self.classes_, first = np.unique(paths[:, -1], return_index=True)
+        tree = tree_of("y", table) if self.hierarchy is None else given_tree(self.hierarchy)
+        self.classes_, first = np.unique(tree.paths[:, -1], return_index=True)
         if len(first) < 2:
-            raise ValueError(f"{where}: expected at least two classes, found {self.classes_.tolist()}")
-        self.paths_: Labels = paths[first]
-        # Leaves in the order of classes_, so that the head depends on the labels, not on who lists them how.
-        order = {label: i for i, label in enumerate(self.classes_.tolist())}
-        rows = {tuple(path): row for row, path in reversed(list(enumerate(paths.tolist())))}
-        ordered = sorted(rows.items(), key=lambda item: (order[item[0][-1]], item[1]))
-        named = [(row, tuple(str(node) for node in path)) for path, row in ordered]
-        self.hierarchy_ = from_paths(where, where, levels, named)
-        return _leaves(table, self.paths_, order)
+            raise ValueError(f"{tree.name}: expected at least two classes, found {self.classes_.tolist()}")
+        self.paths_: Labels = tree.paths[first]
+        self.hierarchy_ = ordered(tree, self.classes_)
+        return leaves(table, self.classes_, self.paths_)
 
     def _resolve(self, seed: int) -> TrainConfig:
         """The settings as they were given, over those of the method."""
@@ -200,90 +201,6 @@ def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
     """(N,) the weights in float32, with mean 1 over the rows to train on: only their relation counts."""
     shares = weight / weight.max()  # of the largest, so that no sum of them overflows
     return torch.from_numpy(shares / shares[train].mean()).float()
-
-
-def _labels(where: str, y: Any) -> Any:
-    """Labels or paths as an array, once they are known to be neither ragged nor blank; None as it is."""
-    if y is None:
-        return y
-    if (
-        isinstance(y, np.ndarray)
-        and y.dtype == np.object_
-        and y.ndim == 1
-        and y.size
-        and isinstance(y[0], list | tuple)
-    ):
-        y = y.tolist()
-    try:
-        array = np.asarray(y)
-    except ValueError as error:
-        raise HierarchyError(f"{where}: expected paths of one length; {PAD}") from error
-    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "OU":
-        return array
-    # As text, a list's missing names would be called nan and its numbers would be text.
-    cells = np.asarray(y, dtype=np.object_)
-    for row, path in enumerate(cells.tolist()):
-        if any(_is_blank(node) for node in path):
-            raise HierarchyError(f"{where}: row {row}: a blank in the path {path}; {PAD}")
-    return array if all(isinstance(node, str) for node in cells.flat) else cells
-
-
-def _is_blank(node: object) -> bool:
-    return not node.strip() if isinstance(node, str) else node is None or str(node) in ("nan", "NaT", "<NA>")
-
-
-def _tree(where: str, paths: Labels) -> tuple[str, list[str], Labels]:
-    """What messages call a tree, the names of its levels, and its paths, (N, H)."""
-    return where, [f"level {h}" for h in range(1, paths.shape[1] + 1)], paths
-
-
-def _given(hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]]) -> tuple[str, list[str], Labels]:
-    """The same of a hierarchy as the constructor takes it."""
-    if isinstance(hierarchy, Mapping):
-        for leaf, path in hierarchy.items():
-            if isinstance(path, str) or len(path) == 0 or path[-1] != leaf:
-                raise HierarchyError(
-                    f"hierarchy: {leaf!r}: expected its path, coarse to fine and ending in {leaf!r}, found {path!r}"
-                )
-        if len(hierarchy) < 2:
-            raise ValueError(f"hierarchy: expected at least two classes, found {list(hierarchy)}")
-        return _tree("hierarchy", _labels("hierarchy", [list(path) for path in hierarchy.values()]))
-    tree = hierarchy if isinstance(hierarchy, Hierarchy) else load_hierarchy(str(hierarchy))
-    paths = [[tree.nodes[h][node] for h, node in enumerate(row)] for row in tree.ancestors]
-    return tree.name, list(tree.levels), np.array(paths)
-
-
-def _leaves(table: Labels, paths: Labels, order: Mapping[Any, int]) -> Ints:
-    """(N,) index of each row's leaf.
-
-    Args:
-        table: (N, H) paths or (N, 1) labels.
-        paths: (C, H) of each leaf.
-        order: index of each leaf.
-
-    Raises:
-        HierarchyError: there is no such leaf, or its path is another.
-    """
-    labels, inverse = np.unique(table[:, -1], return_inverse=True)
-    if unknown := [repr(label) for label in labels.tolist() if label not in order]:
-        leaves = [repr(label) for label in order]
-        raise HierarchyError(
-            f"y does not fit the hierarchy: no leaf for {some(unknown)}; its leaves are {some(leaves)}"
-        )
-    leaf = np.array([order[label] for label in labels.tolist()], dtype=np.int64)[inverse]
-    if table.shape[1] == 1:
-        return leaf
-    if table.shape[1] != paths.shape[1]:
-        raise HierarchyError(
-            f"y: expected paths of {paths.shape[1]} levels as in the hierarchy, found {table.shape[1]}"
-        )
-    wrong = (table != paths[leaf]).any(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise HierarchyError(
-            f"y: row {row}: expected the path {paths[leaf[row]].tolist()}, found {table[row].tolist()}"
-        )
-    return leaf
 
 
 def _split(leaf: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:

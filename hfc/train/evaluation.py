@@ -1,4 +1,4 @@
-"""What a head answers: its probabilities, how they are read and what they are worth. Nothing is trained here.
+"""What a head predicts: its probabilities, how they are read and what they are worth. Nothing is trained here.
 
 Dimensions: n rows of a split, C leaves.
 """
@@ -16,8 +16,8 @@ from hfc.config import TrainConfig
 from hfc.hierarchy import Hierarchy
 from hfc.metrics import Metrics
 from hfc.runs import BetaReading, ClimbReading
-from hfc.train.data import Task
-from hfc.train.decoding import DECODINGS, stop_early
+from hfc.train.data import TrainingData
+from hfc.train.decoding import DECODINGS, climbed
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
@@ -49,11 +49,11 @@ def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]
 
 def blended(head: Head, views: list[Any], beta: float) -> Prediction:
     """The mean over its views of the probabilities of a block of rows."""
-    found = [head.predict(logits, beta) for logits in views]
-    if len(found) == 1:
-        return found[0]
-    levels = zip(*(view.levels for view in found), strict=True)
-    final = torch.stack([view.final for view in found]).mean(dim=0)
+    predictions = [head.predict(logits, beta) for logits in views]
+    if len(predictions) == 1:
+        return predictions[0]
+    levels = zip(*(view.levels for view in predictions), strict=True)
+    final = torch.stack([view.final for view in predictions]).mean(dim=0)
     return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
@@ -82,7 +82,7 @@ def evaluate(prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarc
 
 @torch.inference_mode()
 def by_beta(
-    head: Head, features: Features, task: Task, split: str, config: TrainConfig
+    head: Head, features: Features, data: TrainingData, split: str, config: TrainConfig
 ) -> tuple[Prediction, tuple[BetaReading, ...]]:
     """A split's probabilities at the settings' β, and its top-k accuracies at every β, in one pass through the head.
 
@@ -92,7 +92,7 @@ def by_beta(
     Args:
         head: a trained head.
         features: of every row, with the views in use.
-        task: what is predicted.
+        data: what is predicted.
         split: train, val or test.
         config: the settings.
 
@@ -100,18 +100,17 @@ def by_beta(
         The probabilities, not decoded; and for each of BETAS and the settings' own β `beta` and `top{k}`, k = 1 among
         them, of what is decoded after blending. Nothing of the latter for a head that does not blend.
     """
-    rows = task.rows[split]
     betas = sorted({*BETAS, config.beta}) if head.blends else []
-    leaf = task.target[rows, -1].cpu().numpy()
+    leaf = data.leaf(split)
     parts: list[Prediction] = []
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
     start = 0
-    for views in outputs(head, features, rows):
+    for views in outputs(head, features, data.rows[split]):
         parts.append(blended(head, views, config.beta))
         stop = start + len(parts[-1].final)
         for i, beta in enumerate(betas):
-            found = decoded(joined([blended(head, views, beta)]), task.hierarchy, config)
-            ranks[i, start:stop] = metrics.rank(found.final.numpy(), leaf[start:stop])
+            prediction = decoded(joined([blended(head, views, beta)]), data.hierarchy, config)
+            ranks[i, start:stop] = metrics.rank(prediction.final.numpy(), leaf[start:stop])
         start = stop
     others = sorted({*config.topk} - {1})
     return joined(parts), tuple(
@@ -130,7 +129,7 @@ def best_beta(readings: Sequence[BetaReading], own: float) -> float:
 
 
 def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple[ClimbReading, ...]:
-    """What the answers are worth if they stop at an inner node, for each of CONFIDENCES; see `metrics.climb`.
+    """What answers are worth that climb to an inner node, for each of CONFIDENCES; see `metrics.climb`.
 
     Args:
         final: (n, C) P_final.
@@ -140,7 +139,7 @@ def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple
     ancestors = torch.from_numpy(hierarchy.ancestors)
     curve = []
     for confidence in CONFIDENCES:
-        depth, node = (found.numpy() for found in stop_early(final, ancestors, confidence))
+        depth, node = (numbers.numpy() for numbers in climbed(final, ancestors, confidence))
         specificity, correct, precision = metrics.climb(depth, node, leaf, hierarchy.ancestors)
         reading = ClimbReading(confidence=confidence, specificity=specificity, correct=correct, precision=precision)
         curve.append(reading)

@@ -124,10 +124,10 @@ class Streamed:
             starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
             held = [wanted[slice(*np.searchsorted(wanted, [start, start + CHUNK_ROWS]))] for start in starts]
             features = np.empty((sum(map(len, held)), self.views, self.dim), dtype=store.dtype)
-            at = 0
-            for start, mine in zip(starts.tolist(), held, strict=True):
-                features[at : at + len(mine)] = store.block(start)[mine - start, : self.views]
-                at += len(mine)
+            filled = 0
+            for start, numbers in zip(starts.tolist(), held, strict=True):
+                features[filled : filled + len(numbers)] = store.block(start)[numbers - start, : self.views]
+                filled += len(numbers)
             yield torch.from_numpy(np.concatenate(held)), torch.from_numpy(features)
 
 

@@ -85,9 +85,9 @@ def _refuse_others(folder: Path) -> None:
     if not folder.is_dir():
         return
     result = folder / RESULT
-    mine = _is_result(result) or (not _is_json(result) and _key_of(folder / HEAD) is not None)
+    own = _is_result(result) or (not _is_json(result) and _key_of(folder / HEAD) is not None)
     for name in FILES:
-        if (folder / name).exists() and not (mine and (folder / name).is_file()):
+        if (folder / name).exists() and not (own and (folder / name).is_file()):
             raise in_the_way(folder / name)
 
 

@@ -64,10 +64,10 @@ def _partners(ids: Iterable[str], rows: Iterable[str]) -> dict[str, str]:
     Names that are not the same are paired where their parts are so in NFC and without blanks at their ends, parted by
     slashes or backslashes, and no third one is.
     """
-    mine, others = dict.fromkeys(ids), dict.fromkeys(rows)
-    partner = {name: name for name in mine if name in others}
+    known, listed = dict.fromkeys(ids), dict.fromkeys(rows)
+    partner = {name: name for name in known if name in listed}
     forms: defaultdict[tuple[str, ...], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-    for place, names in enumerate((mine, others)):
+    for place, names in enumerate((known, listed)):
         for name in names:
             if name not in partner:
                 forms[tuple(map(canonical, re.split(r"[/\\]", name)))][place].append(name)
@@ -89,8 +89,8 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
     labelled = regions.label != ""
     counts = {}
     for split in SPLITS:
-        mine = ok & (regions.split == split)
-        counts[split] = int((mine & labelled).sum()), int(mine.sum())
+        usable = ok & (regions.split == split)
+        counts[split] = int((usable & labelled).sum()), int(usable.sum())
     empty = any(rows and not have for have, rows in counts.values())
     if not empty and any(2 * have < rows for have, rows in counts.values()):
         lacking = regions.id[ok & ~labelled & np.isin(regions.split, SPLITS)][0]

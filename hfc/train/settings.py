@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError
+from hfc.hierarchy import Hierarchy
 from hfc.train.heads import HEADS, TREE_LOSSES, Head
 from hfc.train.losses import LEVEL_LOSSES
-from hfc.train.weightings import WEIGHTINGS, Sum
+from hfc.train.weightings import WEIGHTINGS, Sum, grouped
 
 
 def takes(constructor: Callable[..., Any]) -> frozenset[str]:
@@ -46,14 +49,28 @@ def weighting_class(config: TrainConfig) -> type[Sum]:
     return WEIGHTINGS[config.weighting] if weighs_several(config) else Sum
 
 
+def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
+    """An untrained head for a hierarchy and a number of features."""
+    kind = head_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
+    return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+
+
+def build_weighting(config: TrainConfig, head: Head) -> Sum:
+    """The weighting of a head's tasks, before the first step."""
+    kind = weighting_class(config)
+    settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
+    return kind(list(grouped(dict.fromkeys(head.tasks, torch.zeros(())), config.tasks)), **settings)
+
+
 def weighting_settings(config: TrainConfig) -> frozenset[str]:
     """The settings of how a run's task losses are combined."""
-    found = takes(weighting_class(config))
+    taken = takes(weighting_class(config))
     if weighs_several(config):
-        found |= {"weighting"}
+        taken |= {"weighting"}
     if "local" in head_class(config).task_flows and WEIGHTINGS[config.weighting] is not Sum:
-        found |= {"tasks"}
-    return found
+        taken |= {"tasks"}
+    return taken
 
 
 def used_settings(config: TrainConfig) -> frozenset[str]:

@@ -7,80 +7,33 @@ Dimensions: S runs, B batch, V views, D features, H levels, K tasks, P parameter
 """
 
 import copy
-import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from hfc.config import TrainConfig, plain
+from hfc.config import TrainConfig
 from hfc.errors import ConfigError
-from hfc.runs import Epoch
-from hfc.train.data import Task
+from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
-from hfc.train.fit import Checkpoint, Fitted, Training, fit, learning_rate, task_means
+from hfc.train.fit import OnEpoch, quiet
 from hfc.train.heads.layers import Block, Dropout, own_seed
 from hfc.train.settings import weighting_class
+from hfc.train.training import Fitted, Pass, Training, learning_rate, task_means
 from hfc.train.weightings import grouped
 
 FREE = ("seed", "learning_rate", "weight_decay")  # what runs of one shape may differ in
-MOST = 16  # runs in one model: beyond that only memory grows
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015), as torch.optim.Adam has them
 
 Tensors = dict[str, Tensor]
 
 
-def groups(configs: Sequence[TrainConfig]) -> list[list[int]]:
-    """Places of the settings that are trained together, in the order of their first."""
-    found: list[list[int]] = []
-    open_at: dict[str, int] = {}
-    for i, config in enumerate(configs):
-        shape = str({key: value for key, value in plain(config).items() if key not in FREE})
-        at = open_at.get(shape)
-        if config.step != "single" and at is not None and len(found[at]) < MOST:
-            found[at].append(i)
-        else:
-            open_at[shape] = len(found)
-            found.append([i])
-    return found
-
-
-def fit_all(
-    features: Features,
-    task: Task,
-    configs: Sequence[TrainConfig],
-    report: Callable[[int, Epoch], None] = lambda number, line: None,
-    checkpoints: Sequence[Checkpoint] = (),
-) -> list[Fitted]:
-    """Train one of `groups`: alone by `hfc.train.fit.fit`, or as one model.
-
-    Args:
-        features, task: as for `fit`.
-        configs: the settled settings.
-        report: called with a run's number and an epoch's line.
-        checkpoints: of each run; trained as one model they keep none.
-
-    Raises:
-        ConfigError, RunError: as `fit`.
-    """
-    if configs and configs[0].step != "single":
-        return fit_stacked(features, task, configs, report)
-    kept: Sequence[Checkpoint | None] = checkpoints or [None] * len(configs)
-    return [
-        fit(features, task, config, functools.partial(report, number), checkpoint)
-        for number, (config, checkpoint) in enumerate(zip(configs, kept, strict=True))
-    ]
-
-
 def fit_stacked(
-    features: Features,
-    task: Task,
-    configs: Sequence[TrainConfig],
-    report: Callable[[int, Epoch], None] = lambda number, line: None,
+    features: Features, data: TrainingData, configs: Sequence[TrainConfig], on_epoch: OnEpoch = quiet
 ) -> list[Fitted]:
     """Train several runs as one batched model; otherwise as `hfc.train.fit.fit`, without checkpoints.
 
@@ -89,36 +42,32 @@ def fit_stacked(
 
     Args:
         features: of every row, resident.
-        task: what is to be predicted.
+        data: what is to be predicted.
         configs: the settled settings of runs that differ in FREE alone.
-        report: called with a run's number and an epoch's line.
+        on_epoch: called after every epoch of each run.
 
     Raises:
         ConfigError: settings that cannot be trained so.
-        RunError: a training diverged.
+        DivergedError: a training diverged.
     """
-    config = configs[0]
-    _check(features, config)
+    _refuse_unstackable(features, configs[0])
     devices = [features.device] if features.device.type == "cuda" else []
+    data = data.to(features.device)
     trainings, generators = [], []
-    for each in configs:
+    for config in configs:
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(each.seed)
-            trainings.append(Training.start(features, task, each))
+            torch.manual_seed(config.seed)
+            trainings.append(Training.start(features, data, config))
             generators.append(torch.Generator())
             generators[-1].set_state(torch.get_rng_state())  # from where the run alone would draw its dropout
     stack = _Stack(trainings, generators)
-    leaf = task.target[task.rows["val"], -1].cpu().numpy()
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        losses = stack.train([learning_rate(each, epoch) for each in configs])
-        trained = time.perf_counter() - started
-        for number, (training, means) in enumerate(zip(trainings, losses, strict=True)):
-            report(number, training.validate(epoch, means, leaf, started, trained))
+    for _ in range(configs[0].epochs):
+        for training, trained in zip(trainings, stack.train(), strict=True):
+            on_epoch(training.config, training.validate(trained))
     return [training.finish() for training in trainings]
 
 
-def _check(features: Features, config: TrainConfig) -> None:
+def _refuse_unstackable(features: Features, config: TrainConfig) -> None:
     problem = ""
     if not isinstance(features, Resident):
         problem = "streamed features"
@@ -170,18 +119,18 @@ class _Stack:
         self.config = trainings[0].config
         runs = [_Both(training).train() for training in trainings]
         parameters, self.buffers = stack_module_state(runs)
-        self.buffers = {name: each for name, each in self.buffers.items() if ".standardise." not in name}
+        self.buffers = {name: buffer for name, buffer in self.buffers.items() if ".standardise." not in name}
         self.template = copy.deepcopy(runs[0])
         self.dropouts = _open_up(self.template, trainings[0].features.dim)
         # One (S, P) tensor holds all parameters, so that the optimiser's steps are a few large operations.
-        self.flat = torch.cat([each.detach().flatten(1) for each in parameters.values()], dim=1)
-        sizes = [each[0].numel() for each in parameters.values()]
+        self.flat = torch.cat([tensor.detach().flatten(1) for tensor in parameters.values()], dim=1)
+        sizes = [tensor[0].numel() for tensor in parameters.values()]
         self.parameters: Tensors = {
-            name: part.unflatten(1, each.shape[1:]) if each.ndim > 1 else part.squeeze(1)
-            for (name, each), part in zip(parameters.items(), self.flat.split(sizes, dim=1), strict=True)
+            name: columns.unflatten(1, tensor.shape[1:]) if tensor.ndim > 1 else columns.squeeze(1)
+            for (name, tensor), columns in zip(parameters.items(), self.flat.split(sizes, dim=1), strict=True)
         }
-        # Weight decay is for weight matrices alone, as in hfc.train.fit.
-        decayed = [float(each.ndim > 2 and name.startswith("head.")) for name, each in parameters.items()]
+        # Weight decay is for weight matrices alone, as in hfc.train.training.
+        decayed = [float(tensor.ndim > 2 and name.startswith("head.")) for name, tensor in parameters.items()]
         self.decayed = torch.tensor(decayed).repeat_interleave(torch.tensor(sizes)).to(self.flat.device)
         self.mean, self.square, self.steps = torch.zeros_like(self.flat), torch.zeros_like(self.flat), 0
         self.gradients = vmap(grad_and_value(self._loss, has_aux=True))
@@ -192,37 +141,43 @@ class _Stack:
     def _loss(self, parameters: Tensors, buffers: Tensors, features: Tensor, target: Tensor) -> Any:
         return functional_call(self.template, (parameters, buffers), (features, target))
 
-    def train(self, rates: Sequence[float]) -> list[dict[str, float]]:
-        """One pass over the training rows; of each run the mean unweighted losses and their weighted total."""
+    def train(self) -> list[Pass]:
+        """One pass over the training rows, of each run."""
+        started = time.perf_counter()
         device = self.flat.device
+        configs = [training.config for training in self.trainings]
+        rates = [learning_rate(training.config, training.number) for training in self.trainings]
         rate = torch.tensor(rates, device=device)[:, None]
-        decay = torch.tensor([each.config.weight_decay for each in self.trainings], device=device)[:, None]
-        decays = any(each.config.weight_decay for each in self.trainings)
+        decay = torch.tensor([config.weight_decay for config in configs], device=device)[:, None]
+        decays = any(config.weight_decay for config in configs)
         sums, seen = torch.zeros((), device=device), 0
         for features, target in self._batches():
             buffers = self.buffers | self._masks(features.shape[1])
-            found, (_, losses) = self.gradients(self.parameters, buffers, features, target)
-            gradient = torch.cat([found[name].flatten(1) for name in self.parameters], dim=1)
+            gradients, (_, losses) = self.gradients(self.parameters, buffers, features, target)
+            gradient = torch.cat([gradients[name].flatten(1) for name in self.parameters], dim=1)
             self._step(gradient, rate, decay if decays else None)
             sums = sums + losses.detach() * features.shape[1]
             seen += features.shape[1]
         self._hand_back()
         names = [*self.trainings[0].weighting.tasks, "total"]
-        return [dict(zip(names, row, strict=True)) for row in (sums / seen).tolist()]
+        means = [dict(zip(names, row, strict=True)) for row in (sums / seen).tolist()]
+        seconds = time.perf_counter() - started
+        return [Pass(losses, seconds) for losses in means]
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(S, B, D) standardised features and (S, B, H) targets: of each run the batches it would see alone."""
-        task = self.trainings[0].task
+        data = self.trainings[0].data
         standardise = self.trainings[0].head.standardise  # of the training split, so the same in every run
-        size, train = self.config.batch_size, task.rows["train"]
-        for batches in zip(*(each.features.batches(train, size, each.order) for each in self.trainings), strict=True):
+        size, train = self.config.batch_size, data.rows["train"]
+        streams = [training.features.batches(train, size, training.order) for training in self.trainings]
+        for batches in zip(*streams, strict=True):
             rows = torch.stack([rows for rows, _ in batches])
             if rows.shape[1] < 2:
                 continue
             features = torch.stack([features for _, features in batches])
             with torch.autocast(rows.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
                 flat = standardise(features.flatten(0, 1))
-            yield flat.unflatten(0, features.shape[:2]), task.target[rows]
+            yield flat.unflatten(0, features.shape[:2]), data.target[rows]
 
     def _masks(self, batch: int) -> Tensors:
         """A mask (S, B, width) for every dropout: what each run would draw alone, in the order it would."""
@@ -266,12 +221,12 @@ def _open_up(template: _Both, dim: int) -> dict[str, tuple[Dropout, int]]:
     Returns:
         The name of each mask with the dropout it is for and its width, in the order in which a forward pass comes by.
     """
-    head = template.head
+    head, module = template.head, cast(nn.Module, template.head)
     order: list[Dropout] = []
     hooks = [
-        module.register_forward_hook(lambda module, inputs, output: order.append(module))
-        for module in head.modules()
-        if isinstance(module, Dropout)
+        layer.register_forward_hook(lambda layer, inputs, output: order.append(layer))
+        for layer in module.modules()
+        if isinstance(layer, Dropout)
     ]
     with torch.no_grad():
         head.eval()
@@ -280,10 +235,10 @@ def _open_up(template: _Both, dim: int) -> dict[str, tuple[Dropout, int]]:
     for hook in hooks:
         hook.remove()
     head.standardise = nn.Identity()  # type: ignore[assignment]
-    found: dict[Dropout, tuple[str, int]] = {}
-    for name, block in head.named_modules():
+    masks: dict[Dropout, tuple[str, int]] = {}
+    for name, block in module.named_modules():
         if isinstance(block, Block):
-            found[block.dropout] = f"head.{name}.dropout.mask", block.linear.out_features
+            masks[block.dropout] = f"head.{name}.dropout.mask", block.linear.out_features
             block.dropout = _GivenDropout()  # type: ignore[assignment]
-            block.norm.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
-    return {found[dropout][0]: (dropout, found[dropout][1]) for dropout in order}
+            block.norm.register_forward_pre_hook(lambda layer, inputs: (inputs[0].float(),))
+    return {masks[dropout][0]: (dropout, masks[dropout][1]) for dropout in order}

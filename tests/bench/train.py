@@ -27,10 +27,13 @@ from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions, strings
-from hfc.train.data import Cache, load_cache, prepare
+from hfc.runs import Epoch
+from hfc.train.cache import Cache, load_cache
 from hfc.train.estimator import HierarchicalClassifier
-from hfc.train.fit import build_head, build_weighting, fit
-from hfc.train.stage import check, train_all
+from hfc.train.fit import fit
+from hfc.train.prepared import prepare_run
+from hfc.train.settings import build_head, build_weighting
+from hfc.train.stage import train_all
 from tests.bench import peak_bytes, say
 
 SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}
@@ -86,23 +89,24 @@ def main(words: list[str]) -> None:
         path = write_made_up_cache(Path(scratch) / "c.h5", options.rows, options.dim)
         config = resolve(TrainConfig, {"method": options.method, "hierarchy": TREE, "epochs": options.turns + 1})
         cache = load_cache(path)
-        task, config = check(cache, config)
-        rows = len(task.rows["train"])
-        products = Products(config, task.hierarchy, options.dim, cache.features.device)
+        run = prepare_run(cache, config)
+        data, config = run.data.to(cache.features.device), run.config
+        rows = len(data.rows["train"])
+        products = Products(config, data.hierarchy, options.dim, cache.features.device)
         plain = write_rows(Path(scratch) / "rows.h5", cache.features.tensor)
         recipes = {
-            "recipe": Recipe(plain, cache, task.target, config, task.hierarchy, 16),
-            "recipe_on_the_cache": Recipe(path, cache, task.target, config, task.hierarchy, 2),
+            "recipe": Recipe(plain, cache, data.target, config, data.hierarchy, 16),
+            "recipe_on_the_cache": Recipe(path, cache, data.target, config, data.hierarchy, 2),
         }
         times: dict[str, list[float]] = {name: [] for name in ("epoch", "products", *recipes)}
 
-        def turn(line: dict[str, Any]) -> None:
-            times["epoch"].append(line.train_seconds)
+        def turn(config: TrainConfig, epoch: Epoch) -> None:
+            times["epoch"].append(epoch.train_seconds)
             times["products"].append(products.seconds(rows))
             for name, recipe in recipes.items():
                 times[name].append(recipe.seconds() * rows / recipe.rows)
 
-        fit(cache.features, task, config, turn)
+        fit(cache.features, data, config, turn)
         took = {name: statistics.median(found[1:]) for name, found in times.items()}  # the first turn warms
         of_limit = [p / e for p, e in zip(times["products"], times["epoch"], strict=True)][1:]
         of_recipes = {
@@ -124,7 +128,7 @@ def main(words: list[str]) -> None:
             of_the_matrix_products=round(statistics.median(of_limit), 3),
             times_the_recipe=of_recipes,
             recipe_rows_measured={name: recipe.rows for name, recipe in recipes.items()},
-            slice=on_a_slice(cache.features.tensor, task.target, task.rows, task.hierarchy, options.slice),
+            slice=on_a_slice(cache.features.tensor, data.target, data.rows, data.hierarchy, options.slice),
         )
 
 
@@ -291,9 +295,10 @@ def stream(words: list[str]) -> None:
 def epoch(path: Path, config: TrainConfig, *, streamed: bool) -> float:
     """Seconds of training in one epoch."""
     cache = load_cache(path, stream=streamed)
-    lines: list[dict[str, Any]] = []
-    fit(cache.features, prepare(cache, TREE), config, lines.append)
-    return float(lines[0]["train_seconds"])
+    run = prepare_run(cache, replace(config, hierarchy=TREE))
+    seconds = fit(cache.features, run.data, run.config).epochs[0].train_seconds
+    assert seconds is not None
+    return seconds
 
 
 def seeds(words: list[str]) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 os.umask(int(sys.argv[1], 8))
 from click.testing import CliRunner
 from cli.main import main
-from hfc.train.fit import Training
+from hfc.train.checkpoint import Checkpoint
 tiny, train = sys.argv[2].split(), sys.argv[3].split()
 def hfc(*words):
     done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
@@ -44,13 +44,13 @@ Path("plan.toml").write_text(
 )
 hfc("extract", "drawn", *tiny, "--out", "c.h5")
 kept = []
-save = Training.save
-def saved(self, checkpoint):
-    save(self, checkpoint)
-    os.link(checkpoint.path, "checkpoint")
-Training.save = saved
+save = Checkpoint.save
+def saved(self, state):
+    save(self, state)
+    os.link(self.path, "checkpoint")
+Checkpoint.save = saved
 hfc("train", "c.h5", *train, "--set", "checkpoint_seconds=0", "--out", "runs")
-Training.save = save
+Checkpoint.save = save
 hfc("sweep", "c.h5", "--grid", "grid.toml", "--out", "sweep")
 hfc("ablation", "c.h5", "--hierarchy", "tree.csv", "--plan", "plan.toml", "--out", "ablation")
 (run,) = Path("runs").iterdir()

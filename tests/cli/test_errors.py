@@ -179,7 +179,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(place: Path, monkeypat
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hfc.train.stage.train_together", interrupt)
+    monkeypatch.setattr("hfc.train.stage.fit", interrupt)
     result = train(place)
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr

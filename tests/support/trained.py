@@ -11,7 +11,7 @@ import torch
 from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.extract.stage import extract
 from hfc.runs import Run
-from hfc.train.data import load_cache
+from hfc.train.cache import load_cache
 from hfc.train.stage import train
 from tests.support.backbones import TINY
 from tests.support.deepfashion_tree import write_images

@@ -12,8 +12,9 @@ from hfc import runs
 from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.train.ablation import SHIPPED, ablation, read_ablation
+from hfc.train.plan import read_sweep
 from hfc.train.stage import train_all
-from hfc.train.sweep import read_sweep, sweep
+from hfc.train.sweep import sweep
 from hfc.train.weightings import WEIGHTINGS
 
 PLAN = """

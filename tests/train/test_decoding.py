@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hfc.train.decoding import DECODINGS, stop_early
+from hfc.train.decoding import DECODINGS, climbed
 from hfc.train.heads.layers import Prediction
 from tests.support.trees import trees
 
@@ -93,7 +93,7 @@ def test_stopping_early_equals_a_naive_loop(tree: NDArray[np.int64], seed: int, 
     share = np.random.default_rng(seed).dirichlet(np.full(len(tree), 0.3))
     counts = np.random.default_rng(seed).multinomial(64, share, size=20)
     final = torch.from_numpy(counts / 64 * scale).float()
-    depth, node = stop_early(final, torch.from_numpy(tree), least / 64)
+    depth, node = climbed(final, torch.from_numpy(tree), least / 64)
     expected = [naive_stop(row, tree.tolist(), least) for row in counts.tolist()]
     assert list(zip(depth.tolist(), node.tolist(), strict=True)) == expected
 
@@ -102,7 +102,7 @@ def test_stopping_early_equals_a_naive_loop(tree: NDArray[np.int64], seed: int, 
 def test_more_confidence_never_stops_deeper(tree: NDArray[np.int64], seed: int, confidences: list[float]) -> None:
     final = torch.rand(20, len(tree), generator=torch.Generator().manual_seed(seed)) ** 4
     ancestors = torch.from_numpy(tree)
-    depths = [stop_early(final, ancestors, confidence)[0] for confidence in sorted(confidences)]
+    depths = [climbed(final, ancestors, confidence)[0] for confidence in sorted(confidences)]
     for lower, higher in itertools.pairwise(depths):
         assert (higher <= lower).all()
 
@@ -111,10 +111,10 @@ def test_more_confidence_never_stops_deeper(tree: NDArray[np.int64], seed: int, 
 def test_no_confidence_needed_gives_the_leaf(tree: NDArray[np.int64], seed: int) -> None:
     final = torch.rand(20, len(tree), generator=torch.Generator().manual_seed(seed))
     final[0] = 0  # sigmoids may all be 0
-    depth, node = stop_early(final, torch.from_numpy(tree), 0)
+    depth, node = climbed(final, torch.from_numpy(tree), 0)
     assert (depth == tree.shape[1]).all()
     assert node.tolist() == final.argmax(dim=1).tolist()
 
 
 def test_a_row_without_any_probability_is_not_answered() -> None:
-    assert [found.tolist() for found in stop_early(torch.zeros(1, 5), ANCESTORS, 0.05)] == [[0], [0]]
+    assert [found.tolist() for found in climbed(torch.zeros(1, 5), ANCESTORS, 0.05)] == [[0], [0]]

@@ -24,12 +24,14 @@ from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, HierarchyError
 from hfc.hierarchy import load_hierarchy
 from hfc.runs import Selected
-from hfc.train.data import Task
+from hfc.train.data import TrainingData
 from hfc.train.decoding import DECODINGS
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import predict
 from hfc.train.features import Features, Resident
-from hfc.train.fit import Training, fit
+from hfc.train.fit import fit
+from hfc.train.settling import settle
+from hfc.train.training import Training
 from tests.support.made_up import settled_on, write_tree_csv
 
 SMALL = {"epochs": 20, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
@@ -155,21 +157,22 @@ def test_it_trains_as_the_training_loop_does() -> None:
     leaf = torch.from_numpy(np.searchsorted(fitted.classes_, y))
     rows = {"train": torch.arange(120), "val": torch.arange(0), "test": torch.arange(120)}
     tree = fitted.hierarchy_
-    task = Task(tree, rows, torch.from_numpy(tree.ancestors)[leaf], {})
+    data = TrainingData(tree, rows, torch.from_numpy(tree.ancestors)[leaf], {})
     features = Resident(torch.from_numpy(X).float()[:, None])
     config = resolve(TrainConfig, {"method": fitted.method}, QUICK, {"seed": fitted.config_.seed})
-    direct = fit(features, task, config)
+    config = settle(config, data, features.device)
+    direct = fit(features, data, config)
     assert direct.best == Selected(epoch=5, metric="top1", val={})
     final = predict(direct.head, features, rows["test"], config.beta).final
     np.testing.assert_allclose(fitted.predict_proba(X), final / final.sum(dim=1, keepdim=True), atol=1e-5)
 
 
 def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Features, Task]] = []
+    seen: list[tuple[Features, TrainingData]] = []
 
-    def spy(features: Features, task: Task, config: TrainConfig) -> Any:
-        seen.append((features, task))
-        return fit(features, task, config)
+    def spy(features: Features, data: TrainingData, config: TrainConfig) -> Any:
+        seen.append((features, data))
+        return fit(features, data, config)
 
     monkeypatch.setattr("hfc.train.estimator.fit", spy)
     X, y = clusters(121)
@@ -177,14 +180,14 @@ def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch
     y[y == "Coat"] = "Tank"
     y[2] = "Coat"  # seen once
     fitted = model(validation_fraction=0.25).fit(X, y)
-    features, task = seen[0]
-    train, val = task.rows["train"].numpy(), task.rows["val"].numpy()
+    features, data = seen[0]
+    train, val = data.rows["train"].numpy(), data.rows["val"].numpy()
     assert sorted([*train, *val]) == list(range(121))
     assert len(val) == 30
     assert set(y[train]) == set(PATHS)
     assert [int((y[val] == leaf).sum()) for leaf in ("Coat", "Jeans")] == [0, 5]
     assert np.array_equal(torch.cat(list(features.blocks(torch.arange(121))))[:, 0].numpy(), X.astype(np.float32))
-    assert (fitted.classes_[task.target[:, -1]] == y).all()
+    assert (fitted.classes_[data.target[:, -1]] == y).all()
     # Fewer rows than classes would be held out: none are, and the last epoch is taken.
     few = model(validation_fraction=0.1).fit(X[:12], clusters()[1][:12])
     assert len(seen[1][1].rows["val"]) == 0
@@ -371,13 +374,13 @@ def test_a_weight_multiplies_its_rows_loss(more: dict[str, Any], monkeypatch: py
         X, y, sample_weight=weight
     )
     training = seen[0]
-    train = training.task.rows["train"].numpy()
+    train = training.data.rows["train"].numpy()
     relative = weight / weight[train].mean()
     rows = torch.from_numpy(train[:8])
-    features, target = training.features.tensor[rows, 0], training.task.target[rows]
+    features, target = training.features.tensor[rows, 0], training.data.target[rows]
     training.head.float().eval()
     torch.manual_seed(1)
-    found = training._losses(features, target, training.task.weight[rows])["global"].item()
+    found = training._losses(features, target, training.data.weight[rows])["global"].item()
     # The same by hand, from the log-probabilities of each row.
     torch.manual_seed(1)
     share, partner = 1.0, np.arange(8)

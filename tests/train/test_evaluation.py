@@ -10,10 +10,11 @@ import torch
 from hfc.config import TrainConfig, resolve
 from hfc.runs import BetaReading, Result
 from hfc.train import features as features_module
-from hfc.train.data import Cache, load_cache, prepare
+from hfc.train.cache import Cache, load_cache
+from hfc.train.data import prepare
 from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta
 from hfc.train.features import Resident
-from hfc.train.fit import build_head
+from hfc.train.settings import build_head
 from hfc.train.stage import train
 from tests.support.made_up import settled_on
 
@@ -63,18 +64,18 @@ def test_all_betas_take_one_pass_whatever_the_blocks(
 ) -> None:
     assert isinstance(cache.features, Resident)
     both = Resident(torch.cat([cache.features.tensor, cache.features.tensor.flip(0)], dim=1))
-    config, task = quick(place), prepare(cache, str(place / "tree.csv"))
+    config, data = quick(place), prepare(cache, str(place / "tree.csv"))
     torch.manual_seed(0)
-    head = build_head(config, task.hierarchy, 16)
+    head = build_head(config, data.hierarchy, 16)
     for parameter in head.parameters():  # it starts with equal classes, which no β would rank otherwise
         torch.nn.init.normal_(parameter)
     rows = []
     head.register_forward_hook(lambda module, inputs, logits: rows.append(len(inputs[0])))
-    whole, swept = by_beta(head, both, task, "test", config)
+    whole, swept = by_beta(head, both, data, "test", config)
     assert rows == [72, 72]  # two views of one block
     monkeypatch.setattr(features_module, "BLOCK_ROWS", 32)
     rows.clear()
-    parts, again = by_beta(head, both, task, "test", config)
+    parts, again = by_beta(head, both, data, "test", config)
     assert rows == [32, 32, 32, 32, 8, 8]
     assert again == swept
     np.testing.assert_allclose(parts.final.numpy(), whole.final.numpy(), rtol=1e-4)

@@ -10,7 +10,7 @@ import torch
 from hfc import store
 from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
-from hfc.train.data import load_cache
+from hfc.train.cache import load_cache
 from hfc.train.features import Resident, Streamed, statistics
 from tests.support.made_up import FIELDS, write_cache
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cli.main import main
 from hfc.errors import DatasetError
 from hfc.regions import Regions, strings
-from hfc.train.data import load_cache
+from hfc.train.cache import load_cache
 from hfc.train.labels import join_labels
 from tests.support.made_up import small_cache, write_tree_csv
 

@@ -12,10 +12,14 @@ import torch
 
 from hfc import provenance
 from hfc.config import TrainConfig, resolve
-from hfc.train import stage
-from hfc.train.data import Cache, Task, load_cache
-from hfc.train.fit import Checkpoint, fit
-from hfc.train.stage import check, run_key, train
+from hfc.runs import Epoch
+from hfc.train import prepared
+from hfc.train.cache import Cache, load_cache
+from hfc.train.checkpoint import Checkpoint
+from hfc.train.data import TrainingData
+from hfc.train.fit import fit
+from hfc.train.prepared import prepare_run, run_key
+from hfc.train.stage import train
 from tests.test_architecture import ROOT, imports
 
 PACKAGE = ROOT / "hfc"
@@ -29,6 +33,7 @@ SHAPELESS = {
     "device.py": "the kind of device and the precision are in the key",
     "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
+    "train/cache.py": "what it reads is in the key by digests",
     "train/labels.py": "as they are joined",
     "runs.py": "reads folders",
     "train/folder.py": "writes them",
@@ -48,12 +53,13 @@ SHAPELESS = {
 QUICK = {"method": "flat", "epochs": 4, "batch_size": 32, "reduced": 16}
 
 
-def settled(place: Path, cache: Cache, **changes: object) -> tuple[Task, TrainConfig]:
-    return check(cache, resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes}))
+def settled(place: Path, cache: Cache, **changes: object) -> tuple[TrainingData, TrainConfig]:
+    run = prepare_run(cache, resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes}))
+    return run.data, run.config
 
 
 def file_of(module: str) -> Path | None:
-    """The source of a dotted name within the package; of hfc.train.fit.settle that of hfc.train.fit."""
+    """The source of a dotted name within the package; of hfc.train.settling.settle that of hfc.train.settling."""
     path = ROOT.joinpath(*module.split("."))
     found = [path.with_suffix(".py"), path / "__init__.py"]
     return next((file for file in found if file.is_file()), None)
@@ -77,7 +83,7 @@ def test_every_module_that_training_imports_is_in_the_key_or_shapes_nothing() ->
     used = set(closure(PACKAGE / "train" / "stage.py"))
     shaping = {
         file.relative_to(PACKAGE).as_posix()
-        for name in stage.RUN_SOURCES
+        for name in prepared.RUN_SOURCES
         for file in ((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])
     }
     assert shaping & set(SHAPELESS) == set()
@@ -97,7 +103,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    stage.run_code_digest.cache_clear()
+    prepared.run_code_digest.cache_clear()
     provenance.code_digest.cache_clear()
 
 
@@ -105,11 +111,15 @@ def forget() -> None:
     ("file", "shapes"),
     [
         *((f"train/{name}.py", True) for name in ("fit", "stacked", "stage", "data", "features", "losses", "settings")),
-        *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation")),
+        *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation", "training", "checkpoint")),
+        *((f"train/{name}.py", True) for name in ("prepared", "settling", "groups", "result")),
         *((f"{name}.py", True) for name in ("hierarchy", "metrics")),
         *((f"train/heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"extract/{name}.py", False) for name in ("stage", "worker", "encoder", "engines/ray")),
-        *((f"train/{name}.py", False) for name in ("sweep", "ablation", "estimator")),
+        *(
+            (f"train/{name}.py", False)
+            for name in ("sweep", "plan", "ablation", "estimator", "targets", "cache", "labels")
+        ),
         *((f"predict/{name}.py", False) for name in ("classifier", "head", "export/card", "export/onnx")),
         *((f"{name}.py", False) for name in ("config", "doctor", "errors", "parallel", "crops", "store/assembly")),
         *((f"{name}.py", False) for name in ("report/latex", "report/tables", "sample/shapes", "datasets/manifest")),
@@ -134,12 +144,12 @@ def test_a_new_head_changes_the_key(place: Path, cache: Cache, package: Path) ->
 
 
 def test_the_kind_of_device_is_in_the_key(place: Path, cache: Cache) -> None:
-    task, config = settled(place, cache)
+    data, config = settled(place, cache)
     keys = {
-        name: run_key(replace(cache, features=SimpleNamespace(device=torch.device(name))), task, config)  # type: ignore[arg-type]
+        name: run_key(replace(cache, features=SimpleNamespace(device=torch.device(name))), data, config)  # type: ignore[arg-type]
         for name in ("cpu", "cuda:0", "cuda:1")
     }
-    assert keys["cpu"] == run_key(cache, task, config)
+    assert keys["cpu"] == run_key(cache, data, config)
     assert keys["cuda:0"] == keys["cuda:1"] != keys["cpu"]
 
 
@@ -150,17 +160,17 @@ def test_streaming_is_another_run(place: Path, cache: Cache) -> None:
 
 def stopped_half_way(place: Path, cache: Cache, file: Path) -> dict[str, Any]:
     """A checkpoint after two of four epochs, as it is read back."""
-    task, config = settled(place, cache)
+    data, config = settled(place, cache)
 
     class Killed(BaseException):
         pass
 
-    def kill(line: dict[str, Any]) -> None:
-        if line.number == 3:
+    def kill(config: TrainConfig, epoch: Epoch) -> None:
+        if epoch.number == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        fit(cache.features, task, config, kill, Checkpoint(file, "k", 0.0))
+        fit(cache.features, data, config, kill, Checkpoint(file, "k", 0.0))
     state: dict[str, Any] = torch.load(file, weights_only=True)
     return state
 
@@ -174,10 +184,10 @@ def test_a_checkpoint_holds_no_state_of_any_gpu(
     for name in ("get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"):
         monkeypatch.setattr(torch.cuda, name, refuse)
     state = stopped_half_way(place, cache, tmp_path / "c")
-    assert set(state) == {"key", "lines", "best", "best_state", "modules", "order", "random"}
-    task, config = settled(place, cache)
-    whole = fit(cache.features, task, config)
-    again = fit(cache.features, task, config, checkpoint=Checkpoint(tmp_path / "c", "k", 99.0))
+    assert set(state) == {"key", "epochs", "best", "best_state", "modules", "order", "random"}
+    data, config = settled(place, cache)
+    whole = fit(cache.features, data, config)
+    again = fit(cache.features, data, config, checkpoint=Checkpoint(tmp_path / "c", "k", 99.0))
     assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
 
 
@@ -195,11 +205,15 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
     else:
         state[part] = torch.zeros(3, dtype=torch.uint8)
     torch.save(state, tmp_path / "c")
-    task, config = settled(place, cache)
+    data, config = settled(place, cache)
     lines: list[int] = []
-    whole = fit(cache.features, task, config)
+    whole = fit(cache.features, data, config)
     again = fit(
-        cache.features, task, config, lambda line: lines.append(line.number), Checkpoint(tmp_path / "c", "k", 99.0)
+        cache.features,
+        data,
+        config,
+        lambda _, epoch: lines.append(epoch.number),
+        Checkpoint(tmp_path / "c", "k", 99.0),
     )
     assert lines == [1, 2, 3, 4]
     assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
@@ -208,7 +222,7 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
 def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cache, tmp_path: Path) -> None:
     config = resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK})
     first, _ = train(cache, config, tmp_path)
-    task, of_run = check(cache, config)
-    assert first.result.key == run_key(cache, task, of_run)
+    run = prepare_run(cache, config)
+    assert first.result.key == run.key
     on_gpu = replace(cache, features=SimpleNamespace(device=torch.device("cuda")))  # type: ignore[arg-type]
-    assert not list(tmp_path.glob(f"*{run_key(on_gpu, task, of_run)[:8]}"))
+    assert not list(tmp_path.glob(f"*{run_key(on_gpu, run.data, run.config)[:8]}"))

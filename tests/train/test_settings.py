@@ -17,16 +17,20 @@ from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve,
 from hfc.errors import ConfigError
 from hfc.predict.head import load_trained
 from hfc.train.ablation import read_ablation
-from hfc.train.data import Cache, Task, load_cache, prepare
+from hfc.train.cache import Cache, load_cache
+from hfc.train.data import TrainingData, prepare
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import by_beta, decoded, evaluate, used_views
 from hfc.train.features import Resident
-from hfc.train.fit import fit, settle
+from hfc.train.fit import fit
+from hfc.train.plan import read_sweep
+from hfc.train.prepared import changed_settings, prepare_run, run_key
 from hfc.train.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
-from hfc.train.stage import changed_settings, check, run_key, train
-from hfc.train.sweep import read_sweep
+from hfc.train.settling import settle
+from hfc.train.stage import train
 from tests.support.made_up import settled_on, write_cache
 
+CPU = torch.device("cpu")
 SMALL = {
     "epochs": 4,
     "batch_size": 30,
@@ -72,15 +76,15 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return replace(cache, features=Resident(cache.features.tensor + noise.half()))
 
 
-def outcome(cache: Cache, task: Task, config: TrainConfig) -> list[Any]:
+def outcome(cache: Cache, data: TrainingData, config: TrainConfig) -> list[Any]:
     """The weights and predictions that a run ends with, and what is measured of them."""
-    settled = settle(config, task)
-    fitted = fit(cache.features, replace(task, rows={**task.rows, "val": task.rows["val"][:0]}), settled)
-    raw, _ = by_beta(fitted.head, used_views(cache.features, settled), task, "test", settled)
-    read = decoded(raw, task.hierarchy, settled)
-    leaf = task.target[task.rows["test"], -1].numpy()
+    settled = settle(config, data, CPU)
+    fitted = fit(cache.features, replace(data, rows={**data.rows, "val": data.rows["val"][:0]}), settled)
+    raw, _ = by_beta(fitted.head, used_views(cache.features, settled), data, "test", settled)
+    read = decoded(raw, data.hierarchy, settled)
+    leaf = data.leaf("test")
     tensors = [*fitted.head.state_dict().values(), *read.levels, read.final]
-    return [tensor.double().numpy() for tensor in tensors] + [sorted(evaluate(read, leaf, task.hierarchy, settled))]
+    return [tensor.double().numpy() for tensor in tensors] + [sorted(evaluate(read, leaf, data.hierarchy, settled))]
 
 
 def differs(one: list[Any], other: list[Any]) -> bool:
@@ -94,7 +98,7 @@ def differs(one: list[Any], other: list[Any]) -> bool:
 def test_a_setting_shapes_a_run_or_is_refused(
     name: str, place: Path, noisy: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = prepare(noisy, str(place / "tree.csv"))
+    data = prepare(noisy, str(place / "tree.csv"))
     used_by = set()
     everywhere = name not in HEAD_SETTINGS | WEIGHTING_SETTINGS
     methods = (["flat"] if name == "head" else ["flat", "hmcn-f+mtl"]) if everywhere else list(VARIANTS)
@@ -112,25 +116,25 @@ def test_a_setting_shapes_a_run_or_is_refused(
         if caught:
             assert str(caught.value).startswith(f"{name}={other} with method {method}: ")
         # What the refusal says is true of the very training it keeps from running.
-        monkeypatch.setattr("hfc.train.fit.refuse_unused", lambda config: None)
-        assert differs(outcome(noisy, task, base), outcome(noisy, task, changed)) != refused, variant
-        was, now = (changed_settings(settle(config, task), task) for config in (base, changed))
+        monkeypatch.setattr("hfc.train.settling.refuse_unused", lambda config: None)
+        assert differs(outcome(noisy, data, base), outcome(noisy, data, changed)) != refused, variant
+        was, now = (changed_settings(settle(config, data, CPU), data) for config in (base, changed))
         unrecorded = refused or name in ("seed", "precision")
         assert {key for key in was | now if was.get(key) != now.get(key)} == (set() if unrecorded else {name})
         if not refused:
-            assert run_key(noisy, task, settle(changed, task)) != run_key(noisy, task, settle(base, task))
+            assert run_key(noisy, data, settle(changed, data, CPU)) != run_key(noisy, data, settle(base, data, CPU))
             used_by.add(variant)
     assert used_by, f"{name}: no method takes it"
 
 
 def test_select_picks_the_epoch(place: Path, noisy: Cache) -> None:
-    task = prepare(noisy, str(place / "tree.csv"))
+    data = prepare(noisy, str(place / "tree.csv"))
     given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method="flat", epochs=12)}
-    lines: list[Any] = []
     chosen = {}
     for metric in ("top1", "top3", "top1_macro", "hF"):
-        fitted = fit(noisy.features, task, resolve(TrainConfig, given, {"select": metric}), lines.append)
-        scores = [line.val[metric] for line in lines[-12:]]
+        config = settle(resolve(TrainConfig, given, {"select": metric}), data, CPU)
+        fitted = fit(noisy.features, data, config)
+        scores = [epoch.val[metric] for epoch in fitted.epochs]
         chosen[metric] = fitted.best.epoch
         assert chosen[metric] == 1 + scores.index(max(scores))
     assert len(set(chosen.values())) > 1
@@ -331,18 +335,18 @@ def test_it_is_refused_in_the_estimator() -> None:
 
 def test_what_is_not_used_is_not_in_the_key(place: Path, noisy: Cache) -> None:
     # As where the default of a setting is another by the time its run is asked for again.
-    task = prepare(noisy, str(place / "tree.csv"))
-    config = settle(resolve(TrainConfig, {"method": "flat"}), task)
+    data = prepare(noisy, str(place / "tree.csv"))
+    config = settle(resolve(TrainConfig, {"method": "flat"}), data, CPU)
     for name in ("temperature", "width", "beta", "blend", "hxe_alpha", "gradnorm_rate", "violation_weight"):
         other = replace(config, **{name: OTHER[name]})
-        assert run_key(noisy, task, other) == run_key(noisy, task, config)
+        assert run_key(noisy, data, other) == run_key(noisy, data, config)
         assert name not in used_settings(config)
-    assert run_key(noisy, task, replace(config, label_smoothing=0.2)) != run_key(noisy, task, config)
+    assert run_key(noisy, data, replace(config, label_smoothing=0.2)) != run_key(noisy, data, config)
 
 
 def test_views_are_chosen_where_there_are_several(place: Path, noisy: Cache) -> None:
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "views": "first"})
-    assert check(noisy, config)[1].views == "first"
+    assert prepare_run(noisy, config).config.views == "first"
     with pytest.raises(ConfigError) as caught:
-        check(load_cache(place / "cache.h5"), config)
+        prepare_run(load_cache(place / "cache.h5"), config)
     assert str(caught.value) == f"views=first: {place / 'cache.h5'} holds one view of every crop; leave views out"

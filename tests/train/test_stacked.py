@@ -11,12 +11,17 @@ import torch
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.store import FeatureStore
-from hfc.train.data import Cache, Task, load_cache, prepare
+from hfc.train.cache import Cache, load_cache
+from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Resident, Streamed
-from hfc.train.fit import Fitted, fit, settle
-from hfc.train.stacked import MOST, fit_stacked, groups
+from hfc.train.fit import fit
+from hfc.train.groups import MOST, groups
+from hfc.train.plan import parse_sweep
+from hfc.train.settling import settle
+from hfc.train.stacked import fit_stacked
 from hfc.train.stage import train, train_all
-from hfc.train.sweep import parse_sweep, sweep
+from hfc.train.sweep import sweep
+from hfc.train.training import Fitted
 from hfc.train.weightings import WEIGHTINGS
 from tests.support.made_up import settled_on
 
@@ -27,14 +32,14 @@ STEP, MOSTLY = 3e-3, 1e-4
 
 
 @pytest.fixture(scope="module")
-def task(place: Path, cache: Cache) -> Task:
+def data(place: Path, cache: Cache) -> TrainingData:
     return prepare(cache, str(place / "tree.csv"))
 
 
-def three(place: Path, task: Task, **changes: object) -> list[TrainConfig]:
+def three(place: Path, data: TrainingData, **changes: object) -> list[TrainConfig]:
     """Three runs that differ in what they may, of one epoch: a ReLU that rounding flips later leads apart for good."""
     given = {"hierarchy": str(place / "tree.csv"), **settled_on(SHAPE | {"epochs": 1}, **changes)}
-    shared = settle(resolve(TrainConfig, given), task)
+    shared = settle(resolve(TrainConfig, given), data, torch.device("cpu"))
     return [
         replace(shared, seed=0),
         replace(shared, seed=1, weight_decay=0.05),
@@ -54,12 +59,16 @@ def assert_same(stacked: Sequence[Fitted], alone: Sequence[Fitted]) -> None:
                 assert difference.median() <= MOSTLY, name
 
 
-def both_ways(cache: Cache, task: Task, configs: Sequence[TrainConfig]) -> tuple[list[Fitted], list[Fitted], Any]:
+def both_ways(
+    cache: Cache, data: TrainingData, configs: Sequence[TrainConfig]
+) -> tuple[list[Fitted], list[Fitted], Any]:
     lines: dict[str, list[Any]] = {"stacked": [], "alone": []}
-    stacked = fit_stacked(cache.features, task, configs, lambda number, line: lines["stacked"].append((number, line)))
+    stacked = fit_stacked(
+        cache.features, data, configs, lambda config, epoch: lines["stacked"].append((config.seed, epoch))
+    )
     alone = [
-        fit(cache.features, task, config, lambda line, number=number: lines["alone"].append((number, line)))  # type: ignore[misc]
-        for number, config in enumerate(configs)
+        fit(cache.features, data, config, lambda config, epoch: lines["alone"].append((config.seed, epoch)))
+        for config in configs
     ]
     return stacked, alone, lines
 
@@ -68,22 +77,22 @@ STACKABLE = [name for name, preset in METHODS.items() if WEIGHTINGS[str(preset["
 
 
 @pytest.mark.parametrize("method", STACKABLE)
-def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, cache: Cache, task: Task) -> None:
-    stacked, alone, lines = both_ways(cache, task, three(place, task, method=method))
+def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, cache: Cache, data: TrainingData) -> None:
+    stacked, alone, lines = both_ways(cache, data, three(place, data, method=method))
     assert_same(stacked, alone)
     assert len(lines["stacked"]) == 3
-    for (number, line), (_, other) in zip(
+    for (seed, line), (_, other) in zip(
         sorted(lines["stacked"], key=lambda item: item[0]), lines["alone"], strict=True
     ):
         assert line.number == other.number
-        assert line.loss == pytest.approx(other.loss, rel=1e-4), number
+        assert line.loss == pytest.approx(other.loss, rel=1e-4), seed
         assert line.weights == pytest.approx(other.weights, rel=1e-4)
         assert line.learning_rate == other.learning_rate
         assert line.val == pytest.approx(other.val, rel=1e-3, abs=1e-4)
 
 
-def test_so_it_does_over_several_epochs(place: Path, cache: Cache, task: Task) -> None:
-    stacked, alone, lines = both_ways(cache, task, three(place, task, method="flat", epochs=4))
+def test_so_it_does_over_several_epochs(place: Path, cache: Cache, data: TrainingData) -> None:
+    stacked, alone, lines = both_ways(cache, data, three(place, data, method="flat", epochs=4))
     assert_same(stacked, alone)
     assert len(lines["stacked"]) == len(lines["alone"]) == 12
 
@@ -98,31 +107,35 @@ def test_so_it_does_over_several_epochs(place: Path, cache: Cache, task: Task) -
     ],
     ids=str,
 )
-def test_so_it_does_with_other_settings(changes: dict[str, object], place: Path, cache: Cache, task: Task) -> None:
-    stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f", **changes))
+def test_so_it_does_with_other_settings(
+    changes: dict[str, object], place: Path, cache: Cache, data: TrainingData
+) -> None:
+    stacked, alone, _ = both_ways(cache, data, three(place, data, method="hmcn-f", **changes))
     assert_same(stacked, alone)
 
 
-def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(place: Path, cache: Cache, task: Task) -> None:
-    stacked, alone, _ = both_ways(cache, task, three(place, task, method="hmcn-f+mtl", precision="bf16"))
+def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(
+    place: Path, cache: Cache, data: TrainingData
+) -> None:
+    stacked, alone, _ = both_ways(cache, data, three(place, data, method="hmcn-f+mtl", precision="bf16"))
     for one, other in zip(stacked, alone, strict=True):
         assert one.best.val["top1"] == pytest.approx(other.best.val["top1"], abs=0.05)
         assert one.weighting.weights() == pytest.approx(other.weighting.weights(), rel=0.01)
 
 
-def test_several_views_are_drawn_as_alone(place: Path, cache: Cache, task: Task) -> None:
+def test_several_views_are_drawn_as_alone(place: Path, cache: Cache, data: TrainingData) -> None:
     assert isinstance(cache.features, Resident)
     one = cache.features.tensor
     two = replace(cache, features=Resident(torch.cat([one, one + 0.5 * torch.randn(one.shape)], dim=1)))
-    stacked, alone, _ = both_ways(two, task, three(place, task, method="flat"))
+    stacked, alone, _ = both_ways(two, data, three(place, data, method="flat"))
     assert_same(stacked, alone)
 
 
 @pytest.mark.slow
-def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, task: Task) -> None:
-    configs = three(place, task, method="hmcn-f+mtl", step="compiled")
-    stacked = fit_stacked(cache.features, task, configs)
-    assert_same(stacked, [fit(cache.features, task, config) for config in configs])
+def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, data: TrainingData) -> None:
+    configs = three(place, data, method="hmcn-f+mtl", step="compiled")
+    stacked = fit_stacked(cache.features, data, configs)
+    assert_same(stacked, [fit(cache.features, data, config) for config in configs])
 
 
 @pytest.mark.parametrize(
@@ -136,28 +149,28 @@ def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, 
     ids=str,
 )
 def test_what_cannot_be_stacked_is_refused(
-    changes: dict[str, object], problem: str, place: Path, cache: Cache, task: Task
+    changes: dict[str, object], problem: str, place: Path, cache: Cache, data: TrainingData
 ) -> None:
     with pytest.raises(ConfigError, match=f"step=stacked: not with {problem}; --set step=single"):
-        fit_stacked(cache.features, task, three(place, task, method="hmcn-f", step="stacked", **changes))
+        fit_stacked(cache.features, data, three(place, data, method="hmcn-f", step="stacked", **changes))
 
 
-def test_streamed_features_cannot_be_stacked(place: Path, cache: Cache, task: Task) -> None:
+def test_streamed_features_cannot_be_stacked(place: Path, cache: Cache, data: TrainingData) -> None:
     with FeatureStore(place / "cache.h5") as store:
         streamed = Streamed(store, torch.device("cpu"), cache.features.views)
         with pytest.raises(ConfigError, match="step=stacked: not with streamed features"):
-            fit_stacked(streamed, task, three(place, task, step="stacked"))
+            fit_stacked(streamed, data, three(place, data, step="stacked"))
 
 
-def test_a_diverging_run_of_a_stack_is_named(place: Path, cache: Cache, task: Task) -> None:
-    configs = three(place, task, method="flat")
+def test_a_diverging_run_of_a_stack_is_named(place: Path, cache: Cache, data: TrainingData) -> None:
+    configs = three(place, data, method="flat")
     configs[1] = replace(configs[1], learning_rate=1e30)
     with pytest.raises(RunError, match="flat, seed 1: the loss is nan in epoch"):
-        fit_stacked(cache.features, task, configs)
+        fit_stacked(cache.features, data, configs)
 
 
-def test_runs_are_grouped_by_shape(place: Path, task: Task) -> None:
-    a, b, c = three(place, task, method="flat", step="stacked")
+def test_runs_are_grouped_by_shape(place: Path, data: TrainingData) -> None:
+    a, b, c = three(place, data, method="flat", step="stacked")
     other = replace(a, dropout=0.5)
     assert groups([a, other, b, replace(other, seed=9), c]) == [[0, 2, 4], [1, 3]]
     single = [replace(config, step="single") for config in (a, b, c)]
@@ -176,18 +189,18 @@ def test_stacked_runs_leave_the_folders_that_single_ones_leave(place: Path, tmp_
         for seed in (0, 1)
         for name in names
     ]
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, str, int]] = []
     found = list(
         train_all(
             place / "cache.h5",
             configs,
             tmp_path,
-            report=lambda number, line: calls.append((number, line.number)),
+            on_epoch=lambda config, epoch: calls.append((config.method, config.seed, config.step, epoch.number)),
         )
     )
     assert [run.result.config["method"] for run, _ in found] == [config.method for config in configs]
     assert [run.result.seed for run, _ in found] == [config.seed for config in configs]
-    assert sorted(calls) == [(number, epoch) for number in range(8) for epoch in (1, 2, 3)]
+    assert sorted(calls) == sorted((c.method, c.seed, c.step, epoch) for c in configs for epoch in (1, 2, 3))
     for (stacked, new), (single, _) in zip(found[:4], found[4:], strict=True):
         assert new
         assert sorted(p.name for p in stacked.folder.iterdir()) == sorted(p.name for p in single.folder.iterdir())

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,17 @@ from cli.main import main
 from hfc import metrics
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
-from hfc.train import data, stage
+from hfc.progress import watched_by
+from hfc.train.cache import load_cache
+from hfc.train.data import prepare
 from hfc.train.fit import fit
-from hfc.train.stacked import fit_all
-from hfc.train.sweep import read_sweep, sweep
+from hfc.train.groups import fit_group
+from hfc.train.plan import read_sweep
+from hfc.train.prepared import prepare_run
+from hfc.train.settling import settle
+from hfc.train.sweep import sweep
 from tests.support.made_up import write_cache
+from tests.support.watching import Watcher
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
 GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"
@@ -29,6 +37,11 @@ GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.
 def write(folder: Path, place: Path, text: str) -> Path:
     (folder / "grid.toml").write_text(QUICK.format(tree=place / "tree.csv") + text)
     return folder / "grid.toml"
+
+
+def searches_shown_to(watcher: Callable[[int, int | None], object]) -> AbstractContextManager[None]:
+    """Searches inside the block show the watcher how many trainings are done, of how many."""
+    return watched_by(Watcher(lambda bar: watcher(bar.done, bar.total) if bar.what == "search" else None))
 
 
 def test_rows_that_are_left_out_are_told_once(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -46,7 +59,7 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
     plan = read_sweep(write(tmp_path, place, GRID))
     found = sweep(place / "cache.h5", plan, tmp_path / "out")
     # By hand: train each with `fit`, and average over seeds.
-    cache = data.load_cache(place / "cache.h5")
+    cache = load_cache(place / "cache.h5")
     scores = {}
     for rate in (1e-6, 0.01):
         for dropout in (0.0, 0.5):
@@ -54,7 +67,8 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
             for seed in (0, 1):
                 point = {"learning_rate": rate, "dropout": dropout, "seed": seed}
                 config = resolve(TrainConfig, plan.fixed, point)
-                fitted = fit(cache.features, *stage.check(cache, config))
+                run = prepare_run(cache, config)
+                fitted = fit(cache.features, run.data, run.config)
                 values.append(fitted.best.val["top1"])
             scores[rate, dropout] = float(np.mean(values))
     assert {(t.settings["learning_rate"], t.settings["dropout"]): t.score for t in found} == pytest.approx(scores)
@@ -68,8 +82,8 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
     text = "seeds = [0, 1]\nfolds = 3\n[grid]\nlearning_rate = [1e-6, 0.01]\n"
     plan = read_sweep(write(tmp_path, place, text))
     found = sweep(place / "cache.h5", plan, tmp_path / "out")
-    cache = data.load_cache(place / "cache.h5")
-    whole = data.prepare(cache, str(place / "tree.csv"))
+    cache = load_cache(place / "cache.h5")
+    whole = prepare(cache, str(place / "tree.csv"))
     rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
     scores = {}
     for rate in (1e-6, 0.01):
@@ -79,7 +93,9 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
             values = []
             for train_rows, val_rows in KFold(3, shuffle=True, random_state=0).split(rows):
                 parts = {"train": torch.from_numpy(rows[train_rows]), "val": torch.from_numpy(rows[val_rows])}
-                values.append(fit(cache.features, replace(whole, rows=parts), config).best.val["top1"])
+                data = replace(whole, rows=parts)
+                settled = settle(config, data, torch.device("cpu"))
+                values.append(fit(cache.features, data, settled).best.val["top1"])
             by_seed.append(np.mean(values))
         scores[rate] = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1))
     for trial in found:
@@ -87,11 +103,12 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
     assert len({line["key"] for line in lines}) == len(lines) == plan.trainings == 12
     # Nothing is left to do, and a search on the validation split is another one.
-    seen: list[tuple[int, int]] = []
-    sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
-    assert seen == [(12, 12)]
-    sweep(place / "cache.h5", replace(plan, folds=0), tmp_path / "out", report=lambda *done: seen.append(done))
-    assert seen[1] == (0, 4)
+    shown: list[tuple[int, int | None]] = []
+    with searches_shown_to(lambda done, total: shown.append((done, total))):
+        sweep(place / "cache.h5", plan, tmp_path / "out")
+        assert shown == [(12, 12)]
+        sweep(place / "cache.h5", replace(plan, folds=0), tmp_path / "out")
+        assert shown[1] == (0, 4)
 
 
 def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
@@ -101,7 +118,7 @@ def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = data.load_cache(place / "cache.h5")
+    cache = load_cache(place / "cache.h5")
     sizes: list[int] = []
     evaluate = metrics.evaluate
 
@@ -120,24 +137,26 @@ def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypa
 def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, GRID))
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: int, total: int | None) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        sweep(place / "cache.h5", plan, tmp_path / "out", report=stop)
+    with pytest.raises(KeyboardInterrupt), searches_shown_to(stop):
+        sweep(place / "cache.h5", plan, tmp_path / "out")
     file = tmp_path / "out" / "trials.jsonl"
     assert len(file.read_text().splitlines()) == 5
     with file.open("a") as stream:
         stream.write('{"key": "half a li')
-    seen: list[tuple[int, int]] = []
-    resumed = sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda done, total: seen.append((done, total)))
-    assert seen == [(5, 8), (6, 8), (7, 8), (8, 8)]
+    shown: list[tuple[int, int | None]] = []
+    with searches_shown_to(lambda done, total: shown.append((done, total))):
+        resumed = sweep(place / "cache.h5", plan, tmp_path / "out")
+    assert shown == [(5, 8), (6, 8), (7, 8), (8, 8)]
     assert resumed == sweep(place / "cache.h5", plan, tmp_path / "whole")
     # What was written after the half line counts too: nothing is left to do.
-    seen.clear()
-    assert sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done)) == resumed
-    assert seen == [(8, 8)]
+    shown.clear()
+    with searches_shown_to(lambda done, total: shown.append((done, total))):
+        assert sweep(place / "cache.h5", plan, tmp_path / "out") == resumed
+    assert shown == [(8, 8)]
 
 
 def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path, tmp_path: Path) -> None:
@@ -229,16 +248,17 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
     assert [set(line) for line in failed] == [{"key", "seed", "changed", "failed"}] * 2
     assert [line["changed"]["learning_rate"] for line in failed] == [1e25, 1e25]
     # It is not tried again.
-    seen: list[tuple[int, int]] = []
-    again = sweep(place / "cache.h5", plan, tmp_path / "out", report=lambda *done: seen.append(done))
-    assert seen == [(6, 6)]
+    shown: list[tuple[int, int | None]] = []
+    with searches_shown_to(lambda done, total: shown.append((done, total))):
+        again = sweep(place / "cache.h5", plan, tmp_path / "out")
+    assert shown == [(6, 6)]
     assert again[:2] == found[:2]
     assert (again[2].settings, again[2].failed) == (found[2].settings, found[2].failed)
 
 
 def test_a_diverging_fold_fails_its_point(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "folds = 3\n[grid]\nlearning_rate = [0.01, 0.003]\n"
-    monkeypatch.setattr("hfc.train.sweep.fit_all", failing_once(fit_all, learning_rate=0.01))
+    monkeypatch.setattr("hfc.train.sweep.fit_group", failing_once(fit_group, learning_rate=0.01))
     found = sweep(place / "cache.h5", read_sweep(write(tmp_path, place, text)), tmp_path / "out")
     assert [(trial.settings["learning_rate"], trial.failed) for trial in found] == [(0.003, ""), (0.01, "made to fail")]
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
@@ -247,15 +267,15 @@ def test_a_diverging_fold_fails_its_point(place: Path, tmp_path: Path, monkeypat
 
 
 def failing_once(function: Any, learning_rate: float) -> Any:
-    """`fit_all` that diverges the first time it is to train at a rate."""
+    """`fit_group` that diverges the first time it is to train at a rate."""
     left = [None]
 
-    def fail(features: Any, task: Any, configs: Any) -> Any:
+    def fail(features: Any, data: Any, configs: Any) -> Any:
         config = next((config for config in configs if config.learning_rate == learning_rate), None)
         if config and left:
             left.pop()
             raise DivergedError("made to fail", config)
-        return function(features, task, configs)
+        return function(features, data, configs)
 
     return fail
 

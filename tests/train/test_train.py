@@ -20,20 +20,19 @@ from hfc import metrics, runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError, printable
 from hfc.report import write_report
+from hfc.runs import Epoch
 from hfc.store import read_predictions
-from hfc.train.data import Cache, load_cache, prepare
+from hfc.train.cache import Cache, load_cache
+from hfc.train.checkpoint import Checkpoint
+from hfc.train.data import prepare
 from hfc.train.features import Resident, statistics
-from hfc.train.fit import (
-    Checkpoint,
-    Training,
-    build_head,
-    fit,
-    fitting_batch_size,
-    fitting_learning_rate,
-    learning_rate,
-)
+from hfc.train.fit import fit
 from hfc.train.heads import HEADS
-from hfc.train.stage import changed_settings, check, train, train_all
+from hfc.train.prepared import changed_settings, prepare_run
+from hfc.train.settings import build_head
+from hfc.train.settling import fitting_batch_size, fitting_learning_rate
+from hfc.train.stage import train, train_all
+from hfc.train.training import Training, learning_rate
 from hfc.train.weightings import WEIGHTINGS
 from tests.support.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
 
@@ -92,7 +91,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
         "unused": {"without features": 2, "without label": 0, "without split": 0},
     }
     assert [line.number for line in run.epochs] == [1, 2, 3, 4, 5, 6]
-    settled = check(cache, quick(place, method=method))[1]
+    settled = prepare_run(cache, quick(place, method=method)).config
     assert resolve(TrainConfig, read_toml(run.folder / "config.toml")) == settled
     assert settled.precision in ("fp32", "bf16")
     assert (run.result.beta is not None) == HEADS[settled.head].blends
@@ -127,25 +126,25 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     chosen = run.result.selected
     assert chosen.epoch == 1 + scores.index(max(scores))
     assert chosen.val == run.epochs[chosen.epoch - 1].val
-    task = prepare(cache, str(place / "tree.csv"))
+    data = prepare(cache, str(place / "tree.csv"))
     stored = read_predictions(run.folder / "predictions.h5")
     assert stored.id.tolist() == cache.table.regions.id[cache.table.regions.split == "test"].tolist()
     again = metrics.evaluate(
         stored.levels,
         stored.final,
         stored.target,
-        names=task.hierarchy.levels,
-        ancestors=task.hierarchy.ancestors,
+        names=data.hierarchy.levels,
+        ancestors=data.hierarchy.ancestors,
         topk=(1, 3, 5),
     )
     assert again == run.result.test
     # The stored weights give the stored predictions.
     from safetensors.torch import load_file
 
-    head = build_head(quick(place), task.hierarchy, 16)
+    head = build_head(quick(place), data.hierarchy, 16)
     head.load_state_dict(load_file(run.folder / "head.safetensors"))
     with torch.inference_mode():
-        final = head.eval().predict(head(cache.features.tensor[task.rows["test"], 0].float()), 0.7).final
+        final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final
     np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
 
 
@@ -182,10 +181,11 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
 
 def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
-    task, settled = check(cache, config)
-    assert settled.batch_size == fitting_batch_size(len(task.rows["train"]))
-    assert changed_settings(settled, task) == {}
-    assert changed_settings(check(cache, replace(config, batch_size=33))[1], task) == {"batch_size": 33}
+    run = prepare_run(cache, config)
+    data, settled = run.data, run.config
+    assert settled.batch_size == fitting_batch_size(len(data.rows["train"]))
+    assert changed_settings(settled, data) == {}
+    assert changed_settings(prepare_run(cache, replace(config, batch_size=33)).config, data) == {"batch_size": 33}
 
 
 def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -273,11 +273,14 @@ def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: C
 def test_a_diverging_run_does_not_keep_the_others_from_training(step: str, place: Path, tmp_path: Path) -> None:
     rates = (0.003, 1e30, 0.002)
     configs = [quick(place, method="flat", epochs=2, step=step, learning_rate=rate) for rate in rates]
-    lines: list[tuple[int, int]] = []
+    lines: list[tuple[float, int]] = []
     found: list[float] = []
     with pytest.raises(DivergedError) as caught:
         for run, trained in train_all(
-            place / "cache.h5", configs, tmp_path, report=lambda number, line: lines.append((number, line.number))
+            place / "cache.h5",
+            configs,
+            tmp_path,
+            on_epoch=lambda config, epoch: lines.append((config.learning_rate, epoch.number)),
         ):
             assert trained
             found.append(run.result.config["learning_rate"])
@@ -287,7 +290,7 @@ def test_a_diverging_run_does_not_keep_the_others_from_training(step: str, place
         "learning_rate or --set precision=fp32",
         str(caught.value),
     )
-    assert {number for number, epoch in lines if epoch == 2} == {0, 2}
+    assert {rate for rate, epoch in lines if epoch == 2} == {0.003, 0.002}
     assert len(runs.find([tmp_path])) == 2
 
 
@@ -400,7 +403,9 @@ def test_ids_that_cannot_be_written_are_found_before_the_first_epoch(
     table = replace(cache.table, regions=replace(cache.table.regions, id=ids))
     epochs: list[object] = []
     with pytest.raises(RunError, match=f"--seed0--[0-9a-f]{{8}}: the run cannot be written: {problem}$"):
-        train(replace(cache, table=table), quick(place), tmp_path / "runs", report=epochs.append)
+        train(
+            replace(cache, table=table), quick(place), tmp_path / "runs", on_epoch=lambda _, epoch: epochs.append(epoch)
+        )
     assert epochs == []
     assert list((tmp_path / "runs").iterdir()) == []
 
@@ -421,7 +426,7 @@ def test_a_full_disk_is_noticed_before_the_first_epoch(
     epochs: list[object] = []
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=need - 1))
     with pytest.raises(RunError) as caught:
-        train(cache, quick(place, epochs=1), tmp_path / "runs" / "deep", report=epochs.append)
+        train(cache, quick(place, epochs=1), tmp_path / "runs" / "deep", on_epoch=lambda _, epoch: epochs.append(epoch))
     assert str(caught.value) == (
         f"{tmp_path / 'runs' / 'deep'}: 1 runs write 0 MB of predictions, and 0 MB are free; make room, or name "
         "another folder"
@@ -475,7 +480,7 @@ def test_a_cache_of_deepfashions_size_trains_without_a_second_copy(tmp_path: Pat
 import json, resource, sys
 from pathlib import Path
 from hfc.config import TrainConfig, resolve
-from hfc.train.data import load_cache
+from hfc.train.cache import load_cache
 from hfc.train.stage import train
 
 cache = load_cache(Path(sys.argv[1]))
@@ -509,12 +514,12 @@ def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cac
     # What is stored is the mean of what the stored head says of each view.
     from safetensors.torch import load_file
 
-    task = prepare(cache, str(place / "tree.csv"))
-    head = build_head(quick(place), task.hierarchy, 16)
+    data = prepare(cache, str(place / "tree.csv"))
+    head = build_head(quick(place), data.hierarchy, 16)
     head.load_state_dict(load_file(every.folder / "head.safetensors"))
     head.eval()
     with torch.inference_mode():
-        views = [head.predict(head(both.features.tensor[task.rows["test"], v].float()), 0.7) for v in (0, 1)]
+        views = [head.predict(head(both.features.tensor[data.rows["test"], v].float()), 0.7) for v in (0, 1)]
     stored = read_predictions(every.folder / "predictions.h5")
     np.testing.assert_allclose(stored.final, (views[0].final + views[1].final) / 2, rtol=1e-5)
     for level, a, b in zip(stored.levels, views[0].levels, views[1].levels, strict=True):
@@ -544,9 +549,9 @@ def test_regularisation_changes_the_run_and_it_still_learns(
 
 
 def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Path, cache: Cache) -> None:
-    task, config = check(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
+    run = prepare_run(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
     torch.manual_seed(0)
-    training = Training.start(cache.features, task, config)
+    training = Training.start(cache.features, run.data, run.config)
     name = "leaf.weight"
     average: torch.Tensor | None = None
     step = training.optimiser.step
@@ -558,18 +563,18 @@ def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Pat
         average = weight if average is None else 0.75 * average + 0.25 * weight
 
     training.optimiser.step = spy  # type: ignore[assignment, method-assign]
-    training.epoch(1, task.target[task.rows["val"], -1].numpy())
+    training.epoch()
     assert average is not None
     np.testing.assert_allclose(training.evaluated.state_dict()[name], average, rtol=1e-4, atol=1e-6)
     assert not torch.equal(training.evaluated.state_dict()[name], training.head.state_dict()[name])
 
 
 def test_mixup_mixes_features_and_losses_alike(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, config = check(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
-    training = Training.start(cache.features, task, config)
+    run = prepare_run(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
+    training = Training.start(cache.features, run.data, run.config)
     training.head.eval()
     monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.3))
-    features, target = cache.features.tensor[:5, 0].float(), task.target[:5]
+    features, target = cache.features.tensor[:5, 0].float(), run.data.target[:5]
     torch.manual_seed(4)
     found = training._losses(features, target)["global"].item()
     torch.manual_seed(4)
@@ -610,12 +615,13 @@ def test_the_batch_size_follows_the_training_rows() -> None:
 def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache: Cache) -> None:
     assert [fitting_learning_rate(steps) for steps in (1, 80, 160, 400, 8000)] == [0.003, 0.002, 0.001, 0.0004, 0.0003]
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 10})
-    task, settled = check(cache, replace(config, batch_size=8))
-    steps = sum(1 for _ in cache.features.batches(task.rows["train"], 8, torch.Generator())) * 10
+    run = prepare_run(cache, replace(config, batch_size=8))
+    data, settled = run.data, run.config
+    steps = sum(1 for _ in cache.features.batches(data.rows["train"], 8, torch.Generator())) * 10
     assert settled.learning_rate == fitting_learning_rate(steps)
     assert 0.0003 < settled.learning_rate < 0.003
-    assert changed_settings(settled, task) == {"epochs": 10, "batch_size": 8}
-    assert changed_settings(replace(settled, learning_rate=0.5), task)["learning_rate"] == 0.5
+    assert changed_settings(settled, data) == {"epochs": 10, "batch_size": 8}
+    assert changed_settings(replace(settled, learning_rate=0.5), data)["learning_rate"] == 0.5
 
 
 @pytest.mark.parametrize("method", ["hmcn-f+mtl", "levels"])
@@ -631,15 +637,15 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     class Killed(BaseException):
         pass
 
-    def kill(line: dict[str, object]) -> None:
-        if line.number == 5:
+    def kill(config: TrainConfig, epoch: Epoch) -> None:
+        if epoch.number == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        train(cache, config, tmp_path / "killed", report=kill)
+        train(cache, config, tmp_path / "killed", on_epoch=kill)
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [f".{whole.folder.name}.checkpoint"]
     lines: list[int] = []
-    again, _ = train(cache, config, tmp_path / "killed", report=lambda line: lines.append(line.number))
+    again, _ = train(cache, config, tmp_path / "killed", on_epoch=lambda _, epoch: lines.append(epoch.number))
     assert lines == list(range(1, 8))
     assert (again.folder / "head.safetensors").read_bytes() == (whole.folder / "head.safetensors").read_bytes()
     assert again.result.test == whole.result.test
@@ -655,8 +661,8 @@ def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, ca
     spoiled = tmp_path / "spoiled"
     spoiled.mkdir()
     file = spoiled / f".{whole.folder.name}.checkpoint"
-    task, settled = check(cache, config)
-    fit(cache.features, task, settled, checkpoint=Checkpoint(file, "of another run", 0.0))
+    run = prepare_run(cache, config)
+    fit(cache.features, run.data, run.config, checkpoint=Checkpoint(file, "of another run", 0.0))
     content = file.read_bytes()
     file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": content}[damage])
     again, _ = train(cache, config, spoiled)

@@ -3,7 +3,7 @@
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ class Conditional(nn.Module):
     Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
     """
 
-    blends = False
-    task_flows = ("local",)
+    blends: ClassVar[bool] = False
+    task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:
         """Build the head.
@@ -35,7 +35,7 @@ class Conditional(nn.Module):
             ancestors: (C, H) index of each leaf's ancestor on each level.
             reduced: width of x.
             dropout: after x.
-            label_smoothing: share of a label that is spread over the node and its siblings.
+            label_smoothing: share of a label that the node and its siblings get alike.
         """
         super().__init__()
         self.label_smoothing = label_smoothing
@@ -47,7 +47,7 @@ class Conditional(nn.Module):
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
         for h in range(len(sizes)):
             families = nn.functional.one_hot(self.tree.parent(h), self.tree.above[h]).T.float()  # (C^{h-1}, C^h)
-            self.register_buffer(f"spread{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
+            self.register_buffer(f"family{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
 
     @property
     def shared(self) -> Tensor:
@@ -64,17 +64,17 @@ class Conditional(nn.Module):
 
         Label smoothing gives ε to the node and its siblings alike.
         """
-        found = {}
+        losses = {}
         for h, (task, z) in enumerate(zip(self.tasks, logits.levels, strict=True)):
             loss = -z.gather(1, target[:, h : h + 1]).squeeze(1)
             if self.label_smoothing:
                 parent = target[:, h - 1] if h else torch.zeros_like(target[:, 0])
-                spread = self.get_buffer(f"spread{h}")[parent]
-                loss = (1 - self.label_smoothing) * loss - self.label_smoothing * (spread * z).sum(dim=1)
-            found[task] = loss
-        return found
+                family = self.get_buffer(f"family{h}")[parent]
+                loss = (1 - self.label_smoothing) * loss - self.label_smoothing * (family * z).sum(dim=1)
+            losses[task] = loss
+        return losses
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
-        found = tuple(level.exp() for level in self.tree.down(logits.levels))
-        return Prediction(found, found[-1])
+        levels = tuple(level.exp() for level in self.tree.down(logits.levels))
+        return Prediction(levels, levels[-1])

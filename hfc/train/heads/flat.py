@@ -4,7 +4,7 @@ Dimensions: B batch, D features, H levels, C^h nodes on level h, C leaves.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,8 +32,9 @@ class Flat(nn.Module):
     A level above the leaves has no output of its own: its probability is the sum over its leaves.
     """
 
-    tasks = task_flows = ("global",)
-    blends = False
+    blends: ClassVar[bool] = False
+    task_flows: ClassVar[tuple[str, ...]] = ("global",)
+    tasks: tuple[str, ...] = ("global",)
     ancestors: Tensor
 
     def __init__(
@@ -47,7 +48,7 @@ class Flat(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce or softmax.
-            label_smoothing: share of a label that is spread over all leaves.
+            label_smoothing: share of a label that all leaves get alike.
         """
         super().__init__()
         self.loss, self.label_smoothing = loss, label_smoothing

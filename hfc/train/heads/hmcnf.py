@@ -3,7 +3,7 @@
 Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C = C^H leaves.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ class HMCNF(nn.Module):
     A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G.
     """
 
-    blends = True
-    task_flows = ("local", "global")
+    blends: ClassVar[bool] = True
+    task_flows: ClassVar[tuple[str, ...]] = ("local", "global")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class HMCNF(nn.Module):
             residual: add the previous hidden state of the same flow where widths agree.
             global_input_skip: concatenate x to A_G^H before the global output.
             loss: bce or softmax.
-            label_smoothing: share of a label that is spread over its level.
+            label_smoothing: share of a label that its level's nodes get alike.
             blend: probability or logit: what β blends.
         """
         super().__init__()

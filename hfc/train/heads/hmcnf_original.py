@@ -3,7 +3,7 @@
 Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C leaves, K = Σ_h C^h nodes in all.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ class OriginalHMCNF(nn.Module):
     and has no loss on violations.
     """
 
-    blends = True
-    task_flows = ("local", "global", "violation")
+    blends: ClassVar[bool] = True
+    task_flows: ClassVar[tuple[str, ...]] = ("local", "global", "violation")
     ancestors: Tensor
     parents: Tensor
     starts: Tensor

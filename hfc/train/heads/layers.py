@@ -34,8 +34,8 @@ def level_sizes(ancestors: Tensor) -> list[int]:
 
 def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
     """Names of the task losses of some flows: the local one has a loss on every level, local/1 … local/H."""
-    each = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
-    return tuple(task for flow in flows for task in each.get(flow, (flow,)))
+    by_level = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
+    return tuple(task for flow in flows for task in by_level.get(flow, (flow,)))
 
 
 def full(logits: Tensor) -> Tensor:
@@ -49,12 +49,12 @@ def parents(ancestors: Tensor) -> list[Tensor]:
     Args:
         ancestors: (C, H) index of each leaf's ancestor on each level.
     """
-    found = []
+    numbers = []
     above = torch.zeros_like(ancestors[:, 0])
     for column, size in zip(ancestors.unbind(dim=1), level_sizes(ancestors), strict=True):
-        found.append(above.new_zeros(size).scatter(0, column, above))
+        numbers.append(above.new_zeros(size).scatter(0, column, above))
         above = column
-    return found
+    return numbers
 
 
 class Tree(nn.Module):

@@ -3,7 +3,7 @@
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ class Levels(nn.Module):
     what the levels above say counts.
     """
 
-    blends = True
-    task_flows = ("local",)
+    blends: ClassVar[bool] = True
+    task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
     def __init__(
         self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
@@ -40,7 +40,7 @@ class Levels(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce or softmax.
-            label_smoothing: share of a label that is spread over its level.
+            label_smoothing: share of a label that its level's nodes get alike.
         """
         super().__init__()
         self.loss, self.label_smoothing = loss, label_smoothing

@@ -1,0 +1,167 @@
+"""An open feature cache: its features, its rows, and where they came from.
+
+Dimensions: N rows.
+"""
+
+import contextlib
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import torch
+
+from hfc import provenance
+from hfc.device import choose_device
+from hfc.errors import StoreError, printable
+from hfc.store import FeatureStore, Table
+from hfc.store.records import CacheRecord
+from hfc.train.features import Features, Resident, Streamed
+from hfc.train.labels import join_labels, refuse_unlabelled
+
+
+class Reading(TypedDict, total=False):
+    """How a cache is read; see `load_cache`."""
+
+    labels: Path | None
+    allow_unlabelled: bool
+    stream: bool
+
+
+@dataclass(frozen=True)
+class CacheSource:
+    """The arguments of `load_cache`: which cache is read, and how."""
+
+    path: Path
+    device: str = "auto"
+    labels: Path | None = None
+    allow_unlabelled: bool = False
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A feature cache: its features once in memory, or streamed, shared by every run."""
+
+    path: Path
+    features: Features
+    table: Table
+    meta: CacheRecord
+    """What a run records of where its features came from."""
+
+
+def cache_source(path: Path, device: str, **reading: Unpack[Reading]) -> CacheSource:
+    """Name the cache that several processes read, on the device that this one would take.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    return CacheSource(path, str(choose_device(device)), **reading)
+
+
+def load_cache(
+    path: Path,
+    *,
+    device: str = "auto",
+    labels: Path | None = None,
+    allow_unlabelled: bool = False,
+    stream: bool = False,
+) -> Cache:
+    """Read and check a feature cache; its features go to the device once and stay there, unless they are streamed.
+
+    Args:
+        path: the cache.
+        device: auto, cpu, cuda or cuda:N.
+        labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
+        allow_unlabelled: take such a file even if most rows of a split have no label in it.
+        stream: leave the features on the disk after checking them.
+
+    Raises:
+        DatasetError: the labels cannot be read or joined, or leave most rows of a split without one.
+        StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
+        ConfigError: no such device.
+    """
+    chosen = choose_device(device)
+    with contextlib.ExitStack() as stack:
+        store = FeatureStore(path)
+        stack.callback(store.close)
+        table, labels_sha256 = _labelled(store.table(), labels, allow_unlabelled)
+        features = _read_features(store, chosen, stream)
+        cache = Cache(path, features, table, _describe(store, table, path, labels or path, labels_sha256))
+        if stream:
+            stack.pop_all()  # every epoch reads from it
+    return cache
+
+
+def _labelled(table: Table, labels: Path | None, allow_unlabelled: bool) -> tuple[Table, str]:
+    """A cache's rows with the labels of a CSV, and its SHA-256; "" where the cache's own labels are kept."""
+    if not labels:
+        return table, ""
+    regions, sha256 = join_labels(table.regions, labels)
+    if not allow_unlabelled:
+        refuse_unlabelled(labels, regions, table.ok)
+    return replace(table, regions=regions), sha256
+
+
+def _read_features(store: FeatureStore, device: torch.device, stream: bool) -> Features:
+    if not stream:
+        return Resident(torch.from_numpy(store.features()).to(device))
+    for _ in store.blocks():  # each block is checked, and at the end the whole
+        pass
+    return Streamed(store, device, store.shape[1])
+
+
+def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, labels_sha256: str) -> CacheRecord:
+    """What a run records of its cache.
+
+    Args:
+        store: the open cache.
+        table: its rows, with the labels in use.
+        path: of the cache.
+        labels: the file that the labels came from.
+        labels_sha256: of a CSV of labels; "" for the cache's own, which its checksums cover.
+    """
+    weights = store.provenance.get("weights", {})
+    columns = (table.regions.id, table.regions.label, table.regions.split)
+    return CacheRecord(
+        path=printable(str(path)),
+        feature_key=store.key,
+        key_fields=store.key_fields,
+        features_sha256=store.features_sha256,
+        rows=store.shape[0],
+        dim=store.shape[2],
+        origin=printable(store.provenance.get("dataset", {}).get("origin", "unknown")),
+        backbone=store.config.get("backbone", "unknown"),
+        image_size=store.config.get("image_size"),
+        weights=weights.get("source", "unknown"),
+        weights_digest=weights.get("digest", ""),
+        random_weights=bool(weights.get("random", False)),
+        labels=printable(str(labels)),
+        labels_digest=provenance.digest([column.tolist() for column in columns]),
+        labels_sha256=labels_sha256,
+        extracted_by=store.provenance.get("code", {}),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def open_cache(source: CacheSource) -> Cache:
+    """Read a cache as `load_cache` does, once for all the runs that a process trains on it one after the other."""
+    return load_cache(**vars(source))
+
+
+def same_cache(source: CacheSource, known: CacheRecord) -> Cache:
+    """Open a cache in another process than the one that planned the work.
+
+    Args:
+        source: which cache, and how it is read.
+        known: the `meta` of the cache, as the process that planned the work saw it.
+
+    Raises:
+        StoreError: it, or its labels, were changed since.
+    """
+    cache = open_cache(source)
+    for name in ("features_sha256", "labels_digest"):
+        if getattr(cache.meta, name) != getattr(known, name):
+            file = cache.meta.labels if name == "labels_digest" else source.path
+            raise StoreError(f"{file}: was changed or replaced while it was in use; run the command again")
+    return cache

@@ -1,0 +1,99 @@
+"""What a head is: the extension point of training.
+
+Dimensions: N rows, B batch, D features, H levels (coarse to fine), C^h nodes on level h, C leaves.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from hfc.train.heads.layers import Prediction, Standardise
+
+
+class Module(Protocol):
+    """What training asks of a head as a `torch.nn.Module`, which brings all of it."""
+
+    def __call__(self, features: Tensor) -> Any:
+        """Call `forward`."""
+
+    def to(self, device: torch.device) -> Self:
+        """Move it to a device."""
+
+    def cpu(self) -> Self:
+        """Move it to the CPU."""
+
+    def double(self) -> Self:
+        """Compute in float64 from now on."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Go to training mode."""
+
+    def eval(self) -> Self:
+        """Go to evaluation mode."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[torch.nn.Parameter]:
+        """What is learned."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters and persistent buffers by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take over what `state_dict` gave."""
+
+
+class Head(Module, Protocol):
+    """A model on top of the features, a subclass of `torch.nn.Module`.
+
+    To add one, write a module here and a line in HEADS, and name it among the choices of `head` in hfc/config.py. Its
+    constructor takes `dim`, `ancestors` and, by keyword alone, the training settings it uses: `hfc train` accepts these
+    for it and refuses all others. Its layers are best taken from `hfc.train.heads.layers`.
+    """
+
+    task_flows: ClassVar[tuple[str, ...]]
+    """Names of the flows that it has losses of; `local` has one on every level."""
+    blends: ClassVar[bool]
+    """Whether β changes what it predicts."""
+    tasks: tuple[str, ...]
+    """Names of its task losses, those of one flow alike before a slash: local/1, local/2, global; see `task_names`."""
+    standardise: Standardise
+    """Its first layer, which holds the training split's statistics."""
+
+    def __init__(self, dim: int, ancestors: Tensor, **settings: Any) -> None:
+        """Build an untrained head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's ancestor on each level; its last column counts the leaves.
+            settings: keyword-only arguments, each a field of `TrainConfig`.
+        """
+
+    @property
+    def shared(self) -> Tensor:
+        """A weight that every task passes through; some weightings look at its gradients."""
+
+    def forward(self, features: Tensor) -> Any:
+        """(B, D) raw features to logits of its own kind, in whatever precision autocast asks for."""
+
+    def losses(self, logits: Any, target: Tensor) -> dict[str, Tensor]:
+        """The unweighted loss of each task, by its name and in the order of `tasks`.
+
+        Args:
+            logits: what `forward` gave.
+            target: (B, H) index of the true node on each level.
+
+        Returns:
+            (B,) in float32 each: a number for each row.
+        """
+
+    def predict(self, logits: Any, beta: float) -> Prediction:
+        """Probabilities, in float32 at least.
+
+        Args:
+            logits: what `forward` gave.
+            beta: β, the share of the local output in P_final, where the head blends.
+
+        Returns:
+            (B, C^h) of each level, and (B, C) P_final over the leaves.
+        """

@@ -1,0 +1,124 @@
+"""The prepared run: everything that is decided before the first epoch, once."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hfc import provenance
+from hfc.config import AUTO, TrainConfig, plain, resolve
+from hfc.errors import ConfigError
+from hfc.store import CHUNK_ROWS
+from hfc.train.cache import Cache
+from hfc.train.data import TrainingData, prepare
+from hfc.train.features import Streamed
+from hfc.train.settings import used_settings
+from hfc.train.settling import fitting_batch_size, fitting_learning_rate, settle, steps_in_all
+
+# What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
+# training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
+# spreads over processes or reports.
+RUN_SOURCES = (
+    "hierarchy.py",
+    "metrics.py",
+    "train/checkpoint.py",
+    "train/data.py",
+    "train/decoding.py",
+    "train/evaluation.py",
+    "train/features.py",
+    "train/fit.py",
+    "train/groups.py",
+    "train/heads",
+    "train/losses.py",
+    "train/prepared.py",
+    "train/result.py",
+    "train/settings.py",
+    "train/settling.py",
+    "train/stacked.py",
+    "train/stage.py",
+    "train/training.py",
+    "train/weightings.py",
+)
+# The hierarchy's file name, the device and the time between checkpoints shape no number.
+NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run before its first epoch."""
+
+    data: TrainingData
+    config: TrainConfig
+    """The settled settings."""
+    key: str
+    """See `run_key`."""
+    name: str
+    """Of its folder."""
+
+
+def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedRun]:
+    """Prepare runs on a cache; runs on one tree share their data.
+
+    Raises:
+        HfcError: cache, hierarchy and settings do not fit each other; the message says how.
+    """
+    by_tree: dict[str, TrainingData] = {}
+    runs = []
+    for config in configs:
+        if config.hierarchy not in by_tree:
+            by_tree[config.hierarchy] = prepare(cache, config.hierarchy)
+        data = by_tree[config.hierarchy]
+        if cache.features.views == 1 and config.views != TrainConfig.views:
+            raise ConfigError(f"views={config.views}: {cache.path} holds one view of every crop; leave views out")
+        settled = settle(config, data, cache.features.device)
+        key = run_key(cache, data, settled)
+        runs.append(PreparedRun(data, settled, key, run_name(settled, data, key)))
+    return runs
+
+
+def prepare_run(cache: Cache, config: TrainConfig) -> PreparedRun:
+    """Prepare one run; see `prepare_runs`."""
+    return prepare_runs(cache, [config])[0]
+
+
+@functools.cache
+def run_code_digest() -> str:
+    """SHA-256 over the sources that shape a run: it changes the runs' keys, and nothing else of the code does."""
+    return provenance.digest_sources(provenance.PACKAGE, RUN_SOURCES)
+
+
+def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
+    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings, code, kind of device.
+
+    A GPU draws other dropout than a CPU, and streaming another order of rows than memory.
+    """
+    used = used_settings(config) - set(NOT_IN_KEY)
+    settings = {key: value for key, value in plain(config).items() if key in used}
+    sources = [
+        cache.meta.features_sha256,
+        cache.meta.labels_digest,
+        data.hierarchy.digest,
+        run_code_digest(),
+    ]
+    features = cache.features
+    order = ["streamed", CHUNK_ROWS] if isinstance(features, Streamed) else ["resident"]
+    return provenance.digest([sources, settings, data.hierarchy.name, features.device.type, order])
+
+
+def run_name(config: TrainConfig, data: TrainingData, key: str) -> str:
+    """A run's folder name: readable, and unique by its key."""
+    return f"{config.method}--{data.hierarchy.name}--seed{config.seed}--{key[:8]}"
+
+
+def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, object]:
+    """The settings, settled, in which a run differs from its method as it ships; what the data decide is no change."""
+    preset = resolve(TrainConfig, {"method": config.method})
+    ships = plain(settle(preset, data, torch.device("cpu")))
+    # What the data decide, as they would beside the run's other settings.
+    if preset.batch_size == AUTO:
+        ships["batch_size"] = fitting_batch_size(len(data.rows["train"]))
+    if preset.learning_rate == AUTO:
+        ships["learning_rate"] = fitting_learning_rate(steps_in_all(config, data))
+    used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
+    return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

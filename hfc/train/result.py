@@ -1,0 +1,83 @@
+"""What a trained run leaves behind: the test of its head, and where everything came from."""
+
+import platform
+import time
+from typing import NamedTuple
+
+import torch
+
+from hfc import provenance
+from hfc.config import plain
+from hfc.metrics import Metrics
+from hfc.runs import Betas, ClimbReading, Code, Machine, Result, Seconds, TreeRecord
+from hfc.store import Predictions
+from hfc.train.cache import Cache
+from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
+from hfc.train.prepared import PreparedRun, changed_settings
+from hfc.train.training import Fitted
+
+
+class _Tested(NamedTuple):
+    """What the test of a head gave."""
+
+    metrics: Metrics
+    betas: Betas | None
+    climbs: tuple[ClimbReading, ...] | None
+    seconds: float
+
+
+def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions, Result]:
+    """Test a trained head, once, on the test split.
+
+    Returns:
+        What the head predicts of every test row; and the run's result, which says what that is worth.
+    """
+    started = time.perf_counter()
+    config, tree = run.config, run.data.hierarchy
+    features, data = used_views(cache.features, config), run.data.to(cache.features.device)
+    raw, test_betas = by_beta(fitted.head, features, data, "test", config)
+    prediction = decoded(raw, tree, config)
+    leaf = data.leaf("test")
+    measured = evaluate(prediction, leaf, tree, config)
+    betas: Betas | None = None
+    if fitted.head.blends:
+        _, val_betas = by_beta(fitted.head, features, data, "val", config)
+        betas = Betas(validation=val_betas, test=test_betas, best_on_validation=best_beta(val_betas, config.beta))
+    # The scores of least-cost are no probabilities, so no confidence can be read off them.
+    climbs = None if config.decode == "least-cost" else climb(prediction.final, leaf, tree)
+    levels = tuple(level.numpy() for level in prediction.levels)
+    ids = cache.table.regions.id[run.data.rows["test"].numpy()]
+    predictions = Predictions(ids, leaf, levels, prediction.final.numpy(), run.key)
+    tested = _Tested(measured, betas, climbs, time.perf_counter() - started)
+    return predictions, _result(cache, run, fitted, tested)
+
+
+def _result(cache: Cache, run: PreparedRun, fitted: Fitted, tested: _Tested) -> Result:
+    """A run's result, as its folder keeps it."""
+    data, tree, code = run.data, run.data.hierarchy, provenance.code()
+    return Result(
+        run=run.name,
+        key=run.key,
+        method=run.config.method,
+        seed=run.config.seed,
+        changed=changed_settings(run.config, data),
+        config=plain(run.config),
+        cache=cache.meta,
+        hierarchy=TreeRecord(name=tree.name, digest=tree.digest, levels=tree.levels, sizes=tree.sizes),
+        rows=data.counts,
+        selected=fitted.best,
+        loss_weights=fitted.weighting.weights(),
+        test=tested.metrics,
+        beta=tested.betas,
+        climb=tested.climbs,
+        seconds=Seconds(train=round(fitted.seconds, 3), total=round(fitted.seconds + tested.seconds, 3)),
+        machine=Machine(
+            device=str(cache.features.device),
+            precision=run.config.precision,
+            threads=torch.get_num_threads(),
+            platform=platform.platform(),
+        ),
+        code=Code(version=code["version"], commit=code["commit"], digest=code["digest"]),
+        versions=provenance.versions(),
+        created=provenance.now(),
+    )

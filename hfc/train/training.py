@@ -1,0 +1,272 @@
+"""A training between two epochs: its head, weighting and optimiser, and what came of the epochs so far.
+
+Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hfc.config import TrainConfig
+from hfc.errors import DivergedError
+from hfc.metrics import Metrics
+from hfc.runs import Epoch, Selected
+from hfc.train.data import TrainingData
+from hfc.train.evaluation import decoded, evaluate, predict, used_views
+from hfc.train.features import Features, statistics
+from hfc.train.heads import Head
+from hfc.train.losses import class_weights
+from hfc.train.settings import build_head, build_weighting
+from hfc.train.weightings import Sum, grouped
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained head, as it was after the epoch that did best on validation, or the last one without validation."""
+
+    head: Head
+    weighting: Sum
+    best: Selected
+    """That epoch."""
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long all epochs took."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+class Pass(NamedTuple):
+    """One pass over the training rows."""
+
+    losses: dict[str, float]
+    """The mean unweighted loss of each task, and their weighted sum as `total`."""
+    seconds: float
+
+
+@dataclass
+class Training:
+    """A training between two epochs."""
+
+    features: Features
+    data: TrainingData
+    config: TrainConfig
+    head: Head
+    weighting: Sum
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    """The running average of the head's weights, where that is evaluated."""
+    order: torch.Generator
+    class_weight: Tensor | None
+    """(C,)."""
+    epochs: list[Epoch] = field(default_factory=list)
+    """Those that are done."""
+    best: Selected | None = None
+    best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, features: Features, data: TrainingData, config: TrainConfig) -> "Training":
+        """A head before its first step; torch's generator, seeded, decides how it starts."""
+        features, device = used_views(features, config), features.device
+        data = data.to(device)
+        head = build_head(config, data.hierarchy, features.dim).to(device)
+        if config.standardise:
+            head.standardise.set(*statistics(features, data.rows["train"]))
+        weighting = build_weighting(config, head).to(device)
+        optimiser = torch.optim.Adam(
+            _parameter_groups(head, weighting, config), lr=config.learning_rate, fused=device.type in ("cpu", "cuda")
+        )
+        average = None
+        if config.averaging:
+            average = AveragedModel(
+                cast(nn.Module, head), multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True
+            )
+        weight = None
+        if config.class_balance:
+            leaves = data.target[data.rows["train"], -1]
+            weight = class_weights(leaves.bincount(minlength=len(data.hierarchy.leaves)), config.class_balance)
+        order = torch.Generator().manual_seed(config.seed)
+        return cls(features, data, config, head, weighting, optimiser, average, order, weight)
+
+    @property
+    def evaluated(self) -> Head:
+        """The head whose validation counts."""
+        return cast(Head, self.average.module) if self.average else self.head
+
+    @property
+    def number(self) -> int:
+        """Of the epoch that comes next, counted from 1."""
+        return len(self.epochs) + 1
+
+    def epoch(self) -> Epoch:
+        """Train and validate once."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.number)
+        return self.validate(self._pass())
+
+    def validate(self, trained: Pass) -> Epoch:
+        """End an epoch: look at validation, and keep the head if it is the best so far.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        started = time.perf_counter()
+        config, losses = self.config, trained.losses
+        if not math.isfinite(losses["total"]):
+            raise DivergedError(
+                f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {self.number}; "
+                "try a smaller --set learning_rate or --set precision=fp32",
+                config,
+            )
+        self.weighting.end_epoch(losses)
+        val = self._metrics()
+        epoch = Epoch(
+            number=self.number,
+            learning_rate=learning_rate(config, self.number),
+            loss=losses,
+            weights=self.weighting.weights(),
+            val=val,
+            seconds=round(trained.seconds + time.perf_counter() - started, 4),
+            train_seconds=round(trained.seconds, 4),
+        )
+        self.epochs.append(epoch)
+        if not self.best or not val or val[config.select] > self.best.val[config.select]:
+            self.best = Selected(epoch=epoch.number, metric=config.select, val=val)
+            modules: dict[str, Any] = {"head": self.evaluated, "weighting": self.weighting}
+            self.best_state = {
+                name: {key: value.clone() for key, value in module.state_dict().items()}
+                for name, module in modules.items()
+            }
+        return epoch
+
+    def _metrics(self) -> Metrics:
+        """Every metric of the validation split; none where it is empty."""
+        if not len(self.data.rows["val"]):
+            return {}
+        prediction = predict(self.evaluated, self.features, self.data.rows["val"], self.config.beta)
+        tree = self.data.hierarchy
+        return evaluate(decoded(prediction, tree, self.config), self.data.leaf("val"), tree, self.config)
+
+    def _pass(self) -> Pass:
+        """One pass over the training rows in random order."""
+        started = time.perf_counter()
+        config, device = self.config, self.features.device
+        self.head.train()
+        sums = torch.zeros((), device=device)
+        seen = 0
+        for rows, features in self.features.batches(self.data.rows["train"], config.batch_size, self.order):
+            if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
+                continue
+            weight = None if self.data.weight is None else self.data.weight[rows]
+            losses = self._losses(features, self.data.target[rows], weight)
+            total = self.weighting(losses)
+            self.weighting.balance(losses, self.head.shared)
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            self.optimiser.step()
+            if self.average:
+                self.average.update_parameters(cast(nn.Module, self.head))
+            sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
+            seen += len(rows)
+        means = dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
+        return Pass(means, time.perf_counter() - started)
+
+    def _losses(self, features: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of each task, not weighed against the others, a mean over the batch.
+
+        Args:
+            features: (B, D) as stored.
+            target: (B, H).
+            weight: (B,) of each row.
+        """
+        config, device = self.config, features.device
+        share, partner = 1.0, None
+        if config.mixup:
+            share = float(np.float64(torch.distributions.Beta(config.mixup, config.mixup).sample()))
+            partner = torch.randperm(len(features)).to(device)
+            features = torch.lerp(features[partner].float(), features.float(), share)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = self.head(features)
+        losses = task_means(self.head, logits, target, self.class_weight, weight)
+        if partner is not None:
+            mixed_in = None if weight is None else weight[partner]
+            others = task_means(self.head, logits, target[partner], self.class_weight, mixed_in)
+            losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
+        return grouped(losses, config.tasks)
+
+    def finish(self) -> Fitted:
+        """The head and the weighting of the best epoch."""
+        head, weighting = self.evaluated, self.weighting
+        head.load_state_dict(self.best_state["head"])
+        weighting.load_state_dict(self.best_state["weighting"])
+        assert self.best
+        return Fitted(head, weighting, self.best, tuple(self.epochs))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "epochs": [epoch.plain() for epoch in self.epochs],
+            "best": self.best.plain() if self.best else None,
+            "best_state": self.best_state,
+            "modules": {name: module.state_dict() for name, module in self._stateful().items()},
+            "order": self.order.get_state(),
+            "random": torch.get_rng_state(),  # seeds every draw, a GPU's too
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        for name, module in self._stateful().items():
+            module.load_state_dict(state["modules"][name])
+        self.epochs = [Epoch.read(epoch, "checkpoint") for epoch in state["epochs"]]
+        self.best = Selected.read(state["best"], "checkpoint") if state["best"] else None
+        self.best_state = state["best_state"]
+        self.order.set_state(state["order"].cpu())
+        torch.set_rng_state(state["random"].cpu())
+
+    def _stateful(self) -> dict[str, Any]:
+        modules = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
+        return modules | ({"average": self.average} if self.average else {})
+
+
+def task_means(
+    head: Head, logits: Any, target: Tensor, class_weight: Tensor | None, row_weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The loss of each task of a head, a mean over the batch, its classes and rows weighted if they are to be.
+
+    Args:
+        head: the head.
+        logits: what it gave.
+        target: (B, H).
+        class_weight: (C,) of each leaf.
+        row_weight: (B,) of each row.
+    """
+    rows = head.losses(logits, target)
+    if class_weight is not None:
+        rows = {task: class_weight[target[:, -1]] * loss for task, loss in rows.items()}
+    if row_weight is not None:
+        rows = {task: row_weight * loss for task, loss in rows.items()}
+    return {task: loss.mean() for task, loss in rows.items()}
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 1: half a cosine from its highest towards 0, or constant."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
+
+
+def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weight decay, decoupled, is for weight matrices alone: not for biases, norms or learned loss weights."""
+    matrices = [p for p in head.parameters() if p.ndim > 1]
+    others = [p for p in head.parameters() if p.ndim <= 1] + list(weighting.parameters())
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "decoupled_weight_decay": True},
+        {"params": others, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,90 @@
+"""A head is a module and a line in HEADS: a new one is trained and stored like those that ship."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hfc.config import TrainConfig, resolve
+from hfc.errors import ConfigError
+from hfc.store import read_predictions
+from hfc.train.cache import Cache
+from hfc.train.heads import HEADS, Head
+from hfc.train.heads.layers import Output, Prediction, Standardise
+from hfc.train.prepared import prepare_run
+from hfc.train.stage import train
+
+
+class Linear(nn.Module):
+    """Softmax regression; a node above the leaves has the sum of its leaves' probabilities."""
+
+    blends: ClassVar[bool] = False
+    task_flows: ClassVar[tuple[str, ...]] = ("global",)
+    tasks: tuple[str, ...] = ("global",)
+
+    def __init__(self, dim: int, ancestors: Tensor, *, dropout: float) -> None:
+        super().__init__()
+        self.ancestors = ancestors
+        self.standardise, self.dropout, self.leaf = Standardise(dim), nn.Dropout(dropout), Output(dim, len(ancestors))
+
+    @property
+    def shared(self) -> Tensor:
+        return self.leaf.weight
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.leaf(self.dropout(self.standardise(features)))
+        return logits
+
+    def losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"global": F.cross_entropy(logits.float(), target[:, -1], reduction="none")}
+
+    def predict(self, logits: Tensor, beta: float) -> Prediction:
+        final = logits.float().softmax(dim=1)
+        return Prediction(tuple(final @ F.one_hot(column).float() for column in self.ancestors.T), final)
+
+
+@pytest.fixture
+def config(place: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """A run of the new head."""
+    head: type[Head] = Linear  # mypy holds it against the protocol
+    monkeypatch.setitem(HEADS, "linear", head)  # type: ignore[arg-type]
+    tree = str(place / "tree.csv")
+    settings = {"method": "flat", "hierarchy": tree, "epochs": 8, "batch_size": 32, "learning_rate": 0.01}
+    return replace(resolve(TrainConfig, settings), head="linear", dropout=0.1)
+
+
+def test_a_new_head_is_trained_and_tested_like_any_other(config: TrainConfig, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, config, tmp_path)
+    assert run.result.test["top1"] > 0.8
+    assert run.result.loss_weights == {"global": 1.0}
+    # By hand: softmax regression with the stored weights.
+    weights = load_file(run.folder / "head.safetensors")
+    rows = cache.table.regions.split == "test"
+    features = (cache.features.tensor[rows, 0].double() - weights["standardise.mean"]) / weights["standardise.std"]  # type: ignore[union-attr]
+    final = (features @ weights["leaf.weight"].double().T + weights["leaf.bias"]).softmax(dim=1)
+    stored = read_predictions(run.folder / "predictions.h5")
+    np.testing.assert_allclose(stored.final, final, atol=1e-5)
+
+
+def test_settings_of_a_new_head_are_those_of_its_constructor(config: TrainConfig, cache: Cache) -> None:
+    run = prepare_run(cache, config)
+    assert run.key != prepare_run(cache, replace(config, dropout=0.2)).key
+    with pytest.raises(
+        ConfigError, match=r"reduced=9 with method flat: head linear does not take it; it takes dropout; "
+    ):
+        prepare_run(cache, replace(config, reduced=9))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_a_module_with_the_parts_of_the_protocol(name: str) -> None:
+    head = HEADS[name]
+    assert issubclass(head, nn.Module)
+    assert isinstance(head.blends, bool)
+    assert head.task_flows
+    for method in ("forward", "losses", "predict"):
+        assert callable(getattr(head, method))
