@@ -1,4 +1,4 @@
-"""The settings of every stage: a frozen dataclass each, and the only place where defaults stand.
+"""The settings of every stage, a frozen dataclass each. Defaults stand here and nowhere else.
 
 The settings that a method brings stand beside it, in methods.toml.
 
@@ -26,7 +26,7 @@ TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: 
 def setting(
     default: object, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
 ) -> Any:
-    """A dataclass field that carries its own documentation and the values it may have."""
+    """Make a dataclass field that carries its own help and the values it may have."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -205,7 +205,7 @@ Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConf
 
 
 def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
-    """Merge layers of settings over the defaults, later layers winning.
+    """Merge layers of settings over the defaults; later layers win.
 
     A layer that names a `method` first brings in that method's preset, in the place of any other's, so that a file may
     override a preset and a flag `--method` overrides the file. What a file merely repeats of the other method as it
@@ -230,7 +230,7 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
 
 
 def read_toml(path: Path) -> dict[str, object]:
-    """The settings in a TOML file.
+    """Read the settings in a TOML file.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML.
@@ -244,23 +244,23 @@ def read_toml(path: Path) -> dict[str, object]:
 
 
 def to_toml(config: SampleConfig | ExtractConfig | TrainConfig) -> str:
-    """A resolved configuration as TOML that `read_toml` and `resolve` read back unchanged."""
+    """Write resolved settings as TOML that `read_toml` and `resolve` read back unchanged."""
     return tomli_w.dumps(plain(config))
 
 
 def plain(config: SampleConfig | ExtractConfig | TrainConfig) -> dict[str, object]:
-    """A configuration as a dictionary of JSON and TOML types."""
+    """Turn settings into a dictionary of JSON and TOML types."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def field_of(kind: type[Config], key: str) -> Field[Any]:
-    """The field of a setting; a ConfigError that suggests the nearest where there is none."""
+    """Return the field of a setting. Where there is none, the ConfigError suggests the nearest."""
     known = {f.name: f for f in fields(kind)}
     return known[_one_of(key, known, "setting")]
 
 
 def _checked(kind: type[Config], key: str, value: object) -> object:
-    """The value, in the type of the setting's default; a ConfigError where it has no place there."""
+    """Return the value in the type of the setting's default. Raises a ConfigError where it does not fit."""
     spec = field_of(kind, key)
     low, high, choices = (spec.metadata[name] for name in ("low", "high", "choices"))
     if isinstance(spec.default, tuple):
@@ -283,7 +283,7 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
 
 
 def _one_of(value: str, known: Iterable[str], what: str) -> str:
-    """The value if it is known; else a ConfigError that suggests the nearest one."""
+    """Return the value if it is known. Else the ConfigError suggests the nearest."""
     if value in (names := list(known)):
         return value
     raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")

@@ -1,4 +1,4 @@
-"""A region of an image to a square crop. Dimension: S, side of a crop in pixels."""
+"""Cut a region out of an image and make it square. Dimension: S, side of a crop in pixels."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from hfc.errors import ImageError
 
 Bytes = NDArray[np.uint8]
-Picture = Image.Image | Bytes  # an image in memory
+Loaded = Image.Image | Bytes  # an image in memory
 PIXELS = 1  # version of what becomes of the pixels: part of the feature key, counted up when crops change
 # A JPEG is decoded at a half, quarter or eighth of its size while the crop stays this many times larger than the input.
 # At 8 the features of EfficientNet-Lite0 keep a cosine similarity of 0.9999 to those of the full decode; at 2, 0.998.
@@ -53,13 +53,13 @@ class CropSettings:
 
 
 def decoders() -> str:
-    """What decodes images here: Pillow's version, its JPEG library's, and the formats that can be read."""
+    """Name what decodes images here: Pillow's version, its JPEG library's, and the readable formats."""
     jpeg = features.version_feature("libjpeg_turbo")
     return f"Pillow {PIL.__version__}, {f'libjpeg-turbo {jpeg}' if jpeg else 'plain libjpeg'}; {', '.join(FORMATS)}"
 
 
 def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings) -> Bytes:
-    """One region as a square crop, bicubic with antialiasing.
+    """Make a square crop of one region of a file's bytes, bicubic with antialiasing.
 
     The EXIF orientation is applied first, so boxes refer to the upright image. Transparent pixels are put on white; an
     animation gives its first frame.
@@ -95,8 +95,10 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
     return _to_square(image, (left, top, right, bottom), settings)
 
 
-def crop_picture(picture: Picture, box: NDArray[np.float32], settings: CropSettings) -> Bytes:
-    """One region of an image in memory as a square crop; as from a file, but that nothing is decoded at a reduced size.
+def crop_loaded(picture: Loaded, box: NDArray[np.float32], settings: CropSettings) -> Bytes:
+    """Make a square crop of one region of an image in memory.
+
+    It is as from a file, but nothing is decoded at a reduced size.
 
     Args:
         picture: a Pillow image, or (height, width, 3) RGB bytes.
@@ -122,7 +124,7 @@ def crop_picture(picture: Picture, box: NDArray[np.float32], settings: CropSetti
 
 
 def _refuse_bomb(opened: Image.Image) -> None:
-    """A few kilobytes can claim any number of pixels; look before they are decoded."""
+    """Refuse an image that claims too many pixels, before they are decoded. A few kilobytes can claim any number."""
     if opened.width * opened.height > MAX_PIXELS:
         raise ImageError(
             f"{opened.width} x {opened.height} pixels are more than {MAX_PIXELS}, perhaps a decompression bomb"
@@ -130,13 +132,13 @@ def _refuse_bomb(opened: Image.Image) -> None:
 
 
 def _upright_size(opened: Image.Image) -> tuple[int, int]:
-    """Width and height once the EXIF orientation is applied."""
+    """Return width and height as they are once the EXIF orientation is applied."""
     width, height = opened.size
     return (height, width) if opened.getexif().get(ORIENTATION) in TRANSPOSED else (width, height)
 
 
 def _reduction(opened: Image.Image, box: tuple[float, float, float, float], settings: CropSettings) -> int:
-    """By how much the JPEG decoder may shrink the image: 1, 2, 4 or 8.
+    """Return how far the JPEG decoder may shrink an image: 1, 2, 4 or 8.
 
     Exact for sides that it divides; others would shift a mirrored image by a fraction of a pixel.
     """
@@ -161,7 +163,7 @@ def _reason(content: bytes, error: Exception) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ImageError("pixels are floating-point numbers, whose range nobody knows; save it in 8 or 16 bits")
+        raise ImageError("pixels are floating-point numbers, whose range is unknown; save it in 8 or 16 bits")
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit gray: keep the high byte
         return Image.fromarray((np.asarray(image, dtype=np.int32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -171,7 +173,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _clip(box: NDArray[np.float32], size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
-    """The box with its margin, inside the image."""
+    """Add the margin to a box, and clip it to the image."""
     width, height = size
     if np.isnan(box).all():
         return 0.0, 0.0, float(width), float(height)
@@ -213,7 +215,7 @@ def _resize(
     box: tuple[float, float, float, float],
     part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
 ) -> Image.Image:
-    """A part of a box, given in fractions of it, bicubic.
+    """Resize a part of a box, given in fractions of it, bicubic.
 
     The box is cut out first: Pillow's own `box` lets pixels from outside it into the edges.
     """

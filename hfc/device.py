@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(device: str) -> "torch.device":
-    """The device by its name; `auto` takes a GPU where there is one.
+    """Return the device by its name; `auto` takes a GPU where there is one.
 
     Under torchrun `auto`, and `cuda` without a number, are the GPU of the local rank.
 
@@ -41,7 +41,7 @@ def choose_device(device: str) -> "torch.device":
 
 
 def has_bf16_cpu() -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
+    """Return whether the CPU multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
     import torch
 
     probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
@@ -49,7 +49,7 @@ def has_bf16_cpu() -> bool:
 
 
 def multiplies(precision: str, device: "torch.device") -> bool:
-    """Whether a device multiplies matrices of a precision, fp32, bf16 or fp16, in hardware."""
+    """Return whether a device multiplies matrices of a precision (fp32, bf16, fp16) in hardware."""
     import torch
 
     if precision == "fp32":
@@ -62,7 +62,7 @@ def multiplies(precision: str, device: "torch.device") -> bool:
 
 
 def choose_precision(precision: str, device: "torch.device", order: Sequence[str]) -> str:
-    """The precision that is asked for; `auto` takes the first of an order that the device multiplies, else fp32.
+    """Return the precision that is asked for. `auto` takes the first of an order that the device multiplies, else fp32.
 
     Args:
         precision: auto, fp32, bf16 or fp16.
@@ -75,7 +75,7 @@ def choose_precision(precision: str, device: "torch.device", order: Sequence[str
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees for what it allocates next; its peak stays the same.
+    """Let this process keep the memory that it frees, for what it allocates next. Its peak stays the same.
 
     A network on a CPU frees a feature map of megabytes and allocates the next one, layer after layer. glibc hands some
     of them back to the system and faults in every page of the next: with luck none, without it a sixth of

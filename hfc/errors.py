@@ -41,7 +41,7 @@ class ConfigError(HfcError):
 
 
 class DatasetError(HfcError):
-    """Annotations, a manifest or a folder tree that cannot be read as a data set."""
+    """Annotations, a manifest or a folder tree that is no data set."""
 
 
 class ImageError(DatasetError):
@@ -53,11 +53,11 @@ class ImageTypeError(ImageError, TypeError):
 
 
 class HierarchyError(HfcError):
-    """A category tree that is not a tree, or does not fit the labels at hand."""
+    """A category tree that is no tree, or that does not fit the labels."""
 
 
 class EncoderError(HfcError):
-    """A backbone that does not exist, or weights that cannot be had or do not fit it."""
+    """A backbone that does not exist, or weights that do not fit it."""
 
 
 class StoreError(HfcError):
@@ -86,7 +86,7 @@ class DivergedError(RunError):
 
 
 class StoppedError(HfcError):
-    """Stopped on request, with everything kept that was finished; the same command goes on from there."""
+    """Work that stopped on request. What was finished is kept, and the same command goes on from there."""
 
 
 @functools.cache
@@ -96,24 +96,27 @@ def warn_once(logger: logging.Logger, message: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that a mistyped one is most like, or else list them all."""
+    """Suggest the known name that is most like a mistyped one. Where none is, list them all."""
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     return f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(sorted(names.values()))}"
 
 
 def printable(name: str) -> str:
-    """Show a file's name so that it can be written anywhere: bytes that are not UTF-8 become escapes, like f\\xe4h."""
+    """Return a file's name as text that can be written anywhere.
+
+    Bytes that are not UTF-8 become escapes, like f\\xe4h.
+    """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def markdown(text: object) -> str:
-    """Escape a text so that Markdown shows it as it is, on one line and in a cell of a table."""
+    """Escape a text so that Markdown shows it as it is. It fits on a line and into a table's cell."""
     return MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
 def is_utf8(name: str) -> bool:
-    """Whether the bytes of a file's name are UTF-8."""
+    """Return whether the bytes of a file's name are UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -122,7 +125,7 @@ def is_utf8(name: str) -> bool:
 
 
 def in_the_way(path: Path) -> RunError:
-    """The error for a file or folder that a command will not replace."""
+    """Make the error for a file or folder that a command will not replace."""
     return RunError(
         f"{path}: is in the way: hfc did not write it, or it was changed since; move it away or name another place"
     )
@@ -130,7 +133,10 @@ def in_the_way(path: Path) -> RunError:
 
 @contextlib.contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn what the operating system refuses into a RunError; `what` is being written, as in "the run"."""
+    """Turn what the operating system refuses into a RunError.
+
+    `what` is being written, as in "the run".
+    """
     try:
         yield
     except OSError as error:

@@ -56,9 +56,10 @@ class Hierarchy:
         return tuple(len(nodes) for nodes in self.nodes)
 
     def columns(self, others: Iterable[str]) -> tuple[str, ...]:
-        """Names for a column of each level in a table, coarse to fine: the level's own where no other has it.
+        """Name a column for every level in a table, coarse to fine.
 
-        Else `level` is put behind it, as often as it takes. No column is named `NAME probability` either.
+        It is the level's own name where no other column has it; else `level` is put behind it, as often as it takes. No
+        column is named `NAME probability` either.
 
         Args:
             others: names of the table's other columns.
@@ -74,11 +75,11 @@ class Hierarchy:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the tree itself: level names, node names and ancestors, but not the tree's own name."""
+        """SHA-256 of level names, node names and ancestors. The tree's own name does not change it."""
         return digest([self.levels, self.nodes, self.ancestors.tolist()])
 
     def to_csv(self) -> str:
-        """The tree as `load_hierarchy` reads it, nodes and leaves in the same order."""
+        """Write the tree as `load_hierarchy` reads it, nodes and leaves in the same order."""
         stream = io.StringIO()
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(self.levels[::-1])
@@ -86,11 +87,13 @@ class Hierarchy:
         return stream.getvalue()
 
     def path(self, leaf: int) -> tuple[str, ...]:
-        """Names of the nodes from the coarsest level to a leaf."""
+        """Return the names of the nodes from the coarsest level to a leaf."""
         return tuple(nodes[node] for nodes, node in zip(self.nodes, self.ancestors[leaf], strict=True))
 
     def index(self, labels: Sequence[str], where: str) -> Ints:
-        """(N,) leaf index of each label, in whatever Unicode form and with whatever blanks around it is written.
+        """Return the (N,) leaf index of each label.
+
+        A label may be written in another Unicode form, or with blanks around it.
 
         Args:
             labels: N leaf names.
@@ -126,7 +129,7 @@ def lca_height(nodes: Iterable[Any], others: Iterable[Any]) -> Any:
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:
-    """A hierarchy by the name of one that ships with hfc, or from a CSV file.
+    """Load a hierarchy that ships with hfc by its name, or one from CSV.
 
     The CSV has a header and one row a leaf, its columns from the leaf to the coarsest level:
     `category,group` or `articleType,subCategory,masterCategory`, any depth.
@@ -153,12 +156,12 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
 
 
 def tree_file(cache: Path) -> Path:
-    """Where the tree of a cache's data set is written: features.h5 has features.tree.csv beside it."""
+    """Return where the tree of a cache's data set is written. features.h5 has features.tree.csv beside it."""
     return cache.with_suffix(".tree.csv")
 
 
 def keep_tree(file: Path, tree: str) -> None:
-    """Write a tree as CSV; another that is there already, perhaps mended by hand, stays, with a warning.
+    """Write a tree as CSV, unless there is one already. Another one, perhaps mended by hand, stays, with a warning.
 
     Raises:
         RunError: the operating system refuses.
@@ -173,7 +176,7 @@ def keep_tree(file: Path, tree: str) -> None:
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
-    """A hierarchy from the lines of its CSV, as `to_csv` writes it; `where` names the file in messages."""
+    """Read a hierarchy from lines of CSV, as `to_csv` writes them. `where` names the file in messages."""
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
     except csv.Error as error:
@@ -204,7 +207,7 @@ def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
 
 
 def from_paths(name: str, where: str, levels: Sequence[str], paths: Iterable[tuple[int, tuple[str, ...]]]) -> Hierarchy:
-    """A hierarchy from paths; its nodes are in the order in which the paths name them.
+    """Build a hierarchy from paths. Its nodes are in the order in which the paths name them.
 
     Args:
         name: the hierarchy's own name.
@@ -233,7 +236,7 @@ def from_paths(name: str, where: str, levels: Sequence[str], paths: Iterable[tup
 
 
 def _check_leaves(where: str, paths: list[tuple[int, tuple[str, ...]]]) -> None:
-    """Every leaf once."""
+    """Raise a HierarchyError where a leaf is named twice."""
     seen: dict[str, int] = {}
     for number, path in paths:
         if path[-1] in seen:
@@ -244,12 +247,12 @@ def _check_leaves(where: str, paths: list[tuple[int, tuple[str, ...]]]) -> None:
 
 
 def canonical(name: str) -> str:
-    """Write a class name as it is compared: in Unicode's form NFC, without blanks at its ends."""
+    """Return a class name as it is compared: in Unicode's NFC, without blanks around it."""
     return unicodedata.normalize("NFC", name.strip())
 
 
 def spellings(names: Iterable[str]) -> list[list[str]]:
-    """The names that are one name in several spellings, a sorted list for each."""
+    """Return the names that are one name in several spellings, a sorted list for each."""
     together: defaultdict[str, set[str]] = defaultdict(set)
     for name in set(names):
         together[canonical(name)].add(name)
@@ -263,6 +266,6 @@ def warn_of_spellings(where: str, labels: Iterable[str]) -> None:
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names and how many more there are, for messages."""
+    """Join the first few names, and how many more there are, for a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -14,7 +14,7 @@ SLICE = 4  # calls a process, where results come in slices
 
 
 def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
-    """What the calls return, each as soon as it is there.
+    """Yield what the calls return, each as soon as it is there.
 
     Under a backend that gives all results at once, such as Ray's, they come in slices, so that what is stopped half way
     has lost no more than one.
@@ -37,7 +37,7 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
             yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
     except BrokenProcessPool as error:
         raise RunError(
-            f"a process of --jobs {jobs} was ended from outside, perhaps for want of memory or of room in /dev/shm; "
+            f"a process of --jobs {jobs} was ended from outside, perhaps because memory or /dev/shm was full; "
             "try fewer --jobs"
         ) from error
     except OSError as error:
@@ -51,7 +51,7 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def on(engine: str) -> Iterator[None]:
-    """Calls inside run on an engine: local or ray.
+    """Run the calls inside the block on an engine: local or ray.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -69,7 +69,9 @@ def on(engine: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Any]:
-    """The package ray, connected: to the cluster that RAY_ADDRESS names, else to one that this machine is meanwhile.
+    """Connect the package ray to a cluster, and disconnect it after the block.
+
+    It is the cluster that RAY_ADDRESS names; without one, this machine is one meanwhile.
 
     Raises:
         ConfigError: Ray is not installed.

@@ -77,7 +77,7 @@ def steps(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
 
 @contextmanager
 def watched_by(watch: Watch) -> Iterator[None]:
-    """Whoever works inside the block is watched by `watch`."""
+    """Let `watch` show whatever works inside the block."""
     token = _watch.set(watch)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a number or a file came from: digests, versions, the commit, and which files hfc wrote.
+"""Where numbers and files come from: digests, versions, the commit, and hfc's own files.
 
 Commands write whole files, follow links, and never replace what hfc did not make. A folder of several files has a mark:
 a JSON file that lists them with their SHA-256. A file that is not listed, or was changed since, is somebody's, and is
@@ -32,17 +32,20 @@ SEAL = re.compile(rb"\n\S+ written by hfc; SHA-256 of what stands above: ([0-9a-
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no blanks: equal values give equal text. NaN is refused with a ValueError."""
+    """Write JSON with sorted keys and no blanks, so that equal values give equal text.
+
+    NaN is refused with a ValueError.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: object) -> str:
-    """SHA-256 of a JSON value's canonical form, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a JSON value's canonical form, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of the concatenated chunks, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of the concatenated chunks, as 64 hexadecimal digits."""
     state = hashlib.sha256()
     for chunk in chunks:
         state.update(chunk)
@@ -51,12 +54,12 @@ def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over every Python source of the package: names the code even where there is no git."""
+    """Compute the SHA-256 over every Python source of the package. It names the code even where there is no git."""
     return digest_sources(PACKAGE)
 
 
 def digest_sources(package: Path, names: Iterable[str] = (".",)) -> str:
-    """SHA-256 over the Python sources of a package.
+    """Compute the SHA-256 over the Python sources of a package.
 
     Args:
         package: its folder.
@@ -69,7 +72,10 @@ def digest_sources(package: Path, names: Iterable[str] = (".",)) -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """The commit the running code was checked out from, `+` appended if files differ from it; "" outside git."""
+    """Return the commit that the running code was checked out from.
+
+    `+` is appended if files differ from it. Outside git it is "".
+    """
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -85,17 +91,17 @@ def git_commit() -> str:
 
 
 def short(commit: str) -> str:
-    """A commit for readers: its first twelve digits, and its `+`."""
+    """Shorten a commit for readers: its first twelve digits, and its `+`."""
     return commit[:12] + "+" * commit.endswith("+")
 
 
 def code() -> dict[str, str]:
-    """Version, commit and digest of the running code."""
+    """Return version, commit and digest of the running code."""
     return {"version": __version__, "commit": git_commit(), "digest": code_digest()}
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers; none of them is imported."""
+    """Return the versions of Python and of the packages that shape the numbers. None of them is imported."""
     installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -106,12 +112,12 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time in UTC, to the second, in ISO 8601."""
+    """Return the time in UTC, to the second, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads: a link is not replaced, what it points to is."""
+    """Return where a path leads. A link itself is not replaced, but what it points to is."""
     # Path.is_symlink raises where a folder may not be entered; that is for who opens the file.
     return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
@@ -121,13 +127,13 @@ def make_folder(path: Path) -> None:
     Path(os.path.realpath(path)).mkdir(parents=True, exist_ok=True)
 
 
-def part(path: Path) -> Path:
-    """The temporary name beside a file or folder, of this process alone."""
+def temporary(path: Path) -> Path:
+    """Return the temporary name beside a file or folder, which this process alone uses."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def claim(folder: Path, mark: str, command: str) -> None:
-    """Make a folder a command's own, by a mark in it, unless it is that already.
+    """Put a command's mark into a folder, unless it is there already.
 
     Raises:
         RunError: it holds something and has no mark, or the operating system refuses.
@@ -151,7 +157,7 @@ def refuse_used(folder: Path, command: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, what: str, own: Callable[[Path], bool]) -> Iterator[Path]:
-    """A temporary name for a file that takes the place of `path` when the block ends well.
+    """Give a temporary name to write to; the file then takes the place of `path`.
 
     Args:
         path: the file; a link is followed.
@@ -171,8 +177,8 @@ def replacing(path: Path, what: str, own: Callable[[Path], bool]) -> Iterator[Pa
 
 @contextlib.contextmanager
 def _placing(target: Path) -> Iterator[Path]:
-    """A temporary name for what takes the place of `target` when the block ends well."""
-    partial = part(target)
+    """Give a temporary name; what is written there then takes the place of `target`."""
+    partial = temporary(target)
     remove(partial)
     try:
         yield partial
@@ -190,20 +196,20 @@ def remove(partial: Path) -> None:
 
 
 def sealed(text: str, opening: str, closing: str = "") -> str:
-    """A text and below it, as a comment, that hfc wrote it, with its SHA-256: see `is_sealed`."""
+    """Add a comment to a text: that hfc wrote it, and its SHA-256. `is_sealed` reads it."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return f"{text}\n{opening} written by hfc; SHA-256 of what stands above: {digest}{closing}\n"
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether hfc wrote a text and nobody changed it since."""
+    """Return whether hfc wrote a text and nobody changed it since."""
     content = path.read_bytes()
     match = SEAL.search(content)
     return match is not None and hashlib.sha256(content[: match.start()]).hexdigest().encode() == match[1]
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], marks: Sequence[str], what: str) -> None:
-    """Write files into a folder, of which an earlier call's are replaced or removed, and nothing else.
+    """Write files into a folder, and replace or remove those of an earlier call alone.
 
     Args:
         folder: the folder; a link is followed.
@@ -234,7 +240,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes], marks: Sequence[str],
 
 
 def listed(mark: Path) -> dict[str, set[str]]:
-    """The files that a mark lists, and the SHA-256 that each may have; none if hfc did not write it."""
+    """Return the files that a mark lists, and the SHA-256 that each may have.
+
+    There are none if hfc did not write it.
+    """
     try:
         content = json.loads(mark.read_bytes())
         digests: dict[str, set[str]] = {}
@@ -247,7 +256,10 @@ def listed(mark: Path) -> dict[str, set[str]]:
 
 
 def _own_files(folder: Path, target: Path, marks: Sequence[str], digests: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of each file of hfc's in a folder; raises a RunError where another stands in the way."""
+    """Return the SHA-256 of every file in a folder that hfc wrote.
+
+    Raises a RunError where another stands in the way.
+    """
     allowed: dict[str, set[str]] = {name: {digest} for name, digest in digests.items()}
     for mark in marks:
         for name, known in listed(target / mark).items():

@@ -1,4 +1,4 @@
-"""The table of regions, and reading such tables from CSV: what every later stage counts its rows by.
+"""The table of regions, by which later stages count their rows, and tables in CSV.
 
 Dimension: N regions.
 """
@@ -42,7 +42,7 @@ REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """N regions of interest, a row each: an image, a box in it or none, a label and a split."""
+    """N regions of interest, a row each. A row has an image, a box in it or none, a label and a split."""
 
     root: Path
     """The folder that paths are relative to."""
@@ -70,18 +70,18 @@ class Regions:
         boxes = np.ascontiguousarray(self.box, dtype="<f4").tobytes().hex()
         return digest([self.id.tolist(), self.path.tolist(), boxes])
 
-    def spread(self, count: int) -> "Regions":
-        """At most `count` rows, evenly spaced, in their order."""
+    def subsample(self, count: int) -> "Regions":
+        """Take at most `count` rows, evenly spaced, in their order."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))
 
     def take(self, rows: NDArray[np.int64]) -> "Regions":
-        """Some rows, in the order given."""
+        """Take some rows, in the order given."""
         names = ("id", "path", "box", "label", "split")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def coordinate(text: str) -> float:
-    """The number that a corner of a box is written as.
+    """Read the number that a corner of a box is written as.
 
     Raises:
         ValueError: it is none, is not finite in float32, or is written as in Python alone (1_0).
@@ -93,14 +93,16 @@ def coordinate(text: str) -> float:
 
 
 def strings(values: list[str]) -> Strings:
-    """A list of Python strings as an object array: no length limit, no padding."""
+    """Put Python strings into an object array: no length limit, no padding."""
     array = np.empty(len(values), dtype=np.object_)
     array[:] = values
     return array
 
 
 def locate(root: Path, path: str) -> Path:
-    """The file that a path names, its parts perhaps in the other Unicode form or parted by backslashes.
+    """Find the file that a path names.
+
+    Parts of its name may be in the other Unicode form on the disk, or parted by backslashes.
 
     Returns:
         The first that is there; without any the path itself.
@@ -116,7 +118,7 @@ def locate(root: Path, path: str) -> Path:
 
 
 def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> None:
-    """Raise a DatasetError that names file and row if a path leaves the folder it is relative to."""
+    """Raise a DatasetError if a path leaves the folder that it is relative to. It names file and row."""
     for number, path in zip(numbers, paths, strict=True):
         if _leaves_root(path):
             raise DatasetError(
@@ -134,7 +136,7 @@ def _leaves_root(path: str) -> bool:
 
 
 def check_splits(file: Path, numbers: Iterable[int], splits: Iterable[str]) -> None:
-    """Raise a DatasetError that names file and row unless every split is train, val, test or blank."""
+    """Raise a DatasetError unless every split is train, val, test or blank. It names file and row."""
     for number, split in zip(numbers, splits, strict=True):
         if split and split not in SPLITS:
             near = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.4)
@@ -163,7 +165,7 @@ def read_csv(
     error: type[HfcError] = DatasetError,
     verbatim: Sequence[str] = (),
 ) -> CsvFile:
-    """Read header and rows of a CSV file: what is unambiguous is read, and all else refused in one line.
+    """Read header and rows of a CSV file; refuse whatever is ambiguous.
 
     It is in UTF-8 or UTF-16, with a byte order mark or without. Commas, semicolons or tabs part cells, as they part the
     header. Rows without content do not count, nor do empty cells beyond the last column.
@@ -200,7 +202,7 @@ def read_csv(
 
 
 def decode_text(file: Path, content: bytes, error: type[HfcError] = DatasetError) -> str:
-    """The text of a file in UTF-8 or UTF-16, without a byte order mark.
+    """Decode a file in UTF-8 or UTF-16, and drop its byte order mark.
 
     Raises:
         HfcError: `error`, if it is in neither, or holds a NUL character, which no cache can store at a text's end.
@@ -225,13 +227,16 @@ def decode_text(file: Path, content: bytes, error: type[HfcError] = DatasetError
 
 
 def _parsed(text: str, delimiter: str, file: Path) -> Rows:
-    """The rows that have any content, the header among them."""
+    """Return the rows that have any content, the header among them."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True, delimiter=delimiter)
     return [(reader.line_num, row) for row in steps(reader, f"reading {file.name}") if any(map(str.strip, row))]
 
 
 def _delimiter(text: str) -> str:
-    """What parts the header's cells; of several that may, the first that cuts all rows into as many."""
+    """Return what parts the header's cells.
+
+    Of several that may, it is the first that cuts all rows into equally many.
+    """
     first = next((line for line in io.StringIO(text, newline="") if line.strip(" \t\r\n,;")), "")
     outside = re.sub(r'"[^"]*"?', "", first.strip())
     kinds = [delimiter for delimiter in DELIMITERS if delimiter in outside]
@@ -247,20 +252,20 @@ def _is_even(text: str, delimiter: str) -> bool:
 
 
 def _stripped(cell: str) -> str:
-    """A cell without blanks at its ends; a newline in it is the same in a file whose lines end in CRLF."""
+    """Strip blanks at a cell's ends. A newline in it becomes the same in a file whose lines end in CRLF."""
     cell = cell.strip()
     return NEWLINE.sub("\n", cell) if "\r" in cell else cell
 
 
 def _width(header: list[str], rows: Rows) -> int:
-    """How many columns there are: not those at the end that have neither a name nor a cell with content."""
+    """Count the columns. Those at the end with neither a name nor a cell with content do not count."""
     named = len(_cut(header, 0))
     used = max((len(_cut(cells, named)) for _, cells in rows), default=0)
     return named if used <= named else len(header)
 
 
 def _cut(cells: list[str], least: int) -> list[str]:
-    """Cells without the empty ones at the end, but at least so many of those that are there."""
+    """Cut empty cells off at the end, but keep `least` of those that are there."""
     count = len(cells)
     while count > least and not cells[count - 1].strip():
         count -= 1

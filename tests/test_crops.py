@@ -267,7 +267,7 @@ JPEG = encode(picture(), "JPEG")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 FLOAT = encode(Image.fromarray(np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)), "TIFF")
 BROKEN = {
-    "floating-point": (FLOAT, NO_BOX, "pixels are floating-point numbers, whose range nobody knows"),
+    "floating-point": (FLOAT, NO_BOX, "pixels are floating-point numbers, whose range is unknown"),
     "empty": (b"", NO_BOX, "the file is empty"),
     "text": (b"no picture", NO_BOX, "not an image in a known format"),
     "EPS": (EPS, NO_BOX, "^not an image in a known format: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000"),

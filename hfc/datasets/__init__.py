@@ -11,7 +11,7 @@ from hfc.regions import Regions
 def read_regions(
     source: Path, *, outside_root: bool, split_seed: int, val_fraction: float, test_fraction: float
 ) -> Regions:
-    """The regions of a data set, whose kind is recognised from what lies at `source`.
+    """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
     Args:
         source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree.

@@ -1,7 +1,7 @@
-"""DeepFashion, Category and Attribute Prediction benchmark (Liu et al., CVPR 2016), in its own layout.
+"""Read DeepFashion's Category and Attribute Prediction benchmark in its own layout.
 
-`Anno/` or `Anno_coarse/` hold one file a kind of annotation, joined by image name; `Anno_fine/` holds a smaller,
-row-aligned set. Rows are padded with any run of blanks.
+The benchmark is by Liu et al., CVPR 2016. `Anno/` or `Anno_coarse/` hold one file a kind of annotation, joined by
+image name; `Anno_fine/` holds a smaller, row-aligned set. Rows are padded with any run of blanks.
 """
 
 import json
@@ -25,14 +25,14 @@ Rows = list[list[str]]
 
 
 def recognise(source: Path) -> bool:
-    """Whether a folder is a DeepFashion root, or the Anno_fine folder of one."""
+    """Return whether a folder is a DeepFashion root, or the Anno_fine folder of one."""
     return source.resolve().name == "Anno_fine" or any(
         (source / name).is_dir() for name in ("Anno", "Anno_coarse", "Anno_fine", "Eval")
     )
 
 
 def read(source: Path, *, outside_root: bool = False) -> Regions:
-    """The regions of a DeepFashion root.
+    """Read the regions of a DeepFashion root.
 
     The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine
     folder itself, the fine-grained split. Image names may leave the folder of the images (absolute, or by `..`) only
@@ -121,7 +121,7 @@ def _regions(
 
 
 def _image_root(root: Path, images: Sequence[str]) -> Path:
-    """The folder that image names start from, as downloads differ: the one that holds most of a sample of the images.
+    """Return the folder that image names start from, as downloads differ. It holds most of a sample of the images.
 
     Some may be missing, the first ones too, which are failures of their rows; all are looked for before none is there.
     """
@@ -157,7 +157,7 @@ def _read_categories(annotations: Path) -> list[str]:
 
 
 def _read_lines(file: Path) -> list[str]:
-    """The lines of a file, without blank ones at the end.
+    """Read the lines of a file, without blank ones at the end.
 
     They end at newlines alone (a carriage return before one is a blank like others): names may hold whatever else
     `str.splitlines` splits at.
@@ -172,7 +172,7 @@ def _read_lines(file: Path) -> list[str]:
 
 
 def _read_table(file: Path, width: int) -> Rows:
-    """The rows of a file that starts with their number and the column names. Line n of the file is row n."""
+    """Read a table that starts with its number of rows and its column names. Line n of the file is row n."""
     lines = _read_lines(file)
     # Python refuses to parse thousands of digits
     if not lines or not lines[0].strip().isdecimal() or len(lines[0]) > 100:
@@ -193,7 +193,7 @@ def _check_width(file: Path, table: Rows, width: int, first_row: int) -> None:
 
 
 def _aligned(file: Path, width: int, images: list[str]) -> Rows:
-    """The rows of a file without their image names, put into the order of `images`."""
+    """Read a table, and put its rows into the order of `images`. The image names are left out."""
     table = _read_table(file, width)
     if [row[0] for row in table] != images:
         rows: dict[str, list[str]] = {}
@@ -225,13 +225,13 @@ def _labels(file: Path, numbers: list[str], names: list[str], first_row: int) ->
 
 
 def _row_of(file: Path, width: int, image: str) -> int:
-    """The line of a file that names an image, for messages: rows may stand in another order than the images."""
+    """Return the line of a file that names an image, for messages. Rows may stand in another order than the images."""
     lines = _read_lines(file)[2:]
     return next(number for number, line in enumerate(lines, 3) if line.rsplit(maxsplit=width - 1)[0] == image)
 
 
 def _boxes(rows: Rows, where: Callable[[int], str]) -> NDArray[np.float32]:
-    """(N, 4) corners; `where` names file and row of the i-th box."""
+    """Read (N, 4) corners. `where` names file and row of the i-th box."""
     try:
         flat = [coordinate(cell) for row in rows for cell in row]
     except ValueError:

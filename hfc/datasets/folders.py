@@ -1,6 +1,6 @@
-"""A folder tree of images: `label/*.jpg`, or with groups above the labels; a folder for each split above, or none.
+"""Read a folder tree of images, `label/*.jpg`, perhaps with groups above the labels.
 
-A split that has no folder is drawn by seed, stratified by label.
+Above these may lie a folder for each split. A split that has no folder is drawn by seed, stratified by label.
 """
 
 import csv
@@ -45,7 +45,7 @@ class _Place:
 
 
 def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
-    """The regions of a folder tree, one whole image each; the id is the path.
+    """Read the regions of a folder tree, one whole image each. The id is the path.
 
     Hidden files and folders and those of systems are passed over; other files that are no images are counted in a
     warning. Links to folders are followed, except those that lead back to a folder which holds them.
@@ -82,7 +82,7 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
 
 
 def _places(root: Path) -> list[_Place]:
-    """The folders of labels with their images; a warning counts what lies elsewhere or is no image."""
+    """Find the folders of labels with their images. A warning counts what lies elsewhere or is no image."""
     others: Counter[str] = Counter()
     holders: list[tuple[Names, list[Path]]] = []
     for names, listing in steps(walk(root), "listing folders"):
@@ -122,7 +122,7 @@ def _refuse_other_encodings(root: Path, images: Iterable[Path]) -> None:
 
 
 def _splits(root: Path, folders: set[str]) -> dict[str, str]:
-    """The split of each topmost folder; nothing if these are labels or groups."""
+    """Return the split of each topmost folder. There is none if these are labels or groups."""
     splits = {name: SPELLINGS[name.lower()] for name in sorted(folders) if name.lower() in SPELLINGS}
     if len(splits) == len(folders):
         return splits
@@ -136,7 +136,7 @@ def _splits(root: Path, folders: set[str]) -> dict[str, str]:
 
 
 def _refuse_other_depths(root: Path, places: list[_Place]) -> None:
-    """All labels at one depth, and no splits below them or below groups."""
+    """Refuse labels at several depths, and splits below labels or groups."""
     first = places[0]
     other = next((place for place in places if len(place.names) != len(first.names)), None)
     if other:
@@ -153,7 +153,7 @@ def _refuse_other_depths(root: Path, places: list[_Place]) -> None:
 
 
 def _labels(root: Path, names: Sequence[Names]) -> tuple[list[str], str]:
-    """The label of each folder, and the tree that folders of groups make of them as CSV; "" without groups.
+    """Return the label of each folder, and the tree that groups make of them. The tree is CSV; without groups it is "".
 
     A name that stands under several parents on its level is written with its whole path, as in `men > Shirts`.
     """
@@ -183,13 +183,16 @@ def _labels(root: Path, names: Sequence[Names]) -> tuple[list[str], str]:
 
 
 def _level_names(depth: int) -> list[str]:
-    """From the label to the coarsest group."""
+    """Name the levels from the label to the coarsest group."""
     groups = ["group"] if depth == 2 else [f"group {h}" for h in range(1, depth)]
     return ["category", *reversed(groups)]
 
 
 def _fractions(root: Path, splits: set[str], val: float, test: float) -> tuple[float, float]:
-    """The shares to draw for val and test from what else is for training: nothing for a split that has a folder."""
+    """Return the shares to draw for val and test.
+
+    They are drawn from what else is for training; a split with a folder draws nothing.
+    """
     if splits == {""}:
         return val, test
     shares = {"val": 0.0 if "val" in splits else val, "test": 0.0 if "test" in splits else test}
@@ -202,7 +205,10 @@ def _fractions(root: Path, splits: set[str], val: float, test: float) -> tuple[f
 
 
 def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
-    """A split for each of a label's images. It depends on this label alone, so a new label moves no other image."""
+    """Draw a split for each of a label's images.
+
+    It depends on this label alone, so a new label moves no other image.
+    """
     if val_fraction + test_fraction >= 1:
         raise DatasetError(f"val and test fractions {val_fraction:g} + {test_fraction:g} leave nothing to train on")
     # A label of three images or more has at least one in every split that was asked for.

@@ -1,4 +1,4 @@
-"""Reading the images of regions: decoded crops in batches, some ahead of who uses them.
+"""Read the images of regions: decoded crops in batches, some ahead.
 
 Dimensions: B crops a batch, S side of a crop in pixels.
 """

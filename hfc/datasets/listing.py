@@ -1,4 +1,4 @@
-"""What lies in folders: which files are images, and which files and folders are nobody's."""
+"""List folders: which files are images, and which belong to the system."""
 
 import os
 from collections import Counter
@@ -31,12 +31,14 @@ class Listing:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file or folder of that name counts: hidden ones and those of systems do not."""
+    """Return whether a name counts. Hidden files and folders and those of systems do not."""
     return not name.startswith(".") and name.lower() not in SYSTEM
 
 
 def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str, ...], Listing]]:
-    """A folder and all below it, in the order of their names: the names that lead there, and what lies there.
+    """List a folder and all below it, in the order of their names.
+
+    Yields the names that lead there, and what lies there.
 
     Hidden files and folders and those of systems are passed over. Links to folders are followed, but for those that
     lead back to a folder which holds them.
@@ -76,7 +78,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def counted(others: Mapping[str, int], most: int = 5) -> str:
-    """Files that were left out, for a message: "2 .txt, 1 notes"."""
+    """List files that were left out, for a message: "2 .txt, 1 notes"."""
     ranked = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     more = sum(count for _, count in ranked[most:])
     return ", ".join(f"{count} {ending}" for ending, count in ranked[:most]) + (f" and {more} more" if more else "")

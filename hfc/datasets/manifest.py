@@ -1,4 +1,7 @@
-"""A CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`; several regions an image are allowed."""
+"""Read a CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`.
+
+Several regions an image are allowed.
+"""
 
 import math
 from pathlib import Path
@@ -15,7 +18,7 @@ WHOLE_IMAGE = (math.nan,) * 4
 
 
 def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = REQUIRED) -> Regions:
-    """The regions a manifest lists.
+    """Read the regions that a manifest lists.
 
     Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
     and split may be blank: unknown. Four blank corners, or no corner columns: the whole image. Without an `id` column
@@ -84,12 +87,12 @@ def _box(file: Path, number: int, cells: tuple[str, ...], delimiter: str) -> tup
 
 
 def _with_point(cell: str) -> str:
-    """A number with a decimal comma, as files have it whose cells semicolons part, with a point."""
+    """Write a number with a point. Files whose cells semicolons part may have a decimal comma."""
     return cell.replace(",", ".") if "." not in cell else cell
 
 
 def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:
-    """Ids are unique; without ids, so are paths."""
+    """Raise a DatasetError where an id comes twice. Without ids, paths must be unique."""
     key = "id" if "id" in cells else "path"
     first: dict[str, int] = {}
     for row, value in enumerate(cells[key]):

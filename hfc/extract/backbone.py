@@ -1,4 +1,4 @@
-"""A backbone by its timm name: made for a size, looked at, and named by a digest of its weights."""
+"""Make a backbone by its timm name, and name its weights by a digest."""
 
 import difflib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def create_network(backbone: str, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
-    """The network as timm makes it by default for this size, and what it was made with."""
+    """Make the network as timm does for this size. Returns it and the options it was made with."""
     if not timm.is_model(backbone):
         base, names = backbone.split(".")[0], timm.list_models()
         near = [name for name in names if base in name][:3] or difflib.get_close_matches(base, names, n=3)
@@ -38,7 +38,7 @@ def create_network(backbone: str, image_size: int) -> tuple[nn.Module, dict[str,
 
 
 def _options(backbone: str, image_size: int) -> dict[str, Any]:
-    """What timm makes a network with, so that it takes a size.
+    """Return the options with which timm makes a network for a size.
 
     timm sets some networks up for one size, with as many positions or windows: by default for the one of their weights,
     else for one that is named, and then resamples what the weights have for theirs.
@@ -49,7 +49,7 @@ def _options(backbone: str, image_size: int) -> dict[str, Any]:
 
 
 def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderError:
-    """The refusal of a size, with the one that a network was made for and others near that it takes."""
+    """Make the error for a size, which names sizes that the network does take."""
     message = f"backbone {backbone} does not take images of {image_size} pixels: {reason(error)}"
     if (config := timm.models.get_pretrained_cfg(backbone)) is None:
         return EncoderError(message)
@@ -60,7 +60,7 @@ def _wrong_size(backbone: str, image_size: int, error: Exception) -> EncoderErro
 
 @torch.inference_mode()
 def _takes(backbone: str, image_size: int) -> bool:
-    """Whether a network takes a size, by its shapes alone: without weights, without a computation."""
+    """Return whether a network takes a size, by shapes alone: without weights or computation."""
     try:
         with torch.device("meta"):
             timm.create_model(backbone, **_options(backbone, image_size)).eval()(torch.empty(1, 3, *[image_size] * 2))
@@ -73,7 +73,7 @@ def _takes(backbone: str, image_size: int) -> bool:
 def probe(
     model: nn.Module, backbone: str, image_size: int, device: torch.device, precision: str
 ) -> tuple[tuple[int, ...], int]:
-    """Shape of the feature map and number of features, found by sending one black image through."""
+    """Send one black image through; return the feature map's shape and the number of features."""
     image = torch.zeros(1, 3, image_size, image_size, device=device)
 
     def run(precision: str) -> tuple[Any, Any]:
@@ -102,7 +102,7 @@ def probe(
 
 
 def digest_weights(model: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of every tensor that shapes the features."""
+    """Compute the SHA-256 over names, types, shapes and bytes of all tensors that shape features."""
 
     def chunks() -> Iterator[bytes | memoryview]:
         for name, tensor in sorted(model.state_dict().items()):
@@ -114,6 +114,6 @@ def digest_weights(model: nn.Module) -> str:
 
 
 def colours(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Channel means and deviations that a network was trained with, of values in 0…1."""
+    """Return the channel means and deviations of a network's training, of values in 0…1."""
     config = timm.data.resolve_data_config({}, model=model)
     return config["mean"], config["std"]

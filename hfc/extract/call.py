@@ -1,4 +1,4 @@
-"""One call of stage 1: what is missing of a cache is made, or what failed in it is tried again."""
+"""One call of stage 1: it makes what is missing, or tries again what failed."""
 
 import time
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def _assemble(call: Call, progress: Progress) -> None:
 
 
 def retry(call: Call) -> Progress:
-    """Extract the rows that failed into a cache of their own, resumable like any other, and merge it."""
+    """Extract the rows that failed into a cache of their own, and merge it. It is resumable like any other."""
     job, engine = call.job, call.engine
     rows = engine.share(lambda: _failed_rows(job.out))
     places = np.array(rows, dtype=np.int64)

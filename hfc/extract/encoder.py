@@ -35,7 +35,7 @@ PREFERRED = ("fp16", "bf16")
 
 @dataclass
 class Encoder:
-    """A backbone in evaluation mode on its device, with what has to be known about it."""
+    """A backbone in evaluation mode on its device, and what is known about it."""
 
     model: nn.Module
     device: torch.device
@@ -62,7 +62,7 @@ class Encoder:
     """Whether a crop has a second view, its mirror image."""
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features of some crops.
+        """Compute the features of some crops.
 
         Args:
             crops: (B, S, S, 3) RGB; travels to the device as bytes and is normalised there.
@@ -77,7 +77,7 @@ class Encoder:
 
     @torch.inference_mode()
     def submit(self, crops: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        """Begin to encode some crops, and return what waits for their features; see `encode`.
+        """Begin to encode some crops, and return a function that waits for their features. See `encode`.
 
         On a GPU the call returns while the device is still at work. Every forward pass has exactly `batch_size` crops,
         the last one filled up, so that the features of a crop do not depend on how many others came with it.
@@ -109,7 +109,7 @@ class Encoder:
         return wait
 
     def _forward(self, crops: NDArray[np.uint8]) -> Tensor:
-        """(B, V, D) features on the device, B at most the batch size."""
+        """Compute (B, V, D) features on the device, B at most the batch size."""
         missing = self.batch_size - len(crops)
         filled = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)]) if missing else crops
         pixels = torch.from_numpy(filled)
@@ -130,13 +130,13 @@ class Encoder:
         logger.warning("out of memory on %s; going on with batches of %d", self.device, self.batch_size)
 
     def _normalise(self, crops: Tensor) -> Tensor:
-        """(B, S, S, 3) bytes to (B, 3, S, S) normalised numbers, laid out channels last."""
+        """Turn (B, S, S, 3) bytes into (B, 3, S, S) normalised numbers, channels last."""
         mean, std = self._scales
         return crops.to(torch.float32).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
     @functools.cached_property
     def _scales(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of bytes, on the device: to copy them for every batch would wait for the one before."""
+        """Mean and deviation of bytes, on the device. To copy them for every batch would wait for the one before."""
         mean, std = (torch.tensor(values, device=self.device).mul_(255) for values in (self.mean, self.std))
         return mean, std
 
@@ -147,7 +147,7 @@ class Encoder:
 
 @contextlib.contextmanager
 def _whole_float32() -> Iterator[None]:
-    """Let a GPU's convolutions of float32 multiply all its bits, where PyTorch by default takes TF32's eleven."""
+    """Let a GPU's convolutions multiply all bits of float32. By default PyTorch takes TF32's eleven."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -168,7 +168,7 @@ def load_encoder(
     flip: bool = False,
     compile: bool = False,
 ) -> Encoder:
-    """A frozen backbone with its weights.
+    """Load a frozen backbone with its weights.
 
     Args:
         backbone: any timm model name, with or without a weights tag.
@@ -201,7 +201,7 @@ def load_encoder(
 
 
 def _made_fast(model: nn.Module, device: torch.device, precision: str, *, compiled: bool) -> nn.Module:
-    """The network on its device, computing the same faster."""
+    """Put the network on its device, and make it compute the same faster."""
     model = model.eval().requires_grad_(False)
     fold_norms(model)
     model = model.to(device).to(memory_format=torch.channels_last)
@@ -214,7 +214,7 @@ def _made_fast(model: nn.Module, device: torch.device, precision: str, *, compil
 
 
 def plain_weights(backbone: str, weights: str, pool: str, image_size: int, digest: str = "") -> dict[str, Tensor]:
-    """The tensors of a backbone as they came, in timm's names, before the network was made faster.
+    """Return the tensors of a backbone as they came, in timm's names. The network was not made faster yet.
 
     Raises:
         EncoderError: as `load_encoder`, or if their digest is another than the one given.
@@ -228,7 +228,7 @@ def plain_weights(backbone: str, weights: str, pool: str, image_size: int, diges
 
 
 def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str]:
-    """The network with its weights, without its classifier, and its pooling."""
+    """Load the network with its weights and without its classifier, and its pooling."""
     model, options = create_network(backbone, image_size)
     pool = default_pool(model) if pool == "auto" else pool
     load_weights(model, backbone, weights, pool, options)
@@ -236,7 +236,7 @@ def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.M
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:
-    """Compile for batches of exactly the encoder's size; weights become constants, so that they can be folded."""
+    """Compile for batches of exactly the encoder's size. Weights become constants, so that they can be folded."""
     # Imported on use: loading the compiler takes seconds.
     from torch._inductor import config
 

@@ -1,4 +1,4 @@
-"""A backbone made ready to run: the same function as timm's, computed faster. It changes modules in place.
+"""Make a backbone compute the same function as timm's, faster. It changes modules in place.
 
 Dimensions: B crops, C channels.
 """
@@ -32,7 +32,7 @@ ROUNDED = (nn.SiLU, nn.Sigmoid, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.S
 
 
 class _Tracer(fx.Tracer):
-    """Looks at convolutions and normalisations from outside."""
+    """It looks at convolutions and normalisations from outside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether to look no deeper."""
@@ -82,7 +82,7 @@ def _fold(conv: Any, norm: Any) -> None:
 
 
 def _after(norm: nn.Module) -> nn.Module:
-    """What timm's fused layer does after it has normalised."""
+    """Return what timm's fused layer does after it has normalised."""
     if isinstance(norm, BatchNormAct2d):
         steps: list[nn.Module] = [step for step in (norm.drop, norm.act) if not isinstance(step, nn.Identity)]
         return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
@@ -90,7 +90,9 @@ def _after(norm: nn.Module) -> nn.Module:
 
 
 class _Squeeze(SqueezeExcite):
-    """timm's squeeze and excitation, faster on a CPU and with the same bits wherever in a batch a crop stands.
+    """timm's squeeze and excitation, faster on a CPU.
+
+    A crop has the same bits wherever in a batch it stands.
 
     `Tensor.mean` over a map of 16-bit numbers is slow on a CPU, pooling is not. PyTorch's activations take whole
     vectors by one routine and what is left of a tensor by another, which rounds differently: with few channels that is
@@ -118,7 +120,7 @@ class _Squeeze(SqueezeExcite):
 
 
 def pool_squeezes(model: nn.Module) -> None:
-    """Take the means of squeeze and excitation by pooling: EfficientNet-b5 goes from 44 to 59 images/s on a CPU."""
+    """Take the means of squeeze and excitation by pooling. EfficientNet-b5 goes from 44 to 59 images/s on a CPU."""
     squeezes: list[Any] = [module for module in model.modules() if type(module) is SqueezeExcite]
     for module in squeezes:
         module.__class__ = _Squeeze
@@ -126,7 +128,9 @@ def pool_squeezes(model: nn.Module) -> None:
 
 
 def _compute_by(module: nn.Module, forward: Callable[..., Any]) -> None:
-    """Let a module compute by another function, `forward(kind, module, *inputs, **options)`, kind being its own.
+    """Let a module compute by another function.
+
+    It is called as `forward(kind, module, *inputs, **options)`, kind being the module's own.
 
     It becomes a kind of its own kind, and is not put into another module: networks ask their parts for attributes,
     iterate over them and call them with several arguments, and a part must go on answering.
@@ -144,7 +148,9 @@ def _with_forward(kind: Any, forward: Callable[..., Any]) -> Any:
 
 
 def _even(kind: Any, module: nn.Module, inputs: Tensor) -> Tensor:
-    """An activation that gives a crop the same bits wherever in a batch it stands, whatever the number of threads.
+    """Compute an activation so that a crop's bits depend on nothing else.
+
+    Neither its place in the batch counts, nor the number of threads.
 
     PyTorch cuts a tensor into one part a thread, takes whole vectors of each by one routine and what is left by
     another. With 1, 2, 4 or 8 threads nothing is left; with 3 a part ends inside a crop: then crops go one by one.
@@ -160,21 +166,21 @@ def _even(kind: Any, module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _in_whole_vectors(inputs: Tensor) -> bool:
-    """Whether neither the end of a tensor nor a part that a thread takes of it leaves a rest."""
+    """Return whether a tensor, and every part that a thread takes, is whole vectors."""
     total, vector = inputs.numel(), VECTOR_BYTES // inputs.element_size()
     threads = max(min(torch.get_num_threads(), -(-total // LEAST_PART)), 1)
     return total % vector == 0 and -(-total // threads) % vector == 0
 
 
 def even_activations(model: nn.Module) -> None:
-    """Make what a CPU's activations give a crop independent of its place in the batch."""
+    """Let the activations on a CPU ignore where in a batch a crop stands."""
     for module in model.modules():
         if isinstance(module, ROUNDED):
             _compute_by(module, _even)
 
 
 def _exact(kind: Any, module: nn.Module, *inputs: Any, **options: Any) -> Any:
-    """What a module computes in float32 inside a network of 16 bits."""
+    """Compute a module in float32 inside a network of 16 bits."""
     given = [*inputs, *options.values()]
     device = next((value.device.type for value in given if isinstance(value, Tensor)), "cpu")
     with torch.autocast(device, enabled=False):
@@ -190,7 +196,7 @@ def _float32(value: Any) -> Any:
 
 
 def keep_early_exact(model: nn.Module) -> None:
-    """Keep the modules from the pixels to the first feature level that timm names in float32.
+    """Keep the modules up to timm's first feature level in float32.
 
     bfloat16's eight bits are no more than the pixels have, and rounding them is what costs most: with these layers in
     float32 the least cosine similarity to float32 features rises from 0.9966 to 0.9987 (EfficientNet-Lite0, ImageNet
@@ -203,7 +209,10 @@ def keep_early_exact(model: nn.Module) -> None:
 
 
 def _early_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """The modules up to the first feature level, in the order in which the network holds them; none if it has none."""
+    """Return the modules up to the first feature level, in the network's order.
+
+    There are none if it has no such level.
+    """
     levels: Any = getattr(model, "feature_info", None)
     first = levels[0] if isinstance(levels, list) and levels else {}
     last = str(first.get("module", ""))
@@ -219,7 +228,9 @@ def _early_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def places(maps: Any, dim: int, channels: int) -> tuple[int, ...]:
-    """The shape of a network's last feature map, without the batch and its channels; empty where it has none.
+    """Return the shape of a network's last feature map.
+
+    Batch and channels are left out; it is empty where there is no map.
 
     Args:
         maps: a map, or several: (B, channels, height, width), (B, height, width, channels) or (B, tokens, channels).

@@ -61,7 +61,10 @@ def plan(job: Job, dim: int, overwrite: bool) -> Plan:
 
 
 def reuse(job: Job, *, relabel: bool) -> store.Failures:
-    """The failures of a finished cache made under the same settings; new labels and splits are written into it."""
+    """Return the failures of a finished cache made under the same settings.
+
+    New labels and splits are written into it.
+    """
     with store.FeatureStore(job.out) as cache:
         store.refuse_other_key(job.out, cache.key_fields, job.key_fields)
         table = cache.table()
@@ -73,7 +76,7 @@ def reuse(job: Job, *, relabel: bool) -> store.Failures:
 
 
 def _clear(job: Job, failures: store.Failures) -> None:
-    """Remove what processes left that were killed with the cache in its place; but no shards of other settings."""
+    """Remove what killed processes left beside a finished cache. Shards of other settings stay."""
     store.remove_leftovers(job.out)
     if not failures:
         beside = job.out.with_name(job.out.name + RETRY)
@@ -117,7 +120,7 @@ def _resume(job: Job, overwrite: bool) -> tuple[int, int]:
 
 
 def _warn_of_little_space(job: Job, dim: int, resumed: int) -> None:
-    """Shards and the cache stand side by side until the cache is whole."""
+    """Warn where the disk may fill. Shards and the cache stand side by side until the cache is whole."""
     row = dim * len(VIEWS[job.config.views]) * np.dtype(job.config.store).itemsize
     needed = row * (2 * len(job.regions) - resumed)
     free = shutil.disk_usage(job.out.parent).free

@@ -106,7 +106,7 @@ def _regions(source: Path, config: ExtractConfig) -> Regions:
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
     )
-    return regions.spread(config.limit) if config.limit else regions
+    return regions.subsample(config.limit) if config.limit else regions
 
 
 def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:
@@ -118,7 +118,7 @@ def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, E
 
 
 def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> store.KeyFields:
-    """Exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
+    """Collect exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
     return {
         "schema": store.SCHEMA,
         "pixels": crops.PIXELS,
@@ -141,7 +141,7 @@ def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> st
 
 
 def _check_writable(out: Path, overwrite: bool) -> None:
-    """Find out now, not after an hour."""
+    """Refuse a place that cannot be written now, not after an hour."""
     probe = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         if overwrite:
@@ -149,7 +149,7 @@ def _check_writable(out: Path, overwrite: bool) -> None:
         if out.is_dir():
             raise StoreError(f"{out}: is a folder; --out names the cache file to write, like {out / 'features.h5'}")
         if out.exists() and not out.is_file():
-            raise StoreError(f"{out}: is no file; --out names the cache file to write")
+            raise StoreError(f"{out}: is neither file nor folder; --out names the cache file to write")
         make_folder(out.parent)
         probe.touch()
         probe.unlink(missing_ok=True)  # whoever holds the lock may have taken it for a leftover
@@ -158,7 +158,7 @@ def _check_writable(out: Path, overwrite: bool) -> None:
 
 
 def _most_failures(config: ExtractConfig, rows: int) -> int:
-    """How many failures `max_failures` lets pass among some rows."""
+    """Return how many failures `max_failures` lets pass among some rows."""
     if not config.max_failures:
         return rows
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", config.max_failures.strip())

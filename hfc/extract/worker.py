@@ -27,7 +27,7 @@ MAX_FLOAT16 = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Job:
-    """Everything needed to make any shard of a cache. It can be sent to another process."""
+    """Everything that is needed to make any shard of a cache. It can be sent to another process."""
 
     regions: Regions
     crop: CropSettings
@@ -69,7 +69,7 @@ class Work:
 
 
 def open_encoder(config: ExtractConfig) -> Encoder:
-    """The backbone that a job's settings name. On a CPU, memory is set up for it in this process."""
+    """Open the backbone that a job's settings name. On a CPU, set up memory for it in this process."""
     encoder = load_encoder(
         config.backbone,
         weights=config.weights,
@@ -87,13 +87,13 @@ def open_encoder(config: ExtractConfig) -> Encoder:
 
 
 def crop_settings(config: ExtractConfig, encoder: Encoder) -> CropSettings:
-    """How a region becomes what the backbone takes; padding has the colour that normalisation makes zero."""
+    """Say how a region becomes what the backbone takes. Padding has the colour that normalisation makes zero."""
     r, g, b = (round(255 * channel) for channel in encoder.mean)
     return CropSettings(config.image_size, config.resize, config.roi_margin, fill=(r, g, b))
 
 
 class Worker:
-    """Makes shards of a job. The backbone does not travel: sent to another process, a worker loads it anew there."""
+    """It makes shards of a job. The backbone does not travel: sent to another process, a worker loads it anew there."""
 
     def __init__(self, job: Job, encoder: Encoder | None = None) -> None:
         self.job = job
@@ -117,17 +117,17 @@ class Worker:
         return self._encoder
 
     def __call__(self, shards: Iterable[int]) -> Iterator[Work]:
-        """Make some shards, taken up one by one, and report after every batch.
+        """Make some shards, one after the other, and report after every batch.
 
         Raises:
             HfcError: the backbone gives what cannot be stored, or the disk refuses.
         """
         job = self.job
-        part = _Part()
+        shard = _Unfinished()
         for encoded in encode_regions(
-            job.regions, ((shard, job.rows(shard)) for shard in shards), job.crop, job.config, self.encoder
+            job.regions, ((number, job.rows(number)) for number in shards), job.crop, job.config, self.encoder
         ):
-            yield part.add(job, encoded)
+            yield shard.add(job, encoded)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Encoded:
 def encode_regions(
     regions: Regions, shards: Iterable[tuple[int, range]], crop: CropSettings, config: ExtractConfig, encoder: Encoder
 ) -> Iterator[Encoded]:
-    """Decode the regions of some shards and encode them, batch after batch, in order: what every feature comes from.
+    """Decode the regions of some shards and encode them, batch after batch, in order. Every feature comes from here.
 
     Args:
         regions: the table the rows index.
@@ -191,12 +191,15 @@ CPU_TURN = 128
 
 
 def decoding_threads() -> int:
-    """One a core, shared among the processes that torchrun starts on this machine."""
+    """Return how many threads decode: one a core.
+
+    The processes that torchrun starts on this machine share the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(cores, 32) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
-class _Part:
+class _Unfinished:
     """The shard in hand."""
 
     def __init__(self) -> None:
@@ -233,7 +236,7 @@ class _Part:
 
 
 def storable(features: NDArray[np.float32], config: ExtractConfig, name: Callable[[int], str]) -> store.Features:
-    """(B, V, D) features in the type they are stored in.
+    """Turn (B, V, D) features into the type they are stored in.
 
     Args:
         features: (B, V, D) of the backbone.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc import crops, runs
-from hfc.crops import Picture
+from hfc.crops import Loaded
 from hfc.datasets.listing import counted, walk
 from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
 from hfc.regions import Regions, strings
@@ -19,14 +19,14 @@ from hfc.regions import Regions, strings
 logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Picture
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Loaded
 TAKEN = (
     "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
     "(height, width, 3), or a list or tuple of these"
 )
 PATHS = (str, os.PathLike)
 ENCODED = (bytes, bytearray, memoryview)
-PICTURES: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Picture))
+PICTURES: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Loaded))
 
 
 def check_images(images: Sequence[object]) -> None:
@@ -50,7 +50,7 @@ def crop_source(image: Source, corners: NDArray[np.float32], settings: crops.Cro
     """
     picture: Any = image
     if isinstance(image, PICTURES):
-        return crops.crop_picture(picture, corners, settings)
+        return crops.crop_loaded(picture, corners, settings)
     return crops.crop_image(_content(image), corners, settings)
 
 

@@ -84,7 +84,10 @@ class Cut:
         return np.stack([t * self.neck.half, depth * (1 - np.abs(t) ** self.neck.power)], axis=1)
 
     def arm(self, side: int) -> Callable[[ArrayLike], Array]:
-        """The middle of an arm (0 left, 1 right) as a function of the way from shoulder to wrist."""
+        """Return the middle of an arm (0 left, 1 right).
+
+        It is a function of the way from shoulder to wrist.
+        """
         sign, upper = 2 * side - 1, float(self.arms[side])
         lower = upper + float(self.elbows[side])
         joint = np.array([sign * (max(self.shoulder, 0.44) - 0.13), 0.2])

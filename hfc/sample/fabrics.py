@@ -42,7 +42,7 @@ def _wave(phase: Array, sharpness: float) -> Array:
 
 
 def folds(cover: Image.Image, rng: np.random.Generator) -> Array:
-    """Light (H, W) on a garment: creases, a lit side, and edges that turn away."""
+    """Draw light (H, W) on a garment: creases, a lit side, edges that turn away."""
     width, height = cover.size
     crease = cloud(width, height, (int(rng.integers(6, 16)), int(rng.integers(3, 9))), rng)
     rounded = np.asarray(cover.resize((width // 4, height // 4)).filter(ImageFilter.BoxBlur(3)).resize(cover.size))

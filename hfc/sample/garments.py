@@ -1,4 +1,4 @@
-"""Garments as outlines: one tailor who cuts any category, and the body that wears it.
+"""Cut garments of any category as outlines, and the body that wears them.
 
 What is no part of the cut, such as pose, wobble or the kind of neckline among those that a category allows, is drawn at
 random; colour and fabric are none of this module's business.
@@ -42,7 +42,7 @@ def cut_garment(category: str, rng: np.random.Generator) -> Garment:
 
 
 def _wearer(cut: Cut) -> Strokes:
-    """Head, neck, arms, legs and trunk; what the garment leaves bare there wears the second colour."""
+    """Draw head, neck, arms, legs and trunk. What the garment leaves bare there wears the second colour."""
     yield Stroke(ellipse(0, -0.58, 0.24, 0.32), 0.3)
     for side in (0, 1):
         yield Stroke(tube(cut.arm(side)(np.linspace(0, 1.12, 9)), np.linspace(0.09, 0.055, 9)), 0.95)
@@ -69,7 +69,7 @@ def _legs(cut: Cut) -> Strokes:
 
 
 def _trunk(cut: Cut) -> Strokes:
-    """From the shoulders or the waist down to the hem, or to where the legs begin."""
+    """Draw from the shoulders or the waist to the hem, or to the legs."""
     if cut.shape.top:
         upper = cut.neckline(cut.depth)
         bare = cut.sleeve <= BARE and not cut.shape.cape

@@ -1,4 +1,4 @@
-"""One picture: a garment in its fabric, worn or laid out, before a background, as a camera sees it.
+"""Draw one picture: a garment before a background, as a camera sees it. It is in its fabric, worn or laid out.
 
 What tells the categories apart is how a garment is cut (`hfc.sample.garments`). Fabric, colours, pose, background and
 light are drawn without looking at the category.
@@ -24,15 +24,18 @@ OVERSAMPLE = 2
 UNLIT = 200  # the canvas's value for light 1, which leaves room for highlights
 
 
-class Picture(NamedTuple):
-    """A drawn image, the garment's cover (mode L, 255 where it is) and its tight box x1, y1, x2, y2 in pixels."""
+class Drawing(NamedTuple):
+    """A drawn image, the garment's cover and its box.
+
+    The cover is mode L, 255 where it is; the box is tight, x1, y1, x2, y2 in pixels.
+    """
 
     image: Image.Image
     cover: Image.Image
     box: Box
 
 
-def draw_picture(category: str, fabric: str, rng: np.random.Generator) -> Picture:
+def draw_picture(category: str, fabric: str, rng: np.random.Generator) -> Drawing:
     """Draws one garment before a background.
 
     Args:
@@ -65,13 +68,16 @@ def draw_picture(category: str, fabric: str, rng: np.random.Generator) -> Pictur
     assert box is not None  # every garment covers some pixels
     cloth = weave(fabric, width, height, float(np.hypot(*matrix[0, :2])), colours[:2], rng)
     scene = _dress(scene, canvas, cloth * folds(cover, rng), colours[1 + int(rng.integers(2))])
-    return Picture(_expose(scene, rng), cover, box)
+    return Drawing(_expose(scene, rng), cover, box)
 
 
 def _place(
     strokes: Sequence[Stroke], width: int, height: int, share: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The map (2, 3) from shoulder widths to pixels: a random turn, shear and shift, filling `share` of the picture."""
+    """Return the map (2, 3) from shoulder widths to pixels.
+
+    It is a random turn, shear and shift, filling `share` of the picture.
+    """
     turn, shear = rng.normal(0, 0.07), rng.normal(0, 0.05)
     linear = np.array([(np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))]) @ ((1, shear), (0, 1))
     linear = linear * ((rng.uniform(0.92, 1.08),), (1.0,)) * (1 if rng.random() < 0.5 else (-1, 1))
@@ -84,7 +90,7 @@ def _place(
 
 
 def _paint(strokes: Iterable[Stroke], matrix: NDArray[np.float64], width: int, height: int) -> Image.Image:
-    """Strokes on a canvas whose three channels are light, share of the second colour, and cover."""
+    """Paint strokes on a canvas. Its three channels are light, share of the second colour, and cover."""
     canvas = Image.new("RGB", (width * OVERSAMPLE, height * OVERSAMPLE))
     draw = ImageDraw.Draw(canvas)
     unit = OVERSAMPLE * float(np.hypot(*matrix[0, :2]))
@@ -101,7 +107,7 @@ def _paint(strokes: Iterable[Stroke], matrix: NDArray[np.float64], width: int, h
 
 
 def _dress(scene: Array, canvas: Image.Image, first: Array, second: Array) -> Array:
-    """The scene with what is painted on the canvas laid over it in two colours."""
+    """Lay what is painted on the canvas over the scene, in two colours."""
     light, share, cover = (np.asarray(band, dtype=np.float32) for band in canvas.split())
     # Pixels on the edge hold light and share of only the part that is covered.
     part = np.maximum(cover, 1)
@@ -114,7 +120,7 @@ def _dress(scene: Array, canvas: Image.Image, first: Array, second: Array) -> Ar
 
 
 def _expose(scene: Array, rng: np.random.Generator) -> Image.Image:
-    """The photograph: uneven light, a tint, the sensor's noise, and at times a little blur."""
+    """Take the photograph: uneven light, a tint, noise, and at times a little blur."""
     _, height, width = scene.shape
     light = ramp(0.8, 1.12, width, rng)
     noise = np.float32(rng.uniform(0.0, 0.035)) * rng.standard_normal((height, width), np.float32)

@@ -1,4 +1,4 @@
-"""How each category is cut: a table of measures and of the parts that a garment may have.
+"""How each category is cut: measures, and the parts a garment may have.
 
 Lengths are in shoulder widths (about 40 cm), y counts down from the shoulders: waist 1.0, crotch 1.6, knee 2.4,
 ankle 3.4.
@@ -33,7 +33,10 @@ class Shape:
 
 
 class Neck(NamedTuple):
-    """A neckline: half-width and depth of the opening, 1 for a V to 4 for a square, and what is sewn on to it."""
+    """A neckline: half-width, depth and form of the opening, and its trim.
+
+    The form goes from 1 for a V to 4 for a square; the trim is sewn on to it.
+    """
 
     half: float
     depth: float

@@ -1,4 +1,4 @@
-"""The data set: which garments are drawn, and DeepFashion's layout in which they are written."""
+"""The drawn data set: which garments, and the layout of DeepFashion."""
 
 import csv
 import json
@@ -100,7 +100,10 @@ def _plan(images: int, seed: int) -> list[Plan]:
 
 
 def _shares(images: int) -> dict[str, int]:
-    """How many images of each category: one, and of the rest a share by DeepFashion's counts to the power of 1/4."""
+    """Return how many images each category has.
+
+    It is one, and of the rest a share by DeepFashion's counts to the power of 1/4.
+    """
     published = {row["category"]: int(row["images"]) for row in _categories() if row["category"] in SHAPES}
     weights = np.array(list(published.values())) ** 0.25
     exact = 1 + weights / weights.sum() * (images - len(published))
@@ -165,7 +168,7 @@ def _write_tree(root: Path, plans: list[Plan], seed: int) -> None:
 
 
 def _write_table(file: Path, header: str, pad: int, rows: Sequence[tuple[str, str]]) -> None:
-    """DeepFashion's files: the number of rows, the names of the columns, then rows in padded columns."""
+    """Write a file of DeepFashion's: number of rows, column names, rows in padded columns."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [str(len(rows)), header, *(f"{name:<{pad - 1}} {value}" for name, value in rows)]
     file.write_text("\n".join(lines) + "\n", "utf-8", newline="\n")

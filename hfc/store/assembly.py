@@ -1,4 +1,4 @@
-"""Making a cache out of shards, and the two changes a cache allows. Dimensions: N regions, V views, D features."""
+"""Make a cache out of shards, and change one in the two ways it allows. Dimensions: N regions, V views, D features."""
 
 import hashlib
 import json
@@ -85,7 +85,7 @@ def assemble(
             store.table()
 
 
-class _Part(NamedTuple):
+class _Placed(NamedTuple):
     """A shard in a cache."""
 
     path: Path
@@ -95,9 +95,9 @@ class _Part(NamedTuple):
     """What its digest is together with them."""
 
 
-def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: KeyFields) -> list[_Part]:
-    """Write the features of all shards one after the other; whether they are what they were is for `_check_copy`."""
-    parts: list[_Part] = []
+def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: KeyFields) -> list[_Placed]:
+    """Write the features of all shards one after the other. `_check_copy` looks whether they arrived."""
+    parts: list[_Placed] = []
     stop = 0
     for path in steps(ahead(map(in_memory, shards)), "assembling the cache", len(shards)):
         with open_shard(path, key_fields) as (shard, checksum):
@@ -106,15 +106,15 @@ def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields:
             if not parts:
                 create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
             copy_features(shard.features, file["features"], shard.start)
-            parts.append(_Part(path, replace(shard, features=shard.features[:0]), checksum))
+            parts.append(_Placed(path, replace(shard, features=shard.features[:0]), checksum))
         stop = shard.stop
     return parts
 
 
-def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
-    """SHA-256 of all features, read back; those of each shard must give the checksum of their shard."""
+def _check_copy(path: Path, partial: Path, parts: Sequence[_Placed]) -> str:
+    """Read all features back, and return their SHA-256. Those of every shard must give their shard's checksum."""
 
-    def blocks() -> Iterator[tuple[_Part, Features]]:
+    def blocks() -> Iterator[tuple[_Placed, Features]]:
         try:
             with view(partial) as file:
                 for part in parts:
@@ -132,15 +132,15 @@ def _check_copy(path: Path, partial: Path, parts: Sequence[_Part]) -> str:
     return whole.hexdigest()
 
 
-def _not_given_back(path: Path, parts: Sequence[_Part]) -> StoreError:
-    """The error to raise where features did not arrive; it raises another where a shard of them is what is damaged."""
+def _not_given_back(path: Path, parts: Sequence[_Placed]) -> StoreError:
+    """Make the error for features that did not arrive. Where a damaged shard is why, it raises that shard's error."""
     for part in parts:
         read_shard(part.path)
     return StoreError(f"{path}: {NOT_GIVEN_BACK}")
 
 
 def relabel(path: Path, regions: Regions) -> None:
-    """Give a cache the labels and splits of `regions`, atomically; its features stay as they are.
+    """Give a cache the labels and splits of `regions`, atomically. Its features stay as they are.
 
     Raises:
         StoreError: the cache is damaged or cannot be written.

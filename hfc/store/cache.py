@@ -1,4 +1,4 @@
-"""The cache file itself: reading and checking it.
+"""Read a cache file, and check it.
 
 Dimensions: N regions, V views, D features.
 """
@@ -100,7 +100,7 @@ class FeatureStore:
         return _reopened, (self.path, self._identity)
 
     def _stamp(self) -> tuple[object, ...]:
-        """What tells the open file from any other, and from itself before a change."""
+        """Return what tells the open file from any other, and from itself before a change."""
         status = os.fstat(self._file.id.get_vfd_handle())
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, self.features_sha256
 
@@ -119,7 +119,7 @@ class FeatureStore:
             _reopened(self.path, self._identity)._file.close()
 
     def table(self) -> Table:
-        """The rows.
+        """Read the rows.
 
         Raises:
             StoreError: they do not match their checksum.
@@ -135,7 +135,7 @@ class FeatureStore:
         return table
 
     def features(self) -> Features:
-        """(N, V, D) all features, read once into one array as they are stored.
+        """Read (N, V, D) all features, once, into one array as they are stored.
 
         Raises:
             StoreError: they do not match their checksum, or are NaN or infinite.
@@ -152,7 +152,7 @@ class FeatureStore:
             raise StoreError(problem)
 
     def problems(self) -> Iterator[str]:
-        """Everything that is damaged in it, a line each."""
+        """Yield everything that is damaged in it, a line each."""
         try:
             self.table()
         except StoreError as error:
@@ -160,7 +160,7 @@ class FeatureStore:
         yield from (problem for _, _, problem in self._scan(self._empty) if problem)
 
     def blocks(self) -> Iterator[tuple[int, Features]]:
-        """First row and features of one block of rows after the other, checked on the way.
+        """Yield first row and features of one block after the other, checked on the way.
 
         Raises:
             StoreError: a block is damaged; or, after the last one, all together do not match their checksum.
@@ -171,7 +171,9 @@ class FeatureStore:
             yield start, block
 
     def block(self, start: int) -> Features:
-        """(n, V, D) the features of one block of CHUNK_ROWS rows from `start`, a multiple of it; the last is shorter.
+        """Read (n, V, D) features of one block.
+
+        It has CHUNK_ROWS rows from `start`, a multiple of it; the last has fewer.
 
         Raises:
             StoreError: it does not match its own checksum, or the file was changed since it was opened; the checksum of
@@ -188,7 +190,9 @@ class FeatureStore:
         return block
 
     def _scan(self, place: Callable[[int, int], Features]) -> Iterator[tuple[int, Features, str]]:
-        """First row, features and what is wrong ("" if nothing) of every block, read into the place it is given.
+        """Read every block into the place it is given.
+
+        Yields its first row, its features and what is wrong ("" if nothing).
 
         An empty block at the end says that the blocks are readable but do not match the checksum of the whole.
         """
@@ -221,7 +225,7 @@ class FeatureStore:
             raise StoreError(f"{self.path}: damaged feature cache, rows {start} to {stop}: {error}") from error
 
     def _non_finite(self, start: int, block: Features) -> str:
-        """What is wrong with a block that holds NaN or infinite numbers; "" where all are finite."""
+        """Say what is wrong with a block of NaN or infinite numbers. It is "" where all are finite."""
         # By their bits, twice as fast as isfinite: all exponent bits set.
         half = block.dtype == np.float16
         bits, exponent = (block.view(np.uint16), 0x7C00) if half else (block.view(np.uint32), 0x7F800000)
@@ -241,7 +245,7 @@ class FeatureStore:
 
 
 def _reopened(path: Path, identity: tuple[object, ...]) -> FeatureStore:
-    """The cache opened again. Raises a StoreError if it is not the file that it was."""
+    """Open the cache again. Raises a StoreError if it is not the file that it was."""
     store = FeatureStore(path)
     if store._identity != identity:
         store._file.close()
@@ -254,14 +258,14 @@ def _replaced(path: Path) -> StoreError:
 
 
 def _why_unreadable(error: Exception) -> str:
-    """What keeps HDF5 from opening a file, in words, before its own."""
+    """Say in words what keeps HDF5 from opening a file."""
     if "unable to lock file" in str(error):  # only where HDF5_USE_FILE_LOCKING asks for it against `view`
         return "cannot be locked; set HDF5_USE_FILE_LOCKING=FALSE"
     return "not a readable HDF5 file, perhaps truncated"
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Everything that is damaged in a cache, or in the shards of one that is not finished, a line each."""
+    """Yield everything that is damaged, a line each. Of a cache that is not finished, its shards are looked at."""
     try:
         store = FeatureStore(path)
     except IncompleteStoreError as error:

@@ -37,9 +37,9 @@ Item = TypeVar("Item")
 
 
 def encode_text(name: str, texts: Sequence[str] | Strings) -> list[bytes]:
-    """Strings as `put_text` stores them under a name. Raises a StoreError if one of them cannot be stored."""
+    """Encode strings as `put_text` stores them under a name. Raises a StoreError if one of them cannot be stored."""
     if other := next((text for text in texts if not is_utf8(text)), None):
-        raise StoreError(f"/{name}: {printable(other)} is no text in UTF-8")
+        raise StoreError(f"/{name}: {printable(other)} is not UTF-8 text")
     encoded = [text.encode("utf-8") for text in texts]
     if any(text.endswith(b"\0") for text in encoded):
         raise StoreError(f"/{name}: a text that ends in a NUL character cannot be stored")
@@ -47,7 +47,7 @@ def encode_text(name: str, texts: Sequence[str] | Strings) -> list[bytes]:
 
 
 def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None:
-    """Write strings as fixed-length UTF-8, compressed and with checksums, which HDF5's variable-length ones lack."""
+    """Write strings as fixed-length UTF-8 with checksums, which variable-length ones lack in HDF5."""
     encoded = encode_text(name, texts)
     width = max(map(len, encoded), default=0) or 1
     dataset = file.create_dataset(
@@ -65,27 +65,27 @@ def put_text(file: h5py.File, name: str, texts: Sequence[str] | Strings) -> None
 
 
 def get_text(file: h5py.File, name: str) -> Strings:
-    """The strings of `put_text`."""
+    """Read the strings of `put_text`."""
     dataset = file[name]
     blocks = (dataset[start : start + TEXT_ROWS].tolist() for start in range(0, len(dataset), TEXT_ROWS))
     return strings([text.decode("utf-8") for block in blocks for text in block])
 
 
 def put_array(file: h5py.File, name: str, array: NDArray[Any]) -> None:
-    """Write an array of at least one row with checksums, in chunks of about a mebibyte."""
+    """Write an array of at least one row with checksums. Its chunks are about a mebibyte."""
     rows = max(CHUNK_BYTES // max(array[:1].nbytes, 1), 1)
     chunks = (min(rows, len(array)), *array.shape[1:])
     file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
 
 
 def create_features(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
-    """An empty data set of features, with checksums, in chunks of `CHUNK_ROWS` rows."""
+    """Create an empty data set of features, with checksums, in chunks of `CHUNK_ROWS` rows."""
     chunks = (min(CHUNK_ROWS, shape[0]), *shape[1:])
     return file.create_dataset("features", shape, dtype.newbyteorder("<"), chunks=chunks, fletcher32=True)
 
 
 def copy_features(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
-    """Write features to the rows from `start` on; where chunks meet chunks, as they are, with their checksums."""
+    """Write features to the rows from `start` on. Where chunks meet chunks, they are copied with their checksums."""
     if (source.chunks, source.dtype) == (target.chunks, target.dtype) and start % CHUNK_ROWS == 0:
         for row in range(0, len(source), CHUNK_ROWS):
             filters, chunk = source.id.read_direct_chunk((row, 0, 0))
@@ -105,7 +105,7 @@ def put_failures(file: h5py.File, failures: Failures) -> None:
 
 
 def get_failures(file: h5py.File) -> Failures:
-    """The failures of `put_failures`."""
+    """Read the failures of `put_failures`."""
     return [(int(row), reason.decode("utf-8")) for row, reason in file["failures"][:].tolist()]
 
 
@@ -116,13 +116,13 @@ def put_attribute(file: h5py.File, name: str, text: str) -> None:
 
 
 def get_attribute(file: h5py.File, name: str) -> str:
-    """The string of `put_attribute`."""
+    """Read the string of `put_attribute`."""
     value = file.attrs[name]
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 class _Patient(io.FileIO):
-    """A file whose first failed write is remembered instead of raised: HDF5 can crash when it hears of one."""
+    """A file that remembers its first failed write instead of raising it. HDF5 can crash when it hears of one."""
 
     error: OSError | None = None
 
@@ -154,12 +154,12 @@ class _Patient(io.FileIO):
 
 
 def create(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
-    """A new HDF5 file of the store's format. Raises OSError, at the end, if anything could not be written."""
+    """Create an HDF5 file of the store's format. Raises OSError, at the end, if anything could not be written."""
     return _patiently(path, "w")
 
 
 def edit(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
-    """An HDF5 file of the store's format, open for changes. Raises as `create` does."""
+    """Open an HDF5 file of the store's format for changes. Raises as `create` does."""
     return _patiently(path, "r+")
 
 
@@ -174,7 +174,7 @@ def _patiently(path: Path, mode: str) -> Iterator[h5py.File]:
 
 
 def view(path: Path) -> h5py.File:
-    """An HDF5 file, open for reading.
+    """Open an HDF5 file for reading.
 
     Without HDF5's lock: a file under its final name is never written to, and some file systems have none.
     """
@@ -182,7 +182,7 @@ def view(path: Path) -> h5py.File:
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, each made in a thread while the one before it is in use: reading beside hashing and writing."""
+    """Make every item in a thread while the one before it is in use. Reading goes on beside hashing and writing."""
     end = object()
     iterator = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
@@ -193,7 +193,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def in_memory(path: Path) -> Path:
-    """The path of a file, once the system holds what is in it: HDF5 waits for the disk and lets nobody else work."""
+    """Read a file into the system's memory, and return its path. HDF5 would let nobody else work meanwhile."""
     buffer = bytearray(CHUNK_BYTES)
     with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # errors are for who opens it next
         while file.readinto(buffer):
@@ -202,7 +202,7 @@ def in_memory(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file is there.
+    """Return whether a file is there.
 
     Raises:
         StoreError: nobody can tell, as its folder may not be entered.
@@ -214,7 +214,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_cache(path: Path, *, begun: bool = False) -> bool:
-    """Whether a file is there and a feature cache, perhaps a truncated one; `begun`: or an empty file."""
+    """Return whether a file is a feature cache, perhaps a truncated one. `begun`: an empty file counts too."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -231,14 +231,14 @@ def is_cache(path: Path, *, begun: bool = False) -> bool:
 
 
 def refuse_other_file(path: Path) -> None:
-    """Raise a StoreError where a file is to be replaced that is no feature cache."""
+    """Raise a StoreError where the file to replace is no feature cache."""
     if path.is_file() and not is_cache(path):
         raise StoreError(f"{path}: is no feature cache, so --overwrite leaves it alone; give another --out")
 
 
 @contextlib.contextmanager
 def syncing(path: Path) -> Iterator[None]:
-    """Keep the disk at writing a file while the block fills and checks it; `sync` has the less to wait for then.
+    """Let the disk write a file while the block fills it. `sync` waits the less for it then.
 
     Raises:
         OSError: a write failed. The system tells of one once, so that a `sync` after this would not hear of it.
@@ -261,7 +261,9 @@ def syncing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place when the block ends well and is removed when it does not.
+    """Give a temporary name beside `path`; the file there takes its place.
+
+    It does so when the block ends well, and is removed when it does not.
 
     Raises:
         StoreError: the operating system refuses.
@@ -282,7 +284,7 @@ def atomically(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(*paths: Path) -> None:
-    """Remove the temporary files that killed processes left of some outputs. Only for who holds the lock."""
+    """Remove the temporary files of some outputs that killed processes left. Only for who holds the lock."""
     for folder in {path.parent for path in paths}:
         names = {path.name for path in paths if path.parent == folder}
         with contextlib.suppress(OSError):  # a folder that is not there yet, or may be written to and not listed

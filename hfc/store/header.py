@@ -83,7 +83,7 @@ class Provenance(TypedDict, total=False):
 
 
 def read_header(file: h5py.File) -> dict[str, str]:
-    """Read the texts of a header; whether they match their checksum is for who has the features too."""
+    """Read the texts of a header. Whether they match their checksum is for who has the features too."""
     return {name: get_attribute(file, name) for name in HEADER}
 
 
@@ -101,5 +101,8 @@ def change_header(file: h5py.File, **changes: str) -> None:
 
 
 def header_digest(header: Mapping[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    """SHA-256 over the header, and over shape and byte order, without which the same bytes are other numbers."""
+    """Compute the SHA-256 over the header, and over shape and byte order.
+
+    Without those the same bytes are other numbers.
+    """
     return digest([dict(header), list(shape), dtype.str if dtype.str in DTYPES else "another type"])

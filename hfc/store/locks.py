@@ -1,4 +1,4 @@
-"""The lock on an output, and waiting for the disk, also on file systems that offer neither.
+"""Lock an output, and wait for the disk, whatever the file system.
 
 Where there is no flock, the lock file is the lock: one process alone made it, and it says which (host, process, start).
 """
@@ -49,13 +49,13 @@ class Holder:
 
     @property
     def ended(self) -> bool:
-        """Whether it is known to have ended: it ran on this machine and does not any more."""
+        """Whether it is known to have ended: it ran on this machine before."""
         return self.host == platform.node() and _start(self.pid) != self.start
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep every other process from writing to `path`; the lock ends with the process that holds it.
+    """Keep every other process from writing to `path`. The lock ends with the process that holds it.
 
     Raises:
         StoreError: another process holds it, or a file that is no lock has its name.
@@ -113,7 +113,7 @@ def _acquire(path: Path, file: Path, me: Holder) -> int | None:
 
 
 def _flock(descriptor: int) -> bool:
-    """Whether this process holds the lock now; False: another does. Raises OSError where there are no locks."""
+    """Return whether this process holds the lock now. False: another does. Raises OSError where there are no locks."""
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     try:
@@ -133,7 +133,7 @@ def _is_at(descriptor: int, file: Path) -> bool:
 
 
 def _acquire_by_record(path: Path, file: Path, me: Holder, *, made: bool) -> bool:
-    """Take the lock by what stands in its file; False: it was released meanwhile, try again.
+    """Take the lock by what stands in its file. False: it was released meanwhile, so try again.
 
     Args:
         path, file, me: the output, its lock and who wants it.
@@ -189,13 +189,13 @@ def _held(path: Path, file: Path, *, certain: bool = True) -> StoreError:
 
 
 def _refuse_other_file(file: Path) -> None:
-    """Raise a StoreError where the file that has a lock's name is none, not even half of one."""
+    """Raise a StoreError where a file that is no lock has its name. Half a lock is one."""
     if not BEGINNING.startswith(_read(file)[: len(BEGINNING)]):
-        raise StoreError(f"{file}: is in the way: it is no lock of hfc's; move it away or give another --out")
+        raise StoreError(f"{file}: is in the way: it is not a lock of hfc; move it away or give another --out")
 
 
 def _holder(text: str) -> Holder | None:
-    """Whom a lock file names; None if it names nobody."""
+    """Read whom a lock file names. None if it names nobody."""
     try:
         name, ticks = text.splitlines()
         pid, host = name.removeprefix(BEGINNING).split(" on ", 1)
@@ -205,7 +205,7 @@ def _holder(text: str) -> Holder | None:
 
 
 def _start(pid: int) -> str | None:
-    """When a process of this machine began; "" if the system does not tell, None if there is none."""
+    """Return when a process of this machine began. "" if the system does not tell, None if there is none."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return None if state in "ZX" else fields[18]  # ended, though its parent did not take note

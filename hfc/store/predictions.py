@@ -52,7 +52,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """A run's predictions. Raises StoreError if they cannot be read."""
+    """Read a run's predictions. Raises StoreError if they cannot be read."""
     try:
         with view(path) as file:
             return Predictions(

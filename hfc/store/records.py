@@ -74,7 +74,7 @@ def _plain(value: object) -> object:
 
 @functools.cache
 def _keys(record: type) -> dict[str, tuple[str, Any, bool]]:
-    """The keys of a record: for each the field's name and type, and whether older files lack it."""
+    """Return every key of a record with its field's name and type. The last says whether older files lack it."""
     kinds = get_type_hints(record, include_extras=True)
     return {
         one.metadata.get("key", one.name): (one.name, kinds[one.name], one.default is not MISSING)

@@ -50,24 +50,24 @@ class Shard:
         return self.start + len(self.ok)
 
     def digest(self) -> str:
-        """SHA-256 over everything in it."""
+        """Compute the SHA-256 over everything in it."""
         features = digest_chunks([np.ascontiguousarray(self.features).data.cast("B")])
         shape = [str(self.features.dtype), *self.features.shape]
         return digest([self.start, shape, features, self.ok.tolist(), [list(f) for f in self.failures]])
 
 
 def shard_folder(path: Path) -> Path:
-    """Where the shards of a cache wait until all are there."""
+    """Return where the shards of a cache wait until all are there."""
     return path.with_name(path.name + ".shards")
 
 
 def shard_files(path: Path) -> list[Path]:
-    """The shards of a cache that is not finished, in order."""
+    """Return the shards of a cache that is not finished, in order."""
     return sorted(file for file in shard_folder(path).glob("*-*.h5") if SHARD_NAME.fullmatch(file.name))
 
 
 def remove_shards(path: Path) -> None:
-    """Remove the shards of a cache, and their folder unless something else lies in it."""
+    """Remove the shards of a cache. Their folder goes too, unless something else lies in it."""
     files = shard_files(path)
     remove_leftovers(*files)
     with contextlib.suppress(OSError):
@@ -97,7 +97,7 @@ def write_shard(path: Path, shard: Shard, key_fields: KeyFields) -> None:
 
 
 def read_shard(path: Path, key_fields: KeyFields | None = None) -> Shard:
-    """One shard, checked against its checksum.
+    """Read one shard, and check it against its checksum.
 
     Args:
         path: its file.
@@ -116,7 +116,7 @@ def read_shard(path: Path, key_fields: KeyFields | None = None) -> Shard:
 
 @contextlib.contextmanager
 def open_shard(path: Path, key_fields: KeyFields | None = None) -> Iterator[tuple[Shard, str]]:
-    """A shard whose features are still in its file, and what its digest must be; otherwise as `read_shard`."""
+    """Open a shard whose features stay in its file. Gives it and what its digest must be; otherwise as `read_shard`."""
     try:
         with view(path) as file:
             stored = json.loads(get_attribute(file, "key_fields"))
@@ -129,7 +129,7 @@ def open_shard(path: Path, key_fields: KeyFields | None = None) -> Iterator[tupl
 
 
 def refuse_other_key(path: Path, stored: Mapping[str, object], asked: Mapping[str, object]) -> None:
-    """Raise a StaleStoreError that names the first setting in which a cache on disk differs from the one asked for."""
+    """Raise a StaleStoreError that names the first setting in which a cache differs."""
     for name in asked:
         if stored.get(name) != asked[name]:
             raise StaleStoreError(

@@ -1,4 +1,4 @@
-"""A look at a cache: what is in it, where it came from, and whether its features look alive.
+"""Look at a cache: what it holds, and whether its features are alive.
 
 Dimensions: N regions, V views, D features.
 """
@@ -58,7 +58,7 @@ class _Numbers:
         """Rows by a digest of their features."""
 
     def add(self, block: Features, rows: NDArray[np.int64], start: int) -> None:
-        """Count the rows of a block that have features; `start` is the block's first row in the cache."""
+        """Count those rows of a block that have features. `start` is the block's first row in the cache."""
         numbers = block[rows].astype(np.float64)
         self.low = np.minimum(self.low, numbers.min(axis=(0, 1)))
         self.high = np.maximum(self.high, numbers.max(axis=(0, 1)))

@@ -25,7 +25,7 @@ class Table:
     """Row and reason, where not ok."""
 
     def digest(self) -> str:
-        """SHA-256 over every row."""
+        """Compute the SHA-256 over every row."""
         columns = [getattr(self.regions, name).tolist() for name in COLUMNS]
         box = np.ascontiguousarray(self.regions.box, dtype="<f4").tobytes().hex()
         return digest([columns, box, self.ok.tolist(), [[row, reason] for row, reason in self.failures]])

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from hfc.errors import StoreError, explained, in_the_way
-from hfc.provenance import followed, make_folder, part, remove
+from hfc.provenance import followed, make_folder, remove, temporary
 from hfc.runs import FILES, HEAD, HIERARCHY, METRICS, RESULT, Epoch, Result
 from hfc.store import Predictions, write_predictions
 
@@ -66,7 +66,7 @@ def writing(folder: Path) -> Iterator[RunWriter]:
         RunError: the operating system refuses, or a file that is not a run's has the name of one.
     """
     target = followed(folder)
-    partial = part(target)
+    partial = temporary(target)
     with explained(folder, "the run"):
         try:
             _refuse_others(folder)

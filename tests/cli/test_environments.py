@@ -326,8 +326,7 @@ def test_a_process_that_is_killed_is_said_in_one_line() -> None:
     with pytest.raises(RunError) as caught:
         list(parallel.run([joblib.delayed(os._exit)(1)] * 2, 2, ordered=True))
     assert str(caught.value) == (
-        "a process of --jobs 2 was ended from outside, perhaps for want of memory or of room in /dev/shm; try fewer "
-        "--jobs"
+        "a process of --jobs 2 was ended from outside, perhaps because memory or /dev/shm was full; try fewer --jobs"
     )
 
 

@@ -139,7 +139,7 @@ def test_a_file_that_is_no_lock_is_left(name: str, tmp_path: Path, monkeypatch: 
     lock.write_text('{"packages": []}')
     with pytest.raises(StoreError) as caught, store.locked(tmp_path / "c.h5"):
         pass
-    assert str(caught.value) == f"{lock}: is in the way: it is no lock of hfc's; move it away or give another --out"
+    assert str(caught.value) == f"{lock}: is in the way: it is not a lock of hfc; move it away or give another --out"
     assert lock.read_text() == '{"packages": []}'
 
 

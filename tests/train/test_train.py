@@ -391,7 +391,7 @@ def test_a_cache_in_a_folder_that_is_no_utf8_trains_and_is_reported(place: Path,
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        (f"{LATIN}.jpg", r"/id: caf\\xe9.jpg is no text in UTF-8"),
+        (f"{LATIN}.jpg", r"/id: caf\\xe9.jpg is not UTF-8 text"),
         ("a.jpg\0", "/id: a text that ends in a NUL character cannot be stored"),
     ],
 )

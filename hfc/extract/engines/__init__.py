@@ -12,7 +12,7 @@ ENGINES: Mapping[str, Callable[[], Engine]] = {"local": Local, "torchrun": Torch
 
 
 def open_engine(name: str) -> Engine:
-    """An engine by its name; `auto` is torchrun in a process that torchrun started, else local."""
+    """Open an engine by its name. `auto` is torchrun in a process that torchrun started, else local."""
     if name == "auto":
         name = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "local"
     return ENGINES[name]()

@@ -1,4 +1,4 @@
-"""What every engine does."""
+"""What an engine is, and how one stops."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
@@ -10,20 +10,20 @@ Worker = Callable[[Iterable[int]], Iterator[Report]]
 
 
 class Engine(Protocol):
-    """Spreads shards over processes."""
+    """It spreads shards over processes."""
 
     leads: bool
     """Whether this process plans, assembles and speaks for all."""
 
     def share(self, make: Callable[[], Value]) -> Value:
-        """What `make` returns in the process that leads, in every process. It must be of JSON's types.
+        """Return in every process what `make` returns in the process that leads. It must be of JSON's types.
 
         Raises:
             HfcError: `make` failed in the process that leads.
         """
 
     def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
-        """Make shards, until none is left or `stop` says so; a shard that was begun is finished.
+        """Make shards until none is left or `stop` says so. A shard that was begun is finished.
 
         Args:
             todo: numbers of the shards to make, the same in every process.
@@ -36,11 +36,14 @@ class Engine(Protocol):
         """
 
     def tally(self, rows: int, failed: int) -> tuple[int, int]:
-        """Add rows done and rows failed to the sums over all processes since `run` began, and return the sums."""
+        """Add rows done and failed to the sums over all processes.
+
+        The sums count since `run` began, and are returned.
+        """
 
 
 def until(stop: Callable[[], bool], todo: Iterable[int]) -> Iterator[int]:
-    """The shards to make, until told to stop."""
+    """Yield the shards to make, until told to stop."""
     for shard in todo:
         if stop():
             return

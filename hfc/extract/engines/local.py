@@ -14,7 +14,7 @@ class Local:
         self._rows, self._failed = 0, 0
 
     def share(self, make: Callable[[], Value]) -> Value:
-        """What `make` returns."""
+        """Return what `make` returns."""
         return make()
 
     def run(self, todo: Sequence[int], worker: Worker[Report], stop: Callable[[], bool]) -> Iterator[Report | None]:
@@ -23,6 +23,6 @@ class Local:
         yield from worker(until(stop, todo))
 
     def tally(self, rows: int, failed: int) -> tuple[int, int]:
-        """The sums so far."""
+        """Return the sums so far."""
         self._rows, self._failed = self._rows + rows, self._failed + failed
         return self._rows, self._failed

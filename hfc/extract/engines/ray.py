@@ -1,4 +1,6 @@
-"""Ray: actors on one machine or a cluster with a folder in common, which take shards from a queue.
+"""Ray: actors, on one machine or a cluster, take shards from a queue.
+
+The machines of a cluster have a folder in common.
 
 Ray restarts an actor whose process dies and gives it the shard again.
 """
@@ -22,7 +24,7 @@ class _Actor:
         self.worker = worker
 
     def make(self, shard: int) -> list[Any]:
-        """Make one shard; all its reports."""
+        """Make one shard, and return all its reports."""
         return list(self.worker([shard]))
 
 

@@ -34,7 +34,7 @@ class Torchrun:
         self._turn = 0
 
     def share(self, make: Callable[[], Value]) -> Value:
-        """What `make` returns in rank 0."""
+        """Return what `make` returns in rank 0."""
         key = self._key("share")
         if not self.leads:
             self._store.wait([key], PATIENCE)
@@ -67,7 +67,7 @@ class Torchrun:
         return self._store.add(f"{key}/rows", rows), self._store.add(f"{key}/failed", failed)
 
     def _key(self, what: str) -> str:
-        """A name of its own for every turn: every process takes the same turns."""
+        """Return a name of its own for every turn. Every process takes the same turns."""
         self._turn += 1
         return f"hfc/{what}/{self._turn}"
 
