@@ -4,14 +4,15 @@ from pathlib import Path
 
 import click
 
-from cli.options import HIERARCHY, PLAN
-from cli.output import Command, answer, say
+from cli.options import HIERARCHY, PLAN, jobs_option
+from cli.output import Command, print_json, say
 
 
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--hierarchy", required=True, type=HIERARCHY, help="deepfashion-5, deepfashion-10 or a CSV file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
+@click.option(
+    "--hierarchy", required=True, type=HIERARCHY, help="The category tree: deepfashion-5, deepfashion-10 or a CSV file."
+)
 @click.option(
     "--plan",
     default="methods",
@@ -20,25 +21,26 @@ from cli.output import Command, answer, say
     help="What to compare: methods, weightings or a TOML file.",
 )
 @click.option(
-    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder for the results."
 )
-def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> None:
+@jobs_option
+def ablation(cache: Path, hierarchy: str, plan: str, out: Path, jobs: int) -> None:
     """Compare methods on CACHE fairly.
 
-    The report says whether the hierarchy helps. Every method, the flat one included, gets the same search, which never
-    sees the test split; its best settings are trained with seeds of their own and tested once. OUT gets search/, runs/
-    and report/. Stopped half way, the same command goes on.
+    The report says whether the hierarchy helps. Every method, also the flat one, gets the same search for its settings,
+    which never uses the test split; then its best settings are trained with other seeds and tested once. OUT gets the
+    folders search/, runs/ and report/. If the command is interrupted, run it again: it continues where it stopped.
 
     \b
-    The TOML file (those in the package stand in hfc/train/ablations/) has
-      methods        which to compare, a row each
-      [rows.NAME]    a further row: its method, and the settings that set it apart, like weighting = "dwa"
-      search_seeds   of the search, averaged
-      folds          of its cross-validation over training and validation rows; without it the validation split judges
-      seeds          of the runs that are tested
+    The TOML file of --plan (see those in hfc/train/ablations/) has
+      methods        the methods to compare, a row each
+      [rows.NAME]    a further row: its method, and the settings that are its own, like weighting = "dwa"
+      search_seeds   the seeds of the search, which are averaged
+      folds          the folds of cross-validation in the search; without it the validation split judges
+      seeds          the seeds of the runs that are tested
       [grid]         a list of values for each setting to search
       [own.NAME]     the same for a setting that only this method or row has
-    and any other setting of hfc train that is to stay fixed.
+    and any other setting of hfc train that stays fixed.
 
     \b
     Example:
@@ -53,4 +55,4 @@ def ablation(cache: Path, hierarchy: str, out: Path, plan: str, jobs: int) -> No
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
     say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")
-    answer({"trainings": comparison.trainings, "folder": out, "report": summary.folder, "files": summary.files})
+    print_json({"trainings": comparison.trainings, "folder": out, "report": summary.folder, "files": summary.files})

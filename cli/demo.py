@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli import extract, train
-from cli.output import Command, answer, say
+from cli.output import Command, print_json, say
 from hfc.config import ExtractConfig, SampleConfig, TrainConfig, resolve
 
 MARK = "hfc-demo.json"  # makes a folder the demo's own
@@ -54,8 +54,8 @@ def demo(out: Path, overwrite: bool) -> None:
     ]
     trained = train.run(out / "sample.h5", configs, out / "runs", overwrite=overwrite)
     say("4/4 reporting\n")
-    summary = write_report([run["folder"] for run in trained["runs"]], out / "report")
+    summary = write_report([run.folder for run, _ in trained], out / "report")
     say(summary.table)
     say("\nThe pictures are drawn: these figures show that the pipeline works, and nothing about real clothes.")
     say(f"report: {out / 'report' / 'report.html'}")
-    answer({"cache": out / "sample.h5", "runs": out / "runs", "report": out / "report", "files": summary.files})
+    print_json({"cache": out / "sample.h5", "runs": out / "runs", "report": out / "report", "files": summary.files})

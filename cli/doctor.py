@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.output import Command, answer, say
+from cli.output import Command, print_json, say
 
 
 @click.command(cls=Command)
@@ -34,6 +34,6 @@ def doctor(context: click.Context, out: Path) -> None:
         findings.append(finding)
         say(f"  {finding.state:<7} {finding.name:<10} {finding.text}")
     broken = any(finding.state == BROKEN for finding in findings)
-    answer({"ok": not broken, "checks": [finding.to_json() for finding in findings]})
+    print_json({"ok": not broken, "checks": [finding.to_json() for finding in findings]})
     if broken:
         context.exit(1)

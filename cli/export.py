@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from cli.options import settings
-from cli.output import Command, answer, say
+from cli.output import Command, print_json, say
 from hfc.config import PredictConfig
 
 
@@ -44,4 +44,4 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
         inside = exported_files(hf)
         say(f"{hf}: {', '.join(file.name for file in inside)}")
         files += inside
-    answer({"run": run, "files": files})
+    print_json({"run": run, "files": files})

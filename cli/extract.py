@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import build, configuration, settings
-from cli.output import Command, answer, one_line, say
+from cli.output import Command, one_line, print_json, say
 from hfc.config import ExtractConfig
 from hfc.progress import Bar, bar
 
@@ -57,7 +57,7 @@ def extract(
     config = build(ExtractConfig, config_file, assignments, flags)
     summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite, retry_failures=retry_failures)
     if summary:
-        answer(summary)
+        print_json(summary)
     if summary and summary.failures:
         context.exit(SOME_FAILED)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import Command, answer, one_line, say
+from cli.output import Command, one_line, print_json, say
 from hfc.errors import StoreError
 from hfc.provenance import short
 
@@ -32,7 +32,7 @@ def inspect(cache: Path) -> None:
     content = survey(cache)
     for name, text in [*_origin(content), *_content(content)]:
         say(one_line(f"  {name:<12} {text}" if name else f"{'':15}{text}"))
-    answer(content)
+    print_json(content)
 
 
 def _origin(content: "Survey") -> list[tuple[str, str]]:
@@ -102,7 +102,7 @@ def verify(cache: Path) -> None:
     from hfc.store import problems
 
     damage = list(problems(cache))
-    answer({"path": cache, "problems": damage})
+    print_json({"path": cache, "problems": damage})
     for problem in damage[:-1]:
         say(problem, err=True)
     if damage:

@@ -125,6 +125,34 @@ def settings(kind: type, *names: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def reading_options(command: Command) -> Command:
+    """Add the options of how a cache is read for training; see `hfc.train.cache.Reading`."""
+    for option in (
+        click.option(
+            "--stream",
+            is_flag=True,
+            help="Read the features from the disk in every epoch, for caches larger than memory.",
+        ),
+        click.option(
+            "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
+        ),
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            help="A CSV file (id,label and optionally split) whose labels replace those of CACHE.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def jobs_option(command: Command) -> Command:
+    """Add the option --jobs."""
+    count = click.IntRange(min=1)
+    text = "How many processes; each has CACHE in its memory."
+    return click.option("--jobs", default=1, show_default=True, type=count, help=text)(command)
+
+
 def _help(spec: Field[Any]) -> str:
     """What a setting means, as a sentence, and its default."""
     text, default = spec.metadata["help"], spec.default

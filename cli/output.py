@@ -1,6 +1,6 @@
 """How commands print: text or JSON, loudly or quietly, with bars on a terminal.
 
-A command prints text by `say` and its result by `answer`; with --json only the result reaches stdout.
+A command prints text by `say` and its result by `print_json`; with --json only the result reaches stdout.
 """
 
 import codecs
@@ -95,7 +95,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def answer(result: Any) -> None:
+def print_json(result: Any) -> None:
     """Print a command's result, a dataclass or a dictionary, if JSON was asked for."""
     if click.get_current_context().meta.get(JSON):
         content = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from cli.output import Command, answer, say
+from cli.output import Command, print_json, say
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -23,7 +22,8 @@ from cli.output import Command, answer, say
     metavar="A B",
     help="Show what changed from the runs in folder A to those in folder B, instead of a report.",
 )
-def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compare: tuple[Path, Path] | None) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
+def report(runs: tuple[Path, ...], images: Path | None, compare: tuple[Path, Path] | None, out: Path | None) -> None:
     """Build the report of RUNS.
 
     RUNS are folders: every run in and below them is read. The folder of --out gets report.html (one page that needs no
@@ -49,4 +49,4 @@ def report(runs: tuple[Path, ...], out: Path | None, images: Path | None, compar
         summary = write_report(runs, out, images=images)
     say(summary.table)
     say(f"\n{summary.runs} runs" + (f"; report: {summary.files[0]}" if summary.files else ""))
-    answer({"folder": out, "runs": summary.runs, "files": summary.files})
+    print_json({"folder": out, "runs": summary.runs, "files": summary.files})

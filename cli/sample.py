@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.options import settings
-from cli.output import Command, answer, say
+from cli.output import Command, print_json, say
 from hfc.config import SampleConfig, resolve
 
 
@@ -28,4 +28,4 @@ def sample(folder: Path, images: int | None, seed: int | None) -> None:
     config = resolve(SampleConfig, given)
     draw_sample(folder, images=config.images, seed=config.seed)
     say(f"{folder}: {config.images} drawn pictures (seed {config.seed}); next: hfc extract {folder} --out FILE.h5")
-    answer({"folder": folder, "images": config.images, "seed": config.seed})
+    print_json({"folder": folder, "images": config.images, "seed": config.seed})

@@ -1,16 +1,17 @@
 """`hfc sweep`: search for settings on validation."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from cli.output import Command, answer, say
+from cli.options import Choice, jobs_option, reading_options
+from cli.output import Command, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hfc.train.cache import Reading
     from hfc.train.plan import Sweep
     from hfc.train.sweep import Trial
 
@@ -20,39 +21,40 @@ SHOWN = 10
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
-    "--grid", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A TOML file of what to try."
+    "--grid",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file that says what to try.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder of findings.")
-@click.option("--labels", type=click.Path(path_type=Path), help="A CSV of other labels, as in hfc train.")
 @click.option(
-    "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder for the results."
 )
-@click.option("--stream", is_flag=True, help="Read the features from the disk, as in hfc train.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, a cache in each.")
+@reading_options
+@jobs_option
 @click.option(
     "--engine",
     default="local",
     show_default=True,
-    type=click.Choice(["local", "ray"]),
-    help="Where the processes are: this machine, or a Ray cluster (RAY_ADDRESS) that sees CACHE under the same path.",
+    type=Choice("engine", ["local", "ray"]),
+    help="Where the processes run: on this machine, or on a Ray cluster (RAY_ADDRESS) that sees CACHE under this path.",
 )
 def sweep(
     cache: Path,
     file: Path,
     out: Path,
-    labels: Path | None,
-    allow_unlabelled: bool,
-    stream: bool,
     jobs: int,
     engine: str,
+    **reading: "Unpack[Reading]",
 ) -> None:
-    """Search for settings on validation.
+    """Search for the best settings on validation.
 
-    The test split of CACHE is never looked at. The TOML file fixes settings at its top level (method, hierarchy, …),
-    gives `seeds`, and lists in [grid] the values of each setting to combine, or in [random] lists or { low, high, log }
-    to draw `trials` points from. With `folds` at its top level training and validation rows judge together, by
-    cross-validation: a small validation split alone chooses badly. OUT/best.toml is what hfc train --config takes.
-    Stopped half way, the same command goes on where it was.
+    The test split of CACHE is never used. The TOML file of --grid has settings that stay fixed (method, hierarchy, …)
+    and `seeds` at its top level. [grid] lists values for each setting to search: every combination is tried. [random]
+    has lists or { low, high, log } in their place: `trials` points are drawn. With `folds` at the top level, points are
+    judged by cross-validation over training and validation rows: a small validation split alone chooses badly. hfc
+    train --config takes the best settings, OUT/best.toml. If the command is interrupted, run it again: it continues
+    where it stopped.
 
     \b
     Example:
@@ -71,12 +73,12 @@ def sweep(
 
     plan = read_sweep(file)
     with on(engine):
-        trials = stage(cache, plan, out, jobs=jobs, labels=labels, allow_unlabelled=allow_unlabelled, stream=stream)
+        trials = stage(cache, plan, out, jobs=jobs, **reading)
     _say_trials(trials, plan)
     say(f"next: hfc train {cache} --config {out / BEST}")
-    rows = [asdict(trial) | ({"score": None, "spread": None} if trial.failed else {}) for trial in trials]
     failed = sum(bool(trial.failed) for trial in trials)
-    answer({"trials": rows, "failed": failed, "seeds": plan.seeds, "best": out / BEST})
+    rows = [trial.to_json() for trial in trials]
+    print_json({"trials": rows, "failed": failed, "seeds": plan.seeds, "best": out / BEST})
 
 
 def _say_trials(trials: "Sequence[Trial]", plan: "Sweep") -> None:

@@ -4,24 +4,24 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from cli.options import HIERARCHY, Choice, build, configuration, setting_help
-from cli.output import Command, answer, say
+from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help
+from cli.output import Command, print_json, say
 from hfc.config import METHODS, TrainConfig
-from hfc.progress import bar
+from hfc.progress import Bar, bar
 
 if TYPE_CHECKING:
-    from hfc.runs import Epoch
+    from hfc.runs import Epoch, Run
     from hfc.train.cache import Reading
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int]:
-    """`0-4` or `0,2,7-9` to seeds in order."""
+    """Parse `0-4` or `0,2,7-9` to seeds in order."""
     seeds: list[int] = []
     for part in (text or "").split(",") if text else ():
         match = SEEDS.fullmatch(part.strip())
@@ -29,7 +29,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
             raise click.BadParameter(f"expected seeds like 0-4 or 0,1,2, found {text!r}")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise click.BadParameter(f"{part} counts backwards")
+            raise click.BadParameter(f"expected the lower seed first, found {part!r}")
         seeds += range(first, last + 1)
     return seeds
 
@@ -41,46 +41,32 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     "hierarchies",
     multiple=True,
     type=HIERARCHY,
-    help="deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
-)
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    help="A CSV (id,label and optionally split) whose labels take the place of the cache's own.",
-)
-@click.option(
-    "--allow-unlabelled", is_flag=True, help="Take --labels even if most rows of a split have no label in it."
+    help="The category tree: deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
 )
 @click.option("--method", "methods", multiple=True, type=Choice("method", METHODS), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of runs.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for the runs.")
 @configuration(TrainConfig)
-@click.option(
-    "--stream", is_flag=True, help="Read the features from the disk in every epoch: for caches larger than memory."
-)
-@click.option(
-    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes, each with CACHE in its memory."
-)
-@click.option("--overwrite", is_flag=True, help="Train again what is there already.")
+@reading_options
+@jobs_option
+@click.option("--overwrite", is_flag=True, help="Train runs again that are there already.")
 def train(
     cache: Path,
     hierarchies: tuple[str, ...],
-    labels: Path | None,
-    allow_unlabelled: bool,
     methods: tuple[str, ...],
     seeds: list[int],
     out: Path,
     config_file: Path | None,
     assignments: tuple[str, ...],
-    stream: bool,
     jobs: int,
     overwrite: bool,
+    **reading: "Unpack[Reading]",
 ) -> None:
-    """Stage 2: a feature cache to runs.
+    """Stage 2: train heads on a feature cache.
 
-    Trains a head on the features in CACHE for each method, hierarchy and seed. The epoch is picked on validation; the
-    test split is looked at once, at the end. A run that is there already, from the same features, labels, hierarchy,
-    settings and code, is not trained again.
+    Trains a head on the features in CACHE for every method, hierarchy and seed; the folder of --out gets a folder for
+    each run. The epoch is picked on validation; the test split is used once, at the end. A run is not trained again if
+    it is there already, from the same features, labels, hierarchy, settings and code.
 
     \b
     Example:
@@ -94,8 +80,8 @@ def train(
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
-    reading: Reading = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
-    answer(run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading))
+    trained = run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading)
+    print_json({"out": out, "runs": [_to_json(one, is_new) for one, is_new in trained]})
 
 
 def run(
@@ -106,44 +92,71 @@ def run(
     jobs: int = 1,
     overwrite: bool = False,
     **reading: "Unpack[Reading]",
-) -> dict[str, Any]:
-    """Train some runs on one cache, with a progress bar and a line each; returns what they are.
+) -> "list[tuple[Run, bool]]":
+    """Train some runs on one cache, with a progress bar and a line of text for each.
 
     Args:
         path, configs, out, jobs, overwrite, reading: as for `hfc.train.stage.train_all`.
+
+    Returns:
+        The runs, and of each whether it was trained now.
     """
-    runs: list[dict[str, Any]] = []
-    done = counted = 0
-    numbers = {_axes(config): number for number, config in reversed(list(enumerate(configs, 1)))}
+    trained: list[tuple[Run, bool]] = []
+    rows = ""
     with bar("loading", sum(config.epochs for config in configs), unit="epoch") as shown:
         from hfc.train import train_all
         from hfc.train.data import rows_used
 
-        def on_epoch(config: TrainConfig, epoch: "Epoch") -> None:
-            nonlocal counted
-            counted += 1
-            what = f"{numbers[_axes(config)]}/{len(configs)} {config.method} seed {config.seed}"
-            shown.show(counted, what=what, note=f"val {config.select} {epoch.val[config.select]:.3f}")
-
-        trained_runs = train_all(path, configs, out, jobs=jobs, overwrite=overwrite, on_epoch=on_epoch, **reading)
-        rows = ""
-        for run, trained in trained_runs:
-            result = run.result
-            if rows != (rows := rows_used(result.rows)):  # of another hierarchy they may be others
+        epochs = _Epochs(shown, configs)
+        for one, is_new in train_all(
+            path, configs, out, jobs=jobs, overwrite=overwrite, on_epoch=epochs.on_epoch, **reading
+        ):
+            if rows != (rows := rows_used(one.result.rows)):  # of another hierarchy they may be others
                 say(rows)
-            scores = "  ".join(f"top-{k} {100 * result.test[f'top{k}']:5.2f}" for k in result.settings.topk)
-            note = f"{result.seconds.total:.1f} s" if trained else "was there already"
-            say(f"{run.folder.name}: test {scores}  ({note})")
-            about = {name: result.config[name] for name in ("method", "hierarchy", "seed")}
-            measured = {name: result.plain()[name] for name in ("test", "rows")}
-            runs.append({"folder": run.folder, "trained": trained, **about, **measured})
-            done += result.settings.epochs
-            counted = max(counted, done)
-            shown.show(counted)
+            _say_run(one, is_new)
+            epochs.on_run(one)
+            trained.append((one, is_new))
     say(f"{len(configs)} runs in {out}; next: hfc report {out} --out DIR")
-    return {"out": out, "runs": runs}
+    return trained
+
+
+class _Epochs:
+    """Shows on a bar how many epochs are done."""
+
+    def __init__(self, shown: Bar, configs: Sequence[TrainConfig]) -> None:
+        self.shown = shown
+        self.numbers = {_axes(config): number for number, config in reversed(list(enumerate(configs, 1)))}
+        self.count = len(configs)
+        self.done = self.of_runs = 0
+
+    def on_epoch(self, config: TrainConfig, epoch: "Epoch") -> None:
+        """Count an epoch, and show which run it is of."""
+        self.done += 1
+        what = f"{self.numbers[_axes(config)]}/{self.count} {config.method} seed {config.seed}"
+        self.shown.show(self.done, what=what, note=f"val {config.select} {epoch.val[config.select]:.3f}")
+
+    def on_run(self, run: "Run") -> None:
+        """Count all epochs of a run that is done; those of a run that was there already were never counted."""
+        self.of_runs += run.result.settings.epochs
+        self.done = max(self.done, self.of_runs)
+        self.shown.show(self.done)
 
 
 def _axes(config: TrainConfig) -> tuple[str, str, int]:
     """What tells the runs of one call apart, in settled settings as well."""
     return config.method, config.hierarchy, config.seed
+
+
+def _say_run(run: "Run", is_new: bool) -> None:
+    """Print how a run did on test."""
+    result = run.result
+    scores = "  ".join(f"top-{k} {100 * result.test[f'top{k}']:5.2f}" for k in result.settings.topk)
+    note = f"{result.seconds.total:.1f} s" if is_new else "was there already"
+    say(f"{run.folder.name}: test {scores}  ({note})")
+
+
+def _to_json(run: "Run", is_new: bool) -> dict[str, object]:
+    """A run as a JSON object."""
+    content = run.result.plain()
+    about = {name: run.result.config[name] for name in ("method", "hierarchy", "seed")}
+    return {"folder": run.folder, "trained": is_new, **about, "test": content["test"], "rows": content["rows"]}

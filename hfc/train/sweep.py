@@ -6,7 +6,7 @@ The test split is never looked at.
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -59,6 +59,11 @@ class Trial:
     """Sample standard deviation over seeds, of each seed's mean over folds; 0 for one seed."""
     failed: str = ""
     """Why one of its trainings failed, if one did; then score and spread are NaN."""
+
+    def to_json(self) -> dict[str, object]:
+        """The point as a JSON object, which has no NaN."""
+        unknown = {"score": None, "spread": None} if self.failed else {}
+        return {**asdict(self), **unknown}
 
 
 def sweep(cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, **reading: Unpack[Reading]) -> list[Trial]:
