@@ -1,0 +1,133 @@
+"""A cache out of shards, and the two changes that it allows."""
+
+import errno
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hfc import store
+from hfc.errors import StoreError
+from hfc.provenance import digest
+from tests.support.caches import KEY, regions, write
+
+
+def test_rows_of_another_cache_take_the_place_of_some(tmp_path: Path) -> None:
+    before = write(tmp_path / "c.h5", 600)
+    shard = store.Shard(0, np.full((2, 1, 8), 7, np.float16), np.array([True, False]), [(1, "worse")])
+    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    store.assemble(
+        tmp_path / "o.h5", [tmp_path / "0.h5"], regions(2), key_fields=KEY, config={}, provenance={"dataset": {}}
+    )
+    store.merge(tmp_path / "c.h5", np.array([1, 599]), tmp_path / "o.h5", {"merged": True})
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        cache.verify()
+        assert (cache.key, cache.provenance) == (digest(KEY), {"merged": True})
+        got, table = cache.features(), cache.table()
+    before[1], before[599] = 7, 7
+    np.testing.assert_array_equal(got, before)
+    assert np.flatnonzero(~table.ok).tolist() == [599]
+    assert table.failures == [(599, "worse")]
+    with pytest.raises(StoreError, match="expected 1 rows like those of"):
+        store.merge(tmp_path / "c.h5", np.array([1]), tmp_path / "o.h5", {})
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="its shards hold 300 rows of 600"):
+        shard = store.Shard(0, np.ones((300, 1, 8), np.float16), np.ones(300, np.bool_), [])
+        store.write_shard(tmp_path / "0.h5", shard, KEY)
+        store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], regions(600), key_fields=KEY, config={}, provenance={})
+    assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.write_shard(tmp_path / "file" / "0.h5", shard, KEY)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_chunks_are_the_same_whether_shards_end_on_them_or_not(dtype: str, tmp_path: Path) -> None:
+    def chunks(size: int) -> list[tuple[int, bytes]]:
+        features = write(tmp_path / "c.h5", 1300, dtype, size)
+        with h5py.File(tmp_path / "c.h5") as file:
+            assert np.array_equal(file["features"], features)
+            starts = range(0, 1300, store.CHUNK_ROWS)
+            return [file["features"].id.read_direct_chunk((start, 0, 0)) for start in starts]
+
+    sizes = 100, 256, 300, 512, 1024, 1299, 1300
+    assert [chunks(size) == chunks(1300) for size in sizes] == [True] * len(sizes)
+
+
+@pytest.mark.parametrize("where", ["shard, readable", "shard, unreadable", "copy, readable", "copy, unreadable"])
+def test_what_assembling_reads_back_must_be_what_each_shard_held(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = np.random.default_rng(0).normal(size=(600, 1, 8)).astype(np.float16)
+    rows = {0: features[:300], 300: features[300:]}
+    for start, part in rows.items():
+        store.write_shard(tmp_path / f"{start}.h5", store.Shard(start, part, np.ones(300, np.bool_), []), KEY)
+    shards = [tmp_path / f"{start}.h5" for start in rows]
+
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        at = content.find(features[307].tobytes())
+        content[at] ^= 1
+        path.write_bytes(content)
+
+    if where == "shard, readable":
+        with h5py.File(shards[1], "r+") as file:
+            file["features"][7, 0, 2] += 1
+    elif where == "shard, unreadable":
+        flip(shards[1])
+    elif where == "copy, readable":
+        real = store.table.put_failures
+
+        def put_failures(file: h5py.File, failures: list[tuple[int, str]]) -> None:
+            file["features"][307, 0, 2] += 1
+            real(file, failures)
+
+        monkeypatch.setattr(store.table, "put_failures", put_failures)
+    else:
+        real_view = store.assembly.view
+        monkeypatch.setattr(store.assembly, "view", lambda path: (flip(path), real_view(path))[1])
+    message = r"/300\.h5: damaged shard" if where.startswith("shard") else r"/c\.h5: the disk does not give back"
+    with pytest.raises(StoreError, match=message):
+        store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "300.h5"]
+
+
+def test_a_failed_write_that_the_system_tells_of_once_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def fail_once(descriptor: int) -> None:
+        if not told:
+            told.append(threading.current_thread().name)
+            raise OSError(errno.EIO, "Input/output error")
+
+    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    monkeypatch.setattr(store.files, "SYNC_PAUSE_S", 0)
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(StoreError, match=r"/c\.h5: cannot be written: Input/output error"):
+        store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], regions(3), key_fields=KEY, config={}, provenance={})
+    assert told[0].startswith("sync")  # while the cache was still being made
+    assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
+
+
+def test_new_labels_leave_the_features_alone(tmp_path: Path) -> None:
+    features = write(tmp_path / "c.h5", 600)
+    shutil.copy(tmp_path / "c.h5", tmp_path / "old.h5")
+    changed = regions(600)
+    changed.label[7], changed.split[8] = "Tie", ""
+    store.relabel(tmp_path / "c.h5", changed)
+    with store.FeatureStore(tmp_path / "c.h5") as cache, store.FeatureStore(tmp_path / "old.h5") as old:
+        cache.verify()
+        np.testing.assert_array_equal(cache.features(), features)
+        assert (cache.key, cache.features_sha256) == (old.key, old.features_sha256)
+        assert cache.table().regions.label.tolist() == changed.label.tolist()
+        assert cache.table().regions.split.tolist() == changed.split.tolist()
+        assert cache.table().failures == [(1, "bad")]
