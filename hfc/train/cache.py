@@ -13,7 +13,7 @@ import torch
 
 from hfc import provenance
 from hfc.device import choose_device
-from hfc.errors import StoreError, printable
+from hfc.errors import ConfigError, StoreError, printable
 from hfc.store import FeatureStore, Table
 from hfc.store.records import CacheRecord
 from hfc.train.features import Features, Resident, Streamed
@@ -149,17 +149,24 @@ def open_cache(source: CacheSource) -> Cache:
     return load_cache(**vars(source))
 
 
-def same_cache(source: CacheSource, known: CacheRecord) -> Cache:
+def same_cache(source: CacheSource, known: CacheRecord, device: str) -> Cache:
     """Open a cache in another process than the one that planned the work.
 
     Args:
         source: which cache, and how it is read.
         known: the `meta` of the cache, as the process that planned the work saw it.
+        device: the kind of device that it planned the work for: cpu or cuda.
 
     Raises:
         StoreError: it, or its labels, were changed since.
+        ConfigError: this process has a device of another kind, on which the numbers would be others.
     """
     cache = open_cache(source)
+    if cache.features.device.type != device:
+        raise ConfigError(
+            f"device: expected {device} in every process, as in the one that started them, found "
+            f"{cache.features.device.type} in one; set device to cpu, or take machines with one kind of device"
+        )
     for name in ("features_sha256", "labels_digest"):
         if getattr(cache.meta, name) != getattr(known, name):
             file = cache.meta.labels if name == "labels_digest" else source.path

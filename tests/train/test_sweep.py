@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +157,25 @@ def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
     with searches_shown_to(lambda done, total: shown.append((done, total))):
         assert sweep(place / "cache.h5", plan, tmp_path / "out") == resumed
     assert shown == [(8, 8)]
+
+
+def test_a_search_on_another_kind_of_device_than_planned_is_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a cluster whose machines have no GPU, while the one that planned the search has."""
+    plan = read_sweep(write(tmp_path, place, "device = 'cpu'\n[grid]\ndropout = [0.0, 0.5]\n"))
+
+    def on_other_machines(calls: Iterable[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
+        for function, (source, known, device, group), _ in calls:
+            assert device == "cpu"
+            yield function(source, known, "cuda", group)
+
+    monkeypatch.setattr("hfc.train.sweep.parallel.run", on_other_machines)
+    with pytest.raises(
+        ConfigError, match=r"^device: expected cuda in every process, .* found cpu in one; set device to"
+    ):
+        sweep(place / "cache.h5", plan, tmp_path / "out")
+    assert (tmp_path / "out" / "trials.jsonl").read_text() == ""
 
 
 def test_a_random_search_draws_within_its_limits_and_repeats_itself(place: Path, tmp_path: Path) -> None:
