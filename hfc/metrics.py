@@ -1,4 +1,4 @@
-"""What a prediction is worth, flat and in the tree. NumPy only.
+"""How good predictions are, flat and in the tree. NumPy only.
 
 Dimensions: N samples, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
@@ -85,7 +85,7 @@ METRICS = {
 
 
 def metric(key: str) -> Metric:
-    """The metric of a key, also where that is the accuracy of another top k or of a level."""
+    """Look up a metric by its key, which may also name another top k or a level."""
     if key.startswith(LEVEL):
         return Metric(key, key.removeprefix(LEVEL), f"accuracy of level {key.removeprefix(LEVEL)}", of_tree=True)
     k = key.removeprefix("top")
@@ -101,7 +101,7 @@ def evaluate(
     ancestors: Ints,
     topk: Sequence[int],
 ) -> dict[str, float]:
-    """Every metric of one set of predictions, fractions between 0 and 1 unless said otherwise.
+    """Compute every metric of one set of predictions; most are fractions between 0 and 1.
 
     Args:
         levels: H arrays (N, C^h), each level's own probabilities; the last one is not used, `final` stands for it.
@@ -139,7 +139,7 @@ def evaluate(
 
 
 def _macro(correct: NDArray[np.bool_], target: Ints) -> float:
-    """The share of right answers of each leaf that occurs, averaged."""
+    """Average the share of right answers over the leaves that occur."""
     support = np.bincount(target)
     right = np.bincount(target, correct)
     return float(np.mean(right[support > 0] / support[support > 0]))
@@ -153,7 +153,7 @@ def check_topk(topk: Sequence[int], leaves: int) -> None:
 
 
 def top(probabilities: Floats, k: int) -> Ints:
-    """(N, k) the k most probable columns, best first; equal ones in the order of their index."""
+    """Find the k most probable columns, (N, k), best first. Ties go to the lower index."""
     best = np.empty((len(probabilities), min(k, probabilities.shape[1])), dtype=np.int64)
     for rows in _blocks(probabilities):
         best[rows] = np.argsort(-probabilities[rows], axis=1, kind="stable")[:, :k]
@@ -161,13 +161,13 @@ def top(probabilities: Floats, k: int) -> Ints:
 
 
 def _blocks(probabilities: Floats) -> Iterator[slice]:
-    """The rows in blocks of some BLOCK cells: what is made of all rows at once takes several times their memory."""
+    """Cut the rows into blocks of some BLOCK cells, as temporary arrays of all rows take much memory."""
     step = max(BLOCK // probabilities.shape[1], 1)
     yield from (slice(start, start + step) for start in range(0, len(probabilities), step))
 
 
 def rank(probabilities: Floats, target: Ints) -> Ints:
-    """(N,) how many columns come before the target's, in the order of `top`; top-k is right where it is below k.
+    """Count the columns before the target's, (N,), in the order of `top`; top-k is right where it is below k.
 
     Counting them is several times faster than sorting the columns.
 
@@ -185,7 +185,7 @@ def rank(probabilities: Floats, target: Ints) -> Ints:
 
 
 def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float, float, float | None]:
-    """What answers are worth that may stop at an inner node.
+    """Measure answers that climb from the leaf to an inner node.
 
     Args:
         depth: (N,) depth of each answer: 0 for the root, which says nothing, to H for a leaf.
@@ -215,7 +215,7 @@ def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float
 
 
 def hierarchical_f(predicted: Ints, truth: Ints) -> float:
-    """hF: harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|, α and β the nodes of the predicted and the true path.
+    """Compute hF, the harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|; α is the predicted path, β the true one.
 
     Args:
         predicted: (N, H) node index on each level.
@@ -227,7 +227,7 @@ def hierarchical_f(predicted: Ints, truth: Ints) -> float:
 
 
 def calibration_error(final: Floats, target: Ints) -> float:
-    """Expected calibration error of the top-1 share of P_final, bins (b/15, (b+1)/15]."""
+    """Compute the expected calibration error of the top-1 share of P_final, in bins (b/15, (b+1)/15]."""
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     confidence = shares.max(axis=1).astype(np.float64)
     correct = shares.argmax(axis=1) == target
@@ -237,7 +237,7 @@ def calibration_error(final: Floats, target: Ints) -> float:
 
 
 def flat(content: Mapping[str, object]) -> dict[str, object]:
-    """Metrics of JSON by key, not looked at."""
+    """Turn metrics of JSON into metrics by key; their types are not checked."""
     numbers: dict[str, object] = {}
     for name, value in content.items():
         inner = {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}
@@ -246,7 +246,7 @@ def flat(content: Mapping[str, object]) -> dict[str, object]:
 
 
 def nested(metrics: Metrics) -> dict[str, Any]:
-    """Metrics as `json` writes them."""
+    """Turn metrics by key into those of JSON."""
     content: dict[str, Any] = {}
     for name, number in metrics.items():
         outer, slash, inner = name.partition("/")

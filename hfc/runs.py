@@ -1,4 +1,4 @@
-"""A run's folder: what a training leaves behind and a report reads. Torch is not needed to read it.
+"""A run's folder: training writes it, and a report reads it without torch.
 
 config.toml         the resolved settings; `hfc train CACHE --config` takes them back
 hierarchy.csv       the category tree
@@ -50,13 +50,13 @@ class Epoch(Record):
     """Of these, those of training alone."""
 
     def to_json(self) -> bytes:
-        """The line as it stands in the file."""
+        """Write the line as it stands in the file."""
         return json.dumps(self.plain()).encode() + b"\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeRecord(Record):
-    """The category tree of a run, in short; hierarchy.csv holds the whole."""
+    """The category tree of a run in short; hierarchy.csv holds the whole."""
 
     name: str
     digest: str
@@ -89,7 +89,7 @@ class Selected(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BetaReading(Record):
-    """Top-k accuracies of a trained head at one β; those of the other k are the `others`, by `top{k}`."""
+    """The accuracy of a trained head at one β; `others` holds that of each other k, by `top{k}`."""
 
     beta: float
     top1: float
@@ -98,7 +98,7 @@ class BetaReading(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Betas(Record):
-    """Readings of a trained head at other β than its own."""
+    """Readings of a trained head at many β."""
 
     validation: tuple[BetaReading, ...]
     test: tuple[BetaReading, ...]
@@ -107,7 +107,7 @@ class Betas(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ClimbReading(Record):
-    """What answers are worth that climb to the deepest node of a confidence; see `metrics.climb`."""
+    """How good answers are that climb until a node has this confidence; see `metrics.climb`."""
 
     confidence: float
     specificity: float
@@ -144,7 +144,7 @@ class Code(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Record):
-    """The settings of a run that reading it takes; the `others` are all the rest."""
+    """The settings of a run that its readers use; `others` holds the rest."""
 
     topk: tuple[int, ...]
     beta: float
@@ -185,18 +185,18 @@ class Result(Record):
 
     @classmethod
     def read(cls, value: object, where: str, remedy: str = REMEDY) -> Self:
-        """As of any record; damaged settings are named as well."""
+        """Read a result; damaged settings are named as well."""
         result = super().read(value, where, remedy)
         Settings.read(result.config, f"{where}: config", remedy)
         return result
 
     @cached_property
     def settings(self) -> Settings:
-        """Of `config`, those that are needed to read the run."""
+        """The settings of `config` that readers use."""
         return Settings.read(self.config, "config")
 
     def to_json(self) -> bytes:
-        """The bytes of result.json."""
+        """Write the bytes of result.json."""
         text = json.dumps(self.plain(), indent=2, ensure_ascii=False) + "\n"
         # A path that is no UTF-8 holds surrogates; their escapes are those of JSON, which reads them back.
         return text.encode("utf-8", "backslashreplace")
@@ -212,30 +212,30 @@ class Run:
 
 
 def hierarchy(run: Run) -> Hierarchy:
-    """The category tree of a run, nodes in the order of its predictions.
+    """Read the category tree of a run; its nodes are in the order of the predictions.
 
     Raises:
         RunError: it is missing, damaged, or another one.
     """
     file = run.folder / HIERARCHY
     try:
-        found = parse_hierarchy(run.result.hierarchy.name, str(file), io.StringIO(file.read_text("utf-8")))
+        tree = parse_hierarchy(run.result.hierarchy.name, str(file), io.StringIO(file.read_text("utf-8")))
     except PermissionError as error:
         raise closed(file, error) from error
     except (OSError, ValueError, HierarchyError) as error:
         raise RunError(f"{run.folder}: cannot read the run's hierarchy: {error}; train it again") from error
-    if found.digest != run.result.hierarchy.digest:
+    if tree.digest != run.result.hierarchy.digest:
         raise RunError(f"{file}: not the hierarchy the run was trained with; train it again")
-    return found
+    return tree
 
 
 def find(roots: Iterable[Path]) -> list[Run]:
-    """The finished runs in some folders and below, in the order of their names.
+    """Read the finished runs in some folders and below, in the order of their names.
 
     Raises:
         RunError: a folder is missing, holds no runs, or a run is damaged.
     """
-    found: dict[Path, Run] = {}
+    finished: dict[Path, Run] = {}
     for root in roots:
         if not root.is_dir():
             raise RunError(f"{root}: no such folder of runs; make runs with hfc train")
@@ -243,12 +243,12 @@ def find(roots: Iterable[Path]) -> list[Run]:
         if not results:
             raise RunError(f"{root}: holds no finished runs (no {RESULT} in or below it); make some with hfc train")
         for path in steps(results, "reading runs"):
-            found.setdefault(path.parent.resolve(), read(path.parent))
-    return list(found.values())
+            finished.setdefault(path.parent.resolve(), read(path.parent))
+    return list(finished.values())
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """The results in a folder and below; a folder that may not be entered is an error, as a run may lie in it."""
+    """Find the results in a folder and below. A closed folder is an error, as a run may lie in it."""
 
     def refuse(error: OSError) -> None:
         raise closed(Path(error.filename), error)
@@ -259,12 +259,12 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def closed(path: Path, error: OSError) -> RunError:
-    """The error of a path that may not be read."""
+    """Make the error of a path that may not be read."""
     return RunError(f"{path}: cannot be read: {error.strerror or error}; ask its owner for permission to read it")
 
 
 def read(folder: Path) -> Run:
-    """One finished run.
+    """Read one finished run.
 
     Raises:
         RunError: a file is missing or damaged.

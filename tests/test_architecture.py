@@ -42,7 +42,7 @@ FACES = {
 MODULE_LINES, FUNCTION_LINES = 300, 45
 # What is longer still. Whoever shortens one takes its line out; nothing may be added.
 LONG_MODULES: set[str] = set()
-LONG_FUNCTIONS = {"hfc/report/plots.py:curves"}
+LONG_FUNCTIONS: set[str] = set()
 SOURCES = sorted((ROOT / "hfc").rglob("*.py")) + sorted((ROOT / "cli").rglob("*.py"))
 
 

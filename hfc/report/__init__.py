@@ -1,4 +1,4 @@
-"""Reports from run folders: a page, Markdown, LaTeX, CSV and JSON. No torch, and nothing is typed in."""
+"""Reports of runs: a page, Markdown, LaTeX, CSV and JSON. Every number comes from the runs; no torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from hfc.progress import steps
 from hfc.provenance import write_folder
 from hfc.report import compare, contents, latex, page, texts
 from hfc.report.checks import check
-from hfc.report.contents import Block, Document, Fold, Text
+from hfc.report.contents import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, read_groups
@@ -25,7 +25,7 @@ RESULTS, COMPARISON = "results.json", "compare.json"
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What a report holds."""
+    """What a command shows of a report."""
 
     folder: Path
     runs: int
@@ -46,15 +46,15 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
     Raises:
         RunError: no runs, a damaged run, no picture where they were asked for, or a place that cannot be written.
     """
-    found = runs.find(roots)
-    groups = read_groups(found)
+    all_runs = runs.find(roots)
+    groups = read_groups(all_runs)
     rows = [outcome.row for group in groups for outcome in group.outcomes]
     differences = [all_pairs(group.outcomes) for group in groups]
-    flat = [each for pairs in differences for each in pairs]
+    flat = [difference for pairs in differences for difference in pairs]
     checks = check(rows, groups)
     shown = _mistakes(groups, images) if images else []
     document = contents.report(rows, groups, differences, checks, shown)
-    results = texts.results_json(document, rows, found, flat)
+    results = texts.results_json(document, rows, all_runs, flat)
     files = {
         **pages(document),
         "table1.tex": latex.latex(rows, checks),
@@ -62,11 +62,11 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
         RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
         "differences.csv": texts.differences_csv(flat),
     }
-    return ReportSummary(out, len(found), texts.printable(texts.plain(document, rows)), write(out, files, RESULTS))
+    return ReportSummary(out, len(all_runs), texts.printable(texts.plain(document, rows)), write(out, files, RESULTS))
 
 
 def write_comparison(first: Path, second: Path, out: Path | None = None) -> ReportSummary:
-    """Say what changed between two sets of runs.
+    """Write what changed between two sets of runs.
 
     Args:
         first, second: folders of runs, before and after.
@@ -75,15 +75,15 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Repo
     Raises:
         RunError: no runs, a damaged run, or a place that cannot be written.
     """
-    found = compare.compare(first, second)
-    document = compare.document(found)
-    said = json.dumps(compare.as_json(found, document), indent=2, ensure_ascii=False) + "\n"
-    files = write(out, {**pages(document, "compare"), COMPARISON: said}, COMPARISON) if out else ()
-    return ReportSummary(out or Path(), found.runs, texts.printable(compare.plain(found, document)), files)
+    comparison = compare.compare(first, second)
+    document = compare.document(comparison)
+    content = json.dumps(compare.as_json(comparison, document), indent=2, ensure_ascii=False) + "\n"
+    files = write(out, {**pages(document, "compare"), COMPARISON: content}, COMPARISON) if out else ()
+    return ReportSummary(out or Path(), comparison.runs, texts.printable(compare.plain(comparison, document)), files)
 
 
 def pages(document: Document, name: str = "report") -> dict[str, str]:
-    """A document as files: the page, the Markdown and every picture."""
+    """Turn a document into files: the page, the Markdown and every figure."""
     files = {f"{name}.html": page.html(document), f"{name}.md": texts.markdown(document)}
     style = Markup("<style>{}</style>").format(Markup(page.figure_style()))
     for block in document.blocks():
@@ -95,7 +95,7 @@ def pages(document: Document, name: str = "report") -> dict[str, str]:
 
 
 def write(out: Path, files: Mapping[str, str], mark: str) -> tuple[Path, ...]:
-    """Write files into a folder; an earlier report's there are replaced.
+    """Write files into a folder and replace those of an earlier report.
 
     Args:
         out: the folder.
@@ -111,8 +111,8 @@ def write(out: Path, files: Mapping[str, str], mark: str) -> tuple[Path, ...]:
     return tuple(out / name for name in files)
 
 
-def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
-    """The galleries of the rows that have pictures, the best of each group unfolded; none where nothing is wrong."""
+def _mistakes(groups: Sequence[Group], images: Path) -> list[Folded]:
+    """Make the galleries of the rows that have pictures; that of each group's best row is unfolded."""
     outcomes = [
         (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
     ]
@@ -125,7 +125,7 @@ def _mistakes(groups: Sequence[Group], images: Path) -> list[Fold]:
         except RunError as error:  # its images lie elsewhere: those of the other rows are shown
             failed.append(error)
             blocks = (Text(f"{error}."),)
-        folds.append(Fold(f"{outcome.label}: mistakes", blocks, open=best))
+        folds.append(Folded(f"{outcome.label}: mistakes", blocks, open=best))
     if failed and len(failed) == len([fold for fold in folds if fold.blocks]):
         raise failed[0]
     return [fold for fold in folds if fold.blocks]

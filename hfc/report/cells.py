@@ -1,4 +1,4 @@
-"""A table, its cells, and how a number stands in one."""
+"""A table, its cells, and how a number is written in one."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Cell:
     best: bool = False
     """Whether it is the best of its column."""
     tip: str = ""
-    """More, for who points at it."""
+    """The tooltip."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Of each column whether it holds numbers."""
+        """Whether each column holds numbers."""
         return tuple(any(row[i].value is not None for row in self.rows) for i in range(len(self.header)))
 
 
-def spread(values: Sequence[float], scale: float = 100, digits: int = 2, plus_minus: str = " ± ") -> str:
-    """Mean and sample standard deviation; no deviation where there is one value, a dash where there is none."""
+def plus_minus(values: Sequence[float], scale: float = 100, digits: int = 2, sign: str = " ± ") -> str:
+    """Write the mean and sample standard deviation of values; a dash where there are none."""
     if not values:
         return "–"
     mean = f"{scale * statistics.fmean(values):.{digits}f}"
-    return mean + (f"{plus_minus}{scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+    return mean + (f"{sign}{scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def p_text(p: float) -> str:
-    """A p as papers print it."""
+    """Write a p as papers print it."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A difference in percentage points, with its sign."""
+    """Write a difference in percentage points, with its sign."""
     return f"{100 * value:+.{digits}f}".replace("-", "−")

@@ -1,9 +1,9 @@
-"""Where the numbers come from, and what speaks for and against trusting and comparing them."""
+"""Where the numbers come from, and checks whether they can be trusted and compared."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from hfc.report.cells import Cell, Table, spread
+from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.identity import counts, labels, recipe
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
 
@@ -14,7 +14,7 @@ OK, MIND, WRONG = "ok", "mind", "wrong"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing a reader wants to know before trusting a number."""
+    """Something to know before a number is trusted."""
 
     state: str
     """OK, MIND (it limits what the numbers say) or WRONG (they must not be compared, or mean nothing)."""
@@ -22,13 +22,13 @@ class Check:
 
 
 def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
-    """Everything that can be checked from the runs alone, what is wrong first.
+    """Check everything that the runs alone can show; what is wrong comes first.
 
     Args:
         rows: all of them.
         groups: those that share their test images.
     """
-    found = [
+    checks = [
         *_weights(rows),
         *_images(groups),
         *_shared(rows),
@@ -39,7 +39,7 @@ def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
         *_benchmark(rows),
         *_data(rows),
     ]
-    return sorted(found, key=lambda each: (WRONG, MIND, OK).index(each.state))
+    return sorted(checks, key=lambda line: (WRONG, MIND, OK).index(line.state))
 
 
 def _weights(rows: Sequence[Row]) -> Iterable[Check]:
@@ -73,8 +73,8 @@ SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
 
 
 def _shared(rows: Sequence[Row]) -> Iterable[Check]:
-    """What rows must share so that a difference is one of methods."""
-    differ = [name for name, of in SHARED if len({str(of(row)) for row in rows}) > 1]
+    """Check that rows share all but the method, so that a difference is one of methods."""
+    differ = [name for name, value in SHARED if len({str(value(row)) for row in rows}) > 1]
     if differ:
         yield Check(
             WRONG,
@@ -88,7 +88,7 @@ def _shared(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _trees(rows: Sequence[Row]) -> Iterable[Check]:
-    """A tree that was edited under its old name is the one that a reader would take for the same."""
+    """Check for trees that share a name and differ: a reader would take them for one."""
     digests: dict[str, set[str]] = {}
     for row in rows:
         tree = row.first.hierarchy
@@ -103,7 +103,7 @@ def _trees(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
-    """The predictions must give the accuracy that the result claims."""
+    """Check that the predictions give the accuracy that the result claims."""
     wrong = [
         run.result.run
         for group in groups
@@ -193,25 +193,25 @@ FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("commit", lambda row: row.commit),
     ("machine", lambda row: machine(row)),
     ("last trained", lambda row: max(run.result.created for run in row.runs)[:10]),
-    ("seconds a run", lambda row: spread([run.result.seconds.train for run in row.runs], 1, 1)),
+    ("seconds a run", lambda row: plus_minus([run.result.seconds.train for run in row.runs], 1, 1)),
 )
 
 
 def provenance(rows: Sequence[Row]) -> Table:
-    """Where every number came from: what all rows share once, what differs with whom it belongs to."""
+    """Make the table of where numbers come from; what all rows share stands once."""
     body = []
-    for name, of in FACTS:
-        told: dict[str, list[str]] = {}
+    for name, words in FACTS:
+        labels_by_value: dict[str, list[str]] = {}
         for row in rows:
-            told.setdefault(of(row), []).append(row.label)
-        for value, rows_of in told.items():
-            body.append((Cell(name), Cell(value), Cell("all" if len(told) == 1 else "; ".join(rows_of))))
+            labels_by_value.setdefault(words(row), []).append(row.label)
+        for value, row_labels in labels_by_value.items():
+            body.append((Cell(name), Cell(value), Cell("all" if len(labels_by_value) == 1 else "; ".join(row_labels))))
     note = "What all rows share stands once; digests by their first twelve digits."
     return Table("provenance", "Where the numbers come from", ("what", "value", "of"), tuple(body), note)
 
 
 def weights(row: Row) -> str:
-    """Where a row's backbone had its weights from."""
+    """Name the source of the backbone's weights."""
     cache = row.first.cache
     return "RANDOM" if cache.random_weights else cache.weights
 
@@ -222,7 +222,7 @@ def _tree(row: Row) -> str:
 
 
 def machine(row: Row) -> str:
-    """The machines a row was trained on."""
+    """Name the machines that a row was trained on."""
     machines = (run.result.machine for run in row.runs)
     words = (f"{m.device}, {m.precision}, threads: {m.threads}, {m.platform}" for m in machines)
     return "; ".join(dict.fromkeys(words))

@@ -1,16 +1,15 @@
-"""What changed between two sets of runs: settings, where they come from, and metrics."""
+"""What changed between two sets of runs: settings, provenance and metrics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hfc import runs
 from hfc.metrics import METRICS
 from hfc.report import texts
-from hfc.report.cells import Cell, Table, p_text, signed, spread
+from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
@@ -34,7 +33,7 @@ MATCHES = (  # what a row of one set shares with its match in the other, the clo
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A row of the first set and what stands for it in the second."""
+    """A row of the first set and its match in the second."""
 
     before: Outcome
     after: Outcome
@@ -69,9 +68,9 @@ def compare(first: Path, second: Path) -> Comparison:
     Raises:
         RunError: a folder holds no runs, or a damaged one.
     """
-    found = [runs.find([root]) for root in (first, second)]
-    groups = [tuple(read_groups(each)) for each in found]
-    left = [[outcome for group in each for outcome in group.outcomes] for each in groups]
+    all_runs = [runs.find([root]) for root in (first, second)]
+    groups = [tuple(read_groups(finished)) for finished in all_runs]
+    left = [[outcome for group in side for outcome in group.outcomes] for side in groups]
     matched: list[tuple[Outcome, Outcome]] = []
     for parts in MATCHES:
         before, after = ({k: v for k, v in _by(parts, rows).items() if len(v) == 1} for rows in left)
@@ -79,14 +78,16 @@ def compare(first: Path, second: Path) -> Comparison:
         taken = {id(outcome) for pair in matched for outcome in pair}
         left = [[outcome for outcome in rows if id(outcome) not in taken] for rows in left]
     same = [pair for pair in matched if pair[0].answers[0].digest == pair[1].answers[0].digest]
-    tested = {id(each.second): each for each in differences([(after, before) for before, after in same])}
+    tested = {
+        id(difference.second): difference for difference in differences([(after, before) for before, after in same])
+    }
     pairs = tuple(Pair(before, after, tested.get(id(before))) for before, after in matched)
     only = tuple(outcome.label for outcome in left[0]), tuple(outcome.label for outcome in left[1])
-    return Comparison((str(first), str(second)), pairs, only, (groups[0], groups[1]), sum(map(len, found)))
+    return Comparison((str(first), str(second)), pairs, only, (groups[0], groups[1]), sum(map(len, all_runs)))
 
 
 def _by(parts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Rows by some parts of what they are."""
+    """Group rows by some parts of their identity."""
     rows: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         result = outcome.row.first
@@ -98,18 +99,18 @@ def _by(parts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, list[Out
 
 
 def changes(pair: Pair) -> list[tuple[str, str, str]]:
-    """What differs in how two rows came to be: name, before, after."""
+    """List what differs in the provenance of two rows: name, before, after."""
     before, after = _origin(pair.before), _origin(pair.after)
     names = dict.fromkeys([*before, *after])
     return [(n, b, a) for n in names if (b := before.get(n, "–")) != (a := after.get(n, "–"))]
 
 
 def _origin(outcome: Outcome) -> dict[str, str]:
-    """Everything that may differ between two runs of one method, by name."""
+    """List everything that may differ between two runs of one method, by name."""
     row, result = outcome.row, outcome.row.first
     cache = result.cache
-    settings = {f"setting {k}": _said(v) for k, v in result.config.items() if k not in NOT_SETTINGS}
-    stage1 = {f"features: {k}": _said(v) for k, v in (cache.key_fields or {}).items()}
+    settings = {f"setting {k}": _words(v) for k, v in result.config.items() if k not in NOT_SETTINGS}
+    stage1 = {f"features: {k}": _words(v) for k, v in (cache.key_fields or {}).items()}
     versions = {f"version of {k}": str(v) for k, v in result.versions.items()}
     return {
         **settings,
@@ -127,67 +128,72 @@ def _origin(outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _said(value: object) -> str:
+def _words(value: object) -> str:
     if isinstance(value, Mapping | list):
         return ", ".join(map(str, value))
     text = str(value)
     return text[:12] if len(text) == 64 and text.isalnum() else text  # digests
 
 
-def document(found: Comparison) -> Document:
-    """The comparison as a document."""
-    a, b = found.names
+def document(comparison: Comparison) -> Document:
+    """Turn a comparison into a document."""
+    a, b = comparison.names
     checked = [
-        check([o.row for group in groups for o in group.outcomes], groups) if groups else [] for groups in found.groups
+        check([o.row for group in groups for o in group.outcomes], groups) if groups else []
+        for groups in comparison.groups
     ]
-    told = tuple(dict.fromkeys(each for side in checked for each in side if each.state == "wrong"))
+    wrong = tuple(dict.fromkeys(line for side in checked for line in side if line.state == "wrong"))
     sections = [
-        Section("metrics", "What it did to the metrics", (_metrics(found), Text(METHOD))),
-        Section("changes", "What changed", (_changes(found),)),
+        Section("metrics", "What it did to the metrics", (_metrics(comparison), Text(METHOD))),
+        Section("changes", "What changed", (_changes(comparison),)),
     ]
-    missing = [(label, a) for label in found.only[0]] + [(label, b) for label in found.only[1]]
+    missing = [(label, a) for label in comparison.only[0]] + [(label, b) for label in comparison.only[1]]
     if missing:
         body = tuple((Cell(label), Cell(where)) for label, where in missing)
         sections.append(
             Section("only", "Only in one", (Table("only", "Rows without a match", ("method", "in"), body),))
         )
-    return Document(f"From {a} to {b}", (verdict(found),), told, tuple(sections))
+    return Document(f"From {a} to {b}", (verdict(comparison),), wrong, tuple(sections))
 
 
-def verdict(found: Comparison) -> str:
-    """How many rows got better or worse, and whether the images suffice to say so."""
-    if not found.pairs:
+def verdict(comparison: Comparison) -> str:
+    """Say how many rows got significantly better or worse."""
+    if not comparison.pairs:
         return "No row of one set has a match in the other."
-    tested = [pair.difference for pair in found.pairs if pair.difference]
-    better = sum(each.significant and each.intervals["top1"].difference > 0 for each in tested)
-    worse = sum(each.significant and each.intervals["top1"].difference < 0 for each in tested)
+    tested = [pair.difference for pair in comparison.pairs if pair.difference]
+    better = sum(difference.significant and difference.intervals["top1"].difference > 0 for difference in tested)
+    worse = sum(difference.significant and difference.intervals["top1"].difference < 0 for difference in tested)
     same = len(tested) - better - worse
-    count = f"{len(found.pairs)} method{'s' if len(found.pairs) > 1 else ''}"
-    told = f"Of {count} in both, top-1 is significantly better in {better}, worse in {worse} and neither in {same}."
-    if untested := len(found.pairs) - len(tested):
-        told += f" {untested} cannot be tested: other test images or labels."
-    return told
+    count = f"{len(comparison.pairs)} method{'s' if len(comparison.pairs) > 1 else ''}"
+    sentence = f"Of {count} in both, top-1 is significantly better in {better}, worse in {worse} and neither in {same}."
+    if untested := len(comparison.pairs) - len(tested):
+        sentence += f" {untested} cannot be tested: other test images or labels."
+    return sentence
 
 
-def _metrics(found: Comparison) -> Table:
-    shown = [metric for metric in COMPARED if any(pair.before.row.values(metric.key) for pair in found.pairs)]
+def _metrics(comparison: Comparison) -> Table:
+    shown = [metric for metric in COMPARED if any(pair.before.row.values(metric.key) for pair in comparison.pairs)]
     body = []
-    for pair in found.pairs:
-        each = pair.difference
-        interval = each.intervals["top1"] if each else None
+    for pair in comparison.pairs:
+        difference = pair.difference
+        interval = difference.intervals["top1"] if difference else None
         gained = f"{signed(interval.difference)} [{signed(interval.low)}, {signed(interval.high)}]" if interval else "–"
         cells = [
             Cell(pair.label),
             Cell(gained, 100 * interval.difference if interval else None),
-            Cell(p_text(each.p) + (" *" if each.significant else ""), each.p, best=each.significant)
-            if each
+            Cell(
+                p_text(difference.p) + (" *" if difference.significant else ""),
+                difference.p,
+                best=difference.significant,
+            )
+            if difference
             else Cell("not tested"),
         ]
         for metric in shown:
             key, scale, digits = metric.key, metric.scale, metric.digits
             before, after = (outcome.row.values(key) for outcome in (pair.before, pair.after))
-            full = f"{spread(before, scale, digits)} → {spread(after, scale, digits)}"
-            means = [spread([float(np.mean(v))] if v else [], scale, digits) for v in (before, after)]
+            full = f"{plus_minus(before, scale, digits)} → {plus_minus(after, scale, digits)}"
+            means = [plus_minus([float(np.mean(v))] if v else [], scale, digits) for v in (before, after)]
             change = scale * (pair.after.row.mean(key) - pair.before.row.mean(key)) if before and after else None
             cells.append(Cell(" → ".join(means), change, tip=full))
         body.append(tuple(cells))
@@ -196,44 +202,50 @@ def _metrics(found: Comparison) -> Table:
     return Table("metrics", "Metrics", header, tuple(body), note)
 
 
-def _changes(found: Comparison) -> Table:
-    """What changed in all pairs alike is one row; the rest a row each."""
+def _changes(comparison: Comparison) -> Table:
+    """Make the table of changes; a change that all pairs share is one row."""
     by_change: dict[tuple[str, str, str], list[str]] = {}
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         for change in changes(pair):
             by_change.setdefault(change, []).append(pair.label)
-    everyone = len(found.pairs)
+    everyone = len(comparison.pairs)
     body = tuple(
         (Cell(name), Cell(before), Cell(after), Cell("all" if len(who) == everyone else "; ".join(who)))
         for (name, before, after), who in by_change.items()
     )
     nothing = "" if body else "Nothing: the same settings, features, code, machine and versions."
-    return Table("changes", "Settings and provenance", ("what", found.names[0], found.names[1], "of"), body, nothing)
+    return Table(
+        "changes", "Settings and provenance", ("what", comparison.names[0], comparison.names[1], "of"), body, nothing
+    )
 
 
-def plain(found: Comparison, said: Document) -> str:
-    """The comparison for a terminal."""
+def plain(comparison: Comparison, summary: Document) -> str:
+    """Write a comparison for a terminal."""
     lines = [["method", "top-1 before", "top-1 after", "gained, points", "p corrected"]]
-    for pair in found.pairs:
-        row = _metrics(Comparison(found.names, (pair,), found.only, found.groups, found.runs)).rows[0]
-        before, after = (spread(outcome.row.values("top1")) for outcome in (pair.before, pair.after))
+    for pair in comparison.pairs:
+        row = _metrics(replace(comparison, pairs=(pair,))).rows[0]
+        before, after = (plus_minus(outcome.row.values("top1")) for outcome in (pair.before, pair.after))
         lines.append([pair.label, before, after, row[1].text, row[2].text])
-    changed = [[cell.text for cell in row] for row in _changes(found).rows]
-    parts = [texts.columns(lines)] if found.pairs else []
+    changed = [[cell.text for cell in row] for row in _changes(comparison).rows]
+    parts = [texts.columns(lines)] if comparison.pairs else []
     if changed:
-        parts.append(texts.columns([["changed", *found.names, "of"], *changed]))
-    elif found.pairs:
+        parts.append(texts.columns([["changed", *comparison.names, "of"], *changed]))
+    elif comparison.pairs:
         parts.append("nothing else changed")
-    parts += [f"only in {name}: {'; '.join(only)}" for name, only in zip(found.names, found.only, strict=True) if only]
-    return "\n\n".join([*parts, *said.verdicts, *(f"✗ {text}" for text in said.wrong)])
+    parts += [
+        f"only in {name}: {'; '.join(only)}"
+        for name, only in zip(comparison.names, comparison.only, strict=True)
+        if only
+    ]
+    return "\n\n".join([*parts, *summary.verdicts, *(f"✗ {text}" for text in summary.wrong)])
 
 
-def as_json(found: Comparison, said: Document) -> dict[str, Any]:
-    """The comparison for scripts."""
+def as_json(comparison: Comparison, summary: Document) -> dict[str, object]:
+    """Write a comparison for scripts."""
     return {
-        "before": found.names[0],
-        "after": found.names[1],
-        "verdict": said.verdicts[0],
+        "before": comparison.names[0],
+        "after": comparison.names[1],
+        "verdict": summary.verdicts[0],
         "pairs": [
             {
                 "before": pair.before.label,
@@ -246,8 +258,8 @@ def as_json(found: Comparison, said: Document) -> dict[str, Any]:
                 },
                 "difference": texts.difference_json(pair.difference) if pair.difference else None,
             }
-            for pair in found.pairs
+            for pair in comparison.pairs
         ],
-        "only_before": list(found.only[0]),
-        "only_after": list(found.only[1]),
+        "only_before": list(comparison.only[0]),
+        "only_after": list(comparison.only[1]),
     }

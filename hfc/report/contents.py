@@ -1,4 +1,4 @@
-"""What a report says and in which order; the page and the Markdown are two ways to write it down."""
+"""What stands in a report, in order. The page and the Markdown are two ways to write it."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
 from hfc.report import figures, tables, training, trees
-from hfc.report.cells import Table, p_text, signed, spread
+from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
@@ -27,8 +27,8 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Blocks that are shown on demand."""
+class Folded:
+    """Blocks that open on a click."""
 
     kind: ClassVar[str] = "fold"
     title: str
@@ -37,7 +37,7 @@ class Fold:
 
 
 Named = TypeVar("Named", Table, Figure)
-Block = Text | Table | Figure | Gallery | Fold
+Block = Text | Table | Figure | Gallery | Folded
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """Everything a report says."""
+    """Everything in a report."""
 
     title: str
     verdicts: tuple[str, ...]
@@ -61,11 +61,11 @@ class Document:
 
     @property
     def wrong(self) -> list[str]:
-        """What must not be overlooked."""
+        """The checks that went wrong."""
         return [check.text for check in self.checks if check.state == WRONG]
 
     def blocks(self) -> Iterator[Block]:
-        """Every block, folded ones too."""
+        """Go through every block, folded ones too."""
         for section in self.sections:
             yield from _unfolded(section.blocks)
 
@@ -73,7 +73,7 @@ class Document:
 def _unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
     for block in blocks:
         yield block
-        if isinstance(block, Fold):
+        if isinstance(block, Folded):
             yield from _unfolded(block.blocks)
 
 
@@ -82,9 +82,9 @@ def report(
     groups: Sequence[Group],
     differences: Sequence[Sequence[Difference]],
     checks: Sequence[Check],
-    galleries: Sequence[Fold],
+    galleries: Sequence[Folded],
 ) -> Document:
-    """The report of some rows.
+    """Make the report of some rows.
 
     Args:
         rows: all of them.
@@ -94,13 +94,13 @@ def report(
         galleries: mistakes with their pictures, where they were asked for.
     """
     prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
-    parts = [_Part(*each) for each in zip(groups, differences, prefixes, strict=True)]
+    parts = [_GroupBlocks(*members) for members in zip(groups, differences, prefixes, strict=True)]
     join = itertools.chain.from_iterable
     in_tree = itertools.chain(
         (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
     )
     largest = max((len(group.outcomes) for group in groups), default=0)
-    rejection = itertools.chain(_some(figures.stopping(rows)), join(part.rejection() for part in parts))
+    rejection = itertools.chain(_some(figures.climb(rows)), join(part.rejection() for part in parts))
     plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
         ("best", "Which is best", join(part.best() for part in parts)),
         ("table1", "The paper's table", (tables.table1(rows),)),
@@ -114,57 +114,57 @@ def report(
         ("training", "Training", _trainings(rows)),
         ("provenance", "Provenance", (provenance(rows),)),
     ]
-    sections = [Section(anchor, title, tuple(found)) for anchor, title, found in steps(plan, "drawing")]
-    verdicts = tuple(verdict(group, found) for group, found in zip(groups, differences, strict=True))
+    sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
+    verdicts = tuple(verdict(group, pairs) for group, pairs in zip(groups, differences, strict=True))
     return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
 
 def verdict(group: Group, differences: Sequence[Difference]) -> str:
-    """Which row is best, by how much, and whether the images suffice to say so."""
+    """Say which row is best, by how much, and whether that is significant."""
     best, seeds = group.best, len(group.best.row.seeds)
     over = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(best.target):,} test images"
-    told = f"{best.label} has the highest top-1: {spread(best.row.values('top1'))}% ({over})."
-    behind = [each for each in differences if each.first is best]
+    text = f"{best.label} has the highest top-1: {plus_minus(best.row.values('top1'))}% ({over})."
+    behind = [difference for difference in differences if difference.first is best]
     if not behind:
-        return f"{told} There is no other row to compare it with."
+        return f"{text} There is no other row to compare it with."
     second = behind[0]
     gap = second.intervals["top1"]
-    told += (
+    text += (
         f" It is {100 * gap.difference:.2f} points above {second.second.label} "
         f"(95% interval {signed(gap.low)} to {signed(gap.high)}, corrected p {p_text(second.p)}): "
     )
     if second.significant:
-        told += "significant."
+        text += "significant."
     else:
-        told += "not significant, so these test images do not tell the two apart."
+        text += "not significant, so these test images do not tell the two apart."
     if len(behind) > 1:
-        beaten = [each.second.label for each in behind if each.significant]
+        beaten = [difference.second.label for difference in behind if difference.significant]
         worse = f"{len(beaten) or 'none'} of the {len(behind)} others"
         more = f" and {len(beaten) - MOST_DRAWN} more" if len(beaten) > MOST_DRAWN else ""
-        told += (
+        text += (
             f" Significantly worse: {worse}" + (f" ({'; '.join(beaten[:MOST_DRAWN])}{more})" if beaten else "") + "."
         )
-    return told
+    return text
 
 
 @dataclass(frozen=True)
-class _Part:
+class _GroupBlocks:
     """The blocks of one group of comparable rows."""
 
     group: Group
-    found: Sequence[Difference]
+    pairs: Sequence[Difference]
     prefix: str
     """Of the names of its pictures, where there are several groups."""
 
     def best(self) -> Iterator[Block]:
-        figure = figures.forest(self.group, self.found)
-        yield self._named(tables.headline(self.group, self.found))
+        figure = figures.forest(self.group, self.pairs)
+        yield self._named(tables.headline(self.group, self.pairs))
         if figure:
             yield self._named(figure)
 
     def differences(self) -> Iterator[Block]:
-        if self.found:
-            yield self._named(tables.differences(self.found))
+        if self.pairs:
+            yield self._named(tables.differences(self.pairs))
             yield Text(METHOD)
 
     def hierarchy(self) -> Iterator[Block]:
@@ -185,7 +185,7 @@ class _Part:
             blocks: list[Block] = [self._named(trees.tree(outcome), i, outcome.label)]
             blocks += [Text(left_out)] if left_out else []
             blocks += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
-            yield Fold(f"{outcome.label}: the tree, and what is taken for what", tuple(blocks), open=i == 1)
+            yield Folded(f"{outcome.label}: the tree, and what is taken for what", tuple(blocks), open=i == 1)
         yield from _undrawn(len(self.group.outcomes))
 
     def _named(self, block: Named, *more: object) -> Named:
@@ -193,7 +193,7 @@ class _Part:
 
 
 def _plain(word: object) -> str:
-    """What may stand in a file's name."""
+    """Turn words into what may stand in a file's name."""
     return re.sub(r"[^A-Za-z0-9+]+", "-", str(word)).strip("-")[:60]
 
 
@@ -205,11 +205,11 @@ def _trainings(rows: Sequence[Row]) -> Iterator[Block]:
     yield training.validation(rows)
     for i, row in enumerate(rows[:MOST_DRAWN], 1):
         drawn = tuple(replace(figure, name=f"{figure.name}-{i}-{_plain(row.label)}") for figure in training.tasks(row))
-        yield Fold(f"{row.label}: losses and weights of the tasks", drawn, open=i == 1)
+        yield Folded(f"{row.label}: losses and weights of the tasks", drawn, open=i == 1)
     yield from _undrawn(len(rows))
 
 
 def _undrawn(count: int) -> Iterator[Block]:
-    """What is said of rows that have no pictures of their own."""
+    """Say that later rows have no figures of their own."""
     if count > MOST_DRAWN:
         yield Text(f"The first {MOST_DRAWN} of {count:,} rows have pictures of their own.")

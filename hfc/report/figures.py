@@ -1,4 +1,4 @@
-"""Pictures of how methods compare. Dimensions: S seeds, N test images, H levels."""
+"""Figures that compare methods. Dimensions: S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
 
@@ -6,37 +6,39 @@ import numpy as np
 
 from hfc.metrics import BINS
 from hfc.report import svg
-from hfc.report.plots import Figure, Point, curves
+from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
 
 
 def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
-    """How far every row is behind the best, with its interval; None for a single row."""
-    found = [each for each in differences if each.first is group.best]
-    if not found:
+    """Draw how far every row is behind the best, with intervals; None for a single row."""
+    behind = [difference for difference in differences if difference.first is group.best]
+    if not behind:
         return None
-    intervals = [each.intervals["top1"] for each in found]
+    intervals = [difference.intervals["top1"] for difference in behind]
     x = svg.Scale(*svg.span([0, *(-i.low for i in intervals), *(-i.high for i in intervals)]), 16, svg.WIDTH - 16)
-    names = [svg.wrapped(each.second.label, svg.WIDTH - 32) for each in found]
+    names = [svg.wrapped(difference.second.label, svg.WIDTH - 32) for difference in behind]
     heights = [svg.LEGEND_LINE * len(lines) + 18 for lines in names]
     bottom = svg.TOP + sum(heights)
     body = svg.x_axis(x, svg.TOP, bottom, "top-1 against the best, points", percent=True)
     body.append(svg.element("line", class_="axis", x1=x(0), x2=x(0), y1=svg.TOP, y2=bottom))
     y = float(svg.TOP)
-    for each, interval, lines, height in zip(found, intervals, names, heights, strict=True):
+    for difference, interval, lines, height in zip(behind, intervals, names, heights, strict=True):
         y += height
         low, mean, high = -interval.high, -interval.difference, -interval.low
-        verdict = "significant" if each.significant else "not significant"
-        said = f"{each.second.label}: {100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}"
+        verdict = "significant" if difference.significant else "not significant"
+        tooltip = (
+            f"{difference.second.label}: {100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}"
+        )
         body += [svg.text(16, y - height + 15 + svg.LEGEND_LINE * i, line) for i, line in enumerate(lines)]
-        series = 1 if each.significant else 0
+        series = 1 if difference.significant else 0
         ends = {"x1": x(low), "x2": x(high), "y1": y - 10, "y2": y - 10}
-        body.append(svg.element("line", svg.tip(said), class_=f"whisker {svg.colour(series)}", **ends))
-        body.append(svg.dot(x(mean), y - 10, series, said, 4.5))
+        body.append(svg.element("line", svg.tip(tooltip), class_=f"whisker {svg.colour(series)}", **ends))
+        body.append(svg.dot(x(mean), y - 10, series, tooltip, 4.5))
     words = "; ".join(
-        f"{each.second.label} {-100 * i.difference:+.2f} [{-100 * i.high:+.2f}, {-100 * i.low:+.2f}]"
-        for each, i in zip(found, intervals, strict=True)
+        f"{difference.second.label} {-100 * i.difference:+.2f} [{-100 * i.high:+.2f}, {-100 * i.low:+.2f}]"
+        for difference, i in zip(behind, intervals, strict=True)
     )
     return Figure(
         "behind-the-best",
@@ -45,8 +47,8 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
         svg.drawing(body, bottom + 38, f"Top-1 minus that of {group.best.label}, points: {words}"),
         ("method", "best", "difference", "low", "high", "p_corrected"),
         tuple(
-            (each.second.label, each.first.label, -i.difference, -i.high, -i.low, each.p)
-            for each, i in zip(found, intervals, strict=True)
+            (difference.second.label, difference.first.label, -i.difference, -i.high, -i.low, difference.p)
+            for difference, i in zip(behind, intervals, strict=True)
         ),
         "Bars: 95% intervals, of each pair by itself. Orange: significantly worse, corrected for the number of pairs; "
         "blue: not significantly, even where the bar ends short of 0.",
@@ -54,7 +56,7 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
 
 
 def reliability(group: Group) -> Figure:
-    """How often answers of each confidence are right, seeds pooled, in the bins of the calibration error."""
+    """Draw the accuracy at each confidence, seeds pooled, in the bins of the calibration error."""
     series, data = [], []
     for outcome in group.outcomes:
         confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
@@ -64,8 +66,8 @@ def reliability(group: Group) -> Figure:
             inside = place == b
             sure, share = float(confidence[inside].mean()), float(right[inside].mean())
             edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
-            said = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
-            points.append((sure, share, said))
+            tooltip = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
+            points.append((sure, share, tooltip))
             data.append((outcome.label, sure, share, int(inside.sum())))
         series.append((outcome.label, points))
     words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
@@ -73,18 +75,16 @@ def reliability(group: Group) -> Figure:
         "reliability",
         "Reliability",
         series,
-        "confidence",
-        "share right",
+        Axes("confidence", "share right", diagonal=True),
         alt=f"Share of right answers against their confidence; on the dashed diagonal both agree. {words}.",
         header=("method", "mean_confidence", "share_right", "answers"),
         data=data,
         note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter.",
-        diagonal=True,
     )
 
 
 def severity(group: Group) -> Figure:
-    """How far from the truth answers lie in the tree: the share of all test images at each LCA height."""
+    """Draw the share of test images at each LCA height."""
     highest = max(len(outcome.tree.levels) for outcome in group.outcomes)
     shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes]
     one_tree = len({outcome.tree.digest for outcome in group.outcomes}) == 1
@@ -98,8 +98,8 @@ def severity(group: Group) -> Figure:
         for i, outcome in enumerate(group.outcomes):
             share = shares[i][h]
             left = x(h - 1) + (x(1) - x(0)) * 0.1 + width * i
-            said = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
-            body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, said))
+            tooltip = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
+            body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, tooltip))
     key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), y.start + 24, lines=False)
     words = "; ".join(
         f"{outcome.label}: " + ", ".join(f"{name} {100 * row[h]:.1f}%" for h, name in enumerate(names, 1))
@@ -124,20 +124,22 @@ def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
     return f"wrong {levels[0]}" if height == len(levels) else f"same {levels[len(levels) - height - 1]}"
 
 
-def stopping(rows: Sequence[Row]) -> Figure | None:
-    """How often answers are right that stop at an inner node, against how deep they go; None where no run has it."""
+def climb(rows: Sequence[Row]) -> Figure | None:
+    """Draw the accuracy of answers that climb against their depth; None where no run has it."""
     series: list[tuple[str, list[Point]]] = []
     colours = []
     for number, row in enumerate(rows):
-        found = [run.result.climb for run in row.runs if run.result.climb]
-        if not found:
+        readings = [run.result.climb for run in row.runs if run.result.climb]
+        if not readings:
             continue
         points = []
-        for at in zip(*found, strict=True):
-            depth, right = (float(np.mean([getattr(seed, key) for seed in at])) for key in ("specificity", "correct"))
-            asked = f"{row.label}, confidence {at[0].confidence:g}"
-            said = f"{asked}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
-            points.append((depth, right, said))
+        for seeds in zip(*readings, strict=True):
+            depth, right = (
+                float(np.mean([getattr(seed, key) for seed in seeds])) for key in ("specificity", "correct")
+            )
+            asked = f"{row.label}, confidence {seeds[0].confidence:g}"
+            tooltip = f"{asked}: {100 * right:.1f}% on the true path, depth {100 * depth:.0f}%"
+            points.append((depth, right, tooltip))
         series.append((row.label, points))
         colours.append(number)
     if not series:
@@ -151,18 +153,16 @@ def stopping(rows: Sequence[Row]) -> Figure | None:
         "stopping",
         "Stopping at an inner node",
         series,
-        "mean depth of the answers, % (100: all are leaves)",
-        "on the true path, %",
+        Axes("mean depth of the answers, % (100: all are leaves)", "on the true path, %", percent="xy"),
         alt=f"Share of answers on the true path against their depth, as the asked confidence grows: {words}.",
         header=("method", "specificity", "on_true_path"),
         note="Each point asks for more confidence: an answer goes as deep as its share of P_final allows.",
-        percent="xy",
         colours=colours,
     )
 
 
 def rejection(group: Group) -> Figure:
-    """How often the leaves are right that are answered, when the least certain images are left to somebody else."""
+    """Draw the accuracy against the coverage: the least certain images are rejected first."""
     series = []
     for outcome in group.outcomes:
         order = np.argsort(-outcome.confidence, axis=1, kind="stable")
@@ -184,10 +184,8 @@ def rejection(group: Group) -> Figure:
         "rejection",
         "Rejecting images",
         series,
-        "images answered, %",
-        "top-1 of those, %",
+        Axes("images answered, %", "top-1 of those, %", percent="xy"),
         alt=f"Top-1 against the share of images that are answered, the most certain first: {words}.",
         header=("method", "share_answered", "top1"),
         note="Leaves only; images in the order of the predicted leaf's share of P_final. Mean over seeds.",
-        percent="xy",
     )

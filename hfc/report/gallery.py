@@ -1,4 +1,4 @@
-"""The mistakes worth looking at, with their pictures. N test images."""
+"""The worst mistakes with their images. N test images."""
 
 import base64
 import functools
@@ -28,7 +28,7 @@ FILL = (1, 254, 2)  # around a picture while it is squared; cut off again, so th
 
 
 @dataclass(frozen=True)
-class Picture:
+class Mistake:
     """One wrong answer."""
 
     id: str
@@ -55,11 +55,11 @@ class Gallery:
 
     title: str
     note: str
-    pictures: tuple[Picture, ...]
+    mistakes: tuple[Mistake, ...]
 
 
 def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
-    """The most confident mistakes of a row and, of the others, the most costly, with pictures; no gallery is empty.
+    """Collect a row's most confident mistakes and the most costly others, with images; no gallery is empty.
 
     Args:
         outcome: the row.
@@ -82,7 +82,7 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
         raise RunError(_nothing(outcome, rows, root, shown[int(rows[0])][1]))
     label = outcome.label
     return [
-        Gallery(title, note, tuple(_picture(outcome, int(row), *shown[int(row)]) for row in chosen))
+        Gallery(title, note, tuple(_mistake(outcome, int(row), *shown[int(row)]) for row in chosen))
         for title, note, chosen in (
             (f"Most confident: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
             (
@@ -96,20 +96,20 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
 
 
 def _most(order: Ints, wrong: Bools) -> Ints:
-    """The first rows of an order that any seed, (S, N), answers wrong."""
+    """Take the first rows of an order that any seed, (S, N), answers wrong."""
     any_wrong: Bools = np.any(wrong, axis=0)
     return order[any_wrong[order]][:SHOWN]
 
 
-def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:
+def _mistake(outcome: Outcome, row: int, source: str, missing: str) -> Mistake:
     tree = outcome.tree
     wrong = ~outcome.correct[:, row]
     answers = outcome.predicted[wrong, row]
-    said = np.bincount(answers).argmax()  # what most of the wrong seeds say
-    return Picture(
+    commonest = np.bincount(answers).argmax()  # of the wrong seeds
+    return Mistake(
         id=str(outcome.answers[0].id[row]),
         truth=" > ".join(tree.path(int(outcome.target[row]))),
-        answer=" > ".join(tree.path(int(said))),
+        answer=" > ".join(tree.path(int(commonest))),
         confidence=float(outcome.confidence[wrong, row].mean()),
         height=float(outcome.height[:, row].mean()),
         seeds=f"{int(wrong.sum())} of {len(wrong)}",
@@ -119,7 +119,7 @@ def _picture(outcome: Outcome, row: int, source: str, missing: str) -> Picture:
 
 
 def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
-    """What is wrong where no picture of some rows can be read, and what to do."""
+    """Say why no image of some rows can be read, and what to do."""
     cache = outcome.row.first.cache.path
     first = _regions(outcome, rows[:1], root)
     known = _cached(outcome.row)
@@ -141,7 +141,7 @@ def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
 
 
 def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
-    """Where the pictures of some rows lie: as the cache says where it is at hand, else the id is the path."""
+    """Locate the images of some rows: by the cache where it is at hand, else by their ids."""
     ids = outcome.answers[0].id[rows]
     known = _cached(outcome.row)
     if not isinstance(known, str):
@@ -157,7 +157,7 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
 
 
 def _cached(row: Row) -> tuple[Regions, Path] | str:
-    """The regions of a row's cache and the data set they came from, or why they are not at hand.
+    """Read the regions of a row's cache and its data set, or why they are not at hand.
 
     A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
     """
@@ -180,20 +180,20 @@ def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
 
 
 def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
-    """Of each region its picture as a data: URI and, where there is none, the reason."""
+    """Make a thumbnail of each region, as a data: URI, or the reason why there is none."""
     settings = CropSettings(SIDE, "pad", 0.0, FILL)
-    found: dict[int, tuple[str, str]] = {}
+    thumbnails: dict[int, tuple[str, str]] = {}
     for batch in stream_crops(regions, [(0, range(len(regions)))], settings, batch_size=32, workers=2, ahead=1):
-        found |= {row: ("", reason) for row, reason in batch.failures}
+        thumbnails |= {row: ("", reason) for row, reason in batch.failures}
         for row, crop in zip(batch.rows, batch.crops, strict=True):
             stream = io.BytesIO()
             Image.fromarray(_cut(crop)).save(stream, "JPEG", quality=QUALITY)
-            found[row] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", ""
-    yield from (found[row] for row in range(len(regions)))
+            thumbnails[row] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", ""
+    yield from (thumbnails[row] for row in range(len(regions)))
 
 
 def _cut(crop: Bytes) -> Bytes:
-    """A picture without what was filled up around it."""
+    """Cut off what was filled up around an image."""
     inside = (crop != FILL).any(axis=2)
     rows, columns = inside.any(axis=1), inside.any(axis=0)
     return crop[rows][:, columns] if rows.any() else crop

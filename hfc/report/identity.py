@@ -1,4 +1,4 @@
-"""What makes a row of runs, and a label for it that no other row has."""
+"""The identity of a row of runs, and a label that no other row has."""
 
 import json
 import unicodedata
@@ -27,29 +27,29 @@ FIELDS = {  # of the feature key, in words
 
 
 def labels(result: Result) -> tuple[str, str]:
-    """Digests of what a run was told of its rows: the file its labels come from, and all ids, labels and splits."""
+    """Digests of the file of labels, and of all ids, labels and splits."""
     return result.cache.labels_sha256 or "", result.cache.labels_digest or ""
 
 
 def counts(result: Result) -> str:
-    """How many images are for training, validation and test."""
+    """Write how many images are for training, validation and test."""
     rows = result.rows
     return f"{rows.train} / {rows.val} / {rows.test}"
 
 
 def settings(result: Result) -> dict[str, object]:
-    """The settings of a run that shape its numbers; those that it does not record are as they ship."""
+    """Collect the settings that shape a run's numbers; one that it does not record has its default."""
     known = {**plain(TrainConfig()), **result.config}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 
 def recipe(result: Result) -> str:
-    """How features were made of crops, in words."""
+    """Say in words how features were made of crops."""
     return ", ".join(filter(None, (_field(result, name, words) for name, words in FIELDS.items()))) or "not recorded"
 
 
 def identity(result: Result, tested: str = "") -> Identity:
-    """Everything that the runs of one row share; runs that differ in any of it are other rows.
+    """Collect everything that the runs of one row share; another row differs in some of it.
 
     Args:
         result: of a run.
@@ -71,7 +71,7 @@ def identity(result: Result, tested: str = "") -> Identity:
 
 
 def method(result: Result, distinction: str = "") -> str:
-    """The method as the paper writes its rows, with settings that differ from its preset and what else sets it apart.
+    """Name the method as the paper does, with the settings that differ and what else is special.
 
     A mark says where its features came from random weights.
     """
@@ -82,7 +82,7 @@ def method(result: Result, distinction: str = "") -> str:
 
 
 def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
-    """A label for each row; rows that would share one are told apart by as little as suffices.
+    """Label each row. Rows that would share a label get as few words more as suffice.
 
     Args:
         results: of each row the result of one of its runs.
@@ -100,7 +100,7 @@ def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -
 
 
 def _alike(names: Sequence[str]) -> list[list[int]]:
-    """The places of names that a reader cannot tell apart, together."""
+    """Group the places of names that look alike to a reader."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         places.setdefault(_as_read(name), []).append(i)
@@ -108,12 +108,12 @@ def _alike(names: Sequence[str]) -> list[list[int]]:
 
 
 def _as_read(name: str) -> str:
-    """A name as it looks on a page, where blanks run together."""
+    """Write a name as it looks on a page, where blanks run together."""
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def _distinctions(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
-    """What sets some rows of one name apart, in words; the same facets for all of them."""
+    """Say what is different in rows of one name; all of them show the same facets."""
     columns = []
     for part, words in _facets(results):
         shown: dict[str, str] = {}  # rows that are alike in this part get the same words
@@ -134,12 +134,12 @@ def _distinctions(results: Sequence[Result], identities: Sequence[Identity]) -> 
 
 
 def _count(columns: Sequence[Sequence[str]]) -> int:
-    """How many rows some facets tell apart."""
+    """Count the rows that some facets make different."""
     return len({tuple(map(_as_read, words)) for words in zip(*columns, strict=True)})
 
 
 def _facets(results: Sequence[Result]) -> Iterable[Facet]:
-    """What may set rows apart, in the order in which a reader would name it."""
+    """List what may differ between rows, in the order in which a reader would name it."""
     yield "features", lambda result: f"{result.cache.image_size} px"
     yield "features", partial(_field, name="pool", words=FIELDS["pool"])
     yield "features", lambda result: result.cache.backbone
@@ -162,7 +162,7 @@ def _facets(results: Sequence[Result]) -> Iterable[Facet]:
 
 
 def _field(result: Result, name: str, words: str) -> str:
-    """A field of the feature key in words; nothing where a run does not record it."""
+    """Write a field of the feature key in words; "" where a run does not record it."""
     value = (result.cache.key_fields or {}).get(name)
     if value is None:
         return ""
@@ -175,7 +175,7 @@ def _images(result: Result, split: str, words: str) -> str:
 
 
 def _device(result: Result) -> str:
-    """The kind of device that a run was trained on; another kind draws other masks from one seed."""
+    """Name the kind of device; another kind draws other dropout from one seed."""
     return result.machine.device.partition(":")[0]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from unicodedata import normalize
 
-from hfc.report.cells import spread
+from hfc.report.cells import plus_minus
 from hfc.report.checks import OK, Check
 from hfc.report.rows import Row
 from hfc.report.tables import published
@@ -38,11 +38,11 @@ SPECIAL = {
 
 
 def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
-    """The paper's Table 1 with our rows below; what must be known of them stands in comments."""
+    """Write the paper's Table 1 with our rows below; checks that did not pass are comments."""
     cited = [_line(e["method"], e["top3"], e["top5"], e["landmarks"], "--", "cited") for e in published()]
     measured = []
     for row in rows:
-        top3, top5 = (spread(row.values(metric), plus_minus=r" $\pm$ ") for metric in ("top3", "top5"))
+        top3, top5 = (plus_minus(row.values(metric), sign=r" $\pm$ ") for metric in ("top3", "top5"))
         measured.append(_line(row.label, top3, top5, "no", str(len(row.seeds)), "measured"))
     notes = [f"% {' '.join(check.text.split())}" for check in checks if check.state != OK]
     table = [r"\begin{tabular}{lccccl}", r"\toprule", r"Method & top-3 & top-5 & FLD & seeds & \\", r"\midrule"]
@@ -56,7 +56,7 @@ def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX shows as it is, in any document; what its oldest fonts lack stands as its code point."""
+    """Escape a text for LaTeX; a character that its oldest fonts lack becomes its code point."""
     return "".join(map(_character, " ".join(text.split())))
 
 

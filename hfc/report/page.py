@@ -15,7 +15,7 @@ ENVIRONMENT = Environment(
 
 
 def html(document: Document) -> str:
-    """The page. Its policy lets no request out and runs no script but its own, whatever the names in it hold."""
+    """Write the page. Its policy allows no request and no script but its own."""
     style = _source("page.css") + _source("figure.css")
     script = _source("page.js")
     return ENVIRONMENT.get_template("report.html").render(
@@ -29,12 +29,12 @@ def html(document: Document) -> str:
 
 
 def figure_style() -> str:
-    """The colours of a drawing that stands by itself."""
+    """Read the colours of a drawing that stands by itself."""
     return _source("figure.css")
 
 
 def made() -> str:
-    """Which program made a report."""
+    """Name the program that made the report."""
     code = provenance.code()
     name = f"commit {provenance.short(code['commit'])}" if code["commit"] else f"code {code['digest'][:12]}"
     return f"Made by hfc {code['version']}, {name}."

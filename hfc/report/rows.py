@@ -1,4 +1,4 @@
-"""Runs to rows: those that differ in their seed alone are one row. Dimensions: S seeds, N test images, H levels."""
+"""Rows of runs: runs that differ in their seed alone are one row. S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ PREDICTIONS = "predictions.h5"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one run answered for its test images, in the order of their ids."""
+    """The predictions of one run for its test images, in the order of their ids."""
 
     tree: Hierarchy
     id: Strings
@@ -42,7 +42,7 @@ class Answers:
 
     @cached_property
     def digest(self) -> str:
-        """Over the test images and their true leaves: runs of one digest may be compared image by image."""
+        """The digest of the test images and their true leaves; runs that share it may be compared."""
         names = [self.tree.leaves[leaf] for leaf in self.target]
         return provenance.digest([self.id.tolist(), names])
 
@@ -69,28 +69,28 @@ class Row:
 
     @property
     def commit(self) -> str:
-        """The commits the numbers came from, shortened; the code's digest where there was no git."""
+        """The commits that trained the runs, shortened; the code's digest where there was no git."""
         codes = [run.result.code for run in self.runs]
         return ", ".join(sorted({provenance.short(code.commit) or f"code {code.digest[:12]}" for code in codes}))
 
     def values(self, metric: str) -> list[float]:
-        """A test metric, seed by seed; empty where the runs do not have it."""
+        """List a test metric seed by seed; empty where the runs do not have it."""
         return [run.result.test[metric] for run in self.runs if metric in run.result.test]
 
     def mean(self, metric: str) -> float:
-        """A test metric averaged over the seeds."""
+        """Average a test metric over the seeds."""
         return float(np.mean(self.values(metric)))
 
     @property
     def comparable(self) -> bool:
-        """Whether the numbers stand beside published ones: DeepFashion with its whole test split."""
+        """Whether published numbers are comparable: DeepFashion with its whole test split."""
         origin, tested = self.first.cache.origin, self.first.rows.test
         return origin == "DeepFashion" and tested == BENCHMARK_TEST_ROWS
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A row and what its seeds answered, image by image."""
+    """A row and the predictions of its seeds, image by image."""
 
     row: Row
     answers: tuple[Answers, ...]
@@ -146,25 +146,25 @@ class Outcome:
         return same
 
     def hardest(self, most: int) -> Ints:
-        """The leaves with the most wrong answers, in the order of the tree."""
+        """Find the leaves with the most wrong answers, in the order of the tree."""
         wrong = np.bincount(self.target, (~self.correct).sum(axis=0), minlength=len(self.tree.leaves))
         return np.sort(np.argsort(-wrong, kind="stable")[:most])
 
     def node_scores(self) -> list[tuple[int, int, int, float | None]]:
-        """Of every node: level, index, test images, and the share whose answer's path goes through it."""
+        """List every node: level, index, test images, and the share whose answer's path goes through it."""
         truth = self.tree.ancestors[self.target]
         share = self.on_path.mean(axis=0)
-        found = []
+        scores = []
         for level, size in enumerate(self.tree.sizes):
             support = np.bincount(truth[:, level], minlength=size)
             right = np.bincount(truth[:, level], share[:, level], minlength=size)
-            found += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
-        return found
+            scores += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows tested on the same images with the same labels, the best top-1 first: these may be compared."""
+    """Rows that may be compared: tested on the same images and labels. The best top-1 comes first."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -174,7 +174,7 @@ class Group:
         return self.outcomes[0]
 
     def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
-        """Of each leaf of the best row's tree: name, path, test images, and accuracy in every row; None without."""
+        """List each leaf of the best row's tree: name, path, test images, and its accuracy in every row or None."""
         tree, target = self.best.tree, self.best.target
         size = len(tree.leaves)
         support = np.bincount(target, minlength=size)
@@ -192,7 +192,7 @@ class Group:
 
 
 def read_answers(run: Run) -> Answers:
-    """What a run answered.
+    """Read a run's predictions.
 
     Raises:
         RunError: the predictions or the hierarchy are missing, damaged, or do not fit each other.
@@ -200,39 +200,39 @@ def read_answers(run: Run) -> Answers:
     tree = runs.hierarchy(run)
     file = run.folder / PREDICTIONS
     try:
-        found = read_predictions(file)
+        predictions = read_predictions(file)
     except StoreError as error:
         closed = isinstance(error.__cause__, PermissionError)
         raise RunError(f"{error}; {'ask its owner for permission' if closed else 'train the run again'}") from error
-    if found.key not in ("", run.result.key):
-        wanted = f"expected key {run.result.key[:12]}…, found {found.key[:12]}…"
+    if predictions.key not in ("", run.result.key):
+        wanted = f"expected key {run.result.key[:12]}…, found {predictions.key[:12]}…"
         raise RunError(f"{file}: the predictions of another run: {wanted}; train the run again")
-    rows, leaves = len(found.id), len(tree.leaves)
-    if found.final.shape != (rows, leaves) or found.target.shape != (rows,) or rows == 0:
+    rows, leaves = len(predictions.id), len(tree.leaves)
+    if predictions.final.shape != (rows, leaves) or predictions.target.shape != (rows,) or rows == 0:
         raise RunError(
-            f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {found.final.shape}; "
+            f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {predictions.final.shape}; "
             "train the run again"
         )
-    if not 0 <= found.target.min() <= found.target.max() < leaves:
+    if not 0 <= predictions.target.min() <= predictions.target.max() < leaves:
         raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; train the run again")
-    order = np.argsort(found.id, kind="stable")
-    final, target = found.final[order], found.target[order]
+    order = np.argsort(predictions.id, kind="stable")
+    final, target = predictions.final[order], predictions.target[order]
     rank = metrics.rank(final, target)
     predicted = final.argmax(axis=1)  # of equal ones the first, as in `metrics.top`
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return Answers(tree, found.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
+    return Answers(tree, predictions.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
 
 
-def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
-    """Group runs that differ in seed alone; of equal seeds the latest counts.
+def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
+    """Group runs that differ in their seed alone; of two with one seed the later counts.
 
     Args:
-        found: runs.
+        all_runs: runs.
         tested: of each run the digest of its test images, where it was read: others make another row.
     """
     seeds: dict[str, dict[int, Run]] = {}
     identities: dict[str, Identity] = {}
-    pairs = zip(found, tested or [""] * len(found), strict=True)
+    pairs = zip(all_runs, tested or [""] * len(all_runs), strict=True)
     for run, images in sorted(pairs, key=lambda pair: pair[0].result.created):
         own = identity(run.result, images)
         key = provenance.digest(dict(own))
@@ -244,14 +244,14 @@ def summarise(found: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
     return sorted(rows, key=lambda row: (row.first.cache.path, row.label))
 
 
-def read_groups(found: Sequence[Run]) -> list[Group]:
-    """Rows that may be compared with each other, image by image.
+def read_groups(all_runs: Sequence[Run]) -> list[Group]:
+    """Group the rows that may be compared image by image.
 
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    answers = {run.folder: read_answers(run) for run in steps(found, "reading predictions")}
-    rows = summarise(found, [answers[run.folder].digest for run in found])
+    answers = {run.folder: read_answers(run) for run in steps(all_runs, "reading predictions")}
+    rows = summarise(all_runs, [answers[run.folder].digest for run in all_runs])
     groups: dict[str, list[Outcome]] = {}
     for row in rows:
         outcome = Outcome(row, tuple(answers[run.folder] for run in row.runs))

@@ -31,7 +31,7 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of means and where it would lie on other images."""
+    """A difference of means, and the interval where other images would put it."""
 
     difference: float
     low: float
@@ -40,7 +40,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class McNemar:
-    """On how many images one of two methods alone is right, and how likely so uneven counts are if both are as good."""
+    """McNemar's test: the images on which one of two methods alone is right, and p."""
 
     only_first: int
     only_second: int
@@ -49,7 +49,7 @@ class McNemar:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """One method against another on the same images; positive: the first is better."""
+    """The difference of two methods on the same images; positive: the first is better."""
 
     first: Outcome
     second: Outcome
@@ -70,7 +70,7 @@ class Difference:
 
 
 def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Percentile interval of a mean over images drawn again with replacement.
+    """Compute the percentile interval of a mean over images drawn with replacement.
 
     A mean depends only on how often each distinct score is drawn, and those counts are multinomial: the same
     distribution as drawing N images, at a cost that does not grow with N.
@@ -88,7 +88,7 @@ def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float 
 
 
 def mcnemar(first: Bools, second: Bools) -> McNemar:
-    """McNemar's exact test, two-sided: the images on which one of two is right are a fair coin if both are as good.
+    """Compute McNemar's exact two-sided test: equal methods win the images that differ like a fair coin.
 
     Args:
         first, second: (N,) whether each is right (McNemar 1947).
@@ -99,7 +99,7 @@ def mcnemar(first: Bools, second: Bools) -> McNemar:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p corrected so that the chance of any false finding among all of them stays below the level (Holm 1979)."""
+    """Correct p so that the chance of any false finding stays below the level (Holm 1979)."""
     order = np.argsort(p, kind="stable")
     scaled = np.array(p, dtype=np.float64)[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
@@ -108,21 +108,21 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def majority(correct: Bools) -> Bools:
-    """(N,) whether more than half of the seeds, (S, N), are right; a tie goes by the first."""
+    """Decide by majority of the seeds, (S, N), which images are right, (N,). Ties go by the first seed."""
     twice = 2 * correct.sum(axis=0)
     right: Bools = np.where(twice == len(correct), correct[0], twice > len(correct))
     return right
 
 
 def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
-    """Compare pairs of rows that share their test images; p corrected over all of them."""
-    found = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
-    corrected = holm([each.test.p for each in found])
-    return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
+    """Compare pairs of rows that share their test images; p is corrected over all of them."""
+    uncorrected = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
+    corrected = holm([difference.test.p for difference in uncorrected])
+    return [replace(difference, p=p) for difference, p in zip(uncorrected, corrected, strict=True)]
 
 
 def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:
-    """Every pair of rows, the one of the higher top-1 first."""
+    """Compare every pair of rows; the one of the higher top-1 is first."""
     return differences(list(combinations(outcomes, 2)))
 
 
@@ -144,7 +144,7 @@ def _difference(first: Outcome, second: Outcome) -> Difference:
 
 
 def _in_step(first: Outcome, second: Outcome, seeds: Sequence[int]) -> tuple[Bools, Bools]:
-    """What both got right, (S, N) each, with the seeds they share; without any, as many of each as both have."""
+    """Pair the seeds of two rows: (S, N) right answers of each. Without shared seeds, the first ones pair."""
     fewest = min(len(first.row.seeds), len(second.row.seeds))
     chosen = [[o.row.seeds.index(s) for s in seeds] or list(range(fewest)) for o in (first, second)]
     return first.correct[chosen[0]], second.correct[chosen[1]]

@@ -1,4 +1,4 @@
-"""Drawings as SVG that follows the page's colours, with a text for every mark. Lengths in units of the drawing.
+"""Drawings as SVG in the page's colours; every mark has a tooltip. Lengths are in units of the drawing.
 
 Written here and not by a plotting library because marks have to carry their values, and colours to change with the
 reader's light or dark mode, which a library's finished drawing does not do.
@@ -24,7 +24,7 @@ DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to positions along an axis."""
+    """An axis: it turns values into positions."""
 
     low: float
     high: float
@@ -34,14 +34,14 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """The position of a value."""
-        low, high, at = self.low, self.high, value
+        low, high, position = self.low, self.high, value
         if self.log:
-            low, high, at = math.log10(low), math.log10(high), math.log10(value)
-        return self.start + (at - low) / (high - low) * (self.end - self.start)
+            low, high, position = math.log10(low), math.log10(high), math.log10(value)
+        return self.start + (position - low) / (high - low) * (self.end - self.start)
 
     @property
     def ticks(self) -> list[float]:
-        """Some five round values along it."""
+        """About five round values along it."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1, 2, 5) if len(powers) < 4 else (1,)
@@ -58,9 +58,9 @@ class Scale:
 
 
 def span(values: Iterable[float], *, zero: bool = False, margin: float = 0.05) -> tuple[float, float]:
-    """The range of some values with some air around them."""
-    found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(found), max(found)
+    """Find the range of some values, with a margin."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:  # one value, and nothing but zero among them
@@ -70,36 +70,36 @@ def span(values: Iterable[float], *, zero: bool = False, margin: float = 0.05) -
 
 
 def log_span(values: Iterable[float]) -> tuple[float, float]:
-    """The range of some positive values with some air around them, for a logarithmic axis."""
-    found = list(values)
-    low, high = min(found), max(found)
+    """Find the range of some positive values, with a margin, for a logarithmic axis."""
+    positive = list(values)
+    low, high = min(positive), max(positive)
     air = max((high / low) ** 0.05, 1.02)
     return low / air, high * air
 
 
 def colour(i: int) -> str:
-    """The classes of the i-th series' colour; beyond eight the colours come again, paler."""
+    """Name the CSS classes of the i-th series' colour; after eight the colours repeat, paler."""
     return f"s{i % COLOURS}" + (" again" if i >= COLOURS else "")
 
 
 def dash(i: int) -> str:
-    """Dashes that tell series of one colour apart."""
+    """Choose the dashes of a series; series of one colour have different ones."""
     return DASHES[i // COLOURS % len(DASHES)]
 
 
 def shorten(text: str, width: float) -> str:
-    """A text that fits a width, its end left out if it does not."""
+    """Shorten a text to a width."""
     most = max(int(width / CHARACTER), 2)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def wrapped(text: str, width: float) -> list[str]:
-    """A text in lines of a width; no part of it is left out, as the end may be all that tells two texts apart."""
+    """Break a text into lines of a width. Nothing is left out, as two texts may differ in their ends alone."""
     return textwrap.wrap(text, max(int(width / CHARACTER), 2)) or [""]
 
 
 def element(name: str, content: Markup | str = "", **attributes: object) -> Markup:
-    """An element; `class_` is class, `stroke_width` is stroke-width; everything is escaped that is no Markup."""
+    """Write an element; `class_` is class, `stroke_width` is stroke-width; all but Markup is escaped."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
         for key, value in attributes.items()
@@ -113,18 +113,18 @@ def _number(value: object) -> object:
 
 
 def tip(text: str) -> Markup:
-    """What a mark says when it is pointed at."""
+    """Write a tooltip."""
     return element("title", text) if text else Markup("")
 
 
 def text(x: float, y: float, content: str, *, anchor: str = "", full: str = "", **more: object) -> Markup:
-    """Words; `full` is what they say when pointed at, where they are shortened."""
+    """Write words; `full` is their tooltip where they are shortened."""
     shown = escape(content) + (tip(full) if full and full != content else Markup(""))
     return element("text", shown, x=x, y=y, text_anchor=anchor, **more)
 
 
 def drawing(body: Iterable[Markup], height: float, alt: str) -> Markup:
-    """The whole drawing; `alt` says in words what it shows."""
+    """Write the whole drawing; `alt` is the text in place of it."""
     return element(
         "svg",
         Markup("").join(body),
@@ -136,22 +136,22 @@ def drawing(body: Iterable[Markup], height: float, alt: str) -> Markup:
 
 
 def y_axis(y: Scale, left: float, right: float, title: str, *, percent: bool = False) -> list[Markup]:
-    """Grid, ticks and title of an upright axis; `percent` shows fractions in percent."""
+    """Draw grid, ticks and title of an upright axis; `percent` shows fractions in percent."""
     middle = (y.start + y.end) / 2
-    found = [text(11, middle, title, anchor="middle", transform=f"rotate(-90 11 {middle:g})")]
+    axis = [text(11, middle, title, anchor="middle", transform=f"rotate(-90 11 {middle:g})")]
     for value in y.ticks:
-        found.append(element("line", class_="grid", x1=left, x2=right, y1=y(value), y2=y(value)))
-        found.append(text(left - 5, y(value) + 3.5, _tick(value, percent), anchor="end", class_="tick"))
-    return found
+        axis.append(element("line", class_="grid", x1=left, x2=right, y1=y(value), y2=y(value)))
+        axis.append(text(left - 5, y(value) + 3.5, _tick(value, percent), anchor="end", class_="tick"))
+    return axis
 
 
 def x_axis(x: Scale, top: float, bottom: float, title: str, *, percent: bool = False) -> list[Markup]:
-    """Grid, ticks and title of a level axis; `percent` shows fractions in percent."""
-    found = [text((x.start + x.end) / 2, bottom + 30, title, anchor="middle")]
+    """Draw grid, ticks and title of a level axis; `percent` shows fractions in percent."""
+    axis = [text((x.start + x.end) / 2, bottom + 30, title, anchor="middle")]
     for value in x.ticks:
-        found.append(element("line", class_="grid", x1=x(value), x2=x(value), y1=top, y2=bottom))
-        found.append(text(x(value), bottom + 14, _tick(value, percent), anchor="middle", class_="tick"))
-    return found
+        axis.append(element("line", class_="grid", x1=x(value), x2=x(value), y1=top, y2=bottom))
+        axis.append(text(x(value), bottom + 14, _tick(value, percent), anchor="middle", class_="tick"))
+    return axis
 
 
 def _tick(value: float, percent: bool) -> str:
@@ -159,7 +159,7 @@ def _tick(value: float, percent: bool) -> str:
 
 
 def line(points: Sequence[tuple[float, float]], series: int, *, thin: bool = False) -> Markup:
-    """A line through positions."""
+    """Draw a line through positions."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return element(
         "polyline",
@@ -169,21 +169,21 @@ def line(points: Sequence[tuple[float, float]], series: int, *, thin: bool = Fal
     )
 
 
-def dot(x: float, y: float, series: int, said: str, radius: float = 3.0) -> Markup:
-    """A point that says something."""
+def dot(x: float, y: float, series: int, tooltip: str, radius: float = 3.0) -> Markup:
+    """Draw a point with a tooltip."""
     kind = "dot" if radius > 2 else "dot fine"
-    return element("circle", tip(said), class_=f"{kind} {colour(series)}", cx=x, cy=y, r=radius)
+    return element("circle", tip(tooltip), class_=f"{kind} {colour(series)}", cx=x, cy=y, r=radius)
 
 
-def bar(x: float, y: float, width: float, height: float, series: int, said: str) -> Markup:
-    """A bar that says something."""
+def bar(x: float, y: float, width: float, height: float, series: int, tooltip: str) -> Markup:
+    """Draw a bar with a tooltip."""
     return element(
-        "rect", tip(said), class_=f"bar {colour(series)}", x=x, y=y, width=max(width, 0.0), height=max(height, 0.0)
+        "rect", tip(tooltip), class_=f"bar {colour(series)}", x=x, y=y, width=max(width, 0.0), height=max(height, 0.0)
     )
 
 
 def legend(names: Sequence[tuple[int, str]], top: float, *, lines: bool = True) -> tuple[list[Markup], float]:
-    """What the series' colours mean, below a drawing, and the height it takes."""
+    """Draw the legend below a drawing; returns it and its height."""
     body = []
     y = top + 8
     for series, name in names:
@@ -202,7 +202,7 @@ def plot(
     log: bool = False,
     height: float = PLOT_HEIGHT,
 ) -> tuple[Scale, Scale]:
-    """The scales of a plot with axes, of the ranges x and y; `log` is of y."""
+    """Choose the scales of a plot with the ranges x and y; `log` is of y."""
     across = Scale(*x, LEFT, WIDTH - RIGHT)
     return across, Scale(*y, TOP + height, TOP, log)
 
@@ -211,15 +211,15 @@ def heat(
     truth: Sequence[str],
     answers: Sequence[str],
     shares: Sequence[Sequence[float]],
-    said: Sequence[Sequence[str]],
+    tooltips: Sequence[Sequence[str]],
     alt: str,
 ) -> Markup:
-    """A matrix of shares: a row for each truth, a column for each answer, the darker the more.
+    """Draw a matrix of shares: a row for each truth, a column for each answer; more is darker.
 
     Args:
         truth, answers: names of rows and columns.
         shares: between 0 and 1, row by row.
-        said: what each cell says.
+        tooltips: what each cell says.
         alt: the drawing in words.
     """
     left = min(max(map(len, truth)) * CHARACTER + 10, 118)
@@ -241,7 +241,9 @@ def heat(
                 continue
             x = left + j * side
             body.append(
-                element("rect", tip(said[i][j]), class_="cell", x=x, y=y, width=side, height=side, fill_opacity=share)
+                element(
+                    "rect", tip(tooltips[i][j]), class_="cell", x=x, y=y, width=side, height=side, fill_opacity=share
+                )
             )
             if side >= 24 and share >= 0.005:
                 inside = "in dark" if share > DARK else "in"

@@ -1,4 +1,4 @@
-"""The report's tables: what stands in each cell, how it sorts and where it comes from."""
+"""The report's tables: the text, order and source of each cell."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import resources
 
 from hfc.metrics import METRICS, metric
-from hfc.report.cells import Cell, Table, p_text, signed, spread
+from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
 
@@ -20,20 +20,20 @@ MOST_BESIDE = 3  # methods in a table of categories that leaves room for its pic
 
 
 def published() -> list[dict[str, str]]:
-    """Published results that the table cites: method, top3, top5 (percent), landmarks, source, checked."""
+    """Read the published results: method, top3, top5 (percent), landmarks, source, checked."""
     text = (resources.files("hfc.report") / "published.csv").read_text("utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
 def _measured(row: Row, key: str) -> Cell:
-    """The mean and deviation of a metric; pointed at, the number of each seed."""
+    """Make the cell of a metric: mean and deviation, and each seed's number as tooltip."""
     values, scale, digits = row.values(key), metric(key).scale, metric(key).digits
     by_seed = ", ".join(f"seed {seed}: {scale * v:.{digits}f}" for seed, v in zip(row.seeds, values, strict=False))
-    return Cell(spread(values, scale, digits), scale * statistics.fmean(values) if values else None, tip=by_seed)
+    return Cell(plus_minus(values, scale, digits), scale * statistics.fmean(values) if values else None, tip=by_seed)
 
 
 def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> list[tuple[Cell, ...]]:
-    """The rows with the best cells of a column marked; none where all rows are equally good."""
+    """Mark the best cells of a column; none where all rows are equally good."""
     values = [row[column].value for row in rows if row[column].value is not None]
     if len(set(values)) < 2:
         return rows
@@ -52,12 +52,12 @@ def _one_tree(rows: Sequence[Row]) -> bool:
 
 
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
-    """What most readers came for: the rows of one group, best first, and how far each is behind the best."""
-    behind = {each.second: each for each in differences if each.first is group.best}
+    """Make the first table: a group's rows, best first, and how far each is behind the best."""
+    behind = {difference.second: difference for difference in differences if difference.first is group.best}
     rows = []
     for outcome in group.outcomes:
-        each = behind.get(outcome)
-        interval = each.intervals["top1"] if each else None
+        difference = behind.get(outcome)
+        interval = difference.intervals["top1"] if difference else None
         rows.append(
             (
                 Cell(outcome.label),
@@ -68,7 +68,9 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
                 )
                 if interval
                 else Cell("–"),
-                Cell(p_text(each.p) + (" *" if each.significant else ""), each.p) if each else Cell("–"),
+                Cell(p_text(difference.p) + (" *" if difference.significant else ""), difference.p)
+                if difference
+                else Cell("–"),
                 Cell(str(len(outcome.row.seeds)), len(outcome.row.seeds)),
             )
         )
@@ -81,7 +83,7 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
 
 
 def table1(rows: Sequence[Row]) -> Table:
-    """The paper's Table 1: what is measured here, then what is cited."""
+    """Make the paper's Table 1: measured rows, then cited ones."""
     measured = [
         (
             Cell(row.label),
@@ -110,7 +112,7 @@ def table1(rows: Sequence[Row]) -> Table:
 
 
 def hierarchical(rows: Sequence[Row]) -> Table:
-    """Every metric that knows the tree, and top-1 beside them."""
+    """Make the table of metrics that know the tree, and top-1 beside them."""
     left_out = ("top3", "top5", "ece")  # they stand in tables of their own
     keys = [key for key in METRICS if key not in left_out and any(row.values(key) for row in rows)]
     body = [(Cell(row.label), *(_measured(row, key) for key in keys)) for row in rows]
@@ -126,7 +128,7 @@ def hierarchical(rows: Sequence[Row]) -> Table:
 
 
 def levels(rows: Sequence[Row]) -> Table:
-    """The accuracy of each level's own answer."""
+    """Make the table of each level's own accuracy."""
     names = list(dict.fromkeys(name for row in rows for name in row.first.hierarchy.levels))
     body = [
         (
@@ -146,12 +148,12 @@ def levels(rows: Sequence[Row]) -> Table:
 
 
 def _columns(taken: Sequence[str], levels: Sequence[str]) -> list[str]:
-    """Levels as columns beside others, whose names they may have."""
+    """Name the columns of levels; other columns may have their names."""
     return [f"level {name}" if name in taken else name for name in levels]
 
 
 def calibration(rows: Sequence[Outcome]) -> Table:
-    """Whether a probability means what it says."""
+    """Make the table of calibration: whether a probability can be trusted."""
     body: list[tuple[Cell, ...]] = []
     for outcome in rows:
         sure, right = outcome.confidence.mean(axis=1), outcome.correct.mean(axis=1)
@@ -160,7 +162,7 @@ def calibration(rows: Sequence[Outcome]) -> Table:
             (
                 Cell(outcome.label),
                 _measured(outcome.row, "ece"),
-                Cell(spread(list(sure)), 100 * float(sure.mean())),
+                Cell(plus_minus(list(sure)), 100 * float(sure.mean())),
                 Cell(signed(gap), 100 * gap, tip="too sure" if gap > 0 else "too modest"),
             )
         )
@@ -172,26 +174,26 @@ def calibration(rows: Sequence[Outcome]) -> Table:
     return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note, narrow=True)
 
 
-def differences(found: Sequence[Difference]) -> Table:
-    """Every pair of rows on the same images."""
-    keys = list(dict.fromkeys(key for each in found for key in each.intervals))
+def differences(pairs: Sequence[Difference]) -> Table:
+    """Make the table of differences: every pair of rows on the same images."""
+    keys = list(dict.fromkeys(key for pair in pairs for key in pair.intervals))
     body = []
-    for each in found[:MOST_PAIRS]:
-        intervals = [each.intervals.get(key) for key in keys]
-        by_seed = ", ".join(f"seed {seed}: {p_text(p)}" for seed, p in each.by_seed.items())
+    for pair in pairs[:MOST_PAIRS]:
+        intervals = [pair.intervals.get(key) for key in keys]
+        by_seed = ", ".join(f"seed {seed}: {p_text(p)}" for seed, p in pair.by_seed.items())
         body.append(
             (
-                Cell(each.first.label),
-                Cell(each.second.label),
+                Cell(pair.first.label),
+                Cell(pair.second.label),
                 *(
                     Cell(f"{signed(i.difference)} [{signed(i.low)}, {signed(i.high)}]", 100 * i.difference)
                     if i
                     else Cell("–", tip="their trees differ")
                     for i in intervals
                 ),
-                Cell(f"{each.test.only_first}\u00a0:\u00a0{each.test.only_second}"),
-                Cell(p_text(each.test.p), each.test.p, tip=f"seed by seed: {by_seed}" if by_seed else ""),
-                Cell(p_text(each.p), each.p, best=each.significant),
+                Cell(f"{pair.test.only_first}\u00a0:\u00a0{pair.test.only_second}"),
+                Cell(p_text(pair.test.p), pair.test.p, tip=f"seed by seed: {by_seed}" if by_seed else ""),
+                Cell(p_text(pair.p), pair.p, best=pair.significant),
             )
         )
     header = (
@@ -203,13 +205,13 @@ def differences(found: Sequence[Difference]) -> Table:
         "p corrected",
     )
     note = "First minus second [95% interval]. Bold: significant. The p of each seed is shown on pointing at p."
-    if len(found) > MOST_PAIRS:
-        note += f" Shown: the {MOST_PAIRS} pairs of the best rows, of {len(found):,}; all are in differences.csv."
+    if len(pairs) > MOST_PAIRS:
+        note += f" Shown: the {MOST_PAIRS} pairs of the best rows, of {len(pairs):,}; all are in differences.csv."
     return Table("differences", "Differences on the same test images", header, tuple(body), note)
 
 
 def categories(group: Group) -> Table:
-    """The accuracy of every category, with its number of test images."""
+    """Make the table of categories: their accuracy and number of test images."""
     tree = group.best.tree
     body = []
     scored = group.category_scores()
@@ -241,7 +243,7 @@ BETA_NOTE = (
 
 
 def betas(rows: Sequence[Row]) -> Table:
-    """Top-1 at the run's β and at the one best on validation; empty where no head blends."""
+    """Make the table of β: top-1 at the run's β and at the best on validation; empty where no head blends."""
     shown = [row for row in rows if any(run.result.beta for run in row.runs)]
     header = (
         "method",
@@ -263,7 +265,7 @@ def _betas(row: Row) -> tuple[Cell, ...]:
     def top1(split: str, betas: Sequence[float]) -> Cell:
         curves = [{reading.beta: reading.top1 for reading in getattr(read, split)} for _, read in readings]
         values = [curve[beta] for curve, beta in zip(curves, betas, strict=True)]
-        return Cell(spread(values), 100 * statistics.fmean(values))
+        return Cell(plus_minus(values), 100 * statistics.fmean(values))
 
     cells = [Cell(row.label)]
     for shown, betas in ((sorted(set(own)), own), (best, best)):

@@ -5,13 +5,12 @@ import io
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from hfc.errors import markdown as escape
 from hfc.metrics import METRICS
-from hfc.report.cells import Cell, Table, spread
+from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.checks import Check, weights
-from hfc.report.contents import Block, Document, Fold, Text
+from hfc.report.contents import Block, Document, Folded, Text
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Row
@@ -24,7 +23,7 @@ MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
 
 
 def markdown(document: Document) -> str:
-    """The whole document."""
+    """Write a document as Markdown."""
     parts = [f"# {escape(document.title)}", *map(escape, document.verdicts)]
     parts.append("\n".join(f"- {MARKS[check.state]} {_check(check)}" for check in document.checks))
     for section in document.sections:
@@ -56,54 +55,54 @@ def _blocks(blocks: Iterable[Block], depth: int) -> Iterable[str]:
                     header,
                     [
                         tuple(map(Cell, (p.id, p.truth, p.answer, f"{p.confidence:.2f}", f"{p.height:.2f}", p.seeds)))
-                        for p in block.pictures
+                        for p in block.mistakes
                     ],
                 )
-            case Fold():
+            case Folded():
                 yield f"{'#' * depth} {escape(block.title)}"
                 yield from _blocks(block.blocks, depth + 1)
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """A table in Markdown."""
+    """Write a table in Markdown."""
     body = [[f"**{escape(cell.text)}**" if cell.best else escape(cell.text) for cell in row] for row in rows]
     lines = [[escape(name) for name in header], ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def plain(document: Document, rows: Sequence[Row]) -> str:
-    """The measured rows, aligned for a terminal, and what must be known of them."""
+    """Write the measured rows for a terminal, with verdicts and failed checks."""
     header = ["method", *(METRICS[key].column for key in HEADLINE), "severity", "seeds"]
     body = [
         [
             row.label,
-            *(spread(row.values(key)) for key in HEADLINE),
-            spread(row.values("mistake_severity"), scale=1, digits=3),
+            *(plus_minus(row.values(key)) for key in HEADLINE),
+            plus_minus(row.values("mistake_severity"), scale=1, digits=3),
             str(len(row.seeds)),
         ]
         for row in rows
     ]
-    told = [*document.verdicts, *(f"{MARKS['wrong']} {text}" for text in document.wrong)]
-    return "\n".join([columns([header, *body]), "", *told])
+    notes = [*document.verdicts, *(f"{MARKS['wrong']} {text}" for text in document.wrong)]
+    return "\n".join([columns([header, *body]), "", *notes])
 
 
 def printable(text: str) -> str:
-    """A text that UTF-8, HTML and XML can hold; other characters stand as their escapes.
+    """Escape the characters that UTF-8, HTML or XML cannot hold.
 
     Those are control characters, and the surrogates that stand for bytes of file names that are not UTF-8.
     """
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Cells aligned for a terminal."""
+    """Align cells for a terminal."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
 
 
 def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV."""
+    """Write a CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
@@ -112,7 +111,7 @@ def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def results_csv(rows: Sequence[Row]) -> str:
-    """A line for each measured row and each cited one; accuracies as fractions, deviations beside the means."""
+    """Write a line for each measured and cited row; accuracies as fractions, deviations beside the means."""
     keys = sorted({key for row in rows for key in row.first.test if "/" not in key})
     head = ["kind", "label", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
     body: list[list[object]] = []
@@ -149,20 +148,20 @@ DIFFERENCE = (
 )
 
 
-def differences_csv(found: Iterable[Difference]) -> str:
-    """A line for each pair of rows and metric, as fractions; the test is of top-1 alone."""
+def differences_csv(pairs: Iterable[Difference]) -> str:
+    """Write a line for each pair of rows and metric, as fractions; the test is of top-1 alone."""
     body = []
-    for each in found:
-        for metric, i in each.intervals.items():
-            test = [each.test.only_first, each.test.only_second, each.test.p, each.p] if metric == "top1" else [""] * 4
-            body.append([each.first.label, each.second.label, metric, i.difference, i.low, i.high, *test])
+    for pair in pairs:
+        for metric, i in pair.intervals.items():
+            test = [pair.test.only_first, pair.test.only_second, pair.test.p, pair.p] if metric == "top1" else [""] * 4
+            body.append([pair.first.label, pair.second.label, metric, i.difference, i.low, i.high, *test])
     return written(DIFFERENCE, body)
 
 
 def results_json(
-    document: Document, rows: Sequence[Row], found: Sequence[Run], differences: Iterable[Difference]
-) -> dict[str, Any]:
-    """Everything the report is built from, and what it concludes."""
+    document: Document, rows: Sequence[Row], all_runs: Sequence[Run], differences: Iterable[Difference]
+) -> dict[str, object]:
+    """Collect what the report is made from, and what it concludes."""
     return {
         "verdicts": list(document.verdicts),
         "checks": [{"state": check.state, "text": check.text} for check in document.checks],
@@ -176,22 +175,22 @@ def results_json(
             }
             for row in rows
         ],
-        "differences": [difference_json(each) for each in differences],
-        "runs": [run.result.plain() for run in found],
+        "differences": [difference_json(pair) for pair in differences],
+        "runs": [run.result.plain() for run in all_runs],
         "published": published(),
     }
 
 
-def difference_json(each: Difference) -> dict[str, Any]:
-    """One pair of rows."""
+def difference_json(pair: Difference) -> dict[str, object]:
+    """Write one pair of rows."""
     return {
-        "first": each.first.label,
-        "second": each.second.label,
-        "intervals": {k: {"difference": i.difference, "low": i.low, "high": i.high} for k, i in each.intervals.items()},
-        "only_first_right": each.test.only_first,
-        "only_second_right": each.test.only_second,
-        "p": each.test.p,
-        "p_of_seeds": {str(seed): p for seed, p in each.by_seed.items()},
-        "p_corrected": each.p,
-        "significant": each.significant,
+        "first": pair.first.label,
+        "second": pair.second.label,
+        "intervals": {k: {"difference": i.difference, "low": i.low, "high": i.high} for k, i in pair.intervals.items()},
+        "only_first_right": pair.test.only_first,
+        "only_second_right": pair.test.only_second,
+        "p": pair.test.p,
+        "p_of_seeds": {str(seed): p for seed, p in pair.by_seed.items()},
+        "p_corrected": pair.p,
+        "significant": pair.significant,
     }

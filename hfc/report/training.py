@@ -1,10 +1,10 @@
-"""Pictures of how methods trained: epoch by epoch, and at other β once they were trained. Dimension: S seeds."""
+"""Figures of training: epoch by epoch, and at other β afterwards. Dimension: S seeds."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hfc.report.plots import Figure, Point, curves
+from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Row
 
 THIN = "Thick: mean over seeds; thin: each seed. "
@@ -14,7 +14,7 @@ Line = list[tuple[float, float]]
 
 
 def validation(rows: Sequence[Row]) -> Figure:
-    """The metric that picked the epoch, epoch by epoch: mean over seeds, each seed, and the epochs that were chosen.
+    """Draw the metric that picked the epoch: mean over seeds, each seed, and the selected epochs.
 
     Of more methods than CROWDED the seeds' own lines are in the data alone.
     """
@@ -24,7 +24,7 @@ def validation(rows: Sequence[Row]) -> Figure:
         metric = row.first.selected.metric
         lines = [[(float(epoch.number), float(epoch.val[metric])) for epoch in run.epochs] for run in row.runs]
         series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
-        thin += _each(i, lines) if len(rows) <= CROWDED else []
+        thin += _own_lines(i, lines) if len(rows) <= CROWDED else []
         data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
         chosen = [(float(kept.epoch), float(kept.val[metric])) for kept in (run.result.selected for run in row.runs)]
         for seed, (x, y) in zip(row.seeds, chosen, strict=True):
@@ -37,13 +37,11 @@ def validation(rows: Sequence[Row]) -> Figure:
         "validation",
         "Validation by epoch",
         series,
-        "epoch",
-        f"validation {metrics}, %",
+        Axes("epoch", f"validation {metrics}, %", percent="y"),
         alt=f"Validation {metrics} by epoch, mean over seeds{' and each seed' if thin else ''}: {'; '.join(ends)}.",
         header=("method", "seed", "epoch", "validation"),
         data=data,
         note=f"{lines_are}Large points: the epochs that were chosen, on validation alone.",
-        percent="y",
         dots=1.2,
         extra=thin,
         marks=marks,
@@ -51,8 +49,8 @@ def validation(rows: Sequence[Row]) -> Figure:
 
 
 def tasks(row: Row) -> list[Figure]:
-    """The unweighted task losses of a row, mean over seeds and each seed, and the tasks' weights where they change."""
-    found = []
+    """Draw a row's unweighted task losses, and the tasks' weights where they change."""
+    figures = []
     seeds = f"seed{'s' if len(row.seeds) > 1 else ''} {', '.join(map(str, row.seeds))}"
     for key, title, words in (
         ("loss", "Unweighted losses", "loss, unweighted"),
@@ -63,55 +61,53 @@ def tasks(row: Row) -> list[Figure]:
         for i, task in enumerate(row.runs[0].epochs[0].weights):
             lines = [[(float(e.number), float(getattr(e, key)[task])) for e in run.epochs] for run in row.runs]
             series.append((task, _over_seeds(task, lines, lambda y: f"{y:.4g}")))
-            thin += _each(i, lines)
+            thin += _own_lines(i, lines)
             data += [(task, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
         values = [value for *_, value in data]
         if key == "weights" and len(set(values)) == 1:
             continue  # they stay as they are
         ends = ", ".join(f"{task} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for task, points in series)
-        found.append(
+        figures.append(
             curves(
                 key,
                 title,
                 series,
-                "epoch",
-                words,
+                Axes("epoch", words, log=min(values) > 0 and max(values) > 4 * min(values)),
                 alt=f"{title} of {row.label}, {'mean over ' if thin else ''}{seeds}: {ends}.",
                 header=("task", "seed", "epoch", key),
                 data=data,
                 note=THIN.strip() if thin else "",
-                log=min(values) > 0 and max(values) > 4 * min(values),
                 dots=1.2,
                 extra=thin,
             )
         )
-    return found
+    return figures
 
 
-def _each(i: int, lines: Sequence[Line]) -> list[tuple[int, Line]]:
-    """The seeds' own lines of series `i`; none where there is one seed, whose mean it is."""
+def _own_lines(i: int, lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """List the seeds' own lines of series `i`; none where there is one seed."""
     return [(i, line) for line in lines] if len(lines) > 1 else []
 
 
-def _over_seeds(name: str, lines: Sequence[Line], said: Callable[[float], str]) -> list[Point]:
-    """The mean of the seeds' lines at each epoch, which says their range as well."""
+def _over_seeds(name: str, lines: Sequence[Line], words: Callable[[float], str]) -> list[Point]:
+    """Average the seeds' lines at each epoch; the tooltip has their range as well."""
     points = []
     for x, y in _mean_line(lines):
-        at = [dict(line)[x] for line in lines]
-        spread = f", seeds {said(min(at))} to {said(max(at))}" if len(at) > 1 else ""
-        points.append((x, y, f"{name}, epoch {x:g}: {said(y)}{spread}"))
+        values = [dict(line)[x] for line in lines]
+        reach = f", seeds {words(min(values))} to {words(max(values))}" if len(values) > 1 else ""
+        points.append((x, y, f"{name}, epoch {x:g}: {words(y)}{reach}"))
     return points
 
 
 def _mean_line(lines: Sequence[Line]) -> Line:
-    """The mean of some lines wherever all of them have a point."""
-    found = [dict(line) for line in lines]
-    shared = sorted(set.intersection(*map(set, found)))
-    return [(x, float(np.mean([line[x] for line in found]))) for x in shared]
+    """Average some lines wherever all of them have a point."""
+    by_seed = [dict(line) for line in lines]
+    shared = sorted(set.intersection(*map(set, by_seed)))
+    return [(x, float(np.mean([line[x] for line in by_seed]))) for x in shared]
 
 
 def beta(rows: Sequence[Row]) -> Figure | None:
-    """Top-1 of the trained heads at every β, mean over seeds; None where no head blends."""
+    """Draw top-1 of the trained heads at every β; None where no head blends."""
     series: list[tuple[str, list[Point]]] = []
     thin, marks, colours = [], [], []
     for number, row in enumerate(rows):
@@ -138,12 +134,10 @@ def beta(rows: Sequence[Row]) -> Figure | None:
         "beta",
         "Accuracy against β",
         series,
-        "β, share of the local output",
-        "top-1, %",
+        Axes("β, share of the local output", "top-1, %", percent="y"),
         alt=f"Test top-1 against β from 0 to 1: {ranges}.",
         header=("method", "beta", "test_top1"),
         note="Mean over seeds. Thick: test; thin: validation; large point: the runs' own β.",
-        percent="y",
         extra=thin,
         marks=marks,
         colours=colours,

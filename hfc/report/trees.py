@@ -1,4 +1,4 @@
-"""Pictures of the tree: each node's accuracy, each category's, and what is taken for what.
+"""Figures of the tree: the accuracy of nodes and categories, and confusions.
 
 However many categories and nodes there are, a picture shows so many; the numbers beside it are complete.
 """
@@ -19,17 +19,19 @@ MOST_MATRICES = 30  # of a row
 MOST_CELLS = 10_000  # in all matrices of a row
 
 
-def _left_out(shown: int, of: int, what: str) -> str:
-    """What a picture leaves out, in words; nothing where it shows everything."""
+def _left_out(shown: int, total: int, what: str) -> str:
+    """Say what a figure leaves out; nothing where it shows everything."""
     return (
-        f" Shown: the {shown} {what} with the most wrong answers, of {of:,}; all are in the data." if shown < of else ""
+        f" Shown: the {shown} {what} with the most wrong answers, of {total:,}; all are in the data."
+        if shown < total
+        else ""
     )
 
 
 def categories(group: Group) -> Figure:
-    """The accuracy of each category as a bar, of the best row; the other rows as points."""
-    found = group.category_scores()
-    drawn = [found[leaf] for leaf in group.best.hardest(MOST_LEAVES)]
+    """Draw the accuracy of each category: the best row as a bar, the others as points."""
+    scored = group.category_scores()
+    drawn = [scored[leaf] for leaf in group.best.hardest(MOST_LEAVES)]
     step, left = 18, 118
     x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
     bottom = svg.TOP + step * len(drawn) + 4
@@ -44,16 +46,16 @@ def categories(group: Group) -> Figure:
             score = scores[series]
             if score is None:
                 continue
-            said = f"{full}: {100 * score:.1f}% of {support}, {group.outcomes[series].label}"
+            tooltip = f"{full}: {100 * score:.1f}% of {support}, {group.outcomes[series].label}"
             if series:
-                body.append(svg.dot(x(score), y + 10, series, said, 3.5))
+                body.append(svg.dot(x(score), y + 10, series, tooltip, 3.5))
             else:
-                body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, said))
+                body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, tooltip))
     key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), bottom + 34, lines=False)
-    measured = [(name, scores[0]) for name, _, _, scores in found if scores[0] is not None]
-    lowest = sorted(measured, key=lambda each: each[1] or 0)[:3]
+    measured = [(name, scores[0]) for name, _, _, scores in scored if scores[0] is not None]
+    lowest = sorted(measured, key=lambda pair: pair[1] or 0)[:3]
     hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in lowest)
-    alt = f"Accuracy of each of {len(found)} categories, bars: {group.best.label}. Lowest: {hardest}."
+    alt = f"Accuracy of each of {len(scored)} categories, bars: {group.best.label}. Lowest: {hardest}."
     return Figure(
         "categories",
         "Accuracy of each category",
@@ -61,16 +63,16 @@ def categories(group: Group) -> Figure:
         svg.drawing([*body, *key], bottom + 34 + height, alt),
         ("category", "path", "test_images", *(outcome.label for outcome in group.outcomes)),
         tuple(
-            (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in found
+            (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in scored
         ),
-        f"Bars: the best row; points: the others. Mean over seeds.{_left_out(len(drawn), len(found), 'categories')}",
+        f"Bars: the best row; points: the others. Mean over seeds.{_left_out(len(drawn), len(scored), 'categories')}",
     )
 
 
 def tree(outcome: Outcome) -> Figure:
-    """The tree, each node with the share of its images whose answer's path goes through it."""
+    """Draw the tree: for each node the share of its images whose answer lies below it."""
     scores = {(level, node): (n, score) for level, node, n, score in outcome.node_scores()}
-    found = outcome.tree
+    hierarchy = outcome.tree
     step, left = 18, 176
     x = svg.Scale(0, 1, left, svg.WIDTH - 92)
     body = []
@@ -85,7 +87,7 @@ def tree(outcome: Outcome) -> Figure:
             start = last[level - 1]
             body.append(svg.element("path", class_="axis", d=f"M{indent - 11} {start + 6:g}V{y:g}H{indent - 3}"))
         last[level] = y
-        name = svg.shorten(found.nodes[level][node], left - indent - 6)
+        name = svg.shorten(hierarchy.nodes[level][node], left - indent - 6)
         body.append(svg.text(indent, y + 4, name, full=path))
         text = "no images" if score is None else f"{100 * score:.1f}%"
         body.append(svg.element("rect", class_="empty", x=left, y=y - 5, width=x.end - x.start, height=10))
@@ -94,10 +96,10 @@ def tree(outcome: Outcome) -> Figure:
         body.append(svg.text(x.end + 5, y + 4, text, class_="tick"))
         body.append(svg.text(svg.WIDTH - 2, y + 4, str(n), anchor="end", class_="tick"))
         row += 1
-    groups = [(found.nodes[0][node], score) for (level, node), (_, score) in scores.items() if level == 0]
+    groups = [(hierarchy.nodes[0][node], score) for (level, node), (_, score) in scores.items() if level == 0]
     top = "; ".join(f"{name} {100 * score:.0f}%" for name, score in groups[:MOST_LEAVES] if score is not None)
-    alt = f"The tree with the accuracy of {row} nodes in {outcome.label}; {found.levels[0]}: {top}."
-    every = _depth_first(outcome, np.arange(len(found.leaves)))
+    alt = f"The tree with the accuracy of {row} nodes in {outcome.label}; {hierarchy.levels[0]}: {top}."
+    every = _depth_first(outcome, np.arange(len(hierarchy.leaves)))
     return Figure(
         "tree",
         "The tree",
@@ -105,17 +107,17 @@ def tree(outcome: Outcome) -> Figure:
         svg.drawing(body, svg.TOP + step * row + 6, alt),
         ("path", "level", "test_images", "accuracy"),
         tuple(
-            (path, found.levels[level], n, "" if score is None else score)
+            (path, hierarchy.levels[level], n, "" if score is None else score)
             for level, node, path in every
             for n, score in [scores[level, node]]
         ),
         "Share of a node's test images whose answer lies below it, and how many they are. Mean over seeds."
-        + _left_out(len(leaves), len(found.leaves), "leaves"),
+        + _left_out(len(leaves), len(hierarchy.leaves), "leaves"),
     )
 
 
 def _depth_first(outcome: Outcome, leaves: Ints) -> Iterator[tuple[int, int, str]]:
-    """Level, node and path of some leaves and of all nodes above them, each followed by what is below it."""
+    """Go through some leaves and all nodes above them, depth first: level, node and path."""
     tree = outcome.tree
     paths = sorted((tuple(tree.ancestors[leaf].tolist()), int(leaf)) for leaf in leaves)
     seen: set[tuple[int, ...]] = set()
@@ -153,7 +155,7 @@ class Matrix:
 
 
 def confusion(outcome: Outcome) -> tuple[list[Figure], str]:
-    """What is taken for what: among the groups, and among the children of every inner node below.
+    """Draw the confusions among the children of the root and of every inner node.
 
     Returns:
         The figures, and what had to be left out, in words.
@@ -177,12 +179,12 @@ def confusion(outcome: Outcome) -> tuple[list[Figure], str]:
 
 
 def _parents(outcome: Outcome, level: int) -> list[int]:
-    """The nodes above a level; -1 is the root."""
+    """List the nodes above a level; -1 is the root."""
     return list(range(outcome.tree.sizes[level - 1])) if level else [-1]
 
 
 def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
-    """The matrix among the children of a node; None where it has one child, or no images."""
+    """Count the confusions among a node's children; None where it has one child or no images."""
     tree = outcome.tree
     above = tree.ancestors[:, level - 1] if level else np.full(len(tree.leaves), -1)
     below = np.flatnonzero(above == parent)
@@ -209,12 +211,12 @@ def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
 
 
 def _free(word: str, names: Sequence[str]) -> str:
-    """A word that is none of some names."""
+    """Find a word that is none of some names."""
     return _free(f"({word})", names) if word in names else word
 
 
 def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
-    """A matrix as a picture, of its children those with the most wrong answers."""
+    """Draw a matrix, of its children those with the most wrong answers."""
     children = len(matrix.support)
     shown = np.sort(np.argsort(-matrix.wrong, kind="stable")[:MOST_CHILDREN])
     names = [matrix.names[i] for i in shown]
@@ -228,7 +230,7 @@ def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
     np.add.at(counts, (place[matrix.truth[inside]], place[matrix.answer[inside]]), matrix.images[inside])
     support = matrix.support[shown]
     shares = counts / np.maximum(support, 1)[:, None]
-    said = [
+    tooltips = [
         [
             f"{t} taken for {a}: {100 * share:.1f}%, {count:.3g} of {n} images"
             for a, share, count in zip(columns, *cells, strict=True)
@@ -242,7 +244,7 @@ def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
         "confusion",
         matrix.where,
         alt,
-        svg.heat(names, columns, shares.tolist(), said, alt),
+        svg.heat(names, columns, shares.tolist(), tooltips, alt),
         ("where", "truth", "answer", "images", "share"),
         tuple((matrix.where, matrix.names[t], matrix.names[a], count, share) for t, a, count, share in cells),
         _left_out(len(shown), children, "nodes").strip(),
@@ -255,5 +257,5 @@ def _worst(names: Sequence[str], columns: Sequence[str], shares: Floats) -> str:
     if off.max() == 0:
         return "nothing is taken for anything else"
     places = np.argsort(-off, axis=None, kind="stable")[:3]
-    found = [(int(place) // len(columns), int(place) % len(columns)) for place in places]
-    return ", ".join(f"{names[i]} taken for {columns[j]} {100 * off[i, j]:.0f}%" for i, j in found if off[i, j])
+    worst = [(int(place) // len(columns), int(place) % len(columns)) for place in places]
+    return ", ".join(f"{names[i]} taken for {columns[j]} {100 * off[i, j]:.0f}%" for i, j in worst if off[i, j])

@@ -58,7 +58,7 @@ class RunWriter:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[RunWriter]:
-    """Write a run's folder, which is there when the block ends well.
+    """Write a run's folder; it gets its name when the block ends well.
 
     An earlier run's files in the folder are replaced; whatever else lies there stays.
 
@@ -107,7 +107,7 @@ def _is_result(file: Path) -> bool:
 
 
 def _key_of(head: Path) -> str | None:
-    """The key that the file of a head carries; None if it is none of hfc's."""
+    """Read the key in a head's file; None if hfc did not write it."""
     try:
         with safe_open(head, "numpy") as opened:
             return (opened.metadata() or {}).get("key")

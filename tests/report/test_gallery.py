@@ -62,9 +62,9 @@ def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(
     for i in range(6):
         picture(tmp_path / "root" / "images" / f"{i}.jpg", (40 * i, 0, 0), (60, 30))
     worst, costly = galleries(found, tmp_path / "root")
-    assert [p.id for p in worst.pictures] == ["images/4.jpg"]
-    assert [p.id for p in costly.pictures] == ["images/2.jpg"]
-    first = costly.pictures[0]
+    assert [p.id for p in worst.mistakes] == ["images/4.jpg"]
+    assert [p.id for p in costly.mistakes] == ["images/2.jpg"]
+    first = costly.mistakes[0]
     assert (first.truth, first.answer, first.height, first.seeds) == ("tops > Tee", "trousers > Jeans", 2.0, "1 of 1")
     assert first.confidence == pytest.approx(0.6 / 0.7)
     assert pixel(first.source, 80, 40)[0] == pytest.approx(80, abs=4)  # that very picture, not another
@@ -73,11 +73,11 @@ def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(
 
     monkeypatch.setattr("hfc.report.gallery.SHOWN", 2)  # the farthest is among the surest: it is not shown twice
     worst, costly = galleries(found, tmp_path / "root")
-    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg"]
-    assert [p.id for p in costly.pictures] == ["images/1.jpg"]
+    assert [p.id for p in worst.mistakes] == ["images/4.jpg", "images/2.jpg"]
+    assert [p.id for p in costly.mistakes] == ["images/1.jpg"]
     monkeypatch.setattr("hfc.report.gallery.SHOWN", 3)
     (worst,) = galleries(found, tmp_path / "root")
-    assert [p.id for p in worst.pictures] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
+    assert [p.id for p in worst.mistakes] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
 
 
 def made_cache(folder: Path, file: str = "c.h5") -> str:
@@ -104,11 +104,11 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
     image.paste((250, 0, 0), (20, 0, 40, 40))
     image.save(tmp_path / "root" / "deep" / "4.png")
     found = wrong_thrice(tmp_path / "right", cache__path=str(tmp_path / "c.h5"), cache__feature_key=key)
-    shown = galleries(found, tmp_path / "root")[0].pictures[0]
+    shown = galleries(found, tmp_path / "root")[0].mistakes[0]
     assert shown.id == "images/4.jpg"
     assert size(shown.source) == (80, 160)  # the box alone
     assert pixel(shown.source, 40, 80)[0] > 230
-    assert galleries(found, tmp_path)[0].pictures[0].source == shown.source  # by the data set's own folder
+    assert galleries(found, tmp_path)[0].mistakes[0].source == shown.source  # by the data set's own folder
     right, wrong = tmp_path / "root", tmp_path / "right"
     nothing = "none of the 3 pictures to show can be read, such as"
     missing = "cannot read the file: No such file or directory"
@@ -127,7 +127,7 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
         f"{tmp_path}/c.h5 or give the folder that the ids are relative to"
     )
     right.rename(tmp_path / "moved")
-    assert galleries(found, tmp_path / "moved")[0].pictures[0].source == shown.source
+    assert galleries(found, tmp_path / "moved")[0].mistakes[0].source == shown.source
     for given in (right, tmp_path):  # what it was made from, which is not asked for again
         with pytest.raises(RunError) as caught:
             galleries(found, given)
@@ -144,7 +144,7 @@ def test_the_cache_is_at_hand_from_any_working_directory(tmp_path: Path, monkeyp
     found = wrong_thrice(tmp_path / "runs" / "own", cache__path="cache/c.h5", cache__feature_key=key)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert galleries(found, tmp_path / "root")[0].pictures[0].source
+    assert galleries(found, tmp_path / "root")[0].mistakes[0].source
 
 
 def test_images_of_one_data_set_are_shown_beside_rows_of_another(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_picture_that_is_missing_or_damaged_says_so_in_its_place(tmp_path: Pat
     found = wrong_thrice(tmp_path)
     picture(tmp_path / "root" / "images" / "4.jpg", (9, 9, 9))
     (tmp_path / "root" / "images" / "2.jpg").write_text("no picture")
-    shown = {p.id: p for p in galleries(found, tmp_path / "root")[0].pictures}
+    shown = {p.id: p for p in galleries(found, tmp_path / "root")[0].mistakes}
     assert shown["images/4.jpg"].source
     assert shown["images/2.jpg"].missing.startswith("not an image in a known format")
     assert shown["images/1.jpg"].missing == "cannot read the file: No such file or directory"

@@ -8,7 +8,7 @@ import pytest
 
 from hfc import runs
 from hfc.errors import RunError
-from hfc.report.cells import spread
+from hfc.report.cells import plus_minus
 from hfc.report.rows import Row, read_groups, summarise
 from hfc.store import Predictions, write_predictions
 from tests.support.made_runs import guess, tree_of, two_methods, write_run
@@ -24,9 +24,9 @@ def test_seeds_become_one_row_with_mean_and_sample_deviation(tmp_path: Path) -> 
         write_run(tmp_path / "r" / str(seed), tree, seed=seed, test__top3=top3)
     (row,) = rows_of(tmp_path / "r")
     assert (row.seeds, row.label) == ([0, 1, 2], "flat (tree)")
-    assert spread(row.values("top3")) == "91.00 ± 1.00"
+    assert plus_minus(row.values("top3")) == "91.00 ± 1.00"
     assert row.values("level_accuracy/leaf") == row.values("top1")
-    assert (row.values("nothing"), spread([]), spread([0.5])) == ([], "–", "50.00")
+    assert (row.values("nothing"), plus_minus([]), plus_minus([0.5])) == ([], "–", "50.00")
 
 
 @pytest.mark.parametrize(
