@@ -85,7 +85,7 @@ METRICS = {
 
 
 def metric(key: str) -> Metric:
-    """Look up a metric by its key, which may also name another top k or a level."""
+    """Look up a metric by its key. It may also name another top k, or a level."""
     if key.startswith(LEVEL):
         return Metric(key, key.removeprefix(LEVEL), f"accuracy of level {key.removeprefix(LEVEL)}", of_tree=True)
     k = key.removeprefix("top")
@@ -161,13 +161,13 @@ def top(probabilities: Floats, k: int) -> Ints:
 
 
 def _blocks(probabilities: Floats) -> Iterator[slice]:
-    """Cut the rows into blocks of some BLOCK cells, as temporary arrays of all rows take much memory."""
+    """Cut the rows into blocks of some BLOCK cells. Temporary arrays of all rows would take much memory."""
     step = max(BLOCK // probabilities.shape[1], 1)
     yield from (slice(start, start + step) for start in range(0, len(probabilities), step))
 
 
 def rank(probabilities: Floats, target: Ints) -> Ints:
-    """Count the columns before the target's, (N,), in the order of `top`; top-k is right where it is below k.
+    """Count the columns before the target's, (N,), in the order of `top`. Top-k is right where it is below k.
 
     Counting them is several times faster than sorting the columns.
 
@@ -215,7 +215,7 @@ def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float
 
 
 def hierarchical_f(predicted: Ints, truth: Ints) -> float:
-    """Compute hF, the harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|; α is the predicted path, β the true one.
+    """Compute hF, the harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|. α is the predicted path, β the true one.
 
     Args:
         predicted: (N, H) node index on each level.

@@ -89,7 +89,7 @@ class Selected(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BetaReading(Record):
-    """The accuracy of a trained head at one β; `others` holds that of each other k, by `top{k}`."""
+    """The accuracy of a trained head at one β. `others` holds that of other k, by `top{k}`."""
 
     beta: float
     top1: float
@@ -212,7 +212,7 @@ class Run:
 
 
 def hierarchy(run: Run) -> Hierarchy:
-    """Read the category tree of a run; its nodes are in the order of the predictions.
+    """Read the category tree of a run. Its nodes are in the order of the predictions.
 
     Raises:
         RunError: it is missing, damaged, or another one.

@@ -112,7 +112,7 @@ def write(out: Path, files: Mapping[str, str], mark: str) -> tuple[Path, ...]:
 
 
 def _mistakes(groups: Sequence[Group], images: Path) -> list[Folded]:
-    """Make the galleries of the rows that have pictures; that of each group's best row is unfolded."""
+    """Make the galleries of the rows that have pictures. That of each group's best row is unfolded."""
     outcomes = [
         (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
     ]

@@ -73,7 +73,7 @@ SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
 
 
 def _shared(rows: Sequence[Row]) -> Iterable[Check]:
-    """Check that rows share all but the method, so that a difference is one of methods."""
+    """Check that rows share all but the method. Else a difference is not one of methods alone."""
     differ = [name for name, value in SHARED if len({str(value(row)) for row in rows}) > 1]
     if differ:
         yield Check(
@@ -88,7 +88,7 @@ def _shared(rows: Sequence[Row]) -> Iterable[Check]:
 
 
 def _trees(rows: Sequence[Row]) -> Iterable[Check]:
-    """Check for trees that share a name and differ: a reader would take them for one."""
+    """Check for trees that share a name and differ. A reader would take them for one."""
     digests: dict[str, set[str]] = {}
     for row in rows:
         tree = row.first.hierarchy

@@ -12,7 +12,7 @@ from hfc.report.statistics import Difference
 
 
 def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
-    """Draw how far every row is behind the best, with intervals; None for a single row."""
+    """Draw how far every row is behind the best, with intervals. None for a single row."""
     behind = [difference for difference in differences if difference.first is group.best]
     if not behind:
         return None
@@ -125,7 +125,7 @@ def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
 
 
 def climb(rows: Sequence[Row]) -> Figure | None:
-    """Draw the accuracy of answers that climb against their depth; None where no run has it."""
+    """Draw the accuracy of answers that climb against their depth. None where no run has it."""
     series: list[tuple[str, list[Point]]] = []
     colours = []
     for number, row in enumerate(rows):

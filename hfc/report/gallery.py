@@ -59,7 +59,7 @@ class Gallery:
 
 
 def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
-    """Collect a row's most confident mistakes and the most costly others, with images; no gallery is empty.
+    """Collect a row's most confident mistakes and the most costly others. No gallery is empty.
 
     Args:
         outcome: the row.
@@ -141,7 +141,7 @@ def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
 
 
 def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
-    """Locate the images of some rows: by the cache where it is at hand, else by their ids."""
+    """Locate the images of some rows. The cache says where, or their ids if it is not at hand."""
     ids = outcome.answers[0].id[rows]
     known = _cached(outcome.row)
     if not isinstance(known, str):
@@ -157,7 +157,7 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
 
 
 def _cached(row: Row) -> tuple[Regions, Path] | str:
-    """Read the regions of a row's cache and its data set, or why they are not at hand.
+    """Read the regions and data set of a row's cache. Returns the reason where it cannot.
 
     A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
     """
@@ -180,7 +180,7 @@ def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
 
 
 def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
-    """Make a thumbnail of each region, as a data: URI, or the reason why there is none."""
+    """Make a thumbnail of each region, as a data: URI. Without one, give the reason."""
     settings = CropSettings(SIDE, "pad", 0.0, FILL)
     thumbnails: dict[int, tuple[str, str]] = {}
     for batch in stream_crops(regions, [(0, range(len(regions)))], settings, batch_size=32, workers=2, ahead=1):

@@ -38,7 +38,7 @@ def counts(result: Result) -> str:
 
 
 def settings(result: Result) -> dict[str, object]:
-    """Collect the settings that shape a run's numbers; one that it does not record has its default."""
+    """Collect the settings that shape a run's numbers. One that it does not record has its default."""
     known = {**plain(TrainConfig()), **result.config}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
@@ -49,7 +49,7 @@ def recipe(result: Result) -> str:
 
 
 def identity(result: Result, tested: str = "") -> Identity:
-    """Collect everything that the runs of one row share; another row differs in some of it.
+    """Collect everything that the runs of one row share. Another row differs in some of it.
 
     Args:
         result: of a run.
@@ -71,7 +71,7 @@ def identity(result: Result, tested: str = "") -> Identity:
 
 
 def method(result: Result, distinction: str = "") -> str:
-    """Name the method as the paper does, with the settings that differ and what else is special.
+    """Name the method as the paper does. Settings that differ and a distinction follow.
 
     A mark says where its features came from random weights.
     """
@@ -113,7 +113,7 @@ def _as_read(name: str) -> str:
 
 
 def _distinctions(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
-    """Say what is different in rows of one name; all of them show the same facets."""
+    """Say what is different in rows of one name. All of them show the same facets."""
     columns = []
     for part, words in _facets(results):
         shown: dict[str, str] = {}  # rows that are alike in this part get the same words
@@ -139,7 +139,7 @@ def _count(columns: Sequence[Sequence[str]]) -> int:
 
 
 def _facets(results: Sequence[Result]) -> Iterable[Facet]:
-    """List what may differ between rows, in the order in which a reader would name it."""
+    """List what may differ between rows, what a reader would name first at the top."""
     yield "features", lambda result: f"{result.cache.image_size} px"
     yield "features", partial(_field, name="pool", words=FIELDS["pool"])
     yield "features", lambda result: result.cache.backbone
@@ -162,7 +162,7 @@ def _facets(results: Sequence[Result]) -> Iterable[Facet]:
 
 
 def _field(result: Result, name: str, words: str) -> str:
-    """Write a field of the feature key in words; "" where a run does not record it."""
+    """Write a field of the feature key in words. "" where a run does not record it."""
     value = (result.cache.key_fields or {}).get(name)
     if value is None:
         return ""

@@ -38,7 +38,7 @@ SPECIAL = {
 
 
 def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
-    """Write the paper's Table 1 with our rows below; checks that did not pass are comments."""
+    """Write the paper's Table 1 with our rows below. Checks that did not pass are comments."""
     cited = [_line(e["method"], e["top3"], e["top5"], e["landmarks"], "--", "cited") for e in published()]
     measured = []
     for row in rows:
@@ -56,7 +56,7 @@ def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin:
 
 
 def escape(text: str) -> str:
-    """Escape a text for LaTeX; a character that its oldest fonts lack becomes its code point."""
+    """Escape a text for LaTeX. A character that its oldest fonts lack becomes its code point."""
     return "".join(map(_character, " ".join(text.split())))
 
 

@@ -42,7 +42,7 @@ class Answers:
 
     @cached_property
     def digest(self) -> str:
-        """The digest of the test images and their true leaves; runs that share it may be compared."""
+        """The digest of the test images and their true leaves. Runs that share it may be compared."""
         names = [self.tree.leaves[leaf] for leaf in self.target]
         return provenance.digest([self.id.tolist(), names])
 
@@ -151,7 +151,7 @@ class Outcome:
         return np.sort(np.argsort(-wrong, kind="stable")[:most])
 
     def node_scores(self) -> list[tuple[int, int, int, float | None]]:
-        """List every node: level, index, test images, and the share whose answer's path goes through it."""
+        """List every node: level, index, test images, share. The share's answers have a path through it."""
         truth = self.tree.ancestors[self.target]
         share = self.on_path.mean(axis=0)
         scores = []
@@ -174,7 +174,7 @@ class Group:
         return self.outcomes[0]
 
     def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
-        """List each leaf of the best row's tree: name, path, test images, and its accuracy in every row or None."""
+        """List the best tree's leaves: name, path, test images, accuracies. None where there are no images."""
         tree, target = self.best.tree, self.best.target
         size = len(tree.leaves)
         support = np.bincount(target, minlength=size)
@@ -224,7 +224,7 @@ def read_answers(run: Run) -> Answers:
 
 
 def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
-    """Group runs that differ in their seed alone; of two with one seed the later counts.
+    """Group runs that differ in their seed alone. Of two with one seed the later counts.
 
     Args:
         all_runs: runs.

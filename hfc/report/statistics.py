@@ -88,7 +88,7 @@ def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float 
 
 
 def mcnemar(first: Bools, second: Bools) -> McNemar:
-    """Compute McNemar's exact two-sided test: equal methods win the images that differ like a fair coin.
+    """Compute McNemar's exact two-sided test. Where both are as good, images that differ fall like a fair coin.
 
     Args:
         first, second: (N,) whether each is right (McNemar 1947).
@@ -99,7 +99,7 @@ def mcnemar(first: Bools, second: Bools) -> McNemar:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p so that the chance of any false finding stays below the level (Holm 1979)."""
+    """Correct p by Holm's method (1979). The chance of any false finding stays below the level."""
     order = np.argsort(p, kind="stable")
     scaled = np.array(p, dtype=np.float64)[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
@@ -115,7 +115,7 @@ def majority(correct: Bools) -> Bools:
 
 
 def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
-    """Compare pairs of rows that share their test images; p is corrected over all of them."""
+    """Compare pairs of rows that share their test images. P is corrected over all of them."""
     uncorrected = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
     corrected = holm([difference.test.p for difference in uncorrected])
     return [replace(difference, p=p) for difference, p in zip(uncorrected, corrected, strict=True)]

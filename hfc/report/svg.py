@@ -202,7 +202,7 @@ def plot(
     log: bool = False,
     height: float = PLOT_HEIGHT,
 ) -> tuple[Scale, Scale]:
-    """Choose the scales of a plot with the ranges x and y; `log` is of y."""
+    """Choose the scales of a plot with the ranges x and y. `log` is of y."""
     across = Scale(*x, LEFT, WIDTH - RIGHT)
     return across, Scale(*y, TOP + height, TOP, log)
 
@@ -214,7 +214,7 @@ def heat(
     tooltips: Sequence[Sequence[str]],
     alt: str,
 ) -> Markup:
-    """Draw a matrix of shares: a row for each truth, a column for each answer; more is darker.
+    """Draw a matrix of shares: rows are truths, columns are answers. More is darker.
 
     Args:
         truth, answers: names of rows and columns.

@@ -52,7 +52,7 @@ def _one_tree(rows: Sequence[Row]) -> bool:
 
 
 def headline(group: Group, differences: Sequence[Difference]) -> Table:
-    """Make the first table: a group's rows, best first, and how far each is behind the best."""
+    """Make the first table: a group's rows, best first. It says how far they are behind the best."""
     behind = {difference.second: difference for difference in differences if difference.first is group.best}
     rows = []
     for outcome in group.outcomes:
@@ -243,7 +243,7 @@ BETA_NOTE = (
 
 
 def betas(rows: Sequence[Row]) -> Table:
-    """Make the table of β: top-1 at the run's β and at the best on validation; empty where no head blends."""
+    """Make the table of top-1 at the run's β and at the best. It is empty where no head blends."""
     shown = [row for row in rows if any(run.result.beta for run in row.runs)]
     header = (
         "method",

@@ -111,7 +111,7 @@ def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def results_csv(rows: Sequence[Row]) -> str:
-    """Write a line for each measured and cited row; accuracies as fractions, deviations beside the means."""
+    """Write a line for each measured and cited row. Accuracies as fractions, deviations beside the means."""
     keys = sorted({key for row in rows for key in row.first.test if "/" not in key})
     head = ["kind", "label", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
     body: list[list[object]] = []
@@ -149,7 +149,7 @@ DIFFERENCE = (
 
 
 def differences_csv(pairs: Iterable[Difference]) -> str:
-    """Write a line for each pair of rows and metric, as fractions; the test is of top-1 alone."""
+    """Write a line for each pair and metric, as fractions. The test is of top-1 alone."""
     body = []
     for pair in pairs:
         for metric, i in pair.intervals.items():

@@ -14,7 +14,7 @@ Line = list[tuple[float, float]]
 
 
 def validation(rows: Sequence[Row]) -> Figure:
-    """Draw the metric that picked the epoch: mean over seeds, each seed, and the selected epochs.
+    """Draw the metric that picked the epoch, and the selected epochs. Lines are the mean and the seeds.
 
     Of more methods than CROWDED the seeds' own lines are in the data alone.
     """

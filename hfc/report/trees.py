@@ -29,7 +29,7 @@ def _left_out(shown: int, total: int, what: str) -> str:
 
 
 def categories(group: Group) -> Figure:
-    """Draw the accuracy of each category: the best row as a bar, the others as points."""
+    """Draw the accuracy of each category. The best row is a bar, the others are points."""
     scored = group.category_scores()
     drawn = [scored[leaf] for leaf in group.best.hardest(MOST_LEAVES)]
     step, left = 18, 118
@@ -70,7 +70,7 @@ def categories(group: Group) -> Figure:
 
 
 def tree(outcome: Outcome) -> Figure:
-    """Draw the tree: for each node the share of its images whose answer lies below it."""
+    """Draw the tree. Each node has the share of its images whose answer lies below it."""
     scores = {(level, node): (n, score) for level, node, n, score in outcome.node_scores()}
     hierarchy = outcome.tree
     step, left = 18, 176
@@ -130,7 +130,7 @@ def _depth_first(outcome: Outcome, leaves: Ints) -> Iterator[tuple[int, int, str
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """The confusions among the K children of a node, in the M cells that are not empty."""
+    """The confusions among the K children of a node. M cells are not empty."""
 
     level: int
     """Of the children."""
@@ -184,7 +184,7 @@ def _parents(outcome: Outcome, level: int) -> list[int]:
 
 
 def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
-    """Count the confusions among a node's children; None where it has one child or no images."""
+    """Count the confusions among a node's children. None where it has one child or no images."""
     tree = outcome.tree
     above = tree.ancestors[:, level - 1] if level else np.full(len(tree.leaves), -1)
     below = np.flatnonzero(above == parent)

@@ -1,4 +1,4 @@
-"""A run's folder while it is written: under a temporary name, which becomes its own when the run is whole."""
+"""A run's folder while it is written. Its name is temporary until the run is whole."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -81,7 +81,7 @@ def writing(folder: Path) -> Iterator[RunWriter]:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise a RunError where a file in a folder has the name of a run's but is none."""
+    """Refuse a file that has the name of a run's but is none. Raises a RunError."""
     if not folder.is_dir():
         return
     result = folder / RESULT
