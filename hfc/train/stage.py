@@ -78,11 +78,10 @@ def train_all(
         HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
         DivergedError: a run diverged; the others have been trained.
     """
+    source = cache_source(path, configs[0].device, **reading)
     diverged: list[DivergedError] = []
     try:
-        for outcome in _outcomes(
-            cache_source(path, configs[0].device, **reading), configs, out, jobs, overwrite, on_epoch
-        ):
+        for outcome in _outcomes(source, configs, out, jobs, overwrite, on_epoch):
             if isinstance(outcome, DivergedError):
                 diverged.append(outcome)
             else:
