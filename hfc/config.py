@@ -86,7 +86,7 @@ class ExtractConfig:
 class TrainConfig:
     """Settings of stage 2, `hfc train`: one run."""
 
-    method: str = setting("levels+path", "a named bundle of the settings below; see METHODS")
+    method: str = setting("levels+path", "a named bundle of the settings below")
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
