@@ -1,4 +1,4 @@
-"""Stage 2: heads are trained on the features of a cache; runs are written. Loaded on use, as torch comes with it."""
+"""Stage 2 trains heads on the features of a cache and writes runs. It is loaded on use, as torch comes with it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

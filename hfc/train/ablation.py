@@ -1,4 +1,7 @@
-"""The paper's question, asked fairly: every method tuned alike without the test split, and tested with own seeds."""
+"""Ask the paper's question fairly.
+
+Every method is tuned alike without the test split, and tested with seeds of its own.
+"""
 
 import re
 from collections.abc import Mapping
@@ -79,7 +82,7 @@ def read_ablation(plan: str, hierarchy: str) -> Ablation:
 
 
 def _rows(file: Path, content: dict[str, object]) -> dict[str, dict[str, object]]:
-    """Of each row its method and its own settings, by name; takes `methods` and `rows` out of a file's content."""
+    """Read the method and the settings of each row; takes `methods` and `rows` out of a file's content."""
     tables = content.pop("rows", {})
     methods = content.pop("methods", [] if tables else None)
     known = f"{file}: methods: expected a list out of {', '.join(METHODS)}; found {methods!r}"
@@ -98,7 +101,11 @@ def _rows(file: Path, content: dict[str, object]) -> dict[str, dict[str, object]
 
 
 def _check_table(place: str, name: str, table: object) -> None:
-    """Check one table of `rows` by itself; `place` begins the message of the ConfigError that it may raise."""
+    """Check one table of `rows` by itself.
+
+    Raises:
+        ConfigError: it is no row; the message begins with `place`.
+    """
     if not ROW_NAME.fullmatch(name):
         raise ConfigError(f"{place}: a folder gets this name; make it of letters, digits and _ + - = . alone")
     if name in METHODS:
@@ -116,10 +123,10 @@ def _check_table(place: str, name: str, table: object) -> None:
 
 
 def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: Mapping[str, Sweep]) -> None:
-    """Check that what sets a row apart is not searched as well, and that no row before it searches the same.
+    """Check that a row is like no other.
 
     Raises:
-        ConfigError: one of them is so.
+        ConfigError: what sets it apart is searched as well, or a row before it searches the same.
     """
     points = searches[name].points
     if twice := [key for key in settings if key in points[0]]:
@@ -131,7 +138,9 @@ def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: 
 
 
 def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1) -> list[runs.Run]:
-    """Search for each row's settings without the test split, and test its best ones with other seeds.
+    """Search for the settings of each row, and test the best with other seeds.
+
+    The searches never look at the test split.
 
     `out` gets `search/ROW/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
     features, settings and code is not done again.

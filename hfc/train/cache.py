@@ -51,7 +51,7 @@ class Cache:
 
 
 def cache_source(path: Path, device: str, **reading: Unpack[Reading]) -> CacheSource:
-    """Name the cache that several processes read, on the device that this one would take.
+    """Name a cache for several processes, on the device that this one takes.
 
     Raises:
         ConfigError: no such device.
@@ -67,7 +67,9 @@ def load_cache(
     allow_unlabelled: bool = False,
     stream: bool = False,
 ) -> Cache:
-    """Read and check a feature cache; its features go to the device once and stay there, unless they are streamed.
+    """Read and check a feature cache.
+
+    Its features go to the device once and stay there, unless they are streamed.
 
     Args:
         path: the cache.
@@ -94,7 +96,7 @@ def load_cache(
 
 
 def _labelled(table: Table, labels: Path | None, allow_unlabelled: bool) -> tuple[Table, str]:
-    """A cache's rows with the labels of a CSV, and its SHA-256; "" where the cache's own labels are kept."""
+    """Give rows the labels of a CSV; returns its SHA-256 as well, or "" where there is none."""
     if not labels:
         return table, ""
     regions, sha256 = join_labels(table.regions, labels)
@@ -104,6 +106,7 @@ def _labelled(table: Table, labels: Path | None, allow_unlabelled: bool) -> tupl
 
 
 def _read_features(store: FeatureStore, device: torch.device, stream: bool) -> Features:
+    """Read the features to the device, or check them and leave them on the disk."""
     if not stream:
         return Resident(torch.from_numpy(store.features()).to(device))
     for _ in store.blocks():  # each block is checked, and at the end the whole
@@ -112,7 +115,7 @@ def _read_features(store: FeatureStore, device: torch.device, stream: bool) -> F
 
 
 def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, labels_sha256: str) -> CacheRecord:
-    """What a run records of its cache.
+    """Describe a cache as runs record it.
 
     Args:
         store: the open cache.
@@ -145,7 +148,7 @@ def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, label
 
 @functools.lru_cache(maxsize=1)
 def open_cache(source: CacheSource) -> Cache:
-    """Read a cache as `load_cache` does, once for all the runs that a process trains on it one after the other."""
+    """Read a cache as `load_cache` does, once for all runs of a process."""
     return load_cache(**vars(source))
 
 

@@ -1,4 +1,4 @@
-"""How far a training got, kept in a file, so that a killed run goes on and ends in the same bits."""
+"""A file keeps how far a training got. A killed run goes on from it and ends in the same bits."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Checkpoint:
     """Time between two checkpoints at least."""
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The state that was saved of this run; None where there is none that is whole."""
+        """Read the state that was saved of this run; None where no whole one is there."""
         try:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
             return state if state["key"] == self.key else None

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A cache seen through a hierarchy: the rows of each split, and what is to be predicted.
+    """A cache seen through a hierarchy: rows by split, and what is to be predicted.
 
     `prepare` makes it on the CPU; `fit` moves it to where the features are.
     """
@@ -138,21 +138,24 @@ def _why_empty(table: Table, split: str) -> str:
 
 
 def untrained(data: TrainingData) -> dict[str, int]:
-    """Count the test rows of each leaf that the train split lacks: no prediction for them can be right."""
+    """Count the test rows of each leaf that the train split lacks.
+
+    No prediction for them can be right.
+    """
     leaves = range(len(data.hierarchy.leaves))
     train, test = (np.bincount(data.leaf(split), minlength=len(leaves)).tolist() for split in ("train", "test"))
     return {data.hierarchy.leaves[leaf]: test[leaf] for leaf in leaves if test[leaf] and not train[leaf]}
 
 
 def rows_used(rows: Rows) -> str:
-    """Say in one line how many rows a run uses and leaves out, and why."""
+    """Say how many rows a run uses, and how many it leaves out."""
     used = ", ".join(f"{getattr(rows, split)} {split}" for split in SPLITS)
     left_out = ", ".join(f"{count} {reason}" for reason, count in rows.unused.items() if count)
     return f"rows: {used}; left out: {left_out or 'none'}"
 
 
 def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) -> None:
-    """Log which rows runs leave out, and warn of leaves that nothing is trained for.
+    """Log which rows runs leave out, and warn of leaves without training rows.
 
     Args:
         path: the cache.
@@ -174,7 +177,9 @@ def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) 
 
 
 def fold_data(data: TrainingData, fold: int, folds: int) -> TrainingData:
-    """Deal training and validation rows out anew, for cross-validation; no row of the test split is in it.
+    """Deal training and validation rows out anew, for cross-validation.
+
+    No row of the test split is in it.
 
     Args:
         data: as the cache splits it.

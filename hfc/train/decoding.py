@@ -13,12 +13,15 @@ from hfc.train.heads.layers import Prediction
 
 
 def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """As the head says: the most probable leaf of P_final, and of each level its own most probable node."""
+    """Leave a prediction as it is.
+
+    The leaf is the most probable of P_final, the node of a level the most probable of that level.
+    """
     return prediction
 
 
 def product(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """Leaves by the product of their path's probabilities, normalised; levels as the head says.
+    """Rank leaves by the product of their path's probabilities; leave the levels as they are.
 
     Args:
         prediction: of a head.
@@ -28,15 +31,15 @@ def product(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
 
 def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """The most probable leaf of P_final and the nodes above it: consistent, and the same leaf as `leaf`.
+    """Take the most probable leaf of P_final and the nodes above it.
 
-    A node is as probable as the best leaf below it.
+    It is the same leaf as by `leaf`. A node is as probable as the best leaf below it.
     """
     return Prediction(_best_below(prediction.levels, prediction.final, ancestors), prediction.final)
 
 
 def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """The best path of the tree as a whole: leaves as in `product`, a node by the best leaf below it.
+    """Take the best path of the tree as a whole: leaves as by `product`, a node by its best leaf.
 
     The most probable node of a level is then always an ancestor of the most probable leaf.
     """
@@ -45,16 +48,17 @@ def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
 
 def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
-    """H tensors (B, C^h), shaped as some levels: the greatest of (B, C) numbers of the leaves below each node."""
+    """Give every node the greatest number of its leaves: (B, C) to H tensors (B, C^h), shaped as `levels`."""
     starts = (leaves.new_zeros(level.shape) for level in levels)
     pairs = zip(starts, ancestors.unbind(dim=1), strict=True)
     return tuple(zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
 
 
 def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """Leaves by expected cost, the LCA height of a mistake (conditional risk minimisation; Karthik et al. 2021).
+    """Rank leaves by expected cost, the LCA height of a mistake.
 
-    The scores are 1 − cost/H, normalised over the leaves: they rank, but are no probabilities.
+    This is conditional risk minimisation (Karthik et al. 2021). The scores are 1 − cost/H, normalised over the leaves:
+    they rank, but are no probabilities.
     """
     distance = lca_height(ancestors.T[:, :, None], ancestors.T[:, None]).to(prediction.final.dtype)
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
@@ -91,7 +95,7 @@ def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor
 
 
 def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
-    """(B, C) product of the probabilities on each leaf's path, P_final for the leaf itself, normalised over leaves."""
+    """Multiply the probabilities on each leaf's path, P_final for the leaf itself: (B, C), normalised over leaves."""
     levels = (*prediction.levels[:-1], prediction.final)
     logs = [level.clamp_min(1e-30).log()[:, ancestors[:, h]] for h, level in enumerate(levels)]
     return torch.softmax(torch.stack(logs).sum(dim=0), dim=1)

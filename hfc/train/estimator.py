@@ -1,4 +1,4 @@
-"""The scikit-learn face of stage 2: `fit(X, y)` and `predict(X)` on arrays, for pipelines and searches.
+"""Stage 2 as a scikit-learn estimator: `fit(X, y)` and `predict(X)` on arrays.
 
 Dimensions: N rows, D features, H levels (coarse to fine), C leaves.
 """
@@ -35,7 +35,7 @@ UNUSED = {
 
 
 class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A hierarchical classifier of feature vectors: any method of `hfc train`, trained by the same code.
+    """A hierarchical classifier of feature vectors, trained by the code of `hfc train`.
 
     Args:
         method: one of `hfc.config.METHODS`.
@@ -115,7 +115,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def _checked(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[np.float32], Labels, NDArray[np.float64] | None]:
-        """(N, D) features, (N, H) paths or (N, 1) labels, and (N,) weights; rows of weight 0 are left out."""
+        """Check what `fit` gets, and leave out rows of weight 0.
+
+        Returns:
+            (N, D) features, (N, H) paths or (N, 1) labels, and (N,) weights.
+        """
         features, labels = validate_data(
             self, X, as_table("y", y), dtype=np.float32, multi_output=True, ensure_min_samples=2
         )
@@ -130,7 +134,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return features, labels if holds_paths else labels[:, None], weight
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """(N, C) P_final over `classes_`, normalised to a sum of 1 (with decode=least-cost: its scores)."""
+        """Give each row P_final over `classes_`, (N, C), normalised; with decode=least-cost its scores."""
         check_is_fitted(self, "head_")
         features = validate_data(self, X, dtype=np.float32, reset=False)
         raw = predict(self.head_, Resident(_tensor(features)), torch.arange(len(features)), self.config_.beta)
@@ -140,19 +144,19 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     def predict(self, X: ArrayLike) -> Labels:
-        """The most probable leaf of each row: (N,) labels, or (N, H) paths if y held paths."""
+        """Give each row its most probable leaf: (N,) labels, or (N, H) paths if y held paths."""
         best = self._best(X)
         answers: Labels = self._answers[best]
         return answers
 
     def predict_path(self, X: ArrayLike) -> Labels:
-        """(N, H) the path to the most probable leaf of each row, coarse to fine."""
+        """Give each row the path to its most probable leaf: (N, H), coarse to fine."""
         best = self._best(X)
         paths: Labels = self.paths_[best]
         return paths
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Share of rows whose leaf is right; where y holds paths, whose whole path is."""
+        """Give the share of rows whose leaf, or path where y holds paths, is right."""
         truth = np.asarray(y)
         if truth.ndim == 2 and truth.shape[1] > 1:
             right = (self.predict_path(X) == truth).all(axis=1)
@@ -165,7 +169,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return best
 
     def _set_tree(self, table: Labels) -> Ints:
-        """Set classes, paths and hierarchy; (N,) index of each row's leaf, from (N, H) paths or (N, 1) labels."""
+        """Set classes, paths and hierarchy from (N, H) paths or (N, 1) labels; returns each row's leaf, (N,)."""
         tree = tree_of("y", table) if self.hierarchy is None else given_tree(self.hierarchy)
         self.classes_, first = np.unique(tree.paths[:, -1], return_index=True)
         if len(first) < 2:
@@ -187,7 +191,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
 
 def _weight(sample_weight: ArrayLike, X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N,) weights of rows. Raises a ValueError if they are none, or leave fewer than two rows."""
+    """Check weights of rows, (N,). Raises a ValueError if they leave fewer than two rows."""
     weight: NDArray[np.float64] = _check_sample_weight(sample_weight, X, dtype=np.float64)
     if (weight < 0).any():
         row = int((weight < 0).argmax())
@@ -198,13 +202,16 @@ def _weight(sample_weight: ArrayLike, X: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
-    """(N,) the weights in float32, with mean 1 over the rows to train on: only their relation counts."""
+    """Scale weights, (N,), to mean 1 over the rows to train on: only their relation counts."""
     shares = weight / weight.max()  # of the largest, so that no sum of them overflows
     return torch.from_numpy(shares / shares[train].mean()).float()
 
 
 def _split(leaf: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:
-    """Rows to train on and rows held out, stratified by leaf; each leaf keeps a row to train on, and there are two."""
+    """Split rows into those to train on and those held out, stratified by leaf.
+
+    Each leaf keeps a row to train on, and there are two at least.
+    """
     share = share or 0.0
     if not 0 <= share < 1:
         raise ConfigError(f"validation_fraction: expected None or a share from 0 to below 1, found {share!r}")
@@ -222,5 +229,5 @@ def _split(leaf: Ints, share: float | None, rng: np.random.RandomState) -> tuple
 
 
 def _tensor(X: NDArray[np.float32]) -> torch.Tensor:
-    """(N, 1, D): the rows as features of one view; copied only where torch cannot look at the memory itself."""
+    """See rows as features of one view, (N, 1, D); they are copied only where torch cannot share their memory."""
     return torch.from_numpy(np.require(X, requirements=["C", "W"]))[:, None, :]

@@ -1,4 +1,4 @@
-"""What a head predicts: its probabilities, how they are read and what they are worth. Nothing is trained here.
+"""A head's probabilities: how they are made, read and measured. Nothing is trained here.
 
 Dimensions: n rows of a split, C leaves.
 """
@@ -33,22 +33,23 @@ def used_views(features: Features, config: TrainConfig) -> Features:
 
 @torch.inference_mode()
 def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Prediction:
-    """A head's probabilities for some rows, which ascend, on the CPU; the mean over the views of each row.
+    """Compute a head's probabilities for some rows, which ascend, on the CPU.
 
-    In full precision, so that batch size cannot matter to a rank; a head in float64 computes and answers in it.
+    Those of a row are the mean over its views. In full precision, so that batch size cannot matter to a rank; a head in
+    float64 computes and answers in it.
     """
     return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
 
 
 def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
-    """A head's logits for some rows, which ascend: of each block of rows those of each view. Needs no gradients."""
+    """Compute a head's logits for some rows, which ascend: a list by view for each block of rows."""
     head.eval()
     for block in features.blocks(rows):
         yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
 
 
 def blended(head: Head, views: list[Any], beta: float) -> Prediction:
-    """The mean over its views of the probabilities of a block of rows."""
+    """Average the probabilities of a block of rows over its views."""
     predictions = [head.predict(logits, beta) for logits in views]
     if len(predictions) == 1:
         return predictions[0]
@@ -58,18 +59,18 @@ def blended(head: Head, views: list[Any], beta: float) -> Prediction:
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
-    """The predictions of all blocks as one, on the CPU."""
+    """Join the predictions of all blocks, on the CPU."""
     levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
     return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
 
 
 def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
-    """A prediction as the settings say it is to be read."""
+    """Decode a prediction as the settings ask for."""
     return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
 
 
 def evaluate(prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig) -> Metrics:
-    """Every metric of a prediction against the true leaves, (n,)."""
+    """Measure a prediction against the true leaves, (n,)."""
     return metrics.evaluate(
         [level.numpy() for level in prediction.levels],
         prediction.final.numpy(),
@@ -84,7 +85,9 @@ def evaluate(prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarc
 def by_beta(
     head: Head, features: Features, data: TrainingData, split: str, config: TrainConfig
 ) -> tuple[Prediction, tuple[BetaReading, ...]]:
-    """A split's probabilities at the settings' β, and its top-k accuracies at every β, in one pass through the head.
+    """Predict a split at the settings' β, and read its top-k accuracies at every β.
+
+    One pass through the head does both.
 
     P_final = β P_local + (1−β) P_global: β only blends what the head gives. A run of another β may still end in other
     weights, as its validation may pick another epoch; that of hmcn-f-original also has β in its violation loss.
@@ -129,7 +132,9 @@ def best_beta(readings: Sequence[BetaReading], own: float) -> float:
 
 
 def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple[ClimbReading, ...]:
-    """What answers are worth that climb to an inner node, for each of CONFIDENCES; see `metrics.climb`.
+    """Measure answers that climb to an inner node, for each of CONFIDENCES.
+
+    See `metrics.climb`.
 
     Args:
         final: (n, C) P_final.

@@ -1,4 +1,4 @@
-"""Where training gets its features: all of them on the device, or streamed from a cache larger than memory.
+"""Training gets its features from the device's memory, or streams them from the disk.
 
 Dimensions: N rows of a cache, V views, D features, n chosen rows, B rows of a batch.
 """
@@ -44,12 +44,12 @@ class Resident:
         return Resident(self.tensor[:, :1])
 
     def blocks(self, rows: Tensor) -> Iterator[Tensor]:
-        """(n, V, D) float32 features of the rows given, in their order, a block at a time."""
+        """Read the features of some rows, in their order: float32 blocks (n, V, D)."""
         for block in rows.split(BLOCK_ROWS):
             yield self.tensor[block].float()
 
     def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows once each in random order, and (B, D) their features: of several views one drawn for each row."""
+        """Draw batches of some rows, each once: the rows, and (B, D) features of one view of each."""
         shuffled = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
         for batch in shuffled.split(size):
             if self.views == 1:  # also the first of several, whose rows lie apart
@@ -88,12 +88,12 @@ class Streamed:
         return replace(self, views=1)
 
     def blocks(self, rows: Tensor) -> Iterator[Tensor]:
-        """(n, V, D) float32 features of the rows given, which ascend, a block at a time."""
+        """Read the features of some rows, which ascend, in blocks (n, V, D) of float32."""
         for _, features in self._windows(rows, _chunks(rows), BLOCK_ROWS // CHUNK_ROWS):
             yield features.to(self.device).float()
 
     def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows, which ascend, once each in random order, and (B, D) their features, a drawn view for each."""
+        """Draw batches of some rows, which ascend, each once: the rows, and (B, D) features of one view."""
         chunks = _chunks(rows)
         chunks = chunks[torch.randperm(len(chunks), generator=order).numpy()]
         many = max(self.buffer_bytes // (CHUNK_ROWS * self.views * self.dim * self.itemsize), 1)
@@ -118,7 +118,7 @@ class Streamed:
             yield batch.to(self.device), features.to(self.device)
 
     def _windows(self, rows: Tensor, chunks: NDArray[np.int64], many: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """So many chunks of the file at a time: those of the rows that lie in them, and their features as stored."""
+        """Read so many chunks of the file at a time: which of the rows lie in them, and their features as stored."""
         wanted, store = rows.cpu().numpy(), self.store
         for first in range(0, len(chunks), many):
             starts = np.sort(chunks[first : first + many]) * CHUNK_ROWS
@@ -145,7 +145,10 @@ def _drawn(views: int, count: int, order: torch.Generator) -> Tensor:
 
 
 def statistics(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(D,) mean and standard deviation over every view of some rows, in float64, in one pass a block at a time."""
+    """Compute mean and standard deviation, (D,), over every view of some rows.
+
+    In float64 and one pass, a block at a time.
+    """
     count = len(rows) * features.views
     mean = torch.zeros(features.dim, dtype=torch.float64, device=features.device)
     squares = torch.zeros_like(mean)

@@ -31,7 +31,9 @@ def fit(
     on_epoch: OnEpoch = quiet,
     checkpoint: Checkpoint | None = None,
 ) -> Fitted:
-    """Train on the training split and pick the epoch on validation (the first of equals); the test split is untouched.
+    """Train on the training split, and pick the epoch on validation.
+
+    Ties go to the first epoch. The test split is not touched.
 
     Args:
         features: of every row.
@@ -64,7 +66,7 @@ def fit(
 
 
 def _started(features: Features, data: TrainingData, config: TrainConfig, checkpoint: Checkpoint | None) -> Training:
-    """A training from where its checkpoint left it; from its start where there is none that is whole and its own."""
+    """Start a training where its checkpoint left it, or else anew."""
     torch.manual_seed(config.seed)
     training = Training.start(features, data, config)
     if checkpoint and (state := checkpoint.load(features.device)):

@@ -1,4 +1,4 @@
-"""Runs that are trained together: those of one shape, where their `step` asks for a batched model."""
+"""Runs of one shape are trained together where their `step` asks for it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -16,7 +16,7 @@ Outcome = TypeVar("Outcome")
 
 
 def groups(configs: Sequence[TrainConfig]) -> list[list[int]]:
-    """Places of the settings that are trained together, in the order of their first."""
+    """Group settings that are trained together: their places, in the order of their first."""
     places: list[list[int]] = []
     latest: dict[str, int] = {}
     for i, config in enumerate(configs):
@@ -71,7 +71,7 @@ def surviving(
 
 
 def in_order(places: Sequence[Sequence[int]], results: Iterable[Sequence[Outcome]]) -> Iterator[Outcome]:
-    """Give the outcomes of groups in the order of the runs, each as soon as those before it are there."""
+    """Give the outcomes of groups in the order of the runs, as soon as possible."""
     ready: dict[int, Outcome] = {}
     following = 0
     for group, outcomes in zip(places, results, strict=True):

@@ -1,4 +1,7 @@
-"""Other labels for a cache's rows: a CSV joined by id. Features depend on no label, so nothing is extracted again."""
+"""Give a cache's rows other labels, from a CSV that is joined by id.
+
+Features depend on no label, so nothing is extracted again.
+"""
 
 import logging
 import re
@@ -20,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
-    """The regions with the labels, and the splits where it has them, of a CSV file; and the file's SHA-256.
+    """Give regions the labels of a CSV file, and its splits where it has them; returns its SHA-256 as well.
 
     The file has the columns `id,label` and optionally `split`; others are ignored, and without `id` the `path` is the
     id, so that a manifest serves as well. A row that the file does not name has no label then, and neither has one
@@ -59,7 +62,7 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
 
 
 def _partners(ids: Iterable[str], rows: Iterable[str]) -> dict[str, str]:
-    """The name in the file of each id of a cache, as far as it has one.
+    """Find the name in the file of each id of a cache.
 
     Names that are not the same are paired where their parts are so in NFC and without blanks at their ends, parted by
     slashes or backslashes, and no third one is.

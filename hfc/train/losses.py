@@ -1,4 +1,4 @@
-"""Level losses, which compare one level's logits with its classes, and losses that know the tree.
+"""Losses of one level's logits, and losses that know the tree.
 
 Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), C^h nodes on level h.
 """
@@ -111,10 +111,11 @@ def hierarchical_cross_entropy(
 
 
 def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
-    """(C, C) the label of each leaf, a row each, spread over the tree: y(c) ∝ exp(−β d(c, y)/max d), d the LCA height.
+    """(C, C) the soft label of each leaf, a row each.
 
-    Bertinetto et al. 2020, equation 5. As in the authors' code (`make_all_soft_labels`), distances are fractions of the
-    largest one between two leaves: a root above all others changes nothing. For large β a label is one-hot.
+    It is y(c) ∝ exp(−β d(c, y)/max d), d the LCA height (Bertinetto et al. 2020, equation 5). As in the authors' code
+    (`make_all_soft_labels`), distances are fractions of the largest one between two leaves: a root above all others
+    changes nothing. For large β a label is one-hot.
 
     Args:
         ancestors: (C, H) index of each leaf's ancestor on each level.
@@ -125,7 +126,7 @@ def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
 
 
 def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) labels that are distributions.
+    """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) distributions.
 
     The authors of the soft labels take `torch.nn.KLDivLoss`: less the entropy of the labels, which is constant, and a
     mean over the classes too, which makes every gradient C times smaller.

@@ -1,4 +1,4 @@
-"""What a search is to try: points of a grid (as the paper did) or drawn at random, as a TOML file says it."""
+"""A TOML file says what a search tries: a grid, as the paper did, or random points."""
 
 import itertools
 import math
@@ -56,7 +56,7 @@ def read_sweep(file: Path) -> Sweep:
 
 
 def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
-    """Parse what to try from what a TOML file holds; `file` is its name, for messages. Raises as `read_sweep` does."""
+    """Parse what a TOML file holds; `file` is its name, for messages. Raises as `read_sweep` does."""
     content = dict(content)
     seeds, count = parse_seeds(file, "seeds", content.pop("seeds", [0])), content.pop("trials", 0)
     folds, grid, random = content.pop("folds", 0), content.pop("grid", {}), content.pop("random", {})

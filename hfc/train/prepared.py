@@ -84,14 +84,18 @@ def prepare_run(cache: Cache, config: TrainConfig) -> PreparedRun:
 
 @functools.cache
 def run_code_digest() -> str:
-    """SHA-256 over the sources that shape a run: it changes the runs' keys, and nothing else of the code does."""
+    """Compute the SHA-256 of the sources that shape a run.
+
+    Of the code, it alone changes the keys of runs.
+    """
     return provenance.digest_sources(provenance.PACKAGE, RUN_SOURCES)
 
 
 def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
-    """Digest over everything a result depends on: features, labels, splits, hierarchy, settings, code, kind of device.
+    """Compute a digest over everything that a result depends on.
 
-    A GPU draws other dropout than a CPU, and streaming another order of rows than memory.
+    That is features, labels, splits, hierarchy, settings, code and the kind of device: a GPU draws other dropout than a
+    CPU. Streaming draws another order of rows than memory.
     """
     used = used_settings(config) - set(NOT_IN_KEY)
     settings = {key: value for key, value in plain(config).items() if key in used}
@@ -107,12 +111,15 @@ def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
 
 
 def run_name(config: TrainConfig, data: TrainingData, key: str) -> str:
-    """A run's folder name: readable, and unique by its key."""
+    """Name the folder of a run: readable, and unique by its key."""
     return f"{config.method}--{data.hierarchy.name}--seed{config.seed}--{key[:8]}"
 
 
 def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, object]:
-    """The settings, settled, in which a run differs from its method as it ships; what the data decide is no change."""
+    """List the settings in which a run differs from its method as that ships.
+
+    What the data decide is no change.
+    """
     preset = resolve(TrainConfig, {"method": config.method})
     ships = plain(settle(preset, data, torch.device("cpu")))
     # What the data decide, as they would beside the run's other settings.

@@ -1,4 +1,4 @@
-"""What a trained run leaves behind: the test of its head, and where everything came from."""
+"""A trained run's result: the test of its head, and where everything came from."""
 
 import platform
 import time

@@ -1,4 +1,6 @@
-"""Which settings shape a run: read off the constructors of its head and its weighting, so that no list can drift."""
+"""The constructors of a run's head and weighting say which settings shape it.
+
+So no list can drift from them."""
 
 import inspect
 from collections.abc import Callable
@@ -16,13 +18,13 @@ from hfc.train.weightings import WEIGHTINGS, Sum, grouped
 
 
 def takes(constructor: Callable[..., Any]) -> frozenset[str]:
-    """The settings that a head or a weighting takes: the keyword-only arguments of its constructor."""
+    """List the settings that a head or a weighting takes: its constructor's keyword-only arguments."""
     parameters = inspect.signature(constructor).parameters.values()
     return frozenset(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def head_class(config: TrainConfig) -> type[Head]:
-    """The class of a run's head; the flat head is another one under each loss that knows the tree."""
+    """Find the class of a run's head; the flat head has another under each loss that knows the tree."""
     return TREE_LOSSES.get(config.loss, HEADS["flat"]) if config.head == "flat" else HEADS[config.head]
 
 
@@ -80,7 +82,7 @@ def used_settings(config: TrainConfig) -> frozenset[str]:
 
 
 def refuse_unused(config: TrainConfig) -> None:
-    """Check that a run uses every setting in which it differs from its method as that ships.
+    """Check that a run uses every setting that its method does not ship.
 
     Raises:
         ConfigError: the head, its loss or the weighting does not take a setting that was changed.

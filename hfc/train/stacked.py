@@ -1,4 +1,4 @@
-"""Runs of one shape as one batched model: their weights stacked, a step of all of them at once.
+"""Train runs of one shape as one batched model: their weights are stacked, and step at once.
 
 Worth having where a step of one head is too short to keep the device busy. Each run draws what it would draw alone: its
 first weights, the order of its rows, its dropout.
@@ -89,7 +89,7 @@ class _Both(nn.Module):
         self.class_weight = training.class_weight
 
     def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) standardised features and (B, H) target to the total and, stacked with it, (K + 1,) the losses."""
+        """Compute the total of (B, D) standardised features and (B, H) targets; with it (K + 1,) losses and total."""
         with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.head(features)
         losses = grouped(task_means(self.head, logits, target, self.class_weight), self.tasks)
@@ -165,7 +165,7 @@ class _Stack:
         return [Pass(losses, seconds) for losses in means]
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(S, B, D) standardised features and (S, B, H) targets: of each run the batches it would see alone."""
+        """Draw of each run the batches it would see alone: (S, B, D) standardised features, (S, B, H) targets."""
         data = self.trainings[0].data
         standardise = self.trainings[0].head.standardise  # of the training split, so the same in every run
         size, train = self.config.batch_size, data.rows["train"]
@@ -180,7 +180,7 @@ class _Stack:
             yield flat.unflatten(0, features.shape[:2]), data.target[rows]
 
     def _masks(self, batch: int) -> Tensors:
-        """A mask (S, B, width) for every dropout: what each run would draw alone, in the order it would."""
+        """Draw a mask (S, B, width) for every dropout, as each run would alone."""
         device = self.flat.device
         drawn: dict[str, list[Tensor]] = {name: [] for name in self.dropouts}
         for generator in self.generators:
@@ -191,7 +191,7 @@ class _Stack:
 
     @torch.no_grad()
     def _step(self, gradient: Tensor, rate: Tensor, decay: Tensor | None) -> None:
-        """One step of Adam in every run, each at its own rate, with decoupled weight decay."""
+        """Take a step of Adam in every run at its own rate; weight decay is decoupled."""
         self.steps += 1
         first, second = BETAS
         self.mean.lerp_(gradient, 1 - first)

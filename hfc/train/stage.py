@@ -1,4 +1,4 @@
-"""Stage 2: train a head on cached features, pick its epoch on validation, test it once, and write the run's folder."""
+"""Stage 2 trains heads on cached features, tests them once, and writes run folders."""
 
 import contextlib
 import shutil
@@ -29,7 +29,7 @@ from hfc.train.training import Fitted
 def train(
     cache: Cache, config: TrainConfig, out: Path, *, overwrite: bool = False, on_epoch: OnEpoch = quiet
 ) -> tuple[runs.Run, bool]:
-    """Train one run and write its folder, unless a run of the same key is there already.
+    """Train one run and write its folder, unless it is there already.
 
     Args:
         cache: the features.
@@ -98,7 +98,7 @@ def train_all(
 def _outcomes(
     source: CacheSource, configs: Sequence[TrainConfig], out: Path, jobs: int, overwrite: bool, on_epoch: OnEpoch
 ) -> Iterator[tuple[runs.Run, bool] | DivergedError]:
-    """What `train` returns of each run, in their order; of one that diverged its error."""
+    """Give in order what `train` returns of each run; of one that diverged its error."""
     cache = open_cache(source)
     prepared = prepare_runs(cache, configs)
     announce(cache.path, {run.config.hierarchy: run.data for run in prepared}.values())
@@ -120,7 +120,7 @@ def _train_group(
     overwrite: bool,
     on_epoch: OnEpoch,
 ) -> list[tuple[runs.Run, bool] | DivergedError]:
-    """Train the runs of a group, in whatever process; of one that diverges its error."""
+    """Train the runs of a group, in any process; returns of one that diverges its error."""
     cache = same_cache(source, known, device)
     by_config = {run.config: run for run in group}
 
@@ -168,7 +168,10 @@ def _is_finished(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _writing(folder: Path, cache: Cache, run: PreparedRun) -> Iterator[RunWriter]:
-    """Write a run's folder, which is there when the block ends well; find before the first epoch what cannot be."""
+    """Write a run's folder, which is there when the block ends well.
+
+    What cannot be written is known before the first epoch.
+    """
     with writing(folder) as writer:
         writer.config(to_toml(run.config))
         writer.hierarchy(run.data.hierarchy.to_csv())

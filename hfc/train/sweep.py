@@ -1,4 +1,4 @@
-"""Search for settings: grid (as the paper did) or random, on the validation split or by cross-validation.
+"""Search for settings, on the validation split or by cross-validation.
 
 The test split is never looked at.
 """
@@ -114,7 +114,7 @@ def _key(key: str, fold: int | None, folds: int) -> str:
 
 
 def _begin(out: Path) -> dict[str, dict[str, Any]]:
-    """Make the folder of a sweep; the lines of the trainings that an earlier call finished, by key.
+    """Make the folder of a sweep, and read an earlier call's lines by key.
 
     Raises:
         RunError: a file that no sweep wrote has the name of one that it writes.
@@ -164,7 +164,7 @@ def _waiting(
 def _search(
     file: Path, keys: Sequence[str], lines: dict[str, dict[str, Any]], results: Iterable[Sequence[dict[str, Any]]]
 ) -> None:
-    """Write a line for each training as it ends, and add it to `lines`, under the bar of a search."""
+    """Write a line for each training as it ends, and add it to `lines`."""
     _end_last_line(file)
     with bar("search", unit="run") as shown, file.open("a", encoding="utf-8") as stream:
         shown.show(sum(key in lines for key in keys), len(keys))
@@ -176,7 +176,7 @@ def _search(
 
 
 def _score(source: CacheSource, known: CacheRecord, device: str, group: Sequence[Training]) -> list[dict[str, Any]]:
-    """Train the points of a group once, in whatever process, and say how they did on what is held out, or why not.
+    """Train the points of a group once, in any process; returns their lines.
 
     Args:
         source, known, device: as for `same_cache`.
@@ -203,7 +203,7 @@ def _line(training: Training, outcome: Fitted | DivergedError) -> dict[str, Any]
 
 
 def _trials(plan: Sweep, lines: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """The points with their scores over seeds and folds, the best first. Ties go to the one listed first."""
+    """Score the points over seeds and folds, the best first. Ties go to the one listed first."""
     scores = np.array([line.get("score", math.nan) for line in lines], dtype=np.float64)
     rows = scores.reshape(len(plan.points), len(plan.seeds), len(plan.fold_numbers)).mean(axis=2)
     spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.where(np.isnan(rows[:, 0]), math.nan, 0.0)
@@ -224,7 +224,7 @@ def _is_trials(file: Path) -> bool:
 
 
 def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
-    """The finished trainings by key; a line cut short by a kill is left out."""
+    """Read the finished trainings by key; a line that a kill cut short is left out."""
     lines: dict[str, dict[str, Any]] = {}
     if file.exists():
         for text in file.read_text("utf-8").splitlines():
@@ -238,6 +238,6 @@ def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _end_last_line(file: Path) -> None:
-    """A kill can leave half a line; what is written next must not be joined to it."""
+    """End a line that a kill cut short, lest the next one is joined to it."""
     if file.exists() and (text := file.read_bytes()) and not text.endswith(b"\n"):
         file.write_bytes(text + b"\n")

@@ -1,4 +1,4 @@
-"""Labels and paths, as a caller of the estimator has them: to a tree, and to the leaf of each row.
+"""Turn the labels or paths of the estimator's caller into a tree and leaves.
 
 Dimensions: N rows, H levels (coarse to fine), C leaves.
 """
@@ -20,7 +20,7 @@ PAD = "all leaves lie at one depth, so repeat the last name of a shorter path do
 
 
 class Tree(NamedTuple):
-    """A tree over labels of any type, its leaves not in order and perhaps listed twice."""
+    """A tree over labels of any type; its leaves are in no order and may repeat."""
 
     name: str
     """What messages call it."""
@@ -31,7 +31,7 @@ class Tree(NamedTuple):
 
 
 def as_table(where: str, y: Any) -> Any:
-    """Labels or paths as an array, once they are known to be neither ragged nor blank; None as it is."""
+    """Check that labels or paths are neither ragged nor blank; returns an array, None as it is."""
     if y is None:
         return y
     if (
@@ -61,12 +61,12 @@ def _is_blank(node: object) -> bool:
 
 
 def tree_of(name: str, paths: Labels) -> Tree:
-    """The tree of the rows of (N, H) paths."""
+    """Make the tree of (N, H) paths."""
     return Tree(name, [f"level {h}" for h in range(1, paths.shape[1] + 1)], paths)
 
 
 def given_tree(hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]]) -> Tree:
-    """The tree of a hierarchy as the estimator takes it.
+    """Make the tree of a hierarchy as the estimator takes it.
 
     Raises:
         HierarchyError: there is no such hierarchy, or a path does not end in its leaf.
@@ -87,7 +87,7 @@ def given_tree(hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]]) 
 
 
 def leaves(table: Labels, classes: Labels, paths: Labels) -> Ints:
-    """(N,) index of each row's leaf.
+    """Find the leaf of each row, (N,).
 
     Args:
         table: (N, H) paths or (N, 1) labels.
@@ -119,9 +119,9 @@ def leaves(table: Labels, classes: Labels, paths: Labels) -> Ints:
 
 
 def ordered(tree: Tree, classes: Labels) -> Hierarchy:
-    """The hierarchy whose leaves stand in the order of some classes, each named by its text.
+    """Make the hierarchy whose leaves stand in the order of some classes.
 
-    So the head depends on the labels, not on who lists them how.
+    Each is named by its text. So the head depends on the labels, not on who lists them how.
     """
     order = {label: i for i, label in enumerate(classes.tolist())}
     rows = {tuple(path): row for row, path in reversed(list(enumerate(tree.paths.tolist())))}

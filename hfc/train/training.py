@@ -1,4 +1,4 @@
-"""A training between two epochs: its head, weighting and optimiser, and what came of the epochs so far.
+"""A training between two epochs: head, weighting, optimiser, and the epochs so far.
 
 Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 """
@@ -29,7 +29,10 @@ from hfc.train.weightings import Sum, grouped
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained head, as it was after the epoch that did best on validation, or the last one without validation."""
+    """A trained head, as it was after the epoch that did best on validation.
+
+    Without validation rows it is the last epoch.
+    """
 
     head: Head
     weighting: Sum
@@ -112,7 +115,7 @@ class Training:
         return self.validate(self._pass())
 
     def validate(self, trained: Pass) -> Epoch:
-        """End an epoch: look at validation, and keep the head if it is the best so far.
+        """End an epoch: measure validation, and keep the head if it is the best.
 
         Raises:
             DivergedError: a loss is not finite.
@@ -238,7 +241,7 @@ class Training:
 def task_means(
     head: Head, logits: Any, target: Tensor, class_weight: Tensor | None, row_weight: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """The loss of each task of a head, a mean over the batch, its classes and rows weighted if they are to be.
+    """Average the loss of each task over the batch, classes and rows weighted.
 
     Args:
         head: the head.
@@ -256,7 +259,7 @@ def task_means(
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 1: half a cosine from its highest towards 0, or constant."""
+    """Give the learning rate of an epoch, counted from 1: half a cosine towards 0, or constant."""
     if config.schedule == "constant":
         return config.learning_rate
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))

@@ -1,4 +1,4 @@
-"""Models on top of the features. To add one: a module here and a line in HEADS; `base.Head` says what it must have."""
+"""Models on top of the features. To add one, write a module here and a line in HEADS; see `base.Head`."""
 
 from collections.abc import Mapping
 

@@ -74,10 +74,10 @@ class Head(Module, Protocol):
         """A weight that every task passes through; some weightings look at its gradients."""
 
     def forward(self, features: Tensor) -> Any:
-        """(B, D) raw features to logits of its own kind, in whatever precision autocast asks for."""
+        """Compute logits of its own kind from (B, D) raw features; autocast may ask for bfloat16."""
 
     def losses(self, logits: Any, target: Tensor) -> dict[str, Tensor]:
-        """The unweighted loss of each task, by its name and in the order of `tasks`.
+        """Compute the unweighted loss of each task, by name and in the order of `tasks`.
 
         Args:
             logits: what `forward` gave.
@@ -88,7 +88,7 @@ class Head(Module, Protocol):
         """
 
     def predict(self, logits: Any, beta: float) -> Prediction:
-        """Probabilities, in float32 at least.
+        """Compute probabilities, in float32 at least.
 
         Args:
             logits: what `forward` gave.

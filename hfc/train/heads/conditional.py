@@ -1,4 +1,4 @@
-"""A softmax among siblings: the probability of a leaf is the product of the choices on its path.
+"""A softmax among siblings: a leaf's probability is the product along its path.
 
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
@@ -60,7 +60,7 @@ class Conditional(nn.Module):
         return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) −log P(y^h | y^{h−1}) of each level; their sum is −log P(leaf). `target` is (B, H).
+        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf). `target` is (B, H).
 
         Label smoothing gives ε to the node and its siblings alike.
         """
@@ -75,6 +75,6 @@ class Conditional(nn.Module):
         return losses
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
-        """Probabilities of the nodes of each level. There is nothing to blend, so `beta` plays no part."""
+        """Multiply along the paths. There is nothing to blend, so `beta` plays no part."""
         levels = tuple(level.exp() for level in self.tree.down(logits.levels))
         return Prediction(levels, levels[-1])

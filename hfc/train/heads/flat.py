@@ -1,4 +1,4 @@
-"""The baseline that knows no hierarchy: one classifier over the leaves, on the same reduced x.
+"""The baseline without a hierarchy: one classifier over the leaves, on the same reduced x.
 
 Dimensions: B batch, D features, H levels, C^h nodes on level h, C leaves.
 """
@@ -68,11 +68,11 @@ class Flat(nn.Module):
         return Logits(self.leaf(self.reduce(self.standardise(features))))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
         return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1], self.label_smoothing)}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
-        """Probabilities. There is no local output to blend with, so `beta` plays no part."""
+        """Sum each node's leaves. There is no local output to blend with, so `beta` plays no part."""
         final = probabilities(full(logits.leaf), self.loss)
         # Sigmoids of different leaves do not add up to a probability: normalise before summing over a node's leaves.
         shares = F.normalize(final, p=1.0, dim=1)
@@ -91,7 +91,7 @@ class FlatHXE(Flat):
         self.hxe_alpha = hxe_alpha
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
         leaf = logits.leaf.float()
         return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)}
 
@@ -107,7 +107,7 @@ class FlatSoftLabels(Flat):
         self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) the unweighted loss of the one task; `target` (B, H) holds the class on each level."""
+        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
         return {"global": soft_label_cross_entropy(logits.leaf.float(), self.labels[target[:, -1]])}
 
 

@@ -1,4 +1,6 @@
-"""HMCN-F as Cho et al. 2019 build it: a global flow, a local flow that leaves it at every level, leaf outputs.
+"""HMCN-F as Cho et al. 2019 build it.
+
+A global flow, a local flow that leaves it at every level, and leaf outputs.
 
 Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C = C^H leaves.
 """
@@ -82,7 +84,9 @@ class HMCNF(nn.Module):
         return Logits(local, self.global_out(last))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H), unweighted (section 3.2.2).
+        """Compute the losses of both flows, (B,) each, unweighted (section 3.2.2).
+
+        They are ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H).
 
         Args:
             logits: outputs of `forward`.

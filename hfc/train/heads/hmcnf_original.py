@@ -1,4 +1,6 @@
-"""HMCN-F as Wehrmann et al. 2018 wrote it: outputs over all nodes of the tree, and a loss on hierarchical violations.
+"""HMCN-F as Wehrmann et al. 2018 wrote it.
+
+Its outputs are over all nodes of the tree, and it has a loss on hierarchical violations.
 
 Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h, C leaves, K = Σ_h C^h nodes in all.
 """
@@ -84,7 +86,9 @@ class OriginalHMCNF(nn.Module):
         return Logits(local, self.global_out(state))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) L_L by level, L_G over all nodes (the true path is the target) and the weighted violation.
+        """Compute L_L by level, L_G over all nodes and the weighted violation, (B,) each.
+
+        The target of L_G is the true path.
 
         Args:
             logits: outputs of `forward`.

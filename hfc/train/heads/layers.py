@@ -27,24 +27,24 @@ class Prediction(NamedTuple):
 
 
 def level_sizes(ancestors: Tensor) -> list[int]:
-    """C^h of each level, coarse to fine, from the (C, H) index of each leaf's ancestor on each level."""
+    """Count the nodes of each level, coarse to fine, from (C, H) ancestors of leaves."""
     sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
     return sizes
 
 
 def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
-    """Names of the task losses of some flows: the local one has a loss on every level, local/1 … local/H."""
+    """Name the task losses of some flows; the local one has a loss on every level, local/1 … local/H."""
     by_level = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
     return tuple(task for flow in flows for task in by_level.get(flow, (flow,)))
 
 
 def full(logits: Tensor) -> Tensor:
-    """Logits in float32 where autocast made them bfloat16; those of a head in float64 stay."""
+    """Bring logits to float32 where autocast made them bfloat16; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def parents(ancestors: Tensor) -> list[Tensor]:
-    """(C^h,) of each level, coarse to fine: the index of each node's parent on the level above, 0 on the first.
+    """List the parent of each node: (C^h,) indices on the level above, 0 on the first level.
 
     Args:
         ancestors: (C, H) index of each leaf's ancestor on each level.
@@ -58,7 +58,7 @@ def parents(ancestors: Tensor) -> list[Tensor]:
 
 
 class Tree(nn.Module):
-    """Probabilities on their way down a tree. Dimensions: H levels, C^h nodes on level h."""
+    """Probabilities on their way down a tree of H levels, C^h nodes on level h."""
 
     def __init__(self, ancestors: Tensor) -> None:
         super().__init__()
@@ -67,15 +67,15 @@ class Tree(nn.Module):
             self.register_buffer(f"parent{h}", parent, persistent=False)
 
     def parent(self, h: int) -> Tensor:
-        """(C^h,) index of each node's parent on the level above, 0 on the first level; levels count from 0."""
+        """List the parents of a level's nodes, (C^h,), 0 on the first level; levels count from 0."""
         return self.get_buffer(f"parent{h}")
 
     def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """H tensors (B, C^h) of logits to log P(node | its parent), a softmax among siblings."""
+        """Take a softmax among siblings: H tensors (B, C^h) of logits to log P(node | its parent)."""
         return tuple(log_softmax_among_siblings(z, self.parent(h), self.above[h]) for h, z in enumerate(logits))
 
     def down(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """H tensors (B, C^h) of log P(node | its parent) to log P(node), their sum along the path to it."""
+        """Sum along the paths: H tensors (B, C^h) of log P(node | its parent) to log P(node)."""
         levels = [given[0]]
         for h, z in enumerate(given[1:], 1):
             levels.append(z + levels[-1][:, self.parent(h)])
@@ -83,7 +83,10 @@ class Tree(nn.Module):
 
 
 class Standardise(nn.Module):
-    """(x − mean)/std with statistics of the training split, kept inside the model so that it takes raw features."""
+    """(x − mean)/std with statistics of the training split.
+
+    They are kept inside the model, so that it takes raw features.
+    """
 
     mean: Tensor
     std: Tensor
@@ -118,7 +121,9 @@ def own_seed(generator: torch.Generator | None = None) -> int:
 
 
 class Dropout(nn.Dropout):
-    """Dropout by integer arithmetic: on a CPU PyTorch's own took a third of a training step.
+    """Dropout by integer arithmetic.
+
+    On a CPU PyTorch's own took a third of a training step.
 
     15 random bits a number decide whether it is kept: the probability is that asked for to the nearest of 32,768, and
     what is kept is scaled by the exact one. They come from a generator seeded by PyTorch's, so its seed rules them too.
@@ -135,7 +140,7 @@ class Dropout(nn.Dropout):
         return 2**15 / self.kept
 
     def draw(self, shape: Sequence[int], device: torch.device, seed: int) -> Tensor:
-        """A mask, int16 with all bits set where a number is kept and none where it is not."""
+        """Draw a mask: int16, with all bits set where a number is kept, else none."""
         if device.type != "cpu":
             generator = torch.Generator(device).manual_seed(seed)
             words = torch.randint(2**15, tuple(shape), generator=generator, device=device, dtype=torch.int16)
@@ -147,7 +152,7 @@ class Dropout(nn.Dropout):
         return words.sub_(self.kept).bitwise_right_shift_(15)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Zero each number with probability p and scale the others by 1/(1 − p); in evaluation the identity."""
+        """Zero numbers with probability p and scale the others; in evaluation the identity."""
         if not self.training or self.p == 0 or inputs.dtype not in AS_INTEGER:
             return super().forward(inputs)
         mask = self.draw(inputs.shape, inputs.device, own_seed())
@@ -172,7 +177,9 @@ class _Masked(torch.autograd.Function):
 
 
 class Block(nn.Module):
-    """The paper's activation layer: dropout(batchnorm(ReLU(W z + b)) + residual) (Cho et al. 2019, section 4.1).
+    """The paper's activation layer (Cho et al. 2019, section 4.1).
+
+    It is dropout(batchnorm(ReLU(W z + b)) + residual).
 
     The residual is the previous hidden state of the same flow, where its width agrees: A_G^{h−1} for A_G^h, A_L^{h−1}
     for A_L^h, none for the first.
@@ -185,7 +192,7 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(B, inputs) to (B, width); `residual` is (B, anything), added if it is as wide as the output."""
+        """Send (B, inputs) to (B, width); `residual`, (B, anything), is added if it is as wide."""
         hidden: Tensor = self.norm(torch.relu(self.linear(inputs)))
         if residual is not None and residual.shape == hidden.shape:
             hidden = hidden + residual
@@ -224,7 +231,11 @@ class Flows(nn.Module):
         return block
 
     def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """(B, inputs) to the local logits, H tensors (B, C^h), and the last global state A_G^H, (B, width)."""
+        """Send (B, inputs) through both flows.
+
+        Returns:
+            The local logits, H tensors (B, C^h), and the last global state A_G^H, (B, width).
+        """
         state = self.global_flow[0](x)
         branch = self.local_flow[0](state)
         local = [self.local_out[0](branch)]

@@ -1,4 +1,4 @@
-"""A classifier for each level on one shared trunk: the plainest way to use a hierarchy.
+"""A classifier for each level on one trunk: the plainest way to use a hierarchy.
 
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
@@ -62,13 +62,13 @@ class Levels(nn.Module):
         return Logits(tuple(output(x) for output in self.outputs))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """(B,) the unweighted loss of each level; `target` (B, H) holds the class on each level."""
+        """Compute the loss of each level, (B,); `target` (B, H) holds the class on each level."""
         epsilon = LEVEL_LOSSES[self.loss]
         pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
         return {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in pairs}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
-        """Probabilities of each level by itself, and P_final over the leaves."""
+        """Compute the probabilities of each level by itself, and P_final over the leaves."""
         levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
         if beta == 0:
             return Prediction(levels, levels[-1])
