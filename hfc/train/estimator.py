@@ -108,7 +108,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         fitted = fit(Resident(_tensor(features).to(device)), data, self.config_)
         self._answers = self.paths_ if holds_paths else self.classes_
         self.epoch_: int = fitted.best.epoch
-        # In float64 a row's answer does not depend on the rows beside it, as it may by a rounding in float32.
+        # In float64 what a row gets does not depend on the rows beside it, as it may by a rounding in float32.
         self.head_ = fitted.head.cpu().double()
         return self
 

@@ -36,7 +36,7 @@ def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Predic
     """Compute a head's probabilities for some rows, which ascend, on the CPU.
 
     Those of a row are the mean over its views. In full precision, so that batch size cannot matter to a rank; a head in
-    float64 computes and answers in it.
+    float64 computes in it.
     """
     return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
 
@@ -58,10 +58,10 @@ def blended(head: Head, views: list[Any], beta: float) -> Prediction:
     return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
-def joined(parts: Sequence[Prediction]) -> Prediction:
+def joined(blocks: Sequence[Prediction]) -> Prediction:
     """Join the predictions of all blocks, on the CPU."""
-    levels = tuple(torch.cat(level).cpu() for level in zip(*(part.levels for part in parts), strict=True))
-    return Prediction(levels, torch.cat([part.final for part in parts]).cpu())
+    levels = tuple(torch.cat(level).cpu() for level in zip(*(block.levels for block in blocks), strict=True))
+    return Prediction(levels, torch.cat([block.final for block in blocks]).cpu())
 
 
 def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
@@ -105,18 +105,18 @@ def by_beta(
     """
     betas = sorted({*BETAS, config.beta}) if head.blends else []
     leaf = data.leaf(split)
-    parts: list[Prediction] = []
+    blocks: list[Prediction] = []
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
     start = 0
     for views in outputs(head, features, data.rows[split]):
-        parts.append(blended(head, views, config.beta))
-        stop = start + len(parts[-1].final)
+        blocks.append(blended(head, views, config.beta))
+        stop = start + len(blocks[-1].final)
         for i, beta in enumerate(betas):
             prediction = decoded(joined([blended(head, views, beta)]), data.hierarchy, config)
             ranks[i, start:stop] = metrics.rank(prediction.final.numpy(), leaf[start:stop])
         start = stop
     others = sorted({*config.topk} - {1})
-    return joined(parts), tuple(
+    return joined(blocks), tuple(
         BetaReading(
             beta=beta,
             top1=float((row < 1).mean()),

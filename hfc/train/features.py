@@ -155,10 +155,10 @@ def statistics(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:
     seen = 0
     for block in features.blocks(rows):
         values = block.double().flatten(0, 1)
-        # Chan et al. 1979: means and sums of squares of two parts to those of the whole, without cancellation.
-        part = values.mean(dim=0)
+        # Chan et al. 1979: means and sums of squares of two sets to those of the whole, without cancellation.
+        centre = values.mean(dim=0)
         whole = seen + len(values)
-        squares += (values - part).square().sum(dim=0) + (part - mean).square() * (seen * len(values) / whole)
-        mean += (part - mean) * (len(values) / whole)
+        squares += (values - centre).square().sum(dim=0) + (centre - mean).square() * (seen * len(values) / whole)
+        mean += (centre - mean) * (len(values) / whole)
         seen = whole
     return mean.float(), (squares / count).sqrt().float()

@@ -203,7 +203,7 @@ class _Stack:
 
     @torch.no_grad()
     def _hand_back(self) -> None:
-        """Give every run's head and weighting its part of the stack."""
+        """Give every run's head and weighting its slice of the stack."""
         for s, training in enumerate(self.trainings):
             own = _Both(training)
             for target, source in ((own.named_parameters(), self.parameters), (own.named_buffers(), self.buffers)):
