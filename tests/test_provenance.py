@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hfc import runs
 from hfc.errors import RunError
 from hfc.provenance import is_sealed, listed, sealed, write_folder
-from hfc.train.folder import writing
-from tests.support.made_runs import tree_of, write_run
 
 MARKS = ["mark.json"]
 
@@ -103,31 +100,3 @@ def test_a_sealed_text_is_known_until_it_is_changed(text: str, tmp_path: Path) -
         for other in (whole + "x", "x" + whole, whole[:-1], text, whole + whole, whole.replace("SHA", "sha")):
             file.write_bytes(other.encode())
             assert not is_sealed(file), other
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-def test_a_run_that_is_half_replaced_is_no_run_and_can_be_trained_again(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree, folder = tree_of(tmp_path / "tree.csv"), tmp_path / "runs" / "r"
-    made = write_run(tmp_path / "other", tree, seed=1)
-    content = {name: (made / name).read_bytes() for name in runs.FILES if (made / name).exists()}
-    content["head.safetensors"] = b""
-
-    def write() -> None:
-        with writing(folder) as writer:
-            for name, text in content.items():
-                (writer.folder / name).write_bytes(text)
-            writer.head({}, "key")
-
-    write()
-    (folder / "notes.txt").write_text("mine")
-    with monkeypatch.context() as context:
-        stop_at(number, context)
-        with pytest.raises(KeyboardInterrupt):
-            write()
-    assert not (folder / "result.json").exists()
-    write()
-    assert runs.find([tmp_path / "runs"])[0].result.to_json() == content["result.json"]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*content, "notes.txt"])
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["r"]

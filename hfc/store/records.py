@@ -73,9 +73,15 @@ def _plain(value: object) -> object:
 
 
 @functools.cache
+def _kinds(record: type) -> dict[str, Any]:
+    """Return the type of every field of a record."""
+    return get_type_hints(record, include_extras=True)
+
+
+@functools.cache
 def _keys(record: type) -> dict[str, tuple[str, Any, bool]]:
     """Return every key of a record with its field's name and type. The last says whether older files lack it."""
-    kinds = get_type_hints(record, include_extras=True)
+    kinds = _kinds(record)
     return {
         one.metadata.get("key", one.name): (one.name, kinds[one.name], one.default is not MISSING)
         for one in fields(record)
@@ -114,7 +120,7 @@ def _record(kind: Any, content: dict[str, object], place: str) -> Any:
         elif not optional:
             raise ValueError(f"{_below(place, key)}: missing")
     others = {key: value for key, value in content.items() if key not in keys}
-    values["others"] = _typed(get_type_hints(kind)["others"], others, place)
+    values["others"] = _typed(_kinds(kind)["others"], others, place)
     return kind(**values)
 
 

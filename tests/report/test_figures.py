@@ -1,0 +1,37 @@
+"""Figures that compare methods."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfc.report.rows import read_groups
+from hfc.runs import find
+from tests.support.reports import rows_of
+
+
+def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path) -> None:
+    (group,) = read_groups(find([place / "runs"]))
+    figures = place / "report" / "figures"
+    by_label = {outcome.label: outcome for outcome in group.outcomes}
+    for row in rows_of(figures / "severity.csv"):
+        heights = by_label[row["method"]].height.ravel().tolist()
+        assert float(row["share_of_test_images"]) == pytest.approx(heights.count(int(row["lca_height"])) / len(heights))
+    for row in rows_of(figures / "rejection.csv"):
+        outcome, kept = by_label[row["method"]], round(float(row["share_answered"]) * 60)
+        hits = 0
+        for seed in range(3):
+            surest = sorted(range(60), key=lambda i: -outcome.confidence[seed, i])[:kept]
+            hits += sum(bool(outcome.correct[seed, i]) for i in surest)
+        assert float(row["top1"]) == pytest.approx(hits / 3 / kept)
+    for outcome in group.outcomes:
+        points = [row for row in rows_of(figures / "reliability.csv") if row["method"] == outcome.label]
+        bins: dict[int, list[tuple[float, bool]]] = {}
+        for sure, right in zip(outcome.confidence.ravel(), outcome.correct.ravel(), strict=True):
+            place_of = next(b for b in range(15) if b / 15 < sure <= (b + 1) / 15)
+            bins.setdefault(place_of, []).append((float(sure), bool(right)))
+        assert len(points) == len(bins)
+        assert sum(int(row["answers"]) for row in points) == outcome.correct.size
+        for row, b in zip(points, sorted(bins), strict=True):
+            assert float(row["mean_confidence"]) == pytest.approx(np.mean([sure for sure, _ in bins[b]]))
+            assert float(row["share_right"]) == pytest.approx(np.mean([right for _, right in bins[b]]))
