@@ -39,6 +39,7 @@ FACES = {
     "hfc.train": {"train": "hfc.train.stage", "train_all": "hfc.train.stage"},
     "hfc.predict": {"Classifier": "hfc.predict.classifier"},
 }
+MIRRORED = GROUND | SHARED | {"store", "datasets", "extract", "doctor"}  # parts in which every module has a test file
 MODULE_LINES, FUNCTION_LINES = 300, 45
 # What is longer still. Whoever shortens one takes its line out; nothing may be added.
 LONG_MODULES: set[str] = set()
@@ -78,6 +79,13 @@ def unit(module: str) -> str:
     """hfc.train.heads.flat -> train; of hfc itself, and outside it, the first name."""
     parts = module.split(".")
     return parts[1] if parts[0] == "hfc" and len(parts) > 1 else parts[0]
+
+
+def test_every_module_of_these_parts_has_a_test_file_of_its_own() -> None:
+    modules = [path.relative_to(ROOT / "hfc") for path in (ROOT / "hfc").rglob("*.py") if path.name != "__init__.py"]
+    mirrored = [path for path in modules if path.parts[0].removesuffix(".py") in MIRRORED]
+    assert {path.parts[0].removesuffix(".py") for path in mirrored} == MIRRORED
+    assert [path for path in mirrored if not (ROOT / "tests" / path.parent / f"test_{path.name}").is_file()] == []
 
 
 def test_every_module_has_a_place() -> None:

