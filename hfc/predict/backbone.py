@@ -1,8 +1,7 @@
 """A run's backbone, opened under the settings of stage 1 that the run records."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -14,8 +13,40 @@ from hfc.extract import network, worker
 from hfc.extract.encoder import Encoder
 from hfc.predict.head import EXPORTED_BACKBONE
 from hfc.runs import Run
+from hfc.store.records import Record
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Record):
+    """How a run's features were made: of the fields of their key those that its backbone is opened by."""
+
+    pixels: int
+    """The version of the crops."""
+    numerics: int
+    """The version of the network's arithmetic."""
+    weights: str
+    """The digest of the weights."""
+    image_size: int
+    resize: str
+    roi_margin: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pool: str
+    views: tuple[str, ...]
+    precision: str
+    compile: bool
+    store: str
+
+
+def recipe(run: Run) -> Recipe:
+    """Read how a run's features were made.
+
+    Raises:
+        RunError: the run does not record it; the message names the field.
+    """
+    return Recipe.read(run.result.cache.key_fields, f"{run.folder}: cache.key_fields", "extract and train again")
 
 
 def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Encoder]:
@@ -34,11 +65,10 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
         ConfigError: no such device.
     """
     device = choose_device(settings.device)
+    recorded = recipe(run)
     try:
-        fields: Mapping[str, Any] = run.result.cache.key_fields or {}
-        config = _stage1(run, fields, settings, device)
-        recorded = {name: fields[name] for name in ("weights", "pixels", "numerics", "mean", "std")}
-    except (KeyError, TypeError, ConfigError) as error:
+        config = _stage1(run, recorded, settings, device)
+    except ConfigError as error:
         raise RunError(
             f"{run.folder}: does not record how its features were made ({error}); extract and train again"
         ) from error
@@ -67,17 +97,21 @@ def open_plain(run: Run, weights: str) -> tuple[ExtractConfig, Encoder]:
     return open_backbone(run, resolve(PredictConfig, settings))
 
 
-def _stage1(run: Run, fields: Mapping[str, Any], settings: PredictConfig, device: torch.device) -> ExtractConfig:
-    """The settings of stage 1: those of the run's feature key, or what the caller wants."""
+def _stage1(run: Run, recorded: Recipe, settings: PredictConfig, device: torch.device) -> ExtractConfig:
+    """The settings of stage 1: those that the run records, or what the caller wants."""
     return resolve(
         ExtractConfig,
-        {name: fields[name] for name in ("image_size", "resize", "roi_margin", "pool", "store")},
         {
+            "image_size": recorded.image_size,
+            "resize": recorded.resize,
+            "roi_margin": recorded.roi_margin,
+            "pool": recorded.pool,
+            "store": recorded.store,
             "backbone": run.result.cache.backbone,
             "weights": _weights(run, settings.weights),
-            "views": "flip" if "flip" in fields["views"] else "identity",
-            "precision": _precision(run, fields["precision"], settings.precision, device),
-            "compile": fields["compile"] if settings.compile == RECORDED else settings.compile == "yes",
+            "views": "flip" if "flip" in recorded.views else "identity",
+            "precision": _precision(run, recorded.precision, settings.precision, device),
+            "compile": recorded.compile if settings.compile == RECORDED else settings.compile == "yes",
             "device": str(device),
             "batch_size": settings.batch_size,
             "workers": settings.workers,
@@ -85,18 +119,22 @@ def _stage1(run: Run, fields: Mapping[str, Any], settings: PredictConfig, device
     )
 
 
-def _refuse_other(run: Run, recorded: Mapping[str, Any], weights: str, encoder: Encoder) -> None:
+def _refuse_other(run: Run, recorded: Recipe, weights: str, encoder: Encoder) -> None:
     """Raise a RunError where the backbone is not the one that a run records."""
-    if encoder.weights_digest != recorded["weights"]:
+    if encoder.weights_digest != recorded.weights:
         raise RunError(
             f"{run.folder}: weights {weights} are not those the run was trained on: expected digest "
-            f"{recorded['weights'][:12]}…, found {encoder.weights_digest[:12]}…; say where they are with --weights PATH"
+            f"{recorded.weights[:12]}…, found {encoder.weights_digest[:12]}…; say where they are with --weights PATH"
         )
-    here = {"pixels": crops.PIXELS, "numerics": network.NUMERICS, "mean": list(encoder.mean), "std": list(encoder.std)}
-    for name, value in here.items():
-        if recorded[name] != value:
+    for name, there, here in (
+        ("pixels", recorded.pixels, crops.PIXELS),
+        ("numerics", recorded.numerics, network.NUMERICS),
+        ("mean", list(recorded.mean), list(encoder.mean)),
+        ("std", list(recorded.std), list(encoder.std)),
+    ):
+        if there != here:
             raise RunError(
-                f"{run.folder}: its images were prepared in another way ({name} {recorded[name]}, here {value}); "
+                f"{run.folder}: its images were prepared in another way ({name} {there}, here {here}); "
                 "extract and train again, or use the versions of hfc and timm that the run records"
             )
 

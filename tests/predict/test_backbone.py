@@ -27,7 +27,19 @@ def moved(run: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no record": (
         lambda r: rewrite_result(r, lambda result: result["cache"]["key_fields"].pop("resize")),
-        r"does not record how its features were made \('resize'\)",
+        r"run: cache.key_fields: resize: missing; extract and train again$",
+    ),
+    "no record at all": (
+        lambda r: rewrite_result(r, lambda result: result["cache"].pop("key_fields")),
+        r"run: cache.key_fields: expected an object, found null; extract and train again$",
+    ),
+    "damaged record": (
+        lambda r: rewrite_result(r, lambda result: result["cache"]["key_fields"].update(image_size="32")),
+        r"run: cache.key_fields: image_size: expected an integer, found '32'; extract and train again$",
+    ),
+    "impossible record": (
+        lambda r: rewrite_result(r, lambda result: result["cache"]["key_fields"].update(resize="sqash")),
+        r"does not record how its features were made \(unknown resize 'sqash'; did you mean squash\?\)",
     ),
     "other pixels": (other_pixels, r"prepared in another way \(pixels 0, here 1\)"),
     "other mean": (other_mean, r"prepared in another way \(mean \[0.1, 0.2, 0.3\], here"),

@@ -22,7 +22,7 @@ from hfc.errors import ConfigError, RunError, in_the_way
 from hfc.errors import markdown as text
 from hfc.extract.checkpoints import reason
 from hfc.extract.encoder import Encoder
-from hfc.predict.backbone import open_plain
+from hfc.predict.backbone import open_plain, recipe
 from hfc.predict.export.card import model_card
 from hfc.predict.head import Trained, load_trained
 from hfc.provenance import is_sealed, replacing, sealed
@@ -147,8 +147,7 @@ def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
     """Make inputs with few and more rows: noise, or features like the training split's."""
     rng = np.random.default_rng(0)
     if encoder:
-        side = trained.run.result.cache.image_size
-        assert side  # where there are crops they have a size
+        side = recipe(trained.run).image_size
         return [rng.integers(0, 256, (rows, side, side, 3)).astype(np.uint8) for rows in ROWS]
     layer = trained.head.standardise
     mean, std = layer.mean.numpy(), layer.std.numpy()
@@ -231,25 +230,25 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
 def _use(trained: Trained, encoder: Encoder | None, name: str, difference: float) -> list[str]:
     """How the graph is used, in Markdown."""
     result, tree = trained.run.result, trained.hierarchy
-    fields = result.cache.key_fields or {}
+    rounding = []
     if encoder:
-        side = fields["image_size"]
+        made = recipe(trained.run)
+        side = made.image_size
         taken = (
-            f"`crops`, uint8 (rows, {side}, {side}, 3): RGB, each region with a margin of {fields['roi_margin']:g}, "
-            f"resized by {text(fields['resize'])}, bicubic, and no more: the graph normalises."
+            f"`crops`, uint8 (rows, {side}, {side}, 3): RGB, each region with a margin of {made.roi_margin:g}, "
+            f"resized by {text(made.resize)}, bicubic, and no more: the graph normalises."
         )
+        if made.precision != encoder.precision:
+            rounding = [
+                "The backbone computes in float32 here, while the run's features, and with them the figures below, "
+                f"were made in {made.precision}: answers near a tie may differ."
+            ]
     else:
         views = result.cache.views
         taken = (
             f"`features`, float32 (rows, {views}, {result.cache.dim}): as hfc extract makes them"
             f"{', of the crop and of its mirror image' if views > 1 else ''}."
         )
-    rounding = []
-    if encoder and fields["precision"] != encoder.precision:
-        rounding = [
-            "The backbone computes in float32 here, while the run's features, and with them the figures below, were "
-            f"made in {fields['precision']}: answers near a tie may differ."
-        ]
     kind = "scores that rank the leaves, no probabilities" if trained.config.decode == "least-cost" else "P_final"
     levels = enumerate(zip(tree.levels, tree.sizes, strict=True), 1)
     return [
