@@ -196,7 +196,7 @@ class PredictConfig:
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 
 
-# The second are names that were methods once: runs made under them are read as ever.
+# Former methods are names that runs on disk may still have.
 _BUNDLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text("utf-8"))
 METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["methods"]
 FORMER_METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["former"]

@@ -17,24 +17,24 @@ from hfc.errors import ImageError
 
 Bytes = NDArray[np.uint8]
 Loaded = Image.Image | Bytes  # an image in memory
-PIXELS = 1  # version of what becomes of the pixels: part of the feature key, counted up when crops change
+PIXELS = 1  # version of how pixels are cropped: part of the feature key, counted up when crops change
 # A JPEG is decoded at a half, quarter or eighth of its size while the crop stays this many times larger than the input.
 # At 8 the features of EfficientNet-Lite0 keep a cosine similarity of 0.9999 to those of the full decode; at 2, 0.998.
 REDUCING_GAP = 8.0
-MAX_PIXELS = 89_478_485  # from where Pillow warns; one clear outcome instead of a warning
-# An image is read or a failure with its reason; what Pillow says beside that, such as of corrupt EXIF data, names no
-# file. The filter is set once, as filters belong to the process and decoding threads would undo each other's.
+MAX_PIXELS = 89_478_485  # Pillow warns beyond; here the image is refused instead
+# An image is read, or is a failure with its reason. Pillow's further warnings, as of corrupt EXIF data, name no file.
+# The filter is set once: filters belong to the process, and decoding threads would undo those of others.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # libtiff writes to the process's stderr by itself. It is linked to Pillow's C module, through which it can be reached.
 with contextlib.suppress(AttributeError, OSError):
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
-# Pictures in pixels alone. Pillow goes by content, not by name, and knows formats too that it hands to other programs
-# (EPS to Ghostscript) or that hold no picture for it. MPO and PGM come with JPEG and PPM; AVIF with Pillow 11.3.
+# Formats that hold pixels. Pillow goes by content, not by name, and knows other formats too: some it hands to another
+# program (EPS to Ghostscript), some hold no image. MPO and PGM come with JPEG and PPM; AVIF comes with Pillow 11.3.
 Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
-LEAST_SIDE = 1e-3  # of a box, in pixels: the scale of one that vanishes would be beyond every number
+LEAST_SIDE = 1e-3  # of a box, in pixels; a box without a side would be scaled by infinity
 ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 
@@ -118,7 +118,7 @@ def crop_loaded(picture: Loaded, box: NDArray[np.float32], settings: CropSetting
     _refuse_bomb(picture)
     try:
         image = _to_rgb(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError) as error:  # Pillow decodes no sooner than now
+    except (OSError, ValueError) as error:  # Pillow decodes only now
         raise ImageError(f"damaged image: {error}") from error
     return _to_square(image, _clip(box, image.size, settings.margin), settings)
 

@@ -11,7 +11,7 @@ from hfc.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# What glibc's mallopt calls the size of freed memory that goes back to the system, and of blocks that always do.
+# glibc's numbers for two options of mallopt: how much freed memory goes back to the system, and which blocks always do.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 

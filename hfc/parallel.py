@@ -10,7 +10,7 @@ import joblib
 
 from hfc.errors import ConfigError, RunError
 
-SLICE = 4  # calls a process, where results come in slices
+SLICE = 4  # calls for every process, where results come in slices
 
 
 def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from hfc.progress import steps
 
 PACKAGE = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "timm", "h5py", "numpy", "pillow", "scikit-learn")
-NAMED = 5  # of what lies in a folder, in a message
+NAMED = 5  # files of a folder that a message names
 LISTED, REPLACED = "hfc_files", "hfc_replaced"
 SEAL = re.compile(rb"\n\S+ written by hfc; SHA-256 of what stands above: ([0-9a-f]{64})[^\n]*\n\Z")
 
@@ -118,7 +118,7 @@ def now() -> str:
 
 def followed(path: Path) -> Path:
     """Return where a path leads. A link itself is not replaced, but what it points to is."""
-    # Path.is_symlink raises where a folder may not be entered; that is for who opens the file.
+    # Path.is_symlink raises where a folder may not be entered; opening the file should raise that.
     return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
@@ -231,10 +231,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes], marks: Sequence[str],
             return
         there = _own_files(folder, target, marks, digests)
         for name in listed(target / mark).keys() - files.keys():
-            if name in there:  # of an earlier call, and of no use beside the others
+            if name in there:  # an earlier call wrote it, and this one does not
                 (target / name).unlink()
         replaced = {name: there[name] for name in digests if name in there and there[name] != digests[name]}
-        # First, as it lists both what lies there and what will: whatever stops this, all of it stays hfc's own.
+        # The mark comes first. It lists what lies there and what will: whatever stops this, all of it stays hfc's own.
         _put(target / mark, _marked(files[mark], digests, replaced))
         _put_all(what, target, {name: content for name, content in files.items() if name != mark})
 
@@ -248,7 +248,7 @@ def listed(mark: Path) -> dict[str, set[str]]:
         content = json.loads(mark.read_bytes())
         digests: dict[str, set[str]] = {}
         for name, digest in [*content[LISTED].items(), *content.get(REPLACED, {}).items()]:
-            if not Path(name).is_absolute() and ".." not in Path(name).parts:  # what lies elsewhere is not the folder's
+            if not Path(name).is_absolute() and ".." not in Path(name).parts:  # a file elsewhere is none of the folder
                 digests.setdefault(name, set()).add(digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

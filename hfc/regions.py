@@ -28,7 +28,7 @@ Rows = list[tuple[int, list[str]]]
 MOST = float(np.finfo(np.float32).max)
 VERBATIM = ("path", "id")  # columns whose cells are names of files and rows, where a blank counts
 DELIMITERS = (",", ";", "\t")
-# The longer marks first: that of UTF-32 begins with that of UTF-16.
+# The longer marks come first, as that of UTF-32 begins with that of UTF-16.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),

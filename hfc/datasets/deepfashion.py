@@ -130,7 +130,7 @@ def _image_root(root: Path, images: Sequence[str]) -> Path:
             root / candidate: sum(_is_file(locate(root / candidate, image)) for image in images[::step])
             for candidate in IMAGE_ROOTS
         }
-        best = max(counts, key=counts.__getitem__)  # of equals the first
+        best = max(counts, key=counts.__getitem__)  # the first of equally good ones
         if counts[best]:
             return best
     tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)

@@ -103,7 +103,7 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
         content = path.read_bytes()
         opened = time.perf_counter()
         crop, reason = crop_image(content, regions.box[row], settings), ""
-    except MemoryError as error:  # the machine's, not the image's: the same image may be read in another run
+    except MemoryError as error:  # the machine is to blame: another run may read the same image
         raise HfcError(
             f"{path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
         ) from error

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Of the formats in hfc.crops.FORMATS all endings that Pillow knows, and those of cameras and telephones whose images
-# cannot be read everywhere: such a file is a failure of its row, with the reason, and is not passed over.
+# All endings that Pillow knows for the formats in hfc.crops.FORMATS, and those of cameras and telephones. Images of the
+# latter cannot be read everywhere: such a file is a failure of its row, with the reason, and is not passed over.
 ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".avif", ".avifs"}
     | {".heic", ".heif", ".hif", ".jxl"}
 )
-# What systems put beside photographs, where its name does not begin with a dot; in lower case.
+# Names that systems put beside photographs and that do not begin with a dot, in lower case.
 SYSTEM = frozenset(
     {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "lost+found"}
     | {"system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
@@ -59,7 +59,7 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str
             path = folder / entry.name
             if _is_folder(entry):
                 folders.append(path)
-            elif path.suffix.lower() in ENDINGS:  # also a pipe or a link to nothing, whose reading tells what it is
+            elif path.suffix.lower() in ENDINGS:  # also a pipe or a broken link: reading it gives the reason
                 listing.images.append(path)
             elif path.is_file():
                 listing.others[path.suffix.lower() or path.name] += 1

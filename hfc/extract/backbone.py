@@ -14,7 +14,7 @@ from hfc.extract.network import places
 from hfc.extract.weights import seeded
 from hfc.provenance import canonical_json, digest_chunks
 
-STEPS = (14, 16, 32)  # pixels that networks divide an image by: of sizes refused, others near are tried
+STEPS = (14, 16, 32)  # pixels that networks divide an image by; near a refused size, their multiples are tried
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,7 +31,7 @@ def create_network(backbone: str, image_size: int) -> tuple[nn.Module, dict[str,
     options = _options(backbone, image_size)
     try:
         return seeded(0, lambda: timm.create_model(backbone, pretrained=False, **options)), options
-    except Exception as error:  # a network's own refusals, of every kind
+    except Exception as error:  # networks refuse with errors of every kind
         if not options:
             raise EncoderError(f"backbone {backbone} cannot be built: {reason(error)}") from error
         raise _wrong_size(backbone, image_size, error) from error
@@ -64,7 +64,7 @@ def _takes(backbone: str, image_size: int) -> bool:
     try:
         with torch.device("meta"):
             timm.create_model(backbone, **_options(backbone, image_size)).eval()(torch.empty(1, 3, *[image_size] * 2))
-    except Exception:  # a network's own refusals, of every kind
+    except Exception:  # networks refuse with errors of every kind
         return False
     return True
 
@@ -84,7 +84,7 @@ def probe(
         maps, features = run(precision)
     except torch.OutOfMemoryError as error:
         raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
-    except Exception as error:  # a network's own refusals, of every kind
+    except Exception as error:  # networks refuse with errors of every kind
         if precision == "fp32":
             raise _wrong_size(backbone, image_size, error) from error
         try:

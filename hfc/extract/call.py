@@ -99,7 +99,7 @@ def _work(call: Call, todo: list[int], progress: Progress) -> None:
 def _assemble(call: Call, progress: Progress) -> None:
     begun = time.perf_counter()
     job, encoder, config = call.job, call.encoder, call.config
-    store.refuse_other_file(job.out)  # somebody may have put one there since the work began
+    store.refuse_other_file(job.out)  # one may have been put there since the work began
     store.assemble(
         job.out,
         [job.file(shard) for shard in range(job.shards)],
@@ -141,8 +141,8 @@ def retry(call: Call) -> Progress:
         raise StoreError(f"{beside}: is in the way: it is no feature cache; move it away and run again")
     keys: store.KeyFields = {**job.key_fields, "rows": len(regions), "regions": regions.digest}
     part = replace(job, regions=regions, out=beside, key_fields=keys)
-    # Whatever lies there of other rows is of no use: the rows that fail have changed since. What lies there of these
-    # rows was extracted by a call that did not come to merge it, as on a full disk.
+    # A cache of other rows is useless there: other rows fail now. One of these rows was extracted by a call that could
+    # not merge it, as on a full disk.
     _, progress, _ = make(replace(call, job=part), overwrite=not engine.share(lambda: _is_cache_of(part)))
     if engine.leads:
         with store.FeatureStore(job.out) as cache, store.FeatureStore(beside) as retried:

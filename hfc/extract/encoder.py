@@ -24,9 +24,9 @@ from hfc.extract.weights import default_pool, load_weights
 
 logger = logging.getLogger(__name__)
 
-# Crops in one forward pass. Not found by timing: batches of another size may round differently, and a resumed call must
-# not. On a CPU a small batch stays in the caches and is fastest; for other sizes oneDNN sums in other orders.
-# A GPU wants a large one to fill it.
+# Crops in one forward pass. They are constants, not timed: batches of another size may round differently, and a resumed
+# call must not. A small batch stays in a CPU's caches and is fastest; for other sizes oneDNN sums in other orders. A
+# large one fills a GPU.
 CPU_CROPS, GPU_CROPS = 8, 256
 # What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of
 # precision; an overflow would be noticed.

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # Version of how a network is computed: part of the feature key, counted up when features change in their last bits.
 # 2: normalisations folded into convolutions, means of squeezes by pooling.
 NUMERICS = 2
-# The kinds whose output is their weights' alone; others, such as weight-standardised convolutions, are no such thing.
+# Kinds whose output depends on their weights alone. That of others, like weight-standardised convolutions, does not.
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 VECTORS = 32  # numbers that a CPU's activation takes at a time at most, in float32; with 8 crops, in 16 bits too
@@ -53,7 +53,7 @@ def fold_norms(model: nn.Module) -> int:
     """
     try:
         nodes = list(_Tracer().trace(model).nodes)
-    except Exception as error:  # whatever a network's own forward pass raises on what is no tensor
+    except Exception as error:  # a forward pass raises anything when it is traced
         logger.info("batch normalisations are not folded: %s", error)
         return 0
     modules = dict(model.named_modules())
@@ -155,7 +155,7 @@ def _even(kind: Any, module: nn.Module, inputs: Tensor) -> Tensor:
     PyTorch cuts a tensor into one part a thread, takes whole vectors of each by one routine and what is left by
     another. With 1, 2, 4 or 8 threads nothing is left; with 3 a part ends inside a crop: then crops go one by one.
     """
-    # What is exported has no threads of ours.
+    # An exported graph does not run in these threads.
     if torch.compiler.is_compiling() or not inputs.dim() or _in_whole_vectors(inputs):
         activated: Tensor = kind.forward(module, inputs)
         return activated
@@ -203,7 +203,7 @@ def keep_early_exact(model: nn.Module) -> None:
     weights, 506 photographs), at no cost in speed for EfficientNet-b5.
     """
     for early in _early_modules(model):
-        # A list is never called itself, its members are.
+        # A list is never called; its members are.
         for module in early.children() if isinstance(early, nn.ModuleList) else (early,):
             _compute_by(module, _exact)
 

@@ -87,9 +87,9 @@ def _timms_pool(model: nn.Module) -> str:
 def _take_head_off(model: Any, backbone: str, pool: str) -> None:
     name, own = POOLING.get(pool) or _timms_pool(model), default_pool(model)
     try:
-        # Named even where it stays: some versions of timm put mean pooling in place of what is not named.
+        # The pooling is named even where it stays: some versions of timm replace one without a name by the mean.
         model.reset_classifier(0, *([name] if name else []))
-    except Exception as error:  # a network's own refusals, of every kind
+    except Exception as error:  # networks refuse with errors of every kind
         advice = f"give --pool {own}, as timm does" if pool not in ("auto", own) else "no pooling of it gives a vector"
         raise EncoderError(f"backbone {backbone} does not pool by {pool}: {reason(error)}; {advice}") from error
 
@@ -164,7 +164,7 @@ def _converted(
         try:
             if (loaded := _loaded_by_timm(backbone, state, options)) is not None:
                 return loaded
-        except Exception as error:  # whatever a network's own conversion raises on what it does not expect
+        except Exception as error:  # a conversion raises anything on a file it does not expect
             logger.info("timm does not load these weights into %s: %s", backbone, reason(error))
     return None
 
@@ -178,8 +178,8 @@ def _loaded_by_timm(backbone: str, state: dict[str, Tensor], options: Mapping[st
     first = load(1)
     if first.keys() <= state.keys():
         return first
-    # Under other names. Some of timm's loaders pass over what is missing: what then differs from one seed to the next
-    # is not the file's.
+    # The names differ. Some of timm's loaders pass over missing tensors: those that differ between two seeds are not
+    # the file's.
     second = load(2)
     return first if all(torch.equal(tensor, second[name]) for name, tensor in first.items()) else None
 
@@ -220,7 +220,7 @@ def reach_hub() -> str:
 
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # whichever the client's transport raises
+    except Exception as error:  # the client's transport may raise anything
         raise EncoderError(
             f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__}: {error}); {OFFLINE_ADVICE}"
         ) from error
@@ -258,7 +258,7 @@ def _from_port(model: nn.Module, backbone: str, where: str, state: Mapping[str, 
     b5 at 224 pixels: cosines of 0.81 and more with random weights, 0.91 on average (tests/extract/test_checkpoints.py).
     """
     base = backbone.split(".")[0]
-    # Both hold the same tensors, so nothing else would tell: only timm's tf_ networks pad as the package does.
+    # Both hold the same tensors, so they load without an error. Only timm's tf_ networks pad as the package does.
     if timm.is_model(f"tf_{base}"):
         raise EncoderError(
             f"weights {where} were made by efficientnet_pytorch, which pads as TensorFlow does and {base} does not; "

@@ -176,7 +176,7 @@ def encode_regions(
     for batch in batches:
         started = time.perf_counter()
         flying.append((batch, encoder.submit(batch.crops), time.perf_counter() - started))
-        # A GPU has the next batch before this one is waited for; a CPU has finished already.
+        # A GPU gets the next batch before this one is awaited; a CPU has finished it already.
         if not on_gpu or len(flying) > 1:
             yield land()
     while flying:

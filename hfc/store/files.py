@@ -195,7 +195,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 def in_memory(path: Path) -> Path:
     """Read a file into the system's memory, and return its path. HDF5 would let nobody else work meanwhile."""
     buffer = bytearray(CHUNK_BYTES)
-    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # errors are for who opens it next
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # the next to open it gets the error
         while file.readinto(buffer):
             pass
     return path

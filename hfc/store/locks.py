@@ -208,7 +208,7 @@ def _start(pid: int) -> str | None:
     """Return when a process of this machine began. "" if the system does not tell, None if there is none."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        return None if state in "ZX" else fields[18]  # ended, though its parent did not take note
+        return None if state in "ZX" else fields[18]  # it ended, but its parent has not asked for its exit code
     except (OSError, ValueError, IndexError):
         pass
     try:
