@@ -1,23 +1,19 @@
-"""What changes the key of a run, and what does not; and what a checkpoint of it holds."""
+"""What changes the key of a run, and what does not."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from hfc import provenance
 from hfc.config import TrainConfig, resolve
-from hfc.runs import Epoch
 from hfc.train import prepared
 from hfc.train.cache import Cache, load_cache
-from hfc.train.checkpoint import Checkpoint
 from hfc.train.data import TrainingData
-from hfc.train.fit import fit
 from hfc.train.prepared import prepare_run, run_key
 from hfc.train.stage import train
 from tests.test_architecture import ROOT, imports
@@ -156,67 +152,6 @@ def test_the_kind_of_device_is_in_the_key(place: Path, cache: Cache) -> None:
 def test_streaming_is_another_run(place: Path, cache: Cache) -> None:
     streamed = load_cache(place / "cache.h5", device="cpu", stream=True)
     assert run_key(streamed, *settled(place, streamed)) != run_key(cache, *settled(place, cache))
-
-
-def stopped_half_way(place: Path, cache: Cache, file: Path) -> dict[str, Any]:
-    """A checkpoint after two of four epochs, as it is read back."""
-    data, config = settled(place, cache)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(config: TrainConfig, epoch: Epoch) -> None:
-        if epoch.number == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fit(cache.features, data, config, kill, Checkpoint(file, "k", 0.0))
-    state: dict[str, Any] = torch.load(file, weights_only=True)
-    return state
-
-
-def test_a_checkpoint_holds_no_state_of_any_gpu(
-    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*given: object) -> None:
-        raise AssertionError("a GPU's generator was asked for")
-
-    for name in ("get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"):
-        monkeypatch.setattr(torch.cuda, name, refuse)
-    state = stopped_half_way(place, cache, tmp_path / "c")
-    assert set(state) == {"key", "epochs", "best", "best_state", "modules", "order", "random"}
-    data, config = settled(place, cache)
-    whole = fit(cache.features, data, config)
-    again = fit(cache.features, data, config, checkpoint=Checkpoint(tmp_path / "c", "k", 99.0))
-    assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
-
-
-def states(head: torch.nn.Module) -> list[torch.Tensor]:
-    return list(head.state_dict().values())
-
-
-@pytest.mark.parametrize("part", ["optimiser", "order", "random"])
-def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
-    part: str, place: Path, cache: Cache, tmp_path: Path
-) -> None:
-    state = stopped_half_way(place, cache, tmp_path / "c")
-    if part == "optimiser":
-        del state["modules"]["optimiser"]["param_groups"][0]["params"][0]
-    else:
-        state[part] = torch.zeros(3, dtype=torch.uint8)
-    torch.save(state, tmp_path / "c")
-    data, config = settled(place, cache)
-    lines: list[int] = []
-    whole = fit(cache.features, data, config)
-    again = fit(
-        cache.features,
-        data,
-        config,
-        lambda _, epoch: lines.append(epoch.number),
-        Checkpoint(tmp_path / "c", "k", 99.0),
-    )
-    assert lines == [1, 2, 3, 4]
-    assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
 
 
 def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cache, tmp_path: Path) -> None:
