@@ -16,7 +16,19 @@ from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hfc.errors import ConfigError
-from hfc.metrics import calibration_error, climb, evaluate, hierarchical_f, rank, top
+from hfc.metrics import (
+    LEVEL,
+    METRICS,
+    calibration_error,
+    climb,
+    evaluate,
+    flat,
+    hierarchical_f,
+    metric,
+    nested,
+    rank,
+    top,
+)
 from tests.support.trees import trees
 
 Ints = NDArray[np.int64]
@@ -254,3 +266,37 @@ def test_no_answer_at_all_is_correct_and_has_no_precision() -> None:
     nothing = np.zeros(3, dtype=np.int64)
     tree = np.array([[0, 0], [0, 1]])
     assert climb(nothing, nothing, np.array([0, 1, 1]), tree) == (0.0, 1.0, None)
+
+
+def test_the_table_names_every_metric_that_is_measured() -> None:
+    final, tree = np.eye(6)[:, :6] / 2 + 1 / 12, np.stack([[0, 0, 0, 1, 1, 1], np.arange(6)], axis=1)
+    levels = [np.stack([final[:, :3].sum(axis=1), final[:, 3:].sum(axis=1)], axis=1), final]
+    got = evaluate(levels, final, np.arange(6), names=["group", "a/b"], ancestors=tree, topk=(1, 3, 5))
+    by_level = {key for key in got if key.startswith(LEVEL)}
+    assert set(got) - by_level == set(METRICS)
+    assert [metric(key).words for key in sorted(by_level)] == ["accuracy of level a/b", "accuracy of level group"]
+    # All answers are right here, so that each metric has its best value.
+    assert {key for key, value in got.items() if key in METRICS and METRICS[key].higher and value != 1} == set()
+    assert {key for key in ("mistake_severity", "inconsistency", "distance@1") if got[key]} == set()
+
+
+def test_a_metric_is_shown_with_its_unit() -> None:
+    shown = {
+        key: (metric(key).column, metric(key).digits) for key in ("top1", "distance@3", "top7", "level_accuracy/a")
+    }
+    assert shown == {
+        "top1": ("top-1 %", 2),
+        "distance@3": ("distance@3", 3),
+        "top7": ("top-7 %", 2),
+        "level_accuracy/a": ("a %", 2),
+    }
+    assert [key for key, entry in METRICS.items() if not entry.of_tree] == ["top1", "top3", "top5", "top1_macro", "ece"]
+
+
+def test_metrics_are_one_level_deeper_in_json() -> None:
+    metrics = {"top1": 0.5, "level_accuracy/a": 0.25, "level_accuracy/b/c": 1.0, "hF": 0.75}
+    content = {"top1": 0.5, "level_accuracy": {"a": 0.25, "b/c": 1.0}, "hF": 0.75}
+    assert nested(metrics) == content
+    assert list(nested(metrics)) == list(content)
+    assert flat(content) == metrics
+    assert list(flat(content)) == list(metrics)

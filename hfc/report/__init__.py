@@ -116,7 +116,7 @@ def _mistakes(groups: Sequence[Group], images: Path) -> list[Folded]:
     outcomes = [
         (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
     ]
-    folds = []
+    folded = []
     failed: list[RunError] = []
     for outcome, best in steps(outcomes, "reading pictures of mistakes"):
         blocks: tuple[Block, ...]
@@ -125,7 +125,7 @@ def _mistakes(groups: Sequence[Group], images: Path) -> list[Folded]:
         except RunError as error:  # its images lie elsewhere: those of the other rows are shown
             failed.append(error)
             blocks = (Text(f"{error}."),)
-        folds.append(Folded(f"{outcome.label}: mistakes", blocks, open=best))
-    if failed and len(failed) == len([fold for fold in folds if fold.blocks]):
+        folded.append(Folded(f"{outcome.label}: mistakes", blocks, open=best))
+    if failed and len(failed) == len([row for row in folded if row.blocks]):
         raise failed[0]
-    return [fold for fold in folds if fold.blocks]
+    return [row for row in folded if row.blocks]

@@ -12,7 +12,7 @@ class Cell:
 
     text: str
     value: float | None = None
-    """What it sorts by, where that is a number."""
+    """The number that it sorts by."""
     best: bool = False
     """Whether it is the best of its column."""
     tip: str = ""
@@ -31,7 +31,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     narrow: bool = False
-    """Whether a picture fits beside it."""
+    """Whether a figure fits beside it."""
 
     @property
     def numeric(self) -> tuple[bool, ...]:

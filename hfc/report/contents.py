@@ -154,7 +154,7 @@ class _GroupBlocks:
     group: Group
     pairs: Sequence[Difference]
     prefix: str
-    """Of the names of its pictures, where there are several groups."""
+    """What the names of its figures begin with, where there are several groups."""
 
     def best(self) -> Iterator[Block]:
         figure = figures.forest(self.group, self.pairs)

@@ -25,7 +25,7 @@ PREDICTIONS = "predictions.h5"
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class SeedPredictions:
     """The predictions of one run for its test images, in the order of their ids."""
 
     tree: Hierarchy
@@ -93,8 +93,8 @@ class Outcome:
     """A row and the predictions of its seeds, image by image."""
 
     row: Row
-    answers: tuple[Answers, ...]
-    """Of each seed, all of one digest and one tree."""
+    seeds: tuple[SeedPredictions, ...]
+    """All have one digest and one tree."""
 
     @property
     def label(self) -> str:
@@ -104,27 +104,27 @@ class Outcome:
     @property
     def tree(self) -> Hierarchy:
         """The tree of all seeds."""
-        return self.answers[0].tree
+        return self.seeds[0].tree
 
     @property
     def target(self) -> Ints:
         """(N,) true leaves."""
-        return self.answers[0].target
+        return self.seeds[0].target
 
     @cached_property
     def predicted(self) -> Ints:
         """(S, N) most probable leaves."""
-        return np.stack([answers.predicted for answers in self.answers])
+        return np.stack([seed.predicted for seed in self.seeds])
 
     @cached_property
     def rank(self) -> Ints:
         """(S, N) how many leaves come before the true one."""
-        return np.stack([answers.rank for answers in self.answers])
+        return np.stack([seed.rank for seed in self.seeds])
 
     @cached_property
     def confidence(self) -> Floats:
         """(S, N) the predicted leaf's share of P_final."""
-        return np.stack([answers.confidence for answers in self.answers])
+        return np.stack([seed.confidence for seed in self.seeds])
 
     @cached_property
     def correct(self) -> Bools:
@@ -179,7 +179,7 @@ class Group:
         size = len(tree.leaves)
         support = np.bincount(target, minlength=size)
         right = [np.bincount(target, outcome.correct.sum(axis=0), size) for outcome in self.outcomes]
-        seeds = [len(outcome.answers) for outcome in self.outcomes]
+        seeds = [len(outcome.seeds) for outcome in self.outcomes]
         return [
             (
                 tree.leaves[leaf],
@@ -191,7 +191,7 @@ class Group:
         ]
 
 
-def read_answers(run: Run) -> Answers:
+def read_seed(run: Run) -> SeedPredictions:
     """Read a run's predictions.
 
     Raises:
@@ -218,9 +218,9 @@ def read_answers(run: Run) -> Answers:
     order = np.argsort(predictions.id, kind="stable")
     final, target = predictions.final[order], predictions.target[order]
     rank = metrics.rank(final, target)
-    predicted = final.argmax(axis=1)  # of equal ones the first, as in `metrics.top`
+    predicted = final.argmax(axis=1)  # ties go to the first, as in `metrics.top`
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return Answers(tree, predictions.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
+    return SeedPredictions(tree, predictions.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
 
 
 def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
@@ -250,12 +250,12 @@ def read_groups(all_runs: Sequence[Run]) -> list[Group]:
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    answers = {run.folder: read_answers(run) for run in steps(all_runs, "reading predictions")}
-    rows = summarise(all_runs, [answers[run.folder].digest for run in all_runs])
+    predictions = {run.folder: read_seed(run) for run in steps(all_runs, "reading predictions")}
+    rows = summarise(all_runs, [predictions[run.folder].digest for run in all_runs])
     groups: dict[str, list[Outcome]] = {}
     for row in rows:
-        outcome = Outcome(row, tuple(answers[run.folder] for run in row.runs))
-        groups.setdefault(outcome.answers[0].digest, []).append(outcome)
+        outcome = Outcome(row, tuple(predictions[run.folder] for run in row.runs))
+        groups.setdefault(outcome.seeds[0].digest, []).append(outcome)
     return [
         Group(tuple(sorted(outcomes, key=lambda outcome: (-outcome.correct.mean(), outcome.label))))
         for outcomes in groups.values()

@@ -54,9 +54,9 @@ class Difference:
     first: Outcome
     second: Outcome
     intervals: dict[str, Interval]
-    """Of top{k} and, where both have one tree, hF, as fractions."""
+    """By metric, as fractions: top{k} and, where both have one tree, hF."""
     test: McNemar
-    """Of top-1, seeds by majority."""
+    """The test of top-1; seeds vote by majority."""
     by_seed: dict[int, float]
     """p of McNemar's test of each seed that both have, not corrected."""
     p: float

@@ -16,7 +16,7 @@ HEADLINE = ("top1", "top3", "top5", "hF")
 
 MOST_PAIRS = 500  # of rows, in a table: 32 rows have fewer
 MOST_LISTED = 500  # categories in a table
-MOST_BESIDE = 3  # methods in a table of categories that leaves room for its picture beside it
+MOST_BESIDE = 3  # methods in a table of categories that leaves room for its figure beside it
 
 
 def published() -> list[dict[str, str]]:

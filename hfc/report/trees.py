@@ -133,7 +133,7 @@ class Matrix:
     """The confusions among the K children of a node. M cells are not empty."""
 
     level: int
-    """Of the children."""
+    """The level of the children."""
     where: str
     names: tuple[str, ...]
     """(K,) of the children, and after them of whatever lies elsewhere, where there is such a thing."""
