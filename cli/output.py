@@ -122,14 +122,17 @@ class _Drawn:
         drawn = self.drawn
         if drawn.disable:
             return
+        is_other = bool(what) and drawn.desc != f"{what}: "
+        if is_other:
+            drawn.set_description(what, refresh=False)
         if total is not None and drawn.total is None:  # what was done before has no part in the rate
             drawn.reset(total)
             drawn.initial = drawn.n = drawn.last_print_n = done
         if note:
             drawn.set_postfix_str(note, refresh=False)
         drawn.update(done - drawn.n)
-        if what and drawn.desc != f"{what}: ":
-            drawn.set_description(what)
+        if is_other:
+            drawn.refresh()
 
 
 @contextmanager
