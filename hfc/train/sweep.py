@@ -36,8 +36,8 @@ TRIAL = b'{"key": "'  # how each line of the trials begins
 
 
 @dataclass(frozen=True)
-class Training:
-    """One training of a search: a point with a seed, on a fold."""
+class PointRun:
+    """A run of a search: a point with a seed, on a fold."""
 
     key: str
     fold: int | None
@@ -132,33 +132,33 @@ def _waiting(
     runs: Sequence[PreparedRun],
     device: torch.device,
     done: Collection[str],
-) -> Iterator[list[Training]]:
-    """The trainings that are not done yet, in groups that are trained together.
+) -> Iterator[list[PointRun]]:
+    """List the runs that are not done yet, in groups that are trained together.
 
     Args:
         plan: names the folds.
         configs: of every run, the settings as they were given.
         runs: the same, on the cache's own splits.
         device: of the features.
-        done: the keys of the trainings that are done.
+        done: the keys of the runs that are done.
     """
     for fold in plan.fold_numbers:
         dealt: dict[str, TrainingData] = {}
-        waiting: dict[str, tuple[TrainConfig, Training]] = {}
+        waiting: dict[str, tuple[TrainConfig, PointRun]] = {}
         for config, run in zip(configs, runs, strict=True):
             key = _key(run.key, fold, plan.folds)
             if key in done:
                 continue
             if fold is None:
-                waiting[key] = config, Training(key, None, run.data, run.config)
+                waiting[key] = config, PointRun(key, None, run.data, run.config)
                 continue
             if config.hierarchy not in dealt:
                 dealt[config.hierarchy] = fold_data(run.data, fold, plan.folds)
             data = dealt[config.hierarchy]
-            waiting[key] = config, Training(key, fold, data, settle(config, data, device))
-        trainings = [training for _, training in waiting.values()]
+            waiting[key] = config, PointRun(key, fold, data, settle(config, data, device))
+        point_runs = [point_run for _, point_run in waiting.values()]
         for group in groups([config for config, _ in waiting.values()]):
-            yield [trainings[i] for i in group]
+            yield [point_runs[i] for i in group]
 
 
 def _search(
@@ -175,7 +175,7 @@ def _search(
             shown.show(sum(key in lines for key in keys), len(keys))
 
 
-def _score(source: CacheSource, known: CacheRecord, device: str, group: Sequence[Training]) -> list[dict[str, Any]]:
+def _score(source: CacheSource, known: CacheRecord, device: str, group: Sequence[PointRun]) -> list[dict[str, Any]]:
     """Train the points of a group once, in any process; returns their lines.
 
     Args:
@@ -183,18 +183,18 @@ def _score(source: CacheSource, known: CacheRecord, device: str, group: Sequence
         group: on one fold.
     """
     features, data = same_cache(source, known, device).features, group[0].data
-    outcomes = surviving([training.config for training in group], lambda configs: fit_group(features, data, configs))
-    return [_line(training, outcome) for training, outcome in zip(group, outcomes, strict=True)]
+    outcomes = surviving([run.config for run in group], lambda configs: fit_group(features, data, configs))
+    return [_line(run, outcome) for run, outcome in zip(group, outcomes, strict=True)]
 
 
-def _line(training: Training, outcome: Fitted | DivergedError) -> dict[str, Any]:
-    """A training's line among the trials."""
-    config = training.config
+def _line(run: PointRun, outcome: Fitted | DivergedError) -> dict[str, Any]:
+    """Describe how a run did, as a line of the trials."""
+    config = run.config
     line = {
-        "key": training.key,
+        "key": run.key,
         "seed": config.seed,
-        **({} if training.fold is None else {"fold": training.fold}),
-        "changed": changed_settings(config, training.data),
+        **({} if run.fold is None else {"fold": run.fold}),
+        "changed": changed_settings(config, run.data),
     }
     if isinstance(outcome, DivergedError):
         return {**line, "failed": str(outcome)}
