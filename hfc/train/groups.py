@@ -21,9 +21,10 @@ def groups(configs: Sequence[TrainConfig]) -> list[list[int]]:
     latest: dict[str, int] = {}
     for i, config in enumerate(configs):
         shape = str({key: value for key, value in plain(config).items() if key not in FREE})
-        group = latest.get(shape)
-        if config.step != "single" and group is not None and len(places[group]) < MOST:
-            places[group].append(i)
+        group = places[latest[shape]] if shape in latest and config.step != "single" else []
+        # The same run twice is trained once: the second is found in its folder.
+        if group and len(group) < MOST and config not in [configs[place] for place in group]:
+            group.append(i)
         else:
             latest[shape] = len(places)
             places.append([i])

@@ -1,13 +1,15 @@
-"""Runs that are trained together, without any training."""
+"""Which runs are trained together, and what becomes of those beside one that diverges."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hfc.config import TrainConfig, resolve
 from hfc.errors import DivergedError
 from hfc.train.groups import groups, in_order, surviving
+from hfc.train.stage import train_all
 
 FOUR = [replace(resolve(TrainConfig, {"method": "flat"}), seed=seed) for seed in range(4)]
 
@@ -60,3 +62,12 @@ def test_outcomes_of_groups_come_in_the_order_of_the_runs_and_as_soon_as_they_ca
 @pytest.mark.parametrize(("step", "places"), [("single", [[0], [1], [2], [3]]), ("stacked", [[0, 1, 2, 3]])])
 def test_seeds_are_trained_together_where_their_step_asks_for_it(step: str, places: list[list[int]]) -> None:
     assert groups([replace(config, step=step) for config in FOUR]) == places
+
+
+def test_the_same_run_twice_is_trained_once(place: Path, tmp_path: Path) -> None:
+    settings = {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 1, "reduced": 8, "step": "stacked"}
+    twice = [resolve(TrainConfig, {**settings, "seed": seed}) for seed in (0, 1, 0)]
+    assert groups(twice) == [[0, 1], [2]]
+    outcomes = list(train_all(place / "cache.h5", twice, tmp_path))
+    assert [trained for _, trained in outcomes] == [True, True, False]
+    assert outcomes[0][0].folder == outcomes[2][0].folder
