@@ -39,7 +39,7 @@ FACES = {
     "hfc.train": {"train": "hfc.train.stage", "train_all": "hfc.train.stage"},
     "hfc.predict": {"Classifier": "hfc.predict.classifier"},
 }
-MIRRORED = GROUND | SHARED | {"store", "datasets", "extract", "doctor"}  # parts in which every module has a test file
+MIRRORED = GROUND | SHARED | PARTS - {"train"}  # parts in which every module has a test file
 MODULE_LINES, FUNCTION_LINES = 300, 45
 # What is longer still. Whoever shortens one takes its line out; nothing may be added.
 LONG_MODULES: set[str] = set()
