@@ -188,14 +188,14 @@ def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float
     """Measure answers that climb from the leaf to an inner node.
 
     Args:
-        depth: (N,) depth of each answer: 0 for the root, which says nothing, to H for a leaf.
+        depth: (N,) depth of each answer: 0 for the root to H for a leaf.
         node: (N,) its index among the nodes of that level.
         target: (N,) true leaves.
         ancestors: (C, H) index of each leaf's ancestor on each level.
 
     Returns:
         Specificity: mean depth over H; 1 where every answer is a leaf.
-        Correct: share of samples whose answer lies on the true path, as the root always does.
+        Correct: share of samples whose answer lies on the true path; the root always does.
         Precision: hierarchical precision Σ|α∩β|/Σ|α|, α the nodes of the path to the answer and β those of the true
             path (Kiritchenko et al. 2006; root excluded); None where nothing is answered.
     """

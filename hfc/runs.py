@@ -42,7 +42,7 @@ class Epoch(Record):
     loss: Mapping[str, float]
     """The mean unweighted loss of each task, and `total`, their weighted sum."""
     weights: Mapping[str, float]
-    """Of each task, at the epoch's end."""
+    """The weight of each task at the epoch's end."""
     val: Metrics
     """On validation; empty where no rows are for it."""
     seconds: float

@@ -63,7 +63,7 @@ def compare(first: Path, second: Path) -> Comparison:
     """Match the rows of two folders of runs.
 
     Rows match by method, hierarchy and changed settings, those first that share the most beside; what is left by method
-    and hierarchy alone. Each time only those match of which each set has one.
+    and hierarchy alone. Rows match only where each set has a single one.
 
     Raises:
         RunError: a folder holds no runs, or a damaged one.
@@ -77,7 +77,7 @@ def compare(first: Path, second: Path) -> Comparison:
         matched += [(rows[0], after[k][0]) for k, rows in before.items() if k in after]
         taken = {id(outcome) for pair in matched for outcome in pair}
         left = [[outcome for outcome in rows if id(outcome) not in taken] for rows in left]
-    same = [pair for pair in matched if pair[0].seeds[0].digest == pair[1].seeds[0].digest]
+    same = [pair for pair in matched if pair[0].predictions[0].digest == pair[1].predictions[0].digest]
     tested = {
         id(difference.second): difference for difference in differences([(after, before) for before, after in same])
     }
@@ -120,7 +120,7 @@ def _origin(outcome: Outcome) -> dict[str, str]:
         "labels": labels(result)[0][:12] or "the cache's own",
         "labels and splits": labels(result)[1][:12] or "–",
         "images for training / validation / test": counts(result),
-        "test images and labels": outcome.seeds[0].digest[:12],
+        "test images and labels": outcome.predictions[0].digest[:12],
         "seeds": ", ".join(map(str, row.seeds)),
         "code": row.commit,
         **{f"machine: {k}": str(v) for k, v in result.machine.plain().items() if k != "precision"},

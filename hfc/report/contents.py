@@ -89,7 +89,7 @@ def report(
     Args:
         rows: all of them.
         groups: those that may be compared.
-        differences: of each group every pair.
+        differences: every pair of each group.
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
     """

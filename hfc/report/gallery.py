@@ -107,7 +107,7 @@ def _mistake(outcome: Outcome, row: int, source: str, missing: str) -> Mistake:
     leaves = outcome.predicted[wrong, row]
     commonest = np.bincount(leaves).argmax()  # of the wrong seeds
     return Mistake(
-        id=str(outcome.seeds[0].id[row]),
+        id=str(outcome.predictions[0].id[row]),
         truth=" > ".join(tree.path(int(outcome.target[row]))),
         answer=" > ".join(tree.path(int(commonest))),
         confidence=float(outcome.confidence[wrong, row].mean()),
@@ -142,7 +142,7 @@ def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
 
 def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
     """Locate the images of some rows. The cache says where, or their ids if it is not at hand."""
-    ids = outcome.seeds[0].id[rows]
+    ids = outcome.predictions[0].id[rows]
     known = _cached(outcome.row)
     if not isinstance(known, str):
         table, source = known

@@ -85,8 +85,8 @@ def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -
     """Label each row. Rows that would share a label get as few words more as suffice.
 
     Args:
-        results: of each row the result of one of its runs.
-        identities: of each row, no two alike.
+        results: a result of one run, for each row.
+        identities: one for each row, no two alike.
     """
     names = [method(result) for result in results]
     for same in _alike(names):
@@ -126,7 +126,7 @@ def _distinctions(results: Sequence[Result], identities: Sequence[Identity]) -> 
     for column in columns:
         if _count([*chosen, column]) > _count(chosen):
             chosen.append(column)
-    for column in list(chosen):  # a later facet may tell alone what an earlier one told in part
+    for column in list(chosen):  # a later facet may make an earlier one needless
         others = [other for other in chosen if other is not column]
         if _count(others) == _count(chosen):
             chosen = others

@@ -53,9 +53,9 @@ class Row:
 
     runs: tuple[Run, ...]
     key: str
-    """Digest over what makes the row; rows are told apart by it and never by their label."""
+    """Digest over what makes the row. It identifies the row; its label does not."""
     label: str
-    """The method, its tree and what it takes to tell the row from all others."""
+    """The method, its tree, and the words that no other row has."""
 
     @property
     def first(self) -> Result:
@@ -93,7 +93,7 @@ class Outcome:
     """A row and the predictions of its seeds, image by image."""
 
     row: Row
-    seeds: tuple[SeedPredictions, ...]
+    predictions: tuple[SeedPredictions, ...]
     """All have one digest and one tree."""
 
     @property
@@ -104,27 +104,27 @@ class Outcome:
     @property
     def tree(self) -> Hierarchy:
         """The tree of all seeds."""
-        return self.seeds[0].tree
+        return self.predictions[0].tree
 
     @property
     def target(self) -> Ints:
         """(N,) true leaves."""
-        return self.seeds[0].target
+        return self.predictions[0].target
 
     @cached_property
     def predicted(self) -> Ints:
         """(S, N) most probable leaves."""
-        return np.stack([seed.predicted for seed in self.seeds])
+        return np.stack([seed.predicted for seed in self.predictions])
 
     @cached_property
     def rank(self) -> Ints:
         """(S, N) how many leaves come before the true one."""
-        return np.stack([seed.rank for seed in self.seeds])
+        return np.stack([seed.rank for seed in self.predictions])
 
     @cached_property
     def confidence(self) -> Floats:
         """(S, N) the predicted leaf's share of P_final."""
-        return np.stack([seed.confidence for seed in self.seeds])
+        return np.stack([seed.confidence for seed in self.predictions])
 
     @cached_property
     def correct(self) -> Bools:
@@ -179,7 +179,7 @@ class Group:
         size = len(tree.leaves)
         support = np.bincount(target, minlength=size)
         right = [np.bincount(target, outcome.correct.sum(axis=0), size) for outcome in self.outcomes]
-        seeds = [len(outcome.seeds) for outcome in self.outcomes]
+        seeds = [len(outcome.predictions) for outcome in self.outcomes]
         return [
             (
                 tree.leaves[leaf],
@@ -228,7 +228,7 @@ def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
 
     Args:
         all_runs: runs.
-        tested: of each run the digest of its test images, where it was read: others make another row.
+        tested: the digest of each run's test images, where they were read; another digest makes another row.
     """
     seeds: dict[str, dict[int, Run]] = {}
     identities: dict[str, Identity] = {}
@@ -255,7 +255,7 @@ def read_groups(all_runs: Sequence[Run]) -> list[Group]:
     groups: dict[str, list[Outcome]] = {}
     for row in rows:
         outcome = Outcome(row, tuple(predictions[run.folder] for run in row.runs))
-        groups.setdefault(outcome.seeds[0].digest, []).append(outcome)
+        groups.setdefault(outcome.predictions[0].digest, []).append(outcome)
     return [
         Group(tuple(sorted(outcomes, key=lambda outcome: (-outcome.correct.mean(), outcome.label))))
         for outcomes in groups.values()

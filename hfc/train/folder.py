@@ -46,7 +46,7 @@ class RunWriter:
         """Write the test predictions."""
         try:
             write_predictions(self.folder / "predictions.h5", predictions)
-        except StoreError as error:  # what the system says is said of the run, like of its other files
+        except StoreError as error:  # what the system refuses is the run's error, as with its other files
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
             raise

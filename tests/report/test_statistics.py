@@ -113,7 +113,7 @@ def test_a_difference_is_that_of_the_means_over_seeds_and_pairs_go_by_id(tmp_pat
         expected = good.row.mean(f"top{k}") - poor.row.mean(f"top{k}")
         assert found.intervals[f"top{k}"].difference == pytest.approx(expected)
     assert found.intervals["hF"].difference == pytest.approx(good.row.mean("hF") - poor.row.mean("hF"))
-    assert good.seeds[0].id.tolist() == poor.seeds[1].id.tolist() == sorted(names)
+    assert good.predictions[0].id.tolist() == poor.predictions[1].id.tolist() == sorted(names)
     assert sorted(found.by_seed) == [0, 1]
 
 
