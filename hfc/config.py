@@ -136,15 +136,8 @@ class TrainConfig:
         choices=("leaf", "path", "product", "consistent", "least-cost"),
     )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
-    label_smoothing: float = setting(
-        0.0, "share of a label that is spread over its level (bce, softmax)", low=0, high=1
-    )
-    mixup: float = setting(0.0, "α of mixup of features (Zhang et al. 2018); 0: none", low=0)
     class_balance: float = setting(
         0.0, "β of the class-balanced loss (Cui et al. 2019); 0: every row counts alike", low=0, high=0.999999
-    )
-    averaging: float = setting(
-        0.0, "decay of the running average of the weights that is evaluated, like 0.99; 0: none", low=0, high=0.99999
     )
 
     epochs: int = setting(40, "passes over the training split", low=1)
@@ -153,7 +146,6 @@ class TrainConfig:
         3e-3, "Adam's learning rate at its highest; 0: 0.16 over the number of steps, within 0.0003 and 0.003", low=0
     )
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
-    weight_decay: float = setting(0.0, "decoupled weight decay; never on biases, norms or loss weights", low=0)
     select: str = setting("top1", "validation metric that picks the epoch")
     topk: tuple[int, ...] = setting(
         (1, 3, 5), "the k of top-k accuracy and distance@k; these, as far as there are leaves", low=1
@@ -196,10 +188,11 @@ class PredictConfig:
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 
 
-# Former methods are names that runs on disk may still have.
+# Former methods and settings are names that runs on disk may still have.
 _BUNDLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text("utf-8"))
 METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["methods"]
 FORMER_METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["former"]
+FORMER_SETTINGS: Mapping[str, object] = _BUNDLES["former_settings"]
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
@@ -218,6 +211,8 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     preset: Mapping[str, object] = {}
     given: dict[str, object] = {}
     if "method" in defaults:
+        former = FORMER_SETTINGS.items()
+        layers = tuple({key: layer[key] for key in layer if (key, layer[key]) not in former} for layer in layers)
         layers = ({"method": defaults["method"]}, *layers)
     for layer in layers:
         if "method" in defaults and "method" in layer:
@@ -292,6 +287,8 @@ def _one_of(value: str, known: Iterable[str], what: str) -> str:
 def meant(value: str, known: Iterable[str]) -> str:
     """Suggest for a message what a mistyped or former name means."""
     names = list(known)
+    if value in FORMER_SETTINGS:
+        return f"{value} is gone, as it helped nowhere (notebooks/settings.md); leave it out"
     if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
         method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
         words = " ".join(f"--set {change}" for change in changes)

@@ -20,9 +20,9 @@ def test_later_layers_win() -> None:
 
 
 def test_a_flag_method_overrides_what_the_file_said_of_the_head() -> None:
-    file = plain(resolve(TrainConfig, {"method": "hmcn-f+mtl", "mixup": 0.1}))
+    file = plain(resolve(TrainConfig, {"method": "hmcn-f+mtl", "hxe_alpha": 0.1}))
     config = resolve(TrainConfig, file, {"method": "flat"})
-    assert (config.method, config.head, config.loss, config.weighting, config.mixup) == (
+    assert (config.method, config.head, config.loss, config.weighting, config.hxe_alpha) == (
         *("flat", "flat", "softmax", "sum"),
         0.1,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from hfc import runs
-from hfc.config import TrainConfig, resolve
+from hfc.config import FORMER_SETTINGS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
@@ -31,6 +31,7 @@ from hfc.train.settings import build_head
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
 # perhaps the backbone.
 EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
+UNREAD = {"method", *FORMER_SETTINGS}  # of what a run records: former settings shaped its training alone
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def load_trained(folder: Path) -> Trained:
     tensors = read_head(run, file)
     try:
         # Without the method's name, which may have another meaning by now: every setting of it is there.
-        config = resolve(TrainConfig, {k: v for k, v in run.result.config.items() if k != "method"})
+        config = resolve(TrainConfig, {k: v for k, v in run.result.config.items() if k not in UNREAD})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
             head = build_head(config, hierarchy, run.result.cache.dim)
         head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})

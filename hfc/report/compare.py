@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc import runs
+from hfc.config import FORMER_SETTINGS
 from hfc.metrics import METRICS
 from hfc.report import texts
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
@@ -109,7 +110,8 @@ def _origin(outcome: Outcome) -> dict[str, str]:
     """List everything that may differ between two runs of one method, by name."""
     row, result = outcome.row, outcome.row.first
     cache = result.cache
-    settings = {f"setting {k}": _words(v) for k, v in result.config.items() if k not in NOT_SETTINGS}
+    config = {**FORMER_SETTINGS, **result.config}
+    settings = {f"setting {k}": _words(v) for k, v in config.items() if k not in NOT_SETTINGS}
     stage1 = {f"features: {k}": _words(v) for k, v in (cache.key_fields or {}).items()}
     versions = {f"version of {k}": str(v) for k, v in result.versions.items()}
     return {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from hfc.config import TrainConfig, plain
+from hfc.config import FORMER_SETTINGS, TrainConfig, plain
 from hfc.provenance import digest
 from hfc.runs import Result
 
@@ -39,7 +39,7 @@ def counts(result: Result) -> str:
 
 def settings(result: Result) -> dict[str, object]:
     """Collect the settings that shape a run's numbers. One that it does not record has its default."""
-    known = {**plain(TrainConfig()), **result.config}
+    known = {**plain(TrainConfig()), **FORMER_SETTINGS, **result.config}
     return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
 
 

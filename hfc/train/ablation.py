@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from hfc import runs
-from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
+from hfc.config import FORMER_METHODS, FORMER_SETTINGS, METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.progress import bar
 from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
@@ -20,7 +20,10 @@ from hfc.train.sweep import sweep
 SHIPPED = ("methods", "weightings")
 ROW_NAME = re.compile(r"\w[\w+=.-]*")
 # What a row may set: not what the command gives, nor what all rows must share to be compared.
-ROW_SETTINGS = {f.name for f in fields(TrainConfig)} - {"hierarchy", "seed"} - NOT_SEARCHED.keys()
+ROW_SETTINGS = {f.name for f in fields(TrainConfig)} - {
+    "hierarchy",
+    "seed",
+} - NOT_SEARCHED.keys() | FORMER_SETTINGS.keys()
 
 
 @dataclass(frozen=True)

@@ -13,31 +13,29 @@ from torch import Tensor
 
 from hfc.hierarchy import lca_height
 
-LevelLoss = Callable[[Tensor, Tensor, float], Tensor]
+LevelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """(B,) ε of Cho et al. 2019, section 3.2.2: binary cross-entropy against the one-hot class, mean over classes.
 
     Args:
         logits: (B, C) before the sigmoid.
         target: (B,) index of the true class.
-        smoothing: label smoothing ε: the label becomes (1 − ε) of itself plus ε/C everywhere (Szegedy et al. 2016).
     """
     # -t log σ(z) - (1 - t) log(1 - σ(z)) = softplus(z) - t z: no one-hot matrix is built.
-    hit = (1 - smoothing) * logits.gather(1, target.unsqueeze(1)).squeeze(1) + smoothing * logits.mean(dim=1)
+    hit = logits.gather(1, target.unsqueeze(1)).squeeze(1)
     return (F.softplus(logits).sum(dim=1) - hit) / logits.shape[1]
 
 
-def softmax_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """(B,) softmax cross-entropy: the option for labels that are one of C.
 
     Args:
         logits: (B, C) before the softmax.
         target: (B,) index of the true class.
-        smoothing: label smoothing, as for `binary_cross_entropy`.
     """
-    return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    return F.cross_entropy(logits, target, reduction="none")
 
 
 LEVEL_LOSSES: Mapping[str, LevelLoss] = {"bce": binary_cross_entropy, "softmax": softmax_cross_entropy}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hfc.config import TrainConfig, read_toml, resolve
+from hfc.config import FORMER_SETTINGS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError
 from hfc.train.settings import refuse_unused
 
@@ -64,7 +64,7 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
         raise ConfigError(f"{file}: folds: expected two or more, or 0 for the validation split, found {folds!r}")
     if not isinstance(grid, dict) or not isinstance(random, dict) or not (grid or random):
         raise ConfigError(f"{file}: expected a table [grid] or [random] of the settings to search")
-    known = {f.name for f in fields(TrainConfig)} - {"seed"}
+    known = {f.name for f in fields(TrainConfig)} - {"seed"} | FORMER_SETTINGS.keys()
     if unknown := next((key for key in (*content, *grid, *random) if key not in known), None):
         raise ConfigError(f"{file}: {unknown} is no setting that can be searched or fixed; see hfc train --help")
     if fixed := next((key for key in (*grid, *random) if key in NOT_SEARCHED), None):

@@ -26,7 +26,7 @@ from hfc.train.settings import weighting_class
 from hfc.train.training import Fitted, Pass, Training, learning_rate, task_means
 from hfc.train.weightings import grouped
 
-FREE = ("seed", "learning_rate", "weight_decay")  # what runs of one shape may differ in
+FREE = ("seed", "learning_rate")  # what runs of one shape may differ in
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015), as torch.optim.Adam has them
 
 Tensors = dict[str, Tensor]
@@ -73,8 +73,6 @@ def _refuse_unstackable(features: Features, config: TrainConfig) -> None:
         problem = "streamed features"
     elif not weighting_class(config).pure:
         problem = f"weighting={config.weighting}"
-    else:
-        problem = next((f"{name}={value:g}" for name in ("mixup", "averaging") if (value := getattr(config, name))), "")
     if problem:
         raise ConfigError(f"step={config.step}: not with {problem}; --set step=single trains one run after the other")
 
@@ -129,9 +127,6 @@ class _Stack:
             name: columns.unflatten(1, tensor.shape[1:]) if tensor.ndim > 1 else columns.squeeze(1)
             for (name, tensor), columns in zip(parameters.items(), self.flat.split(sizes, dim=1), strict=True)
         }
-        # Weight decay is for weight matrices alone, as in hfc.train.training.
-        decayed = [float(tensor.ndim > 2 and name.startswith("head.")) for name, tensor in parameters.items()]
-        self.decayed = torch.tensor(decayed).repeat_interleave(torch.tensor(sizes)).to(self.flat.device)
         self.mean, self.square, self.steps = torch.zeros_like(self.flat), torch.zeros_like(self.flat), 0
         self.gradients = vmap(grad_and_value(self._loss, has_aux=True))
         if self.config.step == "compiled":
@@ -145,17 +140,14 @@ class _Stack:
         """One pass over the training rows, of each run."""
         started = time.perf_counter()
         device = self.flat.device
-        configs = [training.config for training in self.trainings]
         rates = [learning_rate(training.config, training.number) for training in self.trainings]
         rate = torch.tensor(rates, device=device)[:, None]
-        decay = torch.tensor([config.weight_decay for config in configs], device=device)[:, None]
-        decays = any(config.weight_decay for config in configs)
         sums, seen = torch.zeros((), device=device), 0
         for features, target in self._batches():
             buffers = self.buffers | self._masks(features.shape[1])
             gradients, (_, losses) = self.gradients(self.parameters, buffers, features, target)
             gradient = torch.cat([gradients[name].flatten(1) for name in self.parameters], dim=1)
-            self._step(gradient, rate, decay if decays else None)
+            self._step(gradient, rate)
             sums = sums + losses.detach() * features.shape[1]
             seen += features.shape[1]
         self._hand_back()
@@ -190,14 +182,12 @@ class _Stack:
         return {name: torch.stack(masks) for name, masks in drawn.items()}
 
     @torch.no_grad()
-    def _step(self, gradient: Tensor, rate: Tensor, decay: Tensor | None) -> None:
-        """Take a step of Adam in every run at its own rate; weight decay is decoupled."""
+    def _step(self, gradient: Tensor, rate: Tensor) -> None:
+        """Take a step of Adam in every run at its own rate."""
         self.steps += 1
         first, second = BETAS
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        if decay is not None:
-            self.flat.mul_(1 - rate * decay * self.decayed)
         scale = self.square.sqrt().div_(math.sqrt(1 - second**self.steps)).add_(EPSILON)
         self.flat.sub_(rate / (1 - first**self.steps) * self.mean / scale)
 

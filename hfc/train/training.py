@@ -7,12 +7,10 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from hfc.config import TrainConfig
 from hfc.errors import DivergedError
@@ -64,8 +62,6 @@ class Training:
     head: Head
     weighting: Sum
     optimiser: torch.optim.Optimizer
-    average: AveragedModel | None
-    """The running average of the head's weights, where that is evaluated."""
     order: torch.Generator
     class_weight: Tensor | None
     """(C,)."""
@@ -83,25 +79,14 @@ class Training:
         if config.standardise:
             head.standardise.set(*statistics(features, data.rows["train"]))
         weighting = build_weighting(config, head).to(device)
-        optimiser = torch.optim.Adam(
-            _parameter_groups(head, weighting, config), lr=config.learning_rate, fused=device.type in ("cpu", "cuda")
-        )
-        average = None
-        if config.averaging:
-            average = AveragedModel(
-                cast(nn.Module, head), multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True
-            )
+        parameters = [*head.parameters(), *weighting.parameters()]
+        optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
         weight = None
         if config.class_balance:
             leaves = data.target[data.rows["train"], -1]
             weight = class_weights(leaves.bincount(minlength=len(data.hierarchy.leaves)), config.class_balance)
         order = torch.Generator().manual_seed(config.seed)
-        return cls(features, data, config, head, weighting, optimiser, average, order, weight)
-
-    @property
-    def evaluated(self) -> Head:
-        """The head whose validation counts."""
-        return cast(Head, self.average.module) if self.average else self.head
+        return cls(features, data, config, head, weighting, optimiser, order, weight)
 
     @property
     def number(self) -> int:
@@ -142,7 +127,7 @@ class Training:
         self.epochs.append(epoch)
         if not self.best or not val or val[config.select] > self.best.val[config.select]:
             self.best = Selected(epoch=epoch.number, metric=config.select, val=val)
-            modules: dict[str, Any] = {"head": self.evaluated, "weighting": self.weighting}
+            modules: dict[str, Any] = {"head": self.head, "weighting": self.weighting}
             self.best_state = {
                 name: {key: value.clone() for key, value in module.state_dict().items()}
                 for name, module in modules.items()
@@ -153,7 +138,7 @@ class Training:
         """Every metric of the validation split; none where it is empty."""
         if not len(self.data.rows["val"]):
             return {}
-        prediction = predict(self.evaluated, self.features, self.data.rows["val"], self.config.beta)
+        prediction = predict(self.head, self.features, self.data.rows["val"], self.config.beta)
         tree = self.data.hierarchy
         return evaluate(decoded(prediction, tree, self.config), self.data.leaf("val"), tree, self.config)
 
@@ -174,8 +159,6 @@ class Training:
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
             self.optimiser.step()
-            if self.average:
-                self.average.update_parameters(cast(nn.Module, self.head))
             sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
             seen += len(rows)
         means = dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
@@ -189,28 +172,17 @@ class Training:
             target: (B, H).
             weight: (B,) of each row.
         """
-        config, device = self.config, features.device
-        share, partner = 1.0, None
-        if config.mixup:
-            share = float(np.float64(torch.distributions.Beta(config.mixup, config.mixup).sample()))
-            partner = torch.randperm(len(features)).to(device)
-            features = torch.lerp(features[partner].float(), features.float(), share)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        config = self.config
+        with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
-        losses = task_means(self.head, logits, target, self.class_weight, weight)
-        if partner is not None:
-            mixed_in = None if weight is None else weight[partner]
-            others = task_means(self.head, logits, target[partner], self.class_weight, mixed_in)
-            losses = {task: share * loss + (1 - share) * others[task] for task, loss in losses.items()}
-        return grouped(losses, config.tasks)
+        return grouped(task_means(self.head, logits, target, self.class_weight, weight), config.tasks)
 
     def finish(self) -> Fitted:
         """The head and the weighting of the best epoch."""
-        head, weighting = self.evaluated, self.weighting
-        head.load_state_dict(self.best_state["head"])
-        weighting.load_state_dict(self.best_state["weighting"])
+        self.head.load_state_dict(self.best_state["head"])
+        self.weighting.load_state_dict(self.best_state["weighting"])
         assert self.best
-        return Fitted(head, weighting, self.best, tuple(self.epochs))
+        return Fitted(self.head, self.weighting, self.best, tuple(self.epochs))
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
@@ -234,8 +206,7 @@ class Training:
         torch.set_rng_state(state["random"].cpu())
 
     def _stateful(self) -> dict[str, Any]:
-        modules = {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
-        return modules | ({"average": self.average} if self.average else {})
+        return {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
 
 
 def task_means(
@@ -263,13 +234,3 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
-
-
-def _parameter_groups(head: Head, weighting: Sum, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weight decay, decoupled, is for weight matrices alone: not for biases, norms or learned loss weights."""
-    matrices = [p for p in head.parameters() if p.ndim > 1]
-    others = [p for p in head.parameters() if p.ndim <= 1] + list(weighting.parameters())
-    return [
-        {"params": matrices, "weight_decay": config.weight_decay, "decoupled_weight_decay": True},
-        {"params": others, "weight_decay": 0.0},
-    ]

@@ -30,7 +30,9 @@ def changed(before: dict[str, Any], after: dict[str, Any], tmp_path: Path) -> li
     [
         ({}, []),
         ({"changed": {"dropout": 0.5}, "config__dropout": 0.5}, [("setting dropout", "0.7", "0.5")]),
-        ({"config__mixup": 0.2}, [("setting mixup", "–", "0.2")]),
+        ({"config__width": 64}, [("setting width", "–", "64")]),
+        ({"config__averaging": 0.0}, []),
+        ({"config__averaging": 0.9}, [("setting averaging", "0.0", "0.9")]),
         ({"seed": 4}, [("seeds", "0", "4")]),
         ({"cache__features_sha256": "9" * 64}, [("features", "a" * 12, "9" * 12)]),
         ({"cache__key_fields": {"backbone": "b5", "views": ["identity"]}}, [("features: backbone", "made-up", "b5")]),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfc import runs
+from hfc.config import FORMER_SETTINGS
 from hfc.report.checks import check
 from hfc.report.rows import read_groups, summarise
 from tests.support.made_runs import TREE, tree_of, write_run
@@ -121,8 +122,19 @@ def test_a_name_that_no_other_row_has_stays_as_it_is(plain: runs.Run) -> None:
 
 
 def test_a_default_that_an_older_run_does_not_record_is_no_difference(plain: runs.Run) -> None:
-    rows = summarise([plain, changed(plain, seed=1, config__mixup=0.0), changed(plain, seed=2, config__device="cpu")])
+    rows = summarise([plain, changed(plain, seed=1, config__width=512), changed(plain, seed=2, config__device="cpu")])
     assert [(row.seeds, row.label) for row in rows] == [([0, 1, 2], "flat (tree)")]
+
+
+@pytest.mark.parametrize("former", FORMER_SETTINGS)
+def test_a_former_setting_that_did_nothing_is_no_difference(former: str, plain: runs.Run) -> None:
+    neutral = {f"config__{former}": FORMER_SETTINGS[former]}
+    rows = summarise([plain, changed(plain, seed=1, **neutral)])
+    assert [(row.seeds, row.label) for row in rows] == [([0, 1], "flat (tree)")]
+    assert labels(plain, {}, {f"config__{former}": 0.5}) == [
+        f"flat (tree) {former}={FORMER_SETTINGS[former]}",
+        f"flat (tree) {former}=0.5",
+    ]
 
 
 def test_another_gpu_is_no_difference(plain: runs.Run) -> None:

@@ -168,14 +168,14 @@ def test_the_plans_in_the_package_compare_every_method_and_weighting_and_tune_al
 
 
 def test_a_setting_of_its_own_is_searched_for_one_method_alone(tmp_path: Path) -> None:
-    (tmp_path / "plan.toml").write_text(PLAN + "[own.flat]\nlabel_smoothing = [0.0, 0.1]\n")
+    (tmp_path / "plan.toml").write_text(PLAN + "[own.flat]\nclass_balance = [0.0, 0.9]\n")
     searches = read_ablation(str(tmp_path / "plan.toml"), "deepfashion-5").searches
     assert searches["levels+path"].points == ({"learning_rate": 1e-6}, {"learning_rate": 0.01})
     assert searches["flat"].points == (
-        {"learning_rate": 1e-6, "label_smoothing": 0.0},
-        {"learning_rate": 1e-6, "label_smoothing": 0.1},
-        {"learning_rate": 0.01, "label_smoothing": 0.0},
-        {"learning_rate": 0.01, "label_smoothing": 0.1},
+        {"learning_rate": 1e-6, "class_balance": 0.0},
+        {"learning_rate": 1e-6, "class_balance": 0.9},
+        {"learning_rate": 0.01, "class_balance": 0.0},
+        {"learning_rate": 0.01, "class_balance": 0.9},
     )
 
 

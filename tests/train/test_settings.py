@@ -13,9 +13,9 @@ import torch
 from click.testing import CliRunner
 
 from cli.main import main
-from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve, to_toml
+from hfc.config import FORMER_METHODS, FORMER_SETTINGS, METHODS, TrainConfig, read_toml, resolve, to_toml
 from hfc.errors import ConfigError
-from hfc.predict.head import load_trained
+from hfc.predict.head import Trained, load_trained
 from hfc.train.ablation import read_ablation
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import TrainingData, prepare
@@ -42,11 +42,11 @@ SMALL = {
 }
 # Another value of each setting than any method ships with, or one for each of two.
 OTHER: dict[str, Any] = {
-    **{"seed": 1, "epochs": 3, "batch_size": 20, "learning_rate": 0.01, "weight_decay": 0.1, "schedule": "constant"},
-    **{"views": "first", "standardise": False, "mixup": 0.3, "class_balance": 0.9, "averaging": 0.9},
+    **{"seed": 1, "epochs": 3, "batch_size": 20, "learning_rate": 0.01, "schedule": "constant"},
+    **{"views": "first", "standardise": False, "class_balance": 0.9},
     **{"precision": "bf16", "topk": (1, 2), "decode": "least-cost"},
     **{"reduced": 9, "width": 9, "dropout": 0.4, "residual": False, "global_input_skip": True, "beta": 0.35},
-    **{"blend": "logit", "violation_weight": 1.0, "label_smoothing": 0.2, "hxe_alpha": 0.7, "soft_label_beta": 3.0},
+    **{"blend": "logit", "violation_weight": 1.0, "hxe_alpha": 0.7, "soft_label_beta": 3.0},
     **{"temperature": 0.5, "gradnorm_alpha": 50.0, "gradnorm_rate": 0.2},
     "loss": {"bce": "softmax", "softmax": "bce", "hxe": "softmax", "soft-labels": "softmax"},
     "weighting": {"sum": "uncertainty", "uncertainty": "imtl-l"}
@@ -193,17 +193,19 @@ def test_a_run_of_a_method_that_is_a_setting_now_is_read_and_reported(former: st
     result = json.loads(file.read_text("utf-8"))
     result |= {"method": former, "changed": {}, "config": result["config"] | {"method": former}}
     file.write_text(json.dumps(result), "utf-8")
-    for words in (
-        ("report", tmp_path / "runs", "--out", tmp_path / "report"),
-        ("export", run.folder, "--hf", tmp_path / "hf"),
-    ):
-        done = CliRunner().invoke(main, [str(word) for word in words])
-        assert (done.exit_code, done.stderr) == (0, "")
+    assert_read_as(before, run.folder, cache, tmp_path)
     table = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert f"{former} (tree)" in table.replace("\\", "")
+
+
+def assert_read_as(before: Trained, run: Path, cache: Cache, out: Path) -> None:
+    """A run is reported and exported, and gives the answers that it gave before its result was changed."""
+    for words in (("report", run, "--out", out / "report"), ("export", run, "--hf", out / "hf")):
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert (done.exit_code, done.stderr) == (0, "")
     assert isinstance(cache.features, Resident)
     rows = cache.features.tensor[:5].numpy()
-    for folder in (run.folder, tmp_path / "hf"):
+    for folder in (run, out / "hf"):
         after = load_trained(folder)
         assert torch.equal(after.predict(rows).final, before.predict(rows).final)
         assert [a.path for a in after.answers(rows, "abcde", 1, 0.0)] == [
@@ -223,20 +225,74 @@ def test_a_method_that_is_a_setting_now_is_refused_with_what_to_give(place: Path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("former", FORMER_SETTINGS)
+def test_a_file_of_before_trains_the_same_where_a_former_setting_did_nothing(
+    former: str, place: Path, tmp_path: Path
+) -> None:
+    cache = load_cache(place / "cache.h5", device="cpu")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method="flat")}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path / "runs")
+    file = run.folder / "config.toml"
+    file.write_text(f"{former} = {FORMER_SETTINGS[former]}\n" + file.read_text("utf-8"), "utf-8")
+    words = ["train", place / "cache.h5", "--config", file, "--out", tmp_path / "runs", "--json"]
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert (done.exit_code, json.loads(done.stdout)["runs"][0]["trained"]) == (0, False)
+    (tmp_path / "grid.toml").write_text(f"{former} = {FORMER_SETTINGS[former]}\n[grid]\ndropout = [0.1]\n")
+    plan = read_sweep(tmp_path / "grid.toml")
+    assert resolve(TrainConfig, plan.fixed, plan.points[0]) == resolve(TrainConfig, {"dropout": 0.1})
+
+
+@pytest.mark.parametrize("former", FORMER_SETTINGS)
+def test_a_former_setting_that_did_something_is_refused(former: str, place: Path, tmp_path: Path) -> None:
+    remedy = f"{former} is gone, as it helped nowhere (notebooks/settings.md); leave it out"
+    words = ["train", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path / "runs")]
+    flag = CliRunner().invoke(main, [*words, "--set", f"{former}=0.5"])
+    assert (flag.exit_code, flag.stderr) == (1, f"Error: unknown setting {former!r}; {remedy}\n")
+    (tmp_path / "config.toml").write_text(f"{former} = 0.5\n")
+    file = CliRunner().invoke(main, [*words, "--config", str(tmp_path / "config.toml")])
+    assert (file.exit_code, file.stderr) == (1, f"Error: unknown setting {former!r}; {remedy}\n")
+    assert not (tmp_path / "runs").exists()
+    for text in (f"{former} = 0.5\n[grid]\ndropout = [0.1]\n", f"[grid]\n{former} = [0.0, 0.5]\n"):
+        (tmp_path / "grid.toml").write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            read_sweep(tmp_path / "grid.toml")
+        assert str(caught.value) == f"{tmp_path / 'grid.toml'}: unknown setting {former!r}; {remedy}"
+    with pytest.raises(ConfigError) as caught:
+        HierarchicalClassifier("flat", settings={former: 0.5}).fit(np.eye(4), [0, 1, 0, 1])
+    assert str(caught.value) == f"unknown setting {former!r}; {remedy}"
+
+
+@pytest.mark.parametrize("value", ["neutral", 0.5])
+def test_a_run_of_former_settings_is_read_and_reported(value: str | float, place: Path, tmp_path: Path) -> None:
+    cache = load_cache(place / "cache.h5", device="cpu")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method="flat")}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path / "runs")
+    before = load_trained(run.folder)
+    file = run.folder / "result.json"
+    result = json.loads(file.read_text("utf-8"))
+    former = {name: neutral if value == "neutral" else value for name, neutral in FORMER_SETTINGS.items()}
+    changes = {} if value == "neutral" else former
+    result |= {"changed": result["changed"] | changes, "config": result["config"] | former}
+    file.write_text(json.dumps(result), "utf-8")
+    assert_read_as(before, run.folder, cache, tmp_path)
+    table = (tmp_path / "report" / "report.md").read_text("utf-8").replace("\\", "")
+    assert all((f"{name}={value}" in table) == bool(changes) for name in FORMER_SETTINGS)
+
+
 REFUSED = [
     (
         {"method": "flat", "width": 99},
-        "width=99 with method flat: head flat with loss softmax does not take it; it takes dropout, label_smoothing, "
-        "loss, reduced; leave width out",
+        "width=99 with method flat: head flat with loss softmax does not take it; it takes dropout, loss, "
+        "reduced; leave width out",
     ),
     (
-        {"method": "flat", "loss": "hxe", "label_smoothing": 0.1},
-        "label_smoothing=0.1 with method flat: head flat with loss hxe does not take it; it takes dropout, hxe_alpha, "
-        "loss, reduced; leave label_smoothing out",
+        {"method": "flat", "loss": "hxe", "soft_label_beta": 3.0},
+        "soft_label_beta=3.0 with method flat: head flat with loss hxe does not take it; it takes dropout, hxe_alpha, "
+        "loss, reduced; leave soft_label_beta out",
     ),
     (
         {"method": "conditional", "beta": 0.5},
-        "beta=0.5 with method conditional: head conditional does not take it; it takes dropout, label_smoothing, "
+        "beta=0.5 with method conditional: head conditional does not take it; it takes dropout, "
         "reduced; leave beta out",
     ),
     (
@@ -341,7 +397,7 @@ def test_what_is_not_used_is_not_in_the_key(place: Path, noisy: Cache) -> None:
         other = replace(config, **{name: OTHER[name]})
         assert run_key(noisy, data, other) == run_key(noisy, data, config)
         assert name not in used_settings(config)
-    assert run_key(noisy, data, replace(config, label_smoothing=0.2)) != run_key(noisy, data, config)
+    assert run_key(noisy, data, replace(config, reduced=9)) != run_key(noisy, data, config)
 
 
 def test_views_are_chosen_where_there_are_several(place: Path, noisy: Cache) -> None:

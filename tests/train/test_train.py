@@ -32,7 +32,7 @@ from hfc.train.prepared import changed_settings, prepare_run
 from hfc.train.settings import build_head
 from hfc.train.settling import fitting_batch_size, fitting_learning_rate
 from hfc.train.stage import train, train_all
-from hfc.train.training import Training, learning_rate
+from hfc.train.training import learning_rate
 from hfc.train.weightings import WEIGHTINGS
 from tests.support.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
 
@@ -535,54 +535,11 @@ def test_statistics_are_over_every_view(cache: Cache) -> None:
     np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)
 
 
-REGULARISED = {"label_smoothing": 0.1, "mixup": 0.3, "class_balance": 0.9, "averaging": 0.9}
-
-
-@pytest.mark.parametrize("option", REGULARISED)
-def test_regularisation_changes_the_run_and_it_still_learns(
-    option: str, place: Path, cache: Cache, tmp_path: Path
-) -> None:
+def test_balanced_classes_change_the_run_and_it_still_learns(place: Path, cache: Cache, tmp_path: Path) -> None:
     plain, _ = train(cache, quick(place, epochs=12), tmp_path)
-    changed, _ = train(cache, quick(place, epochs=12, **{option: REGULARISED[option]}), tmp_path)
+    changed, _ = train(cache, quick(place, epochs=12, class_balance=0.9), tmp_path)
     assert changed.result.test["top1"] > 0.8
     assert changed.result.test["ece"] != plain.result.test["ece"]
-
-
-def test_averaged_weights_are_the_running_average_of_the_trained_ones(place: Path, cache: Cache) -> None:
-    run = prepare_run(cache, quick(place, epochs=2, averaging=0.75, method="flat"))
-    torch.manual_seed(0)
-    training = Training.start(cache.features, run.data, run.config)
-    name = "leaf.weight"
-    average: torch.Tensor | None = None
-    step = training.optimiser.step
-
-    def spy() -> None:
-        nonlocal average
-        step()
-        weight = training.head.state_dict()[name].double()
-        average = weight if average is None else 0.75 * average + 0.25 * weight
-
-    training.optimiser.step = spy  # type: ignore[assignment, method-assign]
-    training.epoch()
-    assert average is not None
-    np.testing.assert_allclose(training.evaluated.state_dict()[name], average, rtol=1e-4, atol=1e-6)
-    assert not torch.equal(training.evaluated.state_dict()[name], training.head.state_dict()[name])
-
-
-def test_mixup_mixes_features_and_losses_alike(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = prepare_run(cache, quick(place, mixup=0.4, dropout=0.0, precision="fp32", method="flat"))
-    training = Training.start(cache.features, run.data, run.config)
-    training.head.eval()
-    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.3))
-    features, target = cache.features.tensor[:5, 0].float(), run.data.target[:5]
-    torch.manual_seed(4)
-    found = training._losses(features, target)["global"].item()
-    torch.manual_seed(4)
-    partner = torch.randperm(5)
-    logits = training.head(0.3 * features + 0.7 * features[partner]).leaf
-    log = logits.log_softmax(dim=1)
-    want = [-0.3 * log[i, target[i, -1]] - 0.7 * log[i, target[partner[i], -1]] for i in range(5)]
-    assert found == pytest.approx(torch.stack(want).mean().item(), rel=1e-5)
 
 
 def test_a_class_without_training_rows_is_never_wrong_in_silence(place: Path, tmp_path: Path) -> None:
@@ -629,8 +586,8 @@ def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
 ) -> None:
-    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0, "averaging": 0.9}
-    config = quick(place, mixup=0.2, tasks="levels", **changes)
+    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0}
+    config = quick(place, tasks="levels", **changes)
     whole, _ = train(cache, config, tmp_path / "whole")
     assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left
 

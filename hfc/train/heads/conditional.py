@@ -5,7 +5,6 @@ Dimensions: B batch, D features, H levels, C^h nodes on level h.
 
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
@@ -27,7 +26,7 @@ class Conditional(nn.Module):
     blends: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
-    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_smoothing: float) -> None:
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float) -> None:
         """Build the head.
 
         Args:
@@ -35,19 +34,14 @@ class Conditional(nn.Module):
             ancestors: (C, H) index of each leaf's ancestor on each level.
             reduced: width of x.
             dropout: after x.
-            label_smoothing: share of a label that the node and its siblings get alike.
         """
         super().__init__()
-        self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = task_names(self.task_flows, len(sizes))
         self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
         self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
-        for h in range(len(sizes)):
-            families = nn.functional.one_hot(self.tree.parent(h), self.tree.above[h]).T.float()  # (C^{h-1}, C^h)
-            self.register_buffer(f"family{h}", families / families.sum(dim=1, keepdim=True), persistent=False)
 
     @property
     def shared(self) -> Tensor:
@@ -60,19 +54,9 @@ class Conditional(nn.Module):
         return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf). `target` is (B, H).
-
-        Label smoothing gives ε to the node and its siblings alike.
-        """
-        losses = {}
-        for h, (task, z) in enumerate(zip(self.tasks, logits.levels, strict=True)):
-            loss = -z.gather(1, target[:, h : h + 1]).squeeze(1)
-            if self.label_smoothing:
-                parent = target[:, h - 1] if h else torch.zeros_like(target[:, 0])
-                family = self.get_buffer(f"family{h}")[parent]
-                loss = (1 - self.label_smoothing) * loss - self.label_smoothing * (family * z).sum(dim=1)
-            losses[task] = loss
-        return losses
+        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf). `target` is (B, H)."""
+        levels = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+        return {task: -z.gather(1, y[:, None]).squeeze(1) for task, z, y in levels}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Multiply along the paths. There is nothing to blend, so `beta` plays no part."""

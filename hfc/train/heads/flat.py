@@ -37,9 +37,7 @@ class Flat(nn.Module):
     tasks: tuple[str, ...] = ("global",)
     ancestors: Tensor
 
-    def __init__(
-        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
-    ) -> None:
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
         """Build the head.
 
         Args:
@@ -48,10 +46,9 @@ class Flat(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce or softmax.
-            label_smoothing: share of a label that all leaves get alike.
         """
         super().__init__()
-        self.loss, self.label_smoothing = loss, label_smoothing
+        self.loss = loss
         self.sizes = level_sizes(ancestors)
         self.register_buffer("ancestors", ancestors, persistent=False)
         self.standardise = Standardise(dim)
@@ -69,7 +66,7 @@ class Flat(nn.Module):
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
-        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1], self.label_smoothing)}
+        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1])}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Sum each node's leaves. There is no local output to blend with, so `beta` plays no part."""
@@ -87,7 +84,7 @@ class FlatHXE(Flat):
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, hxe_alpha: float) -> None:
         """Build the head; `hxe_alpha` is α, for the others see `Flat`."""
-        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
         self.hxe_alpha = hxe_alpha
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
@@ -103,7 +100,7 @@ class FlatSoftLabels(Flat):
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, soft_label_beta: float) -> None:
         """Build the head; `soft_label_beta` is β, for the others see `Flat`."""
-        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax", label_smoothing=0.0)
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
         self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:

@@ -44,7 +44,6 @@ class HMCNF(nn.Module):
         residual: bool,
         global_input_skip: bool,
         loss: str,
-        label_smoothing: float,
         blend: str,
     ) -> None:
         """Build the head.
@@ -58,12 +57,10 @@ class HMCNF(nn.Module):
             residual: add the previous hidden state of the same flow where widths agree.
             global_input_skip: concatenate x to A_G^H before the global output.
             loss: bce or softmax.
-            label_smoothing: share of a label that its level's nodes get alike.
             blend: probability or logit: what β blends.
         """
         super().__init__()
         self.global_input_skip, self.loss, self.blend = global_input_skip, loss, blend
-        self.label_smoothing = label_smoothing
         sizes = level_sizes(ancestors)
         self.tasks = task_names(self.task_flows, len(sizes))
         self.standardise = Standardise(dim)
@@ -94,8 +91,8 @@ class HMCNF(nn.Module):
         """
         epsilon = LEVEL_LOSSES[self.loss]
         levels = zip(self.tasks[:-1], logits.local, target.unbind(dim=1), strict=True)
-        local = {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in levels}
-        return local | {"global": epsilon(logits.leaf.float(), target[:, -1], self.label_smoothing)}
+        local = {task: epsilon(z.float(), y) for task, z, y in levels}
+        return local | {"global": epsilon(logits.leaf.float(), target[:, -1])}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """P_L^h of every level, and P_final over the leaves."""

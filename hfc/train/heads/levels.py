@@ -29,9 +29,7 @@ class Levels(nn.Module):
     blends: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
-    def __init__(
-        self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str, label_smoothing: float
-    ) -> None:
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
         """Build the head.
 
         Args:
@@ -40,10 +38,9 @@ class Levels(nn.Module):
             reduced: width of x.
             dropout: after x.
             loss: bce or softmax.
-            label_smoothing: share of a label that its level's nodes get alike.
         """
         super().__init__()
-        self.loss, self.label_smoothing = loss, label_smoothing
+        self.loss = loss
         sizes = level_sizes(ancestors)
         self.tasks = task_names(self.task_flows, len(sizes))
         self.tree = Tree(ancestors)
@@ -65,7 +62,7 @@ class Levels(nn.Module):
         """Compute the loss of each level, (B,); `target` (B, H) holds the class on each level."""
         epsilon = LEVEL_LOSSES[self.loss]
         pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
-        return {task: epsilon(z.float(), y, self.label_smoothing) for task, z, y in pairs}
+        return {task: epsilon(z.float(), y) for task, z, y in pairs}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Compute the probabilities of each level by itself, and P_final over the leaves."""

@@ -315,41 +315,6 @@ def test_a_feature_that_never_varies_is_only_centred() -> None:
     torch.testing.assert_close(layer(torch.tensor([[1.0, 6.0]])), torch.tensor([[0.0, 2.0]]))
 
 
-SMOOTHED = [(method, loss) for method in ("flat", "levels", "hmcn-f") for loss in ("bce", "softmax")]
-
-
-@pytest.mark.parametrize(("method", "loss"), [*SMOOTHED, ("conditional", "softmax")])
-def test_label_smoothing_is_a_loss_against_smoothed_labels(method: str, loss: str) -> None:
-    head = build(method, loss=loss, label_smoothing=0.2)
-    logits = head(features())
-    found = head.losses(logits, TARGET)
-    sizes = (2, 3, 5)
-    outputs = {"flat": ["leaf"], "hmcn-f": ["local", "leaf"]}.get(method, ["levels"])
-    z: dict[str, Floats] = {}
-    for output in outputs:
-        value = getattr(logits, output)
-        for h, part in enumerate(value if isinstance(value, tuple) else [value]):
-            z["global" if output == "leaf" else f"local/{h + 1}"] = part.detach().numpy()
-    assert set(z) == set(found)
-    families = [
-        np.ones((1, 2)),
-        np.array([[1, 1, 0], [0, 0, 1]]),
-        np.array([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]]),
-    ]
-    for task, values in z.items():
-        h = 2 if task == "global" else int(task[-1]) - 1
-        for row in range(4):
-            label = 0.8 * np.eye(sizes[h])[TARGET[row, h]]
-            if method == "conditional":
-                family = families[h][TARGET[row, h - 1] if h else 0]
-                want = -((label + 0.2 * family / family.sum()) * values[row])[family > 0].sum()
-            elif loss == "softmax":
-                want = -((label + 0.2 / sizes[h]) * np.log(softmax(values[row : row + 1])[0])).sum()
-            else:
-                want = bce(sigmoid(values[row]), label + 0.2 / sizes[h])
-            assert found[task][row].item() == pytest.approx(want, rel=1e-5)
-
-
 @pytest.mark.parametrize("p", [0.7, 0.1, 0.999, 1e-6])
 def test_dropout_zeroes_as_often_as_asked_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
