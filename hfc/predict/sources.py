@@ -26,13 +26,13 @@ TAKEN = (
 )
 PATHS = (str, os.PathLike)
 ENCODED = (bytes, bytearray, memoryview)
-PICTURES: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Loaded))
+LOADED: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Loaded))
 
 
 def check_images(images: Sequence[object]) -> None:
     """Raise an ImageTypeError for the first object that is no image."""
     for number, image in enumerate(images):
-        if not (isinstance(image, PATHS + ENCODED + PICTURES) or hasattr(image, "read")):
+        if not (isinstance(image, PATHS + ENCODED + LOADED) or hasattr(image, "read")):
             kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
             raise ImageTypeError(f"image {number}: {TAKEN}; found {kind}")
 
@@ -48,9 +48,9 @@ def crop_source(image: Source, corners: NDArray[np.float32], settings: crops.Cro
     Raises:
         ImageError: the image cannot be read.
     """
-    picture: Any = image
-    if isinstance(image, PICTURES):
-        return crops.crop_loaded(picture, corners, settings)
+    loaded: Any = image
+    if isinstance(image, LOADED):
+        return crops.crop_loaded(loaded, corners, settings)
     return crops.crop_image(_content(image), corners, settings)
 
 
