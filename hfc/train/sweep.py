@@ -51,7 +51,7 @@ class PointRun:
 class Trial:
     """One point of the search, over all its seeds and folds."""
 
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     """The settings that were searched."""
     score: float
     """Mean over seeds and folds of the selection metric on validation."""
