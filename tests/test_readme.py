@@ -249,3 +249,13 @@ def test_the_worked_head_trains_as_its_page_says(tmp_path: Path, monkeypatch: py
         "leaf.bias": (6,),
     }
     assert run.result.test["top1"] > 0.9
+
+
+@pytest.mark.slow
+def test_the_worked_head_is_a_head_to_mypy(tmp_path: Path) -> None:
+    (block,) = [block for block in fenced(ROOT / "notebooks" / "adding_a_head.md") if block.language == "python"]
+    check = "\n\nfrom hfc.train.heads.base import Head\n\nADDED: dict[str, type[Head]] = {'linear': Linear}\n"
+    (tmp_path / "linear.py").write_text(block.text + check, "utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), str(tmp_path / "linear.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
