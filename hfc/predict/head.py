@@ -138,7 +138,10 @@ def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:
     except (OSError, SafetensorError) as error:
         raise RunError(f"{file}: cannot read the head: {error}; train the run again") from error
     if key != run.result.key:
-        raise RunError(f"{file}: the head of another run: expected key {run.result.key[:12]}…, found {key[:12]}…")
+        raise RunError(
+            f"{file}: the head of another run: expected key {run.result.key[:12]}…, found {key[:12]}…; train the run "
+            "again"
+        )
     return tensors
 
 

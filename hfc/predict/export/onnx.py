@@ -177,7 +177,9 @@ def _write_graph(graph: Graph, examples: list[NDArray[Any]], metadata: Mapping[s
         onnx.helper.set_model_props(model, {name: _as_text(value) for name, value in metadata.items()})
         onnx.save(model, file)
     except torch.onnx.OnnxExporterError as error:
-        raise RunError(f"the run cannot be turned into an ONNX graph: {reason(error)}") from error
+        raise RunError(
+            f"the run cannot become an ONNX graph: {reason(error)}; try another version of {', '.join(PACKAGES)}"
+        ) from error
 
 
 def _as_text(value: object) -> str:
