@@ -25,6 +25,7 @@ from hfc.runs import find
 from tests.support.made_up import small_cache, write_tree_csv
 from tests.support.processes import python
 from tests.support.readme import ROOT
+from tests.support.watching import Watcher
 
 TINY = "--backbone test_efficientnet --weights random --image-size 32"
 
@@ -60,13 +61,31 @@ ANSWERS: list[tuple[str, int, Any]] = [
 ]
 
 
-def test_every_command_answers_with_one_json_object_and_no_text(place: Path) -> None:
+# The bars of their main work: what is shown last, how much is done, of how much, in what unit.
+BARS = {
+    "sample": [("draw", 40, 40, "img")],
+    "extract": [("extract", 40, 40, "img")],
+    "train": [("2/2 flat seed 1", 2, 2, "epoch")],
+    "sweep": [("search", 2, 2, "run")],
+    "ablation": [("testing flat", 2, 2, "run"), ("search", 1, 1, "run")],
+}
+
+
+def test_every_command_answers_with_one_json_object_and_no_text_and_shows_how_far_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo", "predict", "export"}
+    watcher = Watcher()
+    monkeypatch.setattr("cli.main.watch", watcher)
     for words, code, expected in ANSWERS:
+        watcher.bars.clear()
         result = hfc(*words.split(), "--json")
         assert (result.exit_code, result.stderr) == (code, ""), words
-        found = json.loads(result.stdout)
-        assert found | expected == found, words
+        content = json.loads(result.stdout)
+        assert content | expected == content, words
+        bars = [(bar.what, bar.done, bar.total, bar.unit) for bar in watcher.bars if bar.unit]
+        assert bars == BARS.get(words.split()[0], [])
+        assert all(bar.closed for bar in watcher.bars), words
 
 
 def test_predict_answers_with_one_json_object_a_line(place: Path) -> None:

