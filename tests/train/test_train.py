@@ -581,8 +581,10 @@ def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache
     assert changed_settings(replace(settled, learning_rate=0.5), data)["learning_rate"] == 0.5
 
 
-@pytest.mark.parametrize("method", ["hmcn-f+mtl", "levels"])
-@pytest.mark.parametrize("weighting", ["uncertainty", "dwa", "gradnorm", "random"])
+@pytest.mark.parametrize(
+    ("method", "weighting"),
+    [*(("hmcn-f+mtl", weighting) for weighting in ("uncertainty", "dwa", "gradnorm", "random")), ("levels", "dwa")],
+)
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
 ) -> None:

@@ -82,10 +82,15 @@ class Naive:
         return local, states[-1]
 
 
-@pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.parametrize("blend", ["probability", "logit"])
-@pytest.mark.parametrize("loss", ["bce", "softmax"])
+@pytest.mark.parametrize(
+    ("residual", "skip", "blend", "loss"),
+    [
+        (True, True, "probability", "bce"),
+        (False, True, "probability", "softmax"),
+        (True, False, "logit", "bce"),
+        (False, False, "logit", "softmax"),
+    ],
+)
 def test_hmcnf_equals_the_equations(residual: bool, skip: bool, blend: str, loss: str) -> None:
     head = build("hmcn-f", residual=residual, global_input_skip=skip, blend=blend, loss=loss)
     naive, beta = Naive(head), 0.7
