@@ -10,7 +10,7 @@ import torch
 from hfc import store
 from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
-from hfc.train.cache import load_cache
+from hfc.train.cache import Cache, load_cache
 from hfc.train.features import Resident, Streamed, statistics
 from tests.support.made_up import FIELDS, write_cache
 
@@ -106,3 +106,22 @@ def test_a_buffer_holds_so_many_bytes_of_either_type(kind: str, tmp_path: Path) 
     assert max(found.nbytes for found in windows) == bounded.buffer_bytes
     first, _ = next(bounded.batches(rows, 2 * store.CHUNK_ROWS, torch.Generator().manual_seed(0)))
     assert len({int(row) // store.CHUNK_ROWS for row in first}) == 2  # two chunks were held together, no more
+
+
+def test_statistics_are_those_of_the_training_rows() -> None:
+    features = torch.randn(9000, 1, 3).half() * 50 + 7
+    rows = torch.arange(0, 9000, 2)
+    mean, std = statistics(Resident(features), rows)
+    chosen = features[rows, 0].double().numpy()
+    np.testing.assert_allclose(mean.numpy(), chosen.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(std.numpy(), chosen.std(axis=0), rtol=1e-6)
+
+
+def test_statistics_are_over_every_view(cache: Cache) -> None:
+    assert isinstance(cache.features, Resident)
+    one = cache.features.tensor
+    both = Resident(torch.cat([one, one * 3 + 1], dim=1))
+    mean, std = statistics(both, torch.arange(50))
+    flat = both.tensor[:50].double().reshape(100, -1).numpy()
+    np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)

@@ -11,21 +11,23 @@ import pytest
 import torch
 
 from hfc.config import TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, HierarchyError
+from hfc.errors import ConfigError, HfcError, HierarchyError
 from hfc.train import prepared
 from hfc.train.cache import Cache
 from hfc.train.data import TrainingData
 from hfc.train.fit import fit
 from hfc.train.plan import parse_sweep
-from hfc.train.prepared import prepare_run, prepare_runs
+from hfc.train.prepared import changed_settings, prepare_run, prepare_runs
+from hfc.train.settling import fitting_batch_size
 from hfc.train.stage import train, train_all
 from hfc.train.sweep import sweep
+from tests.support.training import quick
 
-QUICK = {"method": "flat", "epochs": 1, "reduced": 8, "precision": "fp32"}
+FLAT = {"method": "flat", "epochs": 1, "reduced": 8, "precision": "fp32"}
 
 
-def quick(place: Path, **changes: object) -> TrainConfig:
-    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **QUICK, **changes})
+def flat(place: Path, **changes: object) -> TrainConfig:
+    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **FLAT, **changes})
 
 
 @pytest.fixture
@@ -54,27 +56,27 @@ def test_runs_on_one_tree_share_its_data_and_each_is_settled_once(
     place: Path, tmp_path: Path, counts: Counter[str]
 ) -> None:
     shutil.copy(place / "tree.csv", tmp_path / "other.csv")
-    configs = [quick(place, seed=0), quick(place, seed=1), quick(place, seed=2, hierarchy=str(tmp_path / "other.csv"))]
+    configs = [flat(place, seed=0), flat(place, seed=1), flat(place, seed=2, hierarchy=str(tmp_path / "other.csv"))]
     runs = [run for run, _ in train_all(place / "cache.h5", configs, tmp_path / "runs")]
     assert counts == {"tree.csv": 1, "other.csv": 1, "seed 0": 1, "seed 1": 1, "seed 2": 1}
     assert [run.result.hierarchy.name for run in runs] == ["tree", "tree", "other"]
 
 
 def test_one_run_is_prepared_once(place: Path, cache: Cache, tmp_path: Path, counts: Counter[str]) -> None:
-    train(cache, quick(place), tmp_path)
+    train(cache, flat(place), tmp_path)
     assert counts == {"tree.csv": 1, "seed 0": 1}
 
 
 @pytest.mark.parametrize("step", ["single", "stacked"])
 def test_a_search_prepares_once_whatever_diverges(step: str, place: Path, tmp_path: Path, counts: Counter[str]) -> None:
-    fixed = {**QUICK, "hierarchy": str(place / "tree.csv"), "seeds": [0, 1], "step": step}
+    fixed = {**FLAT, "hierarchy": str(place / "tree.csv"), "seeds": [0, 1], "step": step}
     plan = parse_sweep(tmp_path / "g.toml", {**fixed, "grid": {"learning_rate": [1e30, 0.01]}})
     sweep(place / "cache.h5", plan, tmp_path / "out")
     assert counts == {"tree.csv": 1, "seed 0": 2, "seed 1": 2}
 
 
 def test_a_prepared_run_holds_what_its_folder_says(place: Path, cache: Cache, tmp_path: Path) -> None:
-    config = quick(place)
+    config = flat(place)
     run = prepare_run(cache, config)
     assert run.config.batch_size > 0
     assert run.config.learning_rate > 0
@@ -86,7 +88,7 @@ def test_a_prepared_run_holds_what_its_folder_says(place: Path, cache: Cache, tm
 
 
 def test_data_are_prepared_on_the_cpu_and_moved_whole(place: Path, cache: Cache) -> None:
-    data = replace(prepare_run(cache, quick(place)).data, weight=torch.ones(360))
+    data = replace(prepare_run(cache, flat(place)).data, weight=torch.ones(360))
     moved = data.to(torch.device("meta"))  # a device of any kind will do
     assert {rows.device.type for rows in moved.rows.values()} == {"meta"}
     assert moved.weight is not None
@@ -97,7 +99,7 @@ def test_data_are_prepared_on_the_cpu_and_moved_whole(place: Path, cache: Cache)
 
 
 def test_the_data_decide_what_is_left_to_them(place: Path, cache: Cache) -> None:
-    first, second = prepare_runs(cache, [quick(place), quick(place, seed=1)])
+    first, second = prepare_runs(cache, [flat(place), flat(place, seed=1)])
     assert first.data is second.data
     assert first.key != second.key
     leaves = dict(zip(cache.table.regions.id, cache.table.regions.label, strict=True))
@@ -108,13 +110,13 @@ def test_the_data_decide_what_is_left_to_them(place: Path, cache: Cache) -> None
 
 def test_the_first_run_that_does_not_fit_is_named(place: Path, cache: Cache) -> None:
     with pytest.raises(ConfigError, match=r"select: expected one of top1, top3, top5, .* found 'top2'"):
-        prepare_runs(cache, [quick(place), quick(place, select="top2")])
+        prepare_runs(cache, [flat(place), flat(place, select="top2")])
     with pytest.raises(HierarchyError, match=r"nowhere\.csv: no such hierarchy"):
-        prepare_runs(cache, [quick(place), quick(place, hierarchy="nowhere.csv")])
+        prepare_runs(cache, [flat(place), flat(place, hierarchy="nowhere.csv")])
 
 
 def test_fit_takes_settled_settings_as_they_are(place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = prepare_run(cache, quick(place))
+    run = prepare_run(cache, flat(place))
 
     def refuse(*arguments: object) -> TrainingData:
         raise AssertionError("fit must neither settle nor prepare")
@@ -125,3 +127,32 @@ def test_fit_takes_settled_settings_as_they_are(place: Path, cache: Cache, monke
     fitted = fit(cache.features, run.data, run.config, lambda config, epoch: seen.append(config))
     assert seen == [run.config]
     assert [epoch.number for epoch in fitted.epochs] == [1]
+
+
+def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
+    run = prepare_run(cache, config)
+    data, settled = run.data, run.config
+    assert settled.batch_size == fitting_batch_size(len(data.rows["train"]))
+    assert changed_settings(settled, data) == {}
+    assert changed_settings(prepare_run(cache, replace(config, batch_size=33)).config, data) == {"batch_size": 33}
+
+
+def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "lacking.csv").write_text("leaf,group\nTee,a\nTank,a\nCoat,b\n")
+    cases: list[tuple[dict[str, object], type[HfcError], str]] = [
+        ({"hierarchy": ""}, HierarchyError, "name a hierarchy"),
+        ({"hierarchy": "nowhere.csv"}, HierarchyError, "nowhere.csv: no such hierarchy"),
+        (
+            {"hierarchy": str(tmp_path / "lacking.csv")},
+            HierarchyError,
+            "hierarchy lacking does not fit .*cache.h5: it has no leaf for Chinos, Jeans, Shorts",
+        ),
+        ({"topk": [1, 7]}, ConfigError, "top-7 of 6 classes does not exist; give --set topk=1"),
+        ({"loss": "hxe"}, ConfigError, "loss hxe is for the flat head; hmcn-f takes bce or softmax"),
+        ({"select": "top2"}, ConfigError, "select: expected one of top1, top3, top5, .* found 'top2'"),
+    ]
+    for changes, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            train(cache, quick(place, **changes), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -16,35 +16,25 @@ import pytest
 import torch
 
 from cli.options import parse_setting
-from hfc import metrics, runs
+from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, DivergedError, HfcError, HierarchyError, RunError, StoreError, printable
+from hfc.errors import ConfigError, DivergedError, RunError, StoreError, printable
 from hfc.report import write_report
 from hfc.runs import Epoch
 from hfc.store import read_predictions
 from hfc.train.cache import Cache, load_cache
 from hfc.train.checkpoint import Checkpoint
 from hfc.train.data import prepare
-from hfc.train.features import Resident, statistics
+from hfc.train.features import Resident
 from hfc.train.fit import fit
 from hfc.train.heads import HEADS
 from hfc.train.prepared import changed_settings, prepare_run
 from hfc.train.settings import build_head
 from hfc.train.settling import fitting_batch_size, fitting_learning_rate
 from hfc.train.stage import train, train_all
-from hfc.train.training import learning_rate
 from hfc.train.weightings import WEIGHTINGS
-from tests.support.made_up import FIELDS, settled_on, small_cache, write_cache, write_tree_csv
-
-QUICK = {
-    "method": "hmcn-f+mtl",
-    "learning_rate": 0.003,
-    "epochs": 6,
-    "batch_size": 32,
-    "reduced": 32,
-    "width": 32,
-    "dropout": 0.2,
-}
+from tests.support.made_up import FIELDS, small_cache, write_cache, write_tree_csv
+from tests.support.training import quick
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +48,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(place: Path) -> Cache:
     return load_cache(place / "cache.h5")
-
-
-def quick(place: Path, **changes: object) -> TrainConfig:
-    return resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), **settled_on(QUICK, **changes)})
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -118,36 +104,6 @@ def test_a_run_holds_its_hierarchy_and_refuses_another(place: Path, cache: Cache
         runs.hierarchy(run)
 
 
-def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
-    place: Path, cache: Cache, tmp_path: Path
-) -> None:
-    run, _ = train(cache, quick(place), tmp_path)
-    scores = [line.val["top1"] for line in run.epochs]
-    chosen = run.result.selected
-    assert chosen.epoch == 1 + scores.index(max(scores))
-    assert chosen.val == run.epochs[chosen.epoch - 1].val
-    data = prepare(cache, str(place / "tree.csv"))
-    stored = read_predictions(run.folder / "predictions.h5")
-    assert stored.id.tolist() == cache.table.regions.id[cache.table.regions.split == "test"].tolist()
-    again = metrics.evaluate(
-        stored.levels,
-        stored.final,
-        stored.target,
-        names=data.hierarchy.levels,
-        ancestors=data.hierarchy.ancestors,
-        topk=(1, 3, 5),
-    )
-    assert again == run.result.test
-    # The stored weights give the stored predictions.
-    from safetensors.torch import load_file
-
-    head = build_head(quick(place), data.hierarchy, 16)
-    head.load_state_dict(load_file(run.folder / "head.safetensors"))
-    with torch.inference_mode():
-        final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final
-    np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_bits(method: str, place: Path, cache: Cache, tmp_path: Path) -> None:
     first, _ = train(cache, quick(place, method=method), tmp_path / "a")
@@ -170,36 +126,6 @@ def test_a_run_that_is_there_is_not_trained_again(place: Path, cache: Cache, tmp
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, cache: Cache, tmp_path: Path) -> None:
-    run, _ = train(cache, quick(place, method="hmcn-f+mtl", epochs=25, learning_rate=0.01), tmp_path)
-    for line in run.epochs:
-        assert set(line.loss) == {"local", "global", "total"}
-        assert line.loss["local"] > 0
-    assert run.result.loss_weights["global"] > 1  # a loss below 1/2 is weighted up
-    assert run.epochs[0].weights != run.epochs[-1].weights
-
-
-def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
-    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
-    run = prepare_run(cache, config)
-    data, settled = run.data, run.config
-    assert settled.batch_size == fitting_batch_size(len(data.rows["train"]))
-    assert changed_settings(settled, data) == {}
-    assert changed_settings(prepare_run(cache, replace(config, batch_size=33)).config, data) == {"batch_size": 33}
-
-
-def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
-    write_cache(tmp_path / "c.h5", ["Tee", "Tank", "Jeans"] * 60, ["train", "train", "val", "test"] * 45)
-    (tmp_path / "tree.csv").write_text("leaf,group\nTee,tops\nTank,tops\nJeans,trousers\n")
-    cache = load_cache(tmp_path / "c.h5")
-    run, _ = train(cache, quick(tmp_path), tmp_path / "runs")
-    assert run.result.config["topk"] == [1, 3]
-    assert "topk" not in run.result.changed
-    assert run.result.test["top3"] == 1
-    with pytest.raises(ConfigError, match="top-5 of 3 classes does not exist"):
-        train(cache, quick(tmp_path, topk=[1, 5]), tmp_path / "runs")
-
-
 @pytest.mark.parametrize("option", ["blend=logit", "loss=softmax", "global_input_skip=true", "residual=false"])
 def test_options_change_the_result(option: str, place: Path, cache: Cache, tmp_path: Path) -> None:
     plain, _ = train(cache, quick(place), tmp_path)
@@ -219,47 +145,6 @@ def test_every_weighting_trains(weighting: str, tasks: str, place: Path, cache: 
     assert set(run.epochs[0].loss) == names | {"total"}
     plain = sum(value for name, value in run.epochs[-1].loss.items() if name != "total")
     assert (run.epochs[-1].loss["total"] == pytest.approx(plain)) == (weighting == "sum")
-
-
-@pytest.mark.parametrize("decode", ["path", "product", "consistent", "least-cost"])
-def test_a_decoding_is_applied_to_what_is_measured_and_stored(
-    decode: str, place: Path, cache: Cache, tmp_path: Path
-) -> None:
-    run, _ = train(cache, quick(place, decode=decode, epochs=2), tmp_path)
-    tree = prepare(cache, str(place / "tree.csv")).hierarchy
-    stored = read_predictions(run.folder / "predictions.h5")
-    again = metrics.evaluate(
-        stored.levels, stored.final, stored.target, names=tree.levels, ancestors=tree.ancestors, topk=(1, 3, 5)
-    )
-    assert again == run.result.test
-    if decode == "consistent":
-        assert run.result.test["inconsistency"] == 0
-
-
-def test_conditional_is_consistent_in_its_probabilities(place: Path, cache: Cache, tmp_path: Path) -> None:
-    run, _ = train(cache, quick(place, method="conditional"), tmp_path)
-    stored = read_predictions(run.folder / "predictions.h5")
-    ancestors = prepare(cache, str(place / "tree.csv")).hierarchy.ancestors
-    for h, level in enumerate(stored.levels):
-        for node in range(level.shape[1]):
-            below = stored.final[:, ancestors[:, h] == node].sum(axis=1)
-            np.testing.assert_allclose(level[:, node], below, rtol=1e-5)
-
-
-def test_the_learning_rate_follows_half_a_cosine() -> None:
-    config = resolve(TrainConfig, {"learning_rate": 2.0, "epochs": 4})
-    assert [learning_rate(config, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(
-        [2.0, 1 + np.cos(np.pi / 4), 1.0, 1 - np.cos(np.pi / 4)]
-    )
-
-
-def test_statistics_are_those_of_the_training_rows() -> None:
-    features = torch.randn(9000, 1, 3).half() * 50 + 7
-    rows = torch.arange(0, 9000, 2)
-    mean, std = statistics(Resident(features), rows)
-    chosen = features[rows, 0].double().numpy()
-    np.testing.assert_allclose(mean.numpy(), chosen.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(std.numpy(), chosen.std(axis=0), rtol=1e-6)
 
 
 def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: Cache, tmp_path: Path) -> None:
@@ -292,80 +177,6 @@ def test_a_diverging_run_does_not_keep_the_others_from_training(step: str, place
     )
     assert {rate for rate, epoch in lines if epoch == 2} == {0.003, 0.002}
     assert len(runs.find([tmp_path])) == 2
-
-
-def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
-    (tmp_path / "lacking.csv").write_text("leaf,group\nTee,a\nTank,a\nCoat,b\n")
-    cases: list[tuple[dict[str, object], type[HfcError], str]] = [
-        ({"hierarchy": ""}, HierarchyError, "name a hierarchy"),
-        ({"hierarchy": "nowhere.csv"}, HierarchyError, "nowhere.csv: no such hierarchy"),
-        (
-            {"hierarchy": str(tmp_path / "lacking.csv")},
-            HierarchyError,
-            "hierarchy lacking does not fit .*cache.h5: it has no leaf for Chinos, Jeans, Shorts",
-        ),
-        ({"topk": [1, 7]}, ConfigError, "top-7 of 6 classes does not exist; give --set topk=1"),
-        ({"loss": "hxe"}, ConfigError, "loss hxe is for the flat head; hmcn-f takes bce or softmax"),
-        ({"select": "top2"}, ConfigError, "select: expected one of top1, top3, top5, .* found 'top2'"),
-    ]
-    for changes, kind, message in cases:
-        with pytest.raises(kind, match=message):
-            train(cache, quick(place, **changes), tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_an_empty_split_is_refused(split: str, place: Path, tmp_path: Path) -> None:
-    splits = [name for name in ("train", "val", "test") if name != split]
-    path = write_cache(tmp_path / "c.h5", ["Tee", "Coat"] * 4, [splits[i // 4] for i in range(8)])
-    with pytest.raises(RunError, match=f"c.h5: the {split} split is empty"):
-        train(load_cache(path), quick(place), tmp_path / "runs")
-
-
-def test_where_all_images_failed_the_first_reason_is_given(place: Path, tmp_path: Path) -> None:
-    path = small_cache(tmp_path / "c.h5", failed=range(360))
-    with pytest.raises(RunError) as caught:
-        train(load_cache(path), quick(place), tmp_path / "runs")
-    assert str(caught.value) == (
-        f"{path}: no row has features, as all 360 images failed; the first is 00000.jpg: made to fail; mend them, then "
-        "run hfc extract with --retry-failures"
-    )
-
-
-def test_a_split_whose_rows_are_all_left_out_says_why(place: Path, tmp_path: Path) -> None:
-    labels = ["Tee", "Coat", "Tee", "Coat", "", "Tee", "Coat", "Tee"]
-    splits = ["train"] * 4 + ["val"] * 3 + ["test"]
-    path = write_cache(tmp_path / "c.h5", labels, splits, failed=[5, 6])
-    with pytest.raises(RunError) as caught:
-        prepare(load_cache(path), str(place / "tree.csv"))
-    assert str(caught.value) == (
-        f"{path}: the val split is empty: its 3 rows are left out, 2 without features, 1 without label; the first is "
-        "00005.jpg: made to fail; train, val (to select the epoch) and test rows are needed"
-    )
-
-
-def test_a_train_split_of_one_label_is_refused(place: Path, tmp_path: Path) -> None:
-    labels = ["Tee", "Tee", "Tee", "Coat", "Tee", "Coat"]
-    path = write_cache(tmp_path / "c.h5", labels, ["train", "train", "train", "val", "test", "test"])
-    with pytest.raises(RunError) as caught:
-        prepare(load_cache(path), str(place / "tree.csv"))
-    assert str(caught.value) == (
-        f"{path}: all 3 rows of the train split have the label Tee; two labels are needed to train"
-    )
-
-
-def test_leaves_that_are_tested_and_not_trained_are_warned_of_once(
-    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    labels = ["Tee", "Coat"] * 8 + ["Tee", "Jeans", "Jeans", "Shorts"] * 2
-    path = write_cache(tmp_path / "c.h5", labels, ["train"] * 8 + ["val"] * 8 + ["test"] * 8)
-    configs = [quick(place, method="flat", seed=seed, epochs=1) for seed in (0, 1)]
-    for _ in range(2):
-        list(train_all(path, configs, tmp_path / "runs"))
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        f"{path}: no row of the train split is labelled Jeans, Shorts; "
-        "the 6 test rows that are cannot be answered right"
-    ]
 
 
 def test_a_place_that_cannot_be_written_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:
@@ -408,14 +219,6 @@ def test_ids_that_cannot_be_written_are_found_before_the_first_epoch(
         )
     assert epochs == []
     assert list((tmp_path / "runs").iterdir()) == []
-
-
-def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        resolve(TrainConfig, {"hierarchy": f"/{LATIN}/tree.csv"})
-    assert str(caught.value) == (
-        r"hierarchy: the name /caf\xe9/tree.csv is not UTF-8, which runs are kept in; rename the file"
-    )
 
 
 def test_a_full_disk_is_noticed_before_the_first_epoch(
@@ -526,15 +329,6 @@ def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cac
         np.testing.assert_allclose(level, (a + b) / 2, rtol=1e-5)
 
 
-def test_statistics_are_over_every_view(cache: Cache) -> None:
-    both = two_views(cache, cache.features.tensor * 3 + 1)
-    rows = torch.arange(50)
-    mean, std = statistics(both.features, rows)
-    flat = both.features.tensor[:50].double().reshape(100, -1).numpy()
-    np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)
-
-
 def test_balanced_classes_change_the_run_and_it_still_learns(place: Path, cache: Cache, tmp_path: Path) -> None:
     plain, _ = train(cache, quick(place, epochs=12), tmp_path)
     changed, _ = train(cache, quick(place, epochs=12, class_balance=0.9), tmp_path)
@@ -551,18 +345,6 @@ def test_a_class_without_training_rows_is_never_wrong_in_silence(place: Path, tm
         run, _ = train(cache, quick(place, method=method, class_balance=0.9 if method == "flat" else 0.0), tmp_path)
         assert run.result.test["top1"] < 0.6  # 60 of its 108 test rows are Shorts
         assert np.isfinite([value for value in run.result.test.values() if isinstance(value, float)]).all()
-
-
-def test_a_batch_of_one_is_refused_and_a_left_over_row_waits(place: Path, cache: Cache, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size: batch normalisation needs two rows at least, found 1"):
-        train(cache, quick(place, batch_size=1), tmp_path)
-    run, _ = train(cache, quick(place, batch_size=71, epochs=2), tmp_path)  # 214 training rows: 3 * 71 + 1
-    assert np.isfinite(run.epochs[-1].loss["total"])
-
-
-def test_learned_weights_that_explode_end_the_run(place: Path, cache: Cache, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"the loss is (nan|inf|-inf) in epoch"):
-        train(cache, quick(place, method="hmcn-f+mtl", learning_rate=1e4, epochs=30), tmp_path)
 
 
 def test_the_batch_size_follows_the_training_rows() -> None:

@@ -1,0 +1,75 @@
+"""A cache seen through a hierarchy: what can be trained on, and what is left out."""
+
+from pathlib import Path
+
+import pytest
+
+from hfc.config import TrainConfig, resolve
+from hfc.errors import ConfigError, RunError
+from hfc.train.cache import load_cache
+from hfc.train.data import prepare
+from hfc.train.stage import train, train_all
+from tests.support.made_up import small_cache, write_cache
+from tests.support.training import quick
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_empty_split_is_refused(split: str, place: Path, tmp_path: Path) -> None:
+    splits = [name for name in ("train", "val", "test") if name != split]
+    path = write_cache(tmp_path / "c.h5", ["Tee", "Coat"] * 4, [splits[i // 4] for i in range(8)])
+    with pytest.raises(RunError, match=f"c.h5: the {split} split is empty"):
+        train(load_cache(path), quick(place), tmp_path / "runs")
+
+
+def test_where_all_images_failed_the_first_reason_is_given(place: Path, tmp_path: Path) -> None:
+    path = small_cache(tmp_path / "c.h5", failed=range(360))
+    with pytest.raises(RunError) as caught:
+        train(load_cache(path), quick(place), tmp_path / "runs")
+    assert str(caught.value) == (
+        f"{path}: no row has features, as all 360 images failed; the first is 00000.jpg: made to fail; mend them, then "
+        "run hfc extract with --retry-failures"
+    )
+
+
+def test_a_split_whose_rows_are_all_left_out_says_why(place: Path, tmp_path: Path) -> None:
+    labels = ["Tee", "Coat", "Tee", "Coat", "", "Tee", "Coat", "Tee"]
+    splits = ["train"] * 4 + ["val"] * 3 + ["test"]
+    path = write_cache(tmp_path / "c.h5", labels, splits, failed=[5, 6])
+    with pytest.raises(RunError) as caught:
+        prepare(load_cache(path), str(place / "tree.csv"))
+    assert str(caught.value) == (
+        f"{path}: the val split is empty: its 3 rows are left out, 2 without features, 1 without label; the first is "
+        "00005.jpg: made to fail; train, val (to select the epoch) and test rows are needed"
+    )
+
+
+def test_a_train_split_of_one_label_is_refused(place: Path, tmp_path: Path) -> None:
+    labels = ["Tee", "Tee", "Tee", "Coat", "Tee", "Coat"]
+    path = write_cache(tmp_path / "c.h5", labels, ["train", "train", "train", "val", "test", "test"])
+    with pytest.raises(RunError) as caught:
+        prepare(load_cache(path), str(place / "tree.csv"))
+    assert str(caught.value) == (
+        f"{path}: all 3 rows of the train split have the label Tee; two labels are needed to train"
+    )
+
+
+def test_leaves_that_are_tested_and_not_trained_are_warned_of_once(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = ["Tee", "Coat"] * 8 + ["Tee", "Jeans", "Jeans", "Shorts"] * 2
+    path = write_cache(tmp_path / "c.h5", labels, ["train"] * 8 + ["val"] * 8 + ["test"] * 8)
+    configs = [quick(place, method="flat", seed=seed, epochs=1) for seed in (0, 1)]
+    for _ in range(2):
+        list(train_all(path, configs, tmp_path / "runs"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{path}: no row of the train split is labelled Jeans, Shorts; "
+        "the 6 test rows that are cannot be answered right"
+    ]
+
+
+def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(TrainConfig, {"hierarchy": "/caf\udce9/tree.csv"})
+    assert str(caught.value) == (
+        r"hierarchy: the name /caf\xe9/tree.csv is not UTF-8, which runs are kept in; rename the file"
+    )

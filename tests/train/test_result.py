@@ -1,0 +1,84 @@
+"""What a run's result says is what its stored predictions are worth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hfc import metrics
+from hfc.errors import ConfigError
+from hfc.store import read_predictions
+from hfc.train.cache import Cache, load_cache
+from hfc.train.data import prepare
+from hfc.train.settings import build_head
+from hfc.train.stage import train
+from tests.support.made_up import write_cache
+from tests.support.training import quick
+
+
+def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
+    place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    run, _ = train(cache, quick(place), tmp_path)
+    scores = [line.val["top1"] for line in run.epochs]
+    chosen = run.result.selected
+    assert chosen.epoch == 1 + scores.index(max(scores))
+    assert chosen.val == run.epochs[chosen.epoch - 1].val
+    data = prepare(cache, str(place / "tree.csv"))
+    stored = read_predictions(run.folder / "predictions.h5")
+    assert stored.id.tolist() == cache.table.regions.id[cache.table.regions.split == "test"].tolist()
+    again = metrics.evaluate(
+        stored.levels,
+        stored.final,
+        stored.target,
+        names=data.hierarchy.levels,
+        ancestors=data.hierarchy.ancestors,
+        topk=(1, 3, 5),
+    )
+    assert again == run.result.test
+    # The stored weights give the stored predictions.
+    from safetensors.torch import load_file
+
+    head = build_head(quick(place), data.hierarchy, 16)
+    head.load_state_dict(load_file(run.folder / "head.safetensors"))
+    with torch.inference_mode():
+        final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final
+    np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
+
+
+def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
+    write_cache(tmp_path / "c.h5", ["Tee", "Tank", "Jeans"] * 60, ["train", "train", "val", "test"] * 45)
+    (tmp_path / "tree.csv").write_text("leaf,group\nTee,tops\nTank,tops\nJeans,trousers\n")
+    cache = load_cache(tmp_path / "c.h5")
+    run, _ = train(cache, quick(tmp_path), tmp_path / "runs")
+    assert run.result.config["topk"] == [1, 3]
+    assert "topk" not in run.result.changed
+    assert run.result.test["top3"] == 1
+    with pytest.raises(ConfigError, match="top-5 of 3 classes does not exist"):
+        train(cache, quick(tmp_path, topk=[1, 5]), tmp_path / "runs")
+
+
+@pytest.mark.parametrize("decode", ["path", "product", "consistent", "least-cost"])
+def test_a_decoding_is_applied_to_what_is_measured_and_stored(
+    decode: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    run, _ = train(cache, quick(place, decode=decode, epochs=2), tmp_path)
+    tree = prepare(cache, str(place / "tree.csv")).hierarchy
+    stored = read_predictions(run.folder / "predictions.h5")
+    again = metrics.evaluate(
+        stored.levels, stored.final, stored.target, names=tree.levels, ancestors=tree.ancestors, topk=(1, 3, 5)
+    )
+    assert again == run.result.test
+    if decode == "consistent":
+        assert run.result.test["inconsistency"] == 0
+
+
+def test_conditional_is_consistent_in_its_probabilities(place: Path, cache: Cache, tmp_path: Path) -> None:
+    run, _ = train(cache, quick(place, method="conditional"), tmp_path)
+    stored = read_predictions(run.folder / "predictions.h5")
+    ancestors = prepare(cache, str(place / "tree.csv")).hierarchy.ancestors
+    for h, level in enumerate(stored.levels):
+        for node in range(level.shape[1]):
+            below = stored.final[:, ancestors[:, h] == node].sum(axis=1)
+            np.testing.assert_allclose(level[:, node], below, rtol=1e-5)
