@@ -6,18 +6,21 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hfc.config import TrainConfig, resolve
+from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError
 from hfc.store import read_predictions
 from hfc.train.cache import Cache
 from hfc.train.heads import HEADS, Head
 from hfc.train.heads.layers import Output, Prediction, Standardise
 from hfc.train.prepared import prepare_run
+from hfc.train.settings import head_class, takes
 from hfc.train.stage import train
+from tests.support.equations import ANCESTORS, DIM, TARGET, build, features
 
 
 class Linear(nn.Module):
@@ -88,3 +91,40 @@ def test_every_head_is_a_module_with_the_parts_of_the_protocol(name: str) -> Non
     assert head.task_flows
     for method in ("forward", "losses", "predict"):
         assert callable(getattr(head, method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_reach_every_parameter(method: str) -> None:
+    head = build(method, dropout=0.0).train()
+    for name, parameter in head.named_parameters():
+        if name.endswith("linear.weight"):
+            parameter.data.abs_()  # no ReLU is dead by chance
+        if name.endswith("linear.bias"):
+            parameter.data.fill_(9.0)
+    losses = head.losses(head(features()), TARGET)
+    assert set(losses) == set(head.tasks)
+    sum(losses.values(), torch.zeros(())).sum().backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_start_at_the_rate_of_one_class_in_many(method: str) -> None:
+    config = resolve(TrainConfig, {"method": method})
+    kind = head_class(config)
+    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in takes(kind)})
+    outputs = [module for module in head.modules() if isinstance(module, Output)]
+    assert outputs
+    for output in outputs:
+        classes = len(output.bias)
+        np.testing.assert_allclose(output.bias.sigmoid().detach().numpy(), np.full(classes, 1 / classes), rtol=1e-6)
+        assert 0 < output.weight.std() < 0.02
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_says_whether_beta_changes_its_answers(method: str) -> None:
+    head = build(method)
+    logits = head(features())
+    few, many = (head.predict(logits, beta).final for beta in (0.1, 0.9))
+    assert head.blends != torch.equal(few, many)
