@@ -1,5 +1,6 @@
 """What a checkpoint of a training holds, and that one which is no use leaves nothing behind."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hfc.train.cache import Cache
 from hfc.train.checkpoint import Checkpoint
 from hfc.train.fit import fit
 from hfc.train.prepared import PreparedRun, prepare_run
+from hfc.train.stage import train
+from tests.support.training import quick
 
 CPU = torch.device("cpu")
 
@@ -101,3 +104,50 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
     )
     assert lines == [1, 2, 3, 4]
     assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "weighting"),
+    [*(("hmcn-f+mtl", weighting) for weighting in ("uncertainty", "dwa", "gradnorm", "random")), ("levels", "dwa")],
+)
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
+    method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0}
+    config = quick(place, tasks="levels", **changes)
+    whole, _ = train(cache, config, tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left
+
+    class Killed(BaseException):
+        pass
+
+    def kill(config: TrainConfig, epoch: Epoch) -> None:
+        if epoch.number == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(cache, config, tmp_path / "killed", on_epoch=kill)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [f".{whole.folder.name}.checkpoint"]
+    lines: list[int] = []
+    again, _ = train(cache, config, tmp_path / "killed", on_epoch=lambda _, epoch: lines.append(epoch.number))
+    assert lines == list(range(1, 8))
+    assert (again.folder / "head.safetensors").read_bytes() == (whole.folder / "head.safetensors").read_bytes()
+    assert again.result.test == whole.result.test
+    timeless = [[replace(epoch, seconds=0.0, train_seconds=0.0) for epoch in run.epochs] for run in (whole, again)]
+    assert timeless[0] == timeless[1]
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [again.folder.name]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    config = quick(place, method="flat", epochs=2)
+    whole, _ = train(cache, config, tmp_path / "whole")
+    spoiled = tmp_path / "spoiled"
+    spoiled.mkdir()
+    file = spoiled / f".{whole.folder.name}.checkpoint"
+    run = prepare_run(cache, config)
+    fit(cache.features, run.data, run.config, checkpoint=Checkpoint(file, "of another run", 0.0))
+    content = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": content}[damage])
+    again, _ = train(cache, config, spoiled)
+    assert again.result.test == whole.result.test

@@ -20,17 +20,13 @@ from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError, StoreError, printable
 from hfc.report import write_report
-from hfc.runs import Epoch
 from hfc.store import read_predictions
 from hfc.train.cache import Cache, load_cache
-from hfc.train.checkpoint import Checkpoint
 from hfc.train.data import prepare
 from hfc.train.features import Resident
-from hfc.train.fit import fit
 from hfc.train.heads import HEADS
-from hfc.train.prepared import changed_settings, prepare_run
+from hfc.train.prepared import prepare_run
 from hfc.train.settings import build_head
-from hfc.train.settling import fitting_batch_size, fitting_learning_rate
 from hfc.train.stage import train, train_all
 from hfc.train.weightings import WEIGHTINGS
 from tests.support.made_up import FIELDS, small_cache, write_cache, write_tree_csv
@@ -345,69 +341,6 @@ def test_a_class_without_training_rows_is_never_wrong_in_silence(place: Path, tm
         run, _ = train(cache, quick(place, method=method, class_balance=0.9 if method == "flat" else 0.0), tmp_path)
         assert run.result.test["top1"] < 0.6  # 60 of its 108 test rows are Shorts
         assert np.isfinite([value for value in run.result.test.values() if isinstance(value, float)]).all()
-
-
-def test_the_batch_size_follows_the_training_rows() -> None:
-    assert [fitting_batch_size(rows) for rows in (2, 800, 2830, 11018, 209_222)] == [64, 64, 128, 512, 1024]
-
-
-def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache: Cache) -> None:
-    assert [fitting_learning_rate(steps) for steps in (1, 80, 160, 400, 8000)] == [0.003, 0.002, 0.001, 0.0004, 0.0003]
-    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 10})
-    run = prepare_run(cache, replace(config, batch_size=8))
-    data, settled = run.data, run.config
-    steps = sum(1 for _ in cache.features.batches(data.rows["train"], 8, torch.Generator())) * 10
-    assert settled.learning_rate == fitting_learning_rate(steps)
-    assert 0.0003 < settled.learning_rate < 0.003
-    assert changed_settings(settled, data) == {"epochs": 10, "batch_size": 8}
-    assert changed_settings(replace(settled, learning_rate=0.5), data)["learning_rate"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("method", "weighting"),
-    [*(("hmcn-f+mtl", weighting) for weighting in ("uncertainty", "dwa", "gradnorm", "random")), ("levels", "dwa")],
-)
-def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
-    method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
-) -> None:
-    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0}
-    config = quick(place, tasks="levels", **changes)
-    whole, _ = train(cache, config, tmp_path / "whole")
-    assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left
-
-    class Killed(BaseException):
-        pass
-
-    def kill(config: TrainConfig, epoch: Epoch) -> None:
-        if epoch.number == 5:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(cache, config, tmp_path / "killed", on_epoch=kill)
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == [f".{whole.folder.name}.checkpoint"]
-    lines: list[int] = []
-    again, _ = train(cache, config, tmp_path / "killed", on_epoch=lambda _, epoch: lines.append(epoch.number))
-    assert lines == list(range(1, 8))
-    assert (again.folder / "head.safetensors").read_bytes() == (whole.folder / "head.safetensors").read_bytes()
-    assert again.result.test == whole.result.test
-    timeless = [[replace(epoch, seconds=0.0, train_seconds=0.0) for epoch in run.epochs] for run in (whole, again)]
-    assert timeless[0] == timeless[1]
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == [again.folder.name]
-
-
-@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
-def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, cache: Cache, tmp_path: Path) -> None:
-    config = quick(place, method="flat", epochs=2)
-    whole, _ = train(cache, config, tmp_path / "whole")
-    spoiled = tmp_path / "spoiled"
-    spoiled.mkdir()
-    file = spoiled / f".{whole.folder.name}.checkpoint"
-    run = prepare_run(cache, config)
-    fit(cache.features, run.data, run.config, checkpoint=Checkpoint(file, "of another run", 0.0))
-    content = file.read_bytes()
-    file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": content}[damage])
-    again, _ = train(cache, config, spoiled)
-    assert again.result.test == whole.result.test
 
 
 def test_streaming_trains_as_well_as_memory(place: Path, cache: Cache, tmp_path: Path) -> None:
