@@ -105,7 +105,8 @@ class TrainConfig:
     soft_label_beta: float = setting(10.0, "β of soft-labels: how sharply the labels fall off", low=0, high=1000)
     weighting: str = setting(
         "sum",
-        "how task losses are combined; uncertainty: Kendall et al. 2018",
+        "how task losses are combined; uncertainty: Kendall et al. 2018; measured against sum: uncertainty -0.0 ± 0.4, "
+        "gradnorm +0.2 ± 0.6, uw-so -1.1 ± 1.0 top-1 on the photographs, 5-fold",
         choices=("sum", "uncertainty", "positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l"),
     )
     tasks: str = setting(
@@ -131,13 +132,17 @@ class TrainConfig:
     blend: str = setting("probability", "what β blends", choices=("probability", "logit"))
     decode: str = setting(
         "leaf",
-        "how probabilities become an answer; path: the leaf and the nodes above it; product, consistent: by whole "
-        "paths; least-cost: by expected LCA height",
-        choices=("leaf", "path", "product", "consistent", "least-cost"),
+        "how probabilities become an answer; path: the leaf and the nodes above it; consistent: by whole paths; "
+        "least-cost: by expected LCA height",
+        choices=("leaf", "path", "consistent", "least-cost"),
     )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)
     class_balance: float = setting(
-        0.0, "β of the class-balanced loss (Cui et al. 2019); 0: every row counts alike", low=0, high=0.999999
+        0.0,
+        "β of the class-balanced loss (Cui et al. 2019); 0: every row counts alike; measured: 0.99 with flat +3.1 "
+        "± 1.2 top1_macro, +0.0 ± 0.8 top-1 on the photographs, 5-fold",
+        low=0,
+        high=0.999999,
     )
 
     epochs: int = setting(40, "passes over the training split", low=1)
@@ -147,9 +152,7 @@ class TrainConfig:
     )
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     select: str = setting("top1", "validation metric that picks the epoch")
-    topk: tuple[int, ...] = setting(
-        (1, 3, 5), "the k of top-k accuracy and distance@k; these, as far as there are leaves", low=1
-    )
+    topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k, up to the leaves", low=1)
     precision: str = setting(
         "auto", "arithmetic of the matrix products; auto: by the device", choices=("auto", "fp32", "bf16")
     )
@@ -188,11 +191,11 @@ class PredictConfig:
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 
 
-# Former methods and settings are names that runs on disk may still have.
 _BUNDLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text("utf-8"))
 METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["methods"]
 FORMER_METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["former"]
 FORMER_SETTINGS: Mapping[str, object] = _BUNDLES["former_settings"]
+FORMER_VALUES: Mapping[str, Mapping[str, str]] = _BUNDLES["former_values"]
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
@@ -210,16 +213,15 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     defaults = {f.name: f.default for f in fields(kind)}
     preset: Mapping[str, object] = {}
     given: dict[str, object] = {}
+    former = FORMER_SETTINGS.items() if "method" in defaults else ()
     if "method" in defaults:
-        former = FORMER_SETTINGS.items()
-        layers = tuple({key: layer[key] for key in layer if (key, layer[key]) not in former} for layer in layers)
         layers = ({"method": defaults["method"]}, *layers)
     for layer in layers:
         if "method" in defaults and "method" in layer:
             ships = {**defaults, **preset}
             preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
             given = {k: v for k, v in given.items() if k not in preset and _checked(kind, k, v) != ships[k]}
-        given |= {_one_of(key, defaults, "setting"): value for key, value in layer.items()}
+        given |= {_one_of(k, defaults, "setting"): v for k, v in layer.items() if (k, v) not in former}
     values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)
 
@@ -289,6 +291,8 @@ def meant(value: str, known: Iterable[str]) -> str:
     names = list(known)
     if value in FORMER_SETTINGS:
         return f"{value} is gone, as it helped nowhere (notebooks/settings.md); leave it out"
+    if new := next((values[value] for values in FORMER_VALUES.values() if value in values), ""):
+        return f"{value} is gone, as it helped nowhere (notebooks/settings.md); {new} gives the same leaves"
     if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
         method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
         words = " ".join(f"--set {change}" for change in changes)

@@ -4,7 +4,7 @@ Dimensions: B rows, V views, D features, H levels, C leaves.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from hfc import runs
-from hfc.config import FORMER_SETTINGS, TrainConfig, resolve
+from hfc.config import FORMER_SETTINGS, FORMER_VALUES, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
@@ -31,7 +31,6 @@ from hfc.train.settings import build_head
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
 # perhaps the backbone.
 EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
-UNREAD = {"method", *FORMER_SETTINGS}  # of what a run records: former settings shaped its training alone
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def load_trained(folder: Path) -> Trained:
     hierarchy = runs.hierarchy(run)
     tensors = read_head(run, file)
     try:
-        # Without the method's name, which may have another meaning by now: every setting of it is there.
-        config = resolve(TrainConfig, {k: v for k, v in run.result.config.items() if k not in UNREAD})
+        config = _resolved(run.result.config)
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
             head = build_head(config, hierarchy, run.result.cache.dim)
         head.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
@@ -143,6 +141,14 @@ def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:
             "again"
         )
     return tensors
+
+
+def _resolved(recorded: Mapping[str, object]) -> TrainConfig:
+    """Resolve the settings that a run records, whatever version trained it. Raises a ConfigError if one is unknown."""
+    # The method's name may have another meaning by now; every setting of it is there. Former settings shape no answer.
+    settings = {key: value for key, value in recorded.items() if key != "method" and key not in FORMER_SETTINGS}
+    former = {key: values.get(str(settings.get(key))) for key, values in FORMER_VALUES.items()}
+    return resolve(TrainConfig, settings | {key: value for key, value in former.items() if value})
 
 
 def _find(folder: Path) -> tuple[Run, str]:

@@ -20,16 +20,6 @@ def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
     return prediction
 
 
-def product(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """Rank leaves by the product of their path's probabilities; leave the levels as they are.
-
-    Args:
-        prediction: of a head.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
-    """
-    return Prediction(prediction.levels, _paths(prediction, ancestors))
-
-
 def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
     """Take the most probable leaf of P_final and the nodes above it.
 
@@ -39,7 +29,7 @@ def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
 
 def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
-    """Take the best path of the tree as a whole: leaves as by `product`, a node by its best leaf.
+    """Take the best path of the tree as a whole: leaves by the product of their paths, a node by its best leaf.
 
     The most probable node of a level is then always an ancestor of the most probable leaf.
     """
@@ -104,7 +94,6 @@ def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
 DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {
     "leaf": leaf,
     "path": path,
-    "product": product,
     "consistent": consistent,
     "least-cost": least_cost,
 }

@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "two views of which the first": ({"views": "flip"}, {"method": "flat", "views": "first"}),
     "bfloat16, maximum, cut": (
         {"precision": "bf16", "pool": "max", "resize": "center-crop"},
-        {"method": "conditional", "decode": "product"},
+        {"method": "conditional", "decode": "consistent"},
     ),
     "least cost": ({}, {"method": "flat+hxe", "decode": "least-cost"}),
 }

@@ -59,7 +59,7 @@ def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> Non
         train(cache, quick(tmp_path, topk=[1, 5]), tmp_path / "runs")
 
 
-@pytest.mark.parametrize("decode", ["path", "product", "consistent", "least-cost"])
+@pytest.mark.parametrize("decode", ["path", "consistent", "least-cost"])
 def test_a_decoding_is_applied_to_what_is_measured_and_stored(
     decode: str, place: Path, cache: Cache, tmp_path: Path
 ) -> None:

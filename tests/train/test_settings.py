@@ -270,6 +270,32 @@ def test_a_former_setting_that_did_something_is_refused(former: str, place: Path
     assert str(caught.value) == f"unknown setting {former!r}; {remedy}"
 
 
+def test_a_value_that_a_setting_had_once_is_refused_with_what_to_give(place: Path, tmp_path: Path) -> None:
+    words = ["train", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path / "runs")]
+    error = (
+        "Error: unknown decode 'product'; product is gone, as it helped nowhere (notebooks/settings.md); consistent "
+        "gives the same leaves\n"
+    )
+    (tmp_path / "config.toml").write_text('decode = "product"\n')
+    for more in (["--set", "decode=product"], ["--config", str(tmp_path / "config.toml")]):
+        done = CliRunner().invoke(main, [*words, *more])
+        assert (done.exit_code, done.stderr) == (1, error)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_a_value_that_a_setting_had_once_gives_the_same_answers(place: Path, tmp_path: Path) -> None:
+    cache = load_cache(place / "cache.h5", device="cpu")
+    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SMALL, method="levels", decode="consistent")}
+    run, _ = train(cache, resolve(TrainConfig, given), tmp_path / "runs")
+    before = load_trained(run.folder)
+    file = run.folder / "result.json"
+    result = json.loads(file.read_text("utf-8"))
+    result["config"]["decode"] = result["changed"]["decode"] = "product"
+    file.write_text(json.dumps(result), "utf-8")
+    assert_read_as(before, run.folder, cache, tmp_path)
+    assert "decode=product" in (tmp_path / "report" / "report.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("value", ["neutral", 0.5])
 def test_a_run_of_former_settings_is_read_and_reported(value: str | float, place: Path, tmp_path: Path) -> None:
     cache = load_cache(place / "cache.h5", device="cpu")
