@@ -217,7 +217,7 @@ def _parsed(default: object, text: str, key: str) -> object:
 
 
 def setting_help(kind: type) -> str:
-    """List all settings of a stage with their defaults, for the end of a help page."""
+    """List all settings of a stage with their defaults."""
     lines = []
     for spec in fields(kind):
         choices = f" ({', '.join(spec.metadata['choices'])})" if spec.metadata["choices"] else ""

@@ -93,7 +93,7 @@ def run(
     overwrite: bool = False,
     **reading: "Unpack[Reading]",
 ) -> "list[tuple[Run, bool]]":
-    """Train some runs on one cache, with a progress bar and a line of text for each.
+    """Train some runs on one cache; show a progress bar, and a line of text for each.
 
     Args:
         path, configs, out, jobs, overwrite, reading: as for `hfc.train.stage.train_all`.

@@ -152,7 +152,7 @@ def _resolved(recorded: Mapping[str, object]) -> TrainConfig:
 
 
 def _find(folder: Path) -> tuple[Run, str]:
-    """The run in a folder, or the only one below, and the file of its head."""
+    """The run in a folder or the only one below; and the file of its head."""
     if (folder / EXPORTED).is_file() and not (folder / runs.RESULT).is_file():
         try:
             content = json.loads((folder / EXPORTED).read_text("utf-8"))["run"]

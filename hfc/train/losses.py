@@ -133,7 +133,7 @@ def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_weights(counts: Tensor, beta: float) -> Tensor:
-    """(C,) weight of each class's loss, ∝ (1 − β)/(1 − β^n), by the effective number of its n training rows.
+    """Weigh the loss of each class by the effective number of its training rows: ∝ (1 − β)/(1 − β^n).
 
     Cui et al. 2019, "Class-balanced loss", equation 10; scaled so that the classes that occur have mean 1. A class
     that never occurs has weight 0: no loss asks for it.
@@ -141,6 +141,9 @@ def class_weights(counts: Tensor, beta: float) -> Tensor:
     Args:
         counts: (C,) training rows of each class.
         beta: β in [0, 1); 0: all alike, towards 1: inverse to the count.
+
+    Returns:
+        (C,) in float32.
     """
     occurs = counts > 0
     weights = torch.where(occurs, (1 - beta) / (1 - beta ** counts.clamp(min=1).double()), 0.0)

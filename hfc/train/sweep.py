@@ -238,6 +238,6 @@ def _read_trials(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _end_last_line(file: Path) -> None:
-    """End a line that a kill cut short, lest the next one is joined to it."""
+    """End a line that a kill cut short; the next one would be joined to it."""
     if file.exists() and (text := file.read_bytes()) and not text.endswith(b"\n"):
         file.write_bytes(text + b"\n")

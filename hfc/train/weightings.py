@@ -41,7 +41,7 @@ class Sum(nn.Module):
         return dict(zip(self.tasks, self.factors().tolist(), strict=True))
 
     def balance(self, losses: Losses, shared: Tensor) -> None:
-        """Called in each step after the weighted sum, with a weight tensor that every task passes through."""
+        """Called in each step after the weighted sum; `shared` is a weight tensor that every task passes through."""
 
     def end_epoch(self, means: Mapping[str, float]) -> None:
         """Called after each epoch, with the mean of each task loss in it."""

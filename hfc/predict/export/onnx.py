@@ -1,4 +1,4 @@
-"""A run as an ONNX graph, which is compared with the run when it is written.
+"""A run as an ONNX graph; it is compared with the run when it is written.
 
 Dimensions: B rows, S side of a crop in pixels, V views, D features, H levels, C^h nodes on level h, C leaves.
 """

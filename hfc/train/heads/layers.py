@@ -201,7 +201,9 @@ class Block(nn.Module):
 
 
 class Flows(nn.Module):
-    """The global flow and the local flow that leaves it on every level (Cho et al. 2019, section 3.2.1).
+    """The global flow, and the local flow that leaves it on every level.
+
+    Cho et al. 2019, section 3.2.1.
 
     A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  A_L^h = block(A_G^h);  local logits of level h = W A_L^h + b.
     """
