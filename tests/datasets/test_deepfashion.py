@@ -17,6 +17,7 @@ from tests.support.deepfashion_tree import (
     ITEMS,
     Item,
     categories,
+    write_annotations,
     write_images,
     write_large_tree,
     write_table,
@@ -238,7 +239,7 @@ def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("images", ["Img", "Img/img-001"])
 def test_some_missing_images_are_no_other_folder(there: set[int], images: str, tmp_path: Path) -> None:
     items: list[Item] = [(f"img/{i:04d}.jpg", 18, (1, 1, 59, 40), "train") for i in range(1200)]
-    write_tree(tmp_path, items, images="gone")
+    write_annotations(tmp_path, items)
     for i in there:
         (tmp_path / images / "img").mkdir(parents=True, exist_ok=True)
         (tmp_path / images / items[i][0]).touch()

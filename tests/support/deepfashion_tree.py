@@ -29,7 +29,14 @@ def write_table(path: Path, header: str, rows: Sequence[str]) -> None:
 
 
 def write_tree(root: Path, items: Sequence[Item] = ITEMS, *, annotations: str = "Anno", images: str = "Img") -> Path:
-    """Annotations with columns padded as in the download, and a noise picture of 60 x 80 pixels for each item."""
+    """Annotations, and a noise picture of 60 x 80 pixels for each item."""
+    write_annotations(root, items, annotations)
+    write_images(root / images, [i[0] for i in items])
+    return root
+
+
+def write_annotations(root: Path, items: Sequence[Item], annotations: str = "Anno") -> None:
+    """The annotations alone, with columns padded as in the download."""
     anno = root / annotations
     write_table(
         anno / "list_category_cloth.txt", "category_name  category_type", [f"{n:15}{t}" for n, t in categories()]
@@ -39,8 +46,6 @@ def write_tree(root: Path, items: Sequence[Item] = ITEMS, *, annotations: str = 
     write_table(anno / "list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", boxes)
     partition = [f"{i[0]:60} {i[3]}" for i in items]
     write_table(root / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", partition)
-    write_images(root / images, [i[0] for i in items])
-    return root
 
 
 def write_images(root: Path, names: Sequence[str], size: tuple[int, int] = (60, 80)) -> None:
