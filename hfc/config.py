@@ -290,9 +290,9 @@ def meant(value: str, known: Iterable[str]) -> str:
     """Suggest for a message what a mistyped or former name means."""
     names = list(known)
     if value in FORMER_SETTINGS:
-        return f"{value} is gone, as it helped nowhere (notebooks/settings.md); leave it out"
+        return f"{value} is gone, as it gained too little (notebooks/settings.md); leave it out"
     if new := next((values[value] for values in FORMER_VALUES.values() if value in values), ""):
-        return f"{value} is gone, as it helped nowhere (notebooks/settings.md); {new} gives the same leaves"
+        return f"{value} is gone, as it gained too little (notebooks/settings.md); {new} gives the same leaves"
     if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
         method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
         words = " ".join(f"--set {change}" for change in changes)

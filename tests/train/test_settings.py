@@ -252,7 +252,7 @@ def test_a_file_of_before_trains_the_same_where_a_former_setting_did_nothing(
 
 @pytest.mark.parametrize("former", FORMER_SETTINGS)
 def test_a_former_setting_that_did_something_is_refused(former: str, place: Path, tmp_path: Path) -> None:
-    remedy = f"{former} is gone, as it helped nowhere (notebooks/settings.md); leave it out"
+    remedy = f"{former} is gone, as it gained too little (notebooks/settings.md); leave it out"
     words = ["train", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path / "runs")]
     flag = CliRunner().invoke(main, [*words, "--set", f"{former}=0.5"])
     assert (flag.exit_code, flag.stderr) == (1, f"Error: unknown setting {former!r}; {remedy}\n")
@@ -273,7 +273,7 @@ def test_a_former_setting_that_did_something_is_refused(former: str, place: Path
 def test_a_value_that_a_setting_had_once_is_refused_with_what_to_give(place: Path, tmp_path: Path) -> None:
     words = ["train", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path / "runs")]
     error = (
-        "Error: unknown decode 'product'; product is gone, as it helped nowhere (notebooks/settings.md); consistent "
+        "Error: unknown decode 'product'; product is gone, as it gained too little (notebooks/settings.md); consistent "
         "gives the same leaves\n"
     )
     (tmp_path / "config.toml").write_text('decode = "product"\n')
