@@ -147,6 +147,7 @@ def execute(words: list[str]) -> NoReturn:
     kind, program, *rest = words
     sys.argv = [kind, *rest]
     sys.path[0] = ""  # the folder of the process, as Python has it
+    tempfile.tempdir = None  # looked for again, in the environment of the process
     # The server's own streams know what the server's files were.
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     sys.stdin, sys.stdout = stream(0, "r", encoding, errors), stream(1, "w", encoding, errors)
