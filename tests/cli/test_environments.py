@@ -173,8 +173,8 @@ def program(
     """Exit codes, and what is printed on stdout and stderr; `streams` is what a shell does with them, like `2>&-`."""
     codes = folder / "codes"
     codes.write_text("")
-    # Python itself reads LC_ALL when it starts.
-    start = [sys.executable] if "LC_ALL" in environment else python()
+    # Python itself reads LC_ALL when it starts, and PyTorch asks for a temporary folder when it is imported.
+    start = [sys.executable] if "LC_ALL" in environment or rig == "no temporary folder" else python()
     words = [*start, "-c", PROGRAM, rig, str(codes), *("|".join(map(str, call)) for call in calls)]
     inherited = {name: text for name, text in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     done = subprocess.run(
