@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.processes import python
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tests start Python itself")
+
 PROGRAMS = {
     "words": "import sys; print(sys.argv); print('warned', file=sys.stderr); sys.exit(3)",
     "message": "import sys; sys.exit('no such thing')",

@@ -2,7 +2,8 @@
 
 A server imports modules once. Then it forks itself for every request: a process of its own, with its own arguments,
 folder, environment, streams and signals. Tests use it where it matters that `hfc` is another process. Where the start
-of Python itself is tested, its variables, its limits or its rights, they start Python.
+of Python itself is tested, its variables, its limits or its rights, they start Python. So they do everywhere but on
+Linux, whose process descriptors this rests on.
 """
 
 import atexit
@@ -59,6 +60,8 @@ def python(*modules: str) -> list[str]:
         modules: what is imported before the first of these processes, STAGES if none are given. Several tests should
             name the same.
     """
+    if sys.platform != "linux":
+        return ["env", f"PYTHONPATH={ROOT}", sys.executable]
     return [sys.executable, "-I", "-S", "-c", CLIENT, str(_server(modules or STAGES))]
 
 
