@@ -7,13 +7,21 @@ import click
 from cli.output import Command, print_json, say
 
 
+def parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The folder or archive of --images."""
+    if path and not path.is_dir() and path.suffix.lower() != ".zip":
+        raise click.BadParameter(f"expected a folder or a ZIP archive, found the file {str(path)!r}")
+    return path
+
+
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, exists=True),
     metavar="ROOT",
-    help="Show the worst mistakes. ROOT is the folder where the image paths in the cache begin.",
+    callback=parse_images,
+    help="Show the worst mistakes. ROOT is the folder or ZIP archive where the image paths in the cache begin.",
 )
 @click.option(
     "--compare",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +71,14 @@ def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Pa
             assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
             assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
+
+
+def test_an_archive_of_the_data_set_gives_its_features_and_key(cache: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "clothing"), "zip", CLOTHING)
+    hfc("extract", tmp_path / "clothing.zip" / "labels.csv", *LITE, "--out", tmp_path / "zipped.h5")
+    with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "zipped.h5") as archive:
+        assert (archive.features_sha256, archive.key) == (folder.features_sha256, folder.key)
+        assert archive.table().digest() == folder.table().digest()
 
 
 def test_killed_ten_times_it_yields_the_features_of_an_undisturbed_run(cache: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from hfc.datasets import deepfashion, folders, manifest
+from hfc.datasets import archives, deepfashion, folders, manifest
+from hfc.datasets.listing import archive_root, is_folder
 from hfc.errors import DatasetError
 from hfc.hierarchy import warn_of_spellings
 from hfc.regions import Regions
@@ -14,7 +15,8 @@ def read_regions(
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
     Args:
-        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree.
+        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree; the latter two may lie
+            in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
@@ -22,11 +24,12 @@ def read_regions(
         DatasetError: nothing readable there; the message names file and row.
     """
     try:
-        if source.is_dir() and not deepfashion.recognise(source):
-            regions = folders.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        if is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
+            root = archive_root(source)
+            regions = folders.read(root, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
         elif source.is_dir():
             regions = deepfashion.read(source, outside_root=outside_root)
-        elif source.is_file():
+        elif source.is_file() or archives.split(source):
             regions = manifest.read(source, outside_root=outside_root)
         else:
             raise DatasetError(

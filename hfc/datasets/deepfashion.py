@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import SPLITS
+from hfc.datasets.archives import open_archive
+from hfc.datasets.reading import holds
 from hfc.errors import DatasetError
 from hfc.progress import steps
-from hfc.regions import Regions, check_inside, coordinate, decode_text, locate, strings
+from hfc.regions import Regions, check_inside, coordinate, decode_text, strings
 
 CATEGORIES = 50
 MARKER = "hfc-sample.json"  # written by `hfc sample` into the trees it draws
 SAMPLE = 500  # images that are looked for in each of IMAGE_ROOTS
+ARCHIVES = ("Img/img.zip", "img.zip")  # as they are downloaded
 IMAGE_ROOTS = ("Img", ".", "Img/img-001", "img")
 
 Rows = list[list[str]]
@@ -121,27 +124,22 @@ def _regions(
 
 
 def _image_root(root: Path, images: Sequence[str]) -> Path:
-    """Return the folder that image names start from, as downloads differ. It holds most of a sample of the images.
+    """Return the folder or archive that image names start from, as downloads differ.
 
-    Some may be missing, the first ones too, which are failures of their rows; all are looked for before none is there.
+    It holds most of a sample of the images. Some may be missing, the first ones too, which are failures of their rows;
+    all are looked for before none is there.
     """
+    archives = [root / name for name in ARCHIVES if (root / name).is_file()]
+    candidates = [*(root / name for name in IMAGE_ROOTS), *archives]
     for step in (-(-len(images) // SAMPLE), 1):
-        counts = {
-            root / candidate: sum(_is_file(locate(root / candidate, image)) for image in images[::step])
-            for candidate in IMAGE_ROOTS
-        }
+        counts = {place: sum(holds(place, image) for image in images[::step]) for place in candidates}
         best = max(counts, key=counts.__getitem__)  # the first of equally good ones
         if counts[best]:
             return best
-    tried = ", ".join(str(root / candidate) for candidate in IMAGE_ROOTS)
+    for archive in archives:
+        open_archive(archive)  # it may be damaged, which is the reason then
+    tried = ", ".join(map(str, candidates))
     raise DatasetError(f"{root}: the first image, {images[0]}, lies under none of {tried}; unpack the images there")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, or a folder that may not be entered
-        return False
 
 
 def _read_categories(annotations: Path) -> list[str]:

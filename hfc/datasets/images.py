@@ -3,7 +3,6 @@
 Dimensions: B crops a batch, S side of a crop in pixels.
 """
 
-import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hfc.crops import Bytes, CropSettings, crop_image
+from hfc.datasets.reading import read_bytes
 from hfc.errors import HfcError, ImageError
-from hfc.regions import Regions, locate
+from hfc.regions import Regions
 
 
 @dataclass
@@ -91,21 +91,14 @@ class _Decoded:
 def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     started = time.perf_counter()
     opened = started
-    path = regions.root / str(regions.path[row])
+    path = str(regions.path[row])
     try:
-        try:
-            kind = path.stat().st_mode
-        except FileNotFoundError:
-            path = locate(regions.root, str(regions.path[row]))
-            kind = path.stat().st_mode
-        if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
-            raise ImageError("not a file")
-        content = path.read_bytes()
+        content = read_bytes(regions.root, path)
         opened = time.perf_counter()
         crop, reason = crop_image(content, regions.box[row], settings), ""
     except MemoryError as error:  # the machine is to blame: another run may read the same image
         raise HfcError(
-            f"{path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
+            f"{regions.root / path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
         ) from error
     except OSError as error:
         crop, reason = None, f"cannot read the file: {error.strerror or error}"

@@ -4,7 +4,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from hfc.datasets import archives
 
 # All endings that Pillow knows for the formats in hfc.crops.FORMATS, and those of cameras and telephones. Images of the
 # latter cannot be read everywhere: such a file is a failure of its row, with the reason, and is not passed over.
@@ -18,6 +20,8 @@ SYSTEM = frozenset(
     {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "lost+found"}
     | {"system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 )
+
+Parts = tuple[str, ...]
 
 
 @dataclass
@@ -35,8 +39,8 @@ def is_ours(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in SYSTEM
 
 
-def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str, ...], Listing]]:
-    """List a folder and all below it, in the order of their names.
+def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Parts, Listing]]:
+    """List a folder or an archive and all below it, ordered by name.
 
     Yields the names that lead there, and what lies there.
 
@@ -44,12 +48,16 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str
     lead back to a folder which holds them.
 
     Args:
-        folder: where to begin.
+        folder: where to begin; an archive, or a folder in one, is a folder too.
         above: the real paths of the folders that hold it.
 
     Raises:
         OSError: a folder may not be listed.
+        ImageError: an archive that cannot be read.
     """
+    if place := archives.split(folder):
+        yield from _walk_members(folder, *place)
+        return
     above = (*above, folder.resolve())
     listing, folders = Listing(), []
     with os.scandir(folder) as entries:
@@ -57,7 +65,7 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str
             if not is_ours(entry.name):
                 continue
             path = folder / entry.name
-            if _is_folder(entry):
+            if _leads_to_folder(entry):
                 folders.append(path)
             elif path.suffix.lower() in ENDINGS:  # also a pipe or a broken link: reading it gives the reason
                 listing.images.append(path)
@@ -70,7 +78,62 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[tuple[str
                 yield (path.name, *names), inside
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _walk_members(folder: Path, archive: Path, inside: str) -> Iterator[tuple[Parts, Listing]]:
+    """List a folder in an archive by the rules for folders. `inside` is its name there.
+
+    A member whose name leaves the archive is listed as if it lay in the folder: reading it gives the reason.
+    """
+    within = PurePosixPath(inside).parts
+    listings: dict[Parts, Listing] = {}
+    for parts in sorted(PurePosixPath(key).parts for key in archives.open_archive(archive).members):
+        leaves = parts[0] == os.pardir
+        names = _names(parts) if leaves else parts[len(within) :]
+        if not (leaves or parts[: len(within)] == within) or not names or not all(map(is_ours, names)):
+            continue
+        listing = listings.setdefault(names[:-1], Listing())
+        ending = PurePosixPath(names[-1]).suffix.lower()
+        if ending in ENDINGS:
+            listing.images.append(
+                folder.joinpath(*[os.pardir] * len(within), *parts) if leaves else folder / Path(*names)
+            )
+        else:
+            listing.others[ending or names[-1]] += 1
+    yield from sorted(listings.items(), key=lambda item: item[0])
+
+
+def _names(parts: Parts) -> Parts:
+    return tuple(part for part in parts if part != os.pardir)
+
+
+def archive_root(path: Path) -> Path:
+    """Find the folder that an archive stands for.
+
+    It is `photos` in photos.zip where all lies in that; else the archive itself. People pack a folder as often with
+    its name as without. Any other path is returned as it is.
+    """
+    if archives.split(path) != (path, ""):
+        return path
+    members = [PurePosixPath(key).parts for key in archives.open_archive(path).members]
+    members = [parts for parts in members if parts[0] != os.pardir and all(map(is_ours, parts))]
+    packed_with_name = all(parts[0] == path.stem for parts in members)
+    labelled = any(len(parts) > 2 for parts in members)  # photos/Tee/1.jpg, not Tee/1.jpg
+    return path / path.stem if packed_with_name and labelled else path
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, an archive or a folder in one.
+
+    Raises:
+        ImageError: an archive that cannot be read.
+        OSError: the same.
+    """
+    if path.is_dir():
+        return True
+    place = archives.split(path)
+    return place is not None and archives.open_archive(place[0]).has_folder(place[1])
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself

@@ -1,6 +1,6 @@
 """Read a CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`.
 
-Several regions an image are allowed.
+Several regions an image are allowed. Manifest and images may lie in an archive.
 """
 
 import math
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hfc.errors import DatasetError
+from hfc.datasets import archives
+from hfc.errors import DatasetError, ImageError
 from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, read_csv, strings
 
 REQUIRED = ("path", "label", "split")
@@ -28,7 +29,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
     Raises:
         DatasetError: the message names file and row.
     """
-    table = read_csv(file, "manifest", verbatim=VERBATIM)
+    table = read_csv(file, "manifest", _member(file), verbatim=VERBATIM)
     rows = table.rows
     column = _columns(file, table.header, required)
     if not rows:
@@ -62,6 +63,17 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
         label=strings(cells.get("label", unknown)),
         split=strings(cells.get("split", unknown)),
     )
+
+
+def _member(file: Path) -> bytes | None:
+    """Read a manifest that lies in an archive; None for one that does not."""
+    place = archives.split(file)
+    if place is None or not place[1]:
+        return None
+    try:
+        return archives.open_archive(place[0]).read(place[1])
+    except (OSError, ImageError) as error:
+        raise DatasetError(f"{file}: cannot read the manifest: {getattr(error, 'strerror', error)}") from error
 
 
 def _columns(file: Path, names: list[str], required: tuple[str, ...]) -> dict[str, int]:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from hfc import crops, runs
 from hfc.crops import Loaded
-from hfc.datasets.listing import counted, walk
+from hfc.datasets.archives import split
+from hfc.datasets.listing import counted, is_folder, walk
+from hfc.datasets.reading import read_file
 from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
 from hfc.regions import Regions, strings
 
@@ -61,7 +63,8 @@ def _content(image: Any) -> bytes:
     name = f"{os.fsdecode(image)}: " if isinstance(image, PATHS) else ""
     try:
         if isinstance(image, PATHS):
-            return Path(os.fsdecode(image)).read_bytes()
+            path = Path(os.fsdecode(image))
+            return read_file(path) if split(path) else path.read_bytes()
         if getattr(image, "seekable", lambda: False)():
             image.seek(0)  # as Pillow does: a file that was looked into is still an image
         content = image.read()
@@ -102,17 +105,17 @@ def corners_of(box: Box | None) -> NDArray[np.float32]:
 def find_images(paths: Sequence[Path]) -> list[str]:
     """List the images that some paths name, those of a folder sorted.
 
-    A file is an image itself; a folder names all images in and below it.
+    A file is an image itself; a folder names all images in and below it, and so does an archive.
 
     In folders the rules of a folder tree hold: what is hidden or a system's is passed over, and files that are no
     images by their names are counted in a warning.
 
     Raises:
-        DatasetError: a folder without images, or one that may not be listed.
+        DatasetError: a folder without images, or one that may not be listed; a damaged archive.
     """
     images: list[str] = []
     for path in paths:
-        images += _inside(path) if path.is_dir() else [str(path)]  # a missing one is reported as unreadable
+        images += _inside(path) if is_folder(path) else [str(path)]  # a missing one is reported as unreadable
     return images
 
 

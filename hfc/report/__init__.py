@@ -41,7 +41,8 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
         roots: folders of runs.
         out: the folder that receives report.html, report.md, table1.tex, results.csv, results.json, differences.csv,
             and every picture in figures/ as SVG and CSV.
-        images: the folder that the cache's image paths are relative to, for pictures of mistakes; None: no pictures.
+        images: the folder or archive that the cache's image paths are relative to, for pictures of mistakes; None: no
+            pictures.
 
     Raises:
         RunError: no runs, a damaged run, no picture where they were asked for, or a place that cannot be written.

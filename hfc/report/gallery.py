@@ -14,6 +14,7 @@ from PIL import Image
 
 from hfc.crops import Bytes, CropSettings
 from hfc.datasets.images import stream_crops
+from hfc.datasets.listing import archive_root
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
 from hfc.report.rows import Bools, Ints, Outcome, Row
@@ -63,7 +64,7 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
 
     Args:
         outcome: the row.
-        root: the folder that the cache's image paths are relative to.
+        root: the folder or archive that the cache's image paths are relative to.
 
     Raises:
         RunError: none of the pictures is there.
@@ -144,9 +145,10 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
     """Locate the images of some rows. The cache says where, or their ids if it is not at hand."""
     ids = outcome.predictions[0].id[rows]
     known = _cached(outcome.row)
+    whole, root = root.resolve(), archive_root(root)
     if not isinstance(known, str):
         table, source = known
-        if source.resolve() == root.resolve():  # the data set itself, whose images may lie deeper
+        if source.resolve() == whole:  # the data set itself, whose images may lie deeper
             root = table.root
         position = {name: i for i, name in enumerate(table.id)}
         if all(name in position for name in ids):

@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -23,9 +25,10 @@ from PIL import Image
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
+from hfc.datasets.images import stream_crops
 from hfc.extract.stage import extract
-from hfc.extract.worker import Job, Worker, open_encoder
-from hfc.regions import Regions
+from hfc.extract.worker import Job, Worker, decoding_threads, open_encoder
+from hfc.regions import Regions, strings
 from hfc.sample import draw_sample
 from tests.bench import peak_bytes, say, seconds
 
@@ -161,14 +164,20 @@ def memory(words: list[str], folder: Path, count: int) -> int:
 
 
 def decode(words: list[str]) -> None:
-    """Pillow against torchvision's codec, threads against processes, on files of DeepFashion's size."""
+    """Pillow against torchvision's codec, threads against processes, ZIP against folder; of DeepFashion's size."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench decode")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as scratch:
-        write_dataset(Path(scratch), options.images)
-        files = [(Path(scratch) / f"{i}.jpg").read_bytes() for i in range(options.images)]
+        folder, archive = Path(scratch), Path(scratch) / "images.zip"
+        write_dataset(folder, options.images)
+        names = [f"{i}.jpg" for i in range(options.images)]
+        files = [(folder / name).read_bytes() for name in names]
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in names:
+                packed.write(folder / name, name)
+        places = time_places({"folder": folder, "zip": archive}, names, options.turns)
     cores = len(os.sched_getaffinity(0))
     pools: dict[str, Executor] = {"threads": ThreadPoolExecutor(cores), "processes": ProcessPoolExecutor(cores)}
     for pool in pools.values():
@@ -194,8 +203,24 @@ def decode(words: list[str]) -> None:
         turns=options.turns,
         mean_kb=round(sum(map(len, files)) / len(files) / 1e3, 1),
         crops_per_s=rates,
+        crops_per_s_from=places,
+        zip_of_folder=round(places["zip"] / places["folder"], 3),
         same_pixels=bool((with_pillow(files[0]) == with_torchvision(files[0])).all()),
     )
+
+
+def time_places(places: dict[str, Path], names: list[str], turns: int) -> dict[str, int]:
+    """Crops a second of stage 1's own stream, with a thread a core, from every place that holds the images."""
+    paths, blank = strings(names), strings([""] * len(names))
+    box = np.tile(BOX, (len(names), 1))
+    times: dict[str, list[float]] = {place: [] for place in places}
+    for turn in range(turns + 1):  # the first is for the page cache and an archive's index
+        for place in sorted(places, reverse=bool(turn % 2)):
+            regions = Regions(places[place], "bench", paths, paths, box, blank, blank)
+            shards = [(0, range(len(names)))]
+            stream = partial(stream_crops, regions, shards, CROP, batch_size=128, workers=decoding_threads(), ahead=0)
+            times[place].append(seconds(lambda stream=stream: deque(stream(), maxlen=0)))
+    return {place: round(len(names) / statistics.median(spent[1:])) for place, spent in times.items()}
 
 
 BOX = np.array([10, 15, 170, 265], dtype=np.float32)

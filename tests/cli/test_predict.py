@@ -160,3 +160,17 @@ def test_how_far_a_prediction_is_can_be_watched(place: Path, monkeypatch: pytest
     hfc("predict", place / "run", "--manifest", place / "m.csv", "--format", "csv")
     (shown,) = [shown for shown in watcher.bars if shown.what == "predict"]
     assert (shown.done, shown.total, shown.closed) == (50, 50, True)
+
+
+def test_an_archive_gets_the_answers_of_the_folder(place: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "img"), "zip", place / "img")
+    there, packed = (hfc("predict", place / "run", path, "--json") for path in (place / "img", tmp_path / "img.zip"))
+    assert there.exit_code == packed.exit_code == 3  # one picture is empty
+    assert packed.stdout.replace(str(tmp_path / "img.zip"), str(place / "img")) == there.stdout
+    assert len(packed.stdout.splitlines()) == 50
+    (tmp_path / "img.zip").write_bytes(b"no archive")
+    result = hfc("predict", place / "run", tmp_path / "img.zip")
+    assert result.exit_code == 1
+    assert (
+        "img.zip: cannot be read as a ZIP archive: File is not a zip file; pack or download it again" in result.stderr
+    )

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
+from hfc.datasets.reading import read_bytes
 from hfc.errors import DatasetError
 from hfc.regions import Regions
+from tests.datasets.test_archives import pack
 from tests.support.deepfashion_tree import (
     ITEMS,
     Item,
@@ -233,6 +235,36 @@ def test_missing_images_are_noticed_at_once(tmp_path: Path) -> None:
         read(tmp_path)
     first = "the first image, img/Red_Dress/img_00000001.jpg"
     assert str(caught.value) == f"{tmp_path}: {first}, lies under none of {tried}; unpack the images there"
+
+
+@pytest.mark.parametrize("name", ["Img/img.zip", "img.zip"])
+def test_images_are_read_where_they_were_downloaded(name: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, images="elsewhere")
+    images = {item[0]: (tmp_path / "elsewhere" / item[0]).read_bytes() for item in ITEMS}
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    pack(tmp_path / name, images)
+    regions = read(tmp_path)
+    assert (rows(regions), regions.root) == (EXPECTED, tmp_path / name)
+    assert [read_bytes(regions.root, path) for path in regions.path] == list(images.values())
+
+
+def test_images_that_were_unpacked_are_not_read_from_the_archive(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    pack(tmp_path / "Img" / "img.zip", {item[0]: b"" for item in ITEMS})
+    assert read(tmp_path).root == tmp_path / "Img"
+
+
+def test_a_damaged_archive_is_the_reason_why_no_image_is_there(tmp_path: Path) -> None:
+    write_tree(tmp_path, images="elsewhere")
+    (tmp_path / "Img").mkdir()
+    pack(tmp_path / "Img" / "img.zip", {"other.jpg": b""})
+    with pytest.raises(DatasetError, match=r"lies under none of .*, \S+Img/img\.zip; unpack the images there$"):
+        read(tmp_path)
+    (tmp_path / "Img" / "img.zip").write_bytes(b"half a download")
+    with pytest.raises(
+        DatasetError, match=r"img\.zip: cannot be read as a ZIP archive: File is not a zip file; pack or"
+    ):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("there", [{1199}, {777}, {*range(30, 1200)}, {*range(10, 20)}])

@@ -1,5 +1,6 @@
 """Folder trees."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hfc.datasets.listing import ENDINGS, walk
 from hfc.errors import DatasetError
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions
+from tests.datasets.test_archives import pack
 from tests.support.privileges import unprivileged
 
 
@@ -292,3 +294,51 @@ def test_folders_that_are_one_class_are_named(tmp_path: Path, caplog: pytest.Log
         "Cafe\u0301/Skirt/b.jpg": "Skirt",
         "Cafe\u0301/Tee /c.jpg": "Tee ",
     }
+
+
+PACKED = {
+    "labels": (
+        "Tee/a.jpg",
+        "Tee/b.jpg",
+        "Tee/c.jpg",
+        "J\u00e4ns/d.jpg",
+        "J\u00e4ns/notes.txt",
+        "top.jpg",
+        "__MACOSX/e.jpg",
+    ),
+    "groups": ("tops/Tee/a.jpg", "tops/Shirt/b.png", "bottoms/Jeans/c.jpg", "bottoms/Shorts/d.jpg"),
+    "splits": ("train/Tee/a.jpg", "val/Tee/b.jpg", "test/Coat/c.jpg", "train/Coat/d.jpg"),
+}
+
+
+@pytest.mark.parametrize("names", PACKED.values(), ids=PACKED)
+@pytest.mark.parametrize("above", ["", "photos/"])
+def test_an_archive_has_the_rows_of_the_folder_that_was_packed(
+    above: str, names: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = read(touch(tmp_path / "photos", *names))
+    expected = [message.removeprefix(str(tmp_path / "photos")) for message in caplog.messages]
+    caplog.clear()
+    archive = read(pack(tmp_path / "photos.zip", dict.fromkeys([above + name for name in names], b"")))
+    assert archive.id.tolist() == folder.id.tolist()
+    assert table(archive) == table(folder)
+    assert (archive.digest, archive.tree) == (folder.digest, folder.tree)
+    within = tmp_path / "photos.zip" / above.rstrip("/")
+    assert [message.removeprefix(str(within)) for message in caplog.messages] == expected
+
+
+def test_a_folder_in_an_archive_is_a_folder_tree(tmp_path: Path) -> None:
+    file = pack(tmp_path / "a.zip", {"photos/Tee/a.jpg": b"", "others/Coat/b.jpg": b""})
+    assert table(read(file / "photos")) == [("Tee/a.jpg", "Tee", "train")]
+
+
+def test_archives_without_a_tree_are_refused(tmp_path: Path) -> None:
+    file = pack(tmp_path / "a.zip", {"a.jpg": b""})
+    expected = (
+        f"{file}: expected images under label/, group/label/ or, with the splits train, val and test, split/label/"
+    )
+    with pytest.raises(DatasetError, match=re.escape(f"{expected}, found 1 images in no folder of a label, a.jpg")):
+        read(file)
+    file.write_bytes(b"no archive")
+    with pytest.raises(DatasetError, match=r"a\.zip: cannot be read as a ZIP archive: File is not a zip file; pack or"):
+        read(file)

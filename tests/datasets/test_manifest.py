@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfc.datasets import read_regions
-from hfc.datasets.manifest import CORNERS, read
+from hfc.datasets.manifest import CORNERS, UNLABELLED, read
+from hfc.datasets.reading import read_bytes
 from hfc.errors import DatasetError
 from hfc.regions import locate
+from tests.datasets.test_archives import pack
 
 
 def manifest(folder: Path, text: str) -> Path:
@@ -210,3 +212,26 @@ def test_the_file_that_is_named_to_the_letter_is_meant(tmp_path: Path) -> None:
         assert locate(tmp_path, name) == tmp_path / name
     for name in ("none.jpg", "caf\u00e8.jpg", r"a\none.jpg", "x" * 300, "nul\0.jpg"):
         assert locate(tmp_path, name) == tmp_path / name
+
+
+def test_a_manifest_in_an_archive_is_read_as_if_it_were_unpacked(tmp_path: Path) -> None:
+    text = f"{HEAD}\nimages/a.jpg,Tee,train\nimages/b.jpg,Coat,val\n"
+    file = pack(tmp_path / "data.zip", {"own/m.csv": text.encode(), "own/images/a.jpg": b"a"}) / "own" / "m.csv"
+    packed = read_regions(file, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    there = read(manifest(tmp_path, text))
+    assert (packed.digest, packed.label.tolist(), packed.origin) == (there.digest, ["Tee", "Coat"], there.origin)
+    assert read_bytes(packed.root, packed.path[0]) == b"a"
+
+
+def test_a_manifest_that_its_archive_does_not_hold_is_named(tmp_path: Path) -> None:
+    file = pack(tmp_path / "data.zip", {"m.csv": b"path\n../a.jpg\n"})
+    with pytest.raises(DatasetError) as caught:
+        read(file / "none.csv")
+    assert str(caught.value) == f"{file / 'none.csv'}: cannot read the manifest: No such member of data.zip"
+    with pytest.raises(DatasetError, match=r"m\.csv: row 2: expected a path inside the data set's folder"):
+        read(file / "m.csv", required=UNLABELLED)
+    with pytest.raises(DatasetError, match=r"data\.zip: is a spreadsheet program's own file"):
+        read(file)
+    file.write_bytes(b"no archive")
+    with pytest.raises(DatasetError, match=r"m\.csv: cannot read the manifest: .*cannot be read as a ZIP archive"):
+        read(file / "m.csv")

@@ -1,5 +1,8 @@
 """Stage 1 as a whole: what it writes, and what it refuses before any work."""
 
+import re
+import shutil
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,13 +14,14 @@ from safetensors.torch import save_file
 
 from hfc import store
 from hfc.config import ExtractConfig, resolve
-from hfc.crops import CropSettings, crop_image
+from hfc.crops import FORMATS, CropSettings, crop_image
 from hfc.datasets import read_regions
 from hfc.errors import ConfigError, StoreError
 from hfc.extract.encoder import load_encoder
 from hfc.extract.stage import extract
 from hfc.extract.summary import ExtractSummary, Progress
-from tests.support.deepfashion_tree import ITEMS, write_tree
+from tests.datasets.test_archives import pack
+from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
 from tests.support.extraction import Cache, config, read
 from tests.support.privileges import unprivileged
 
@@ -173,3 +177,52 @@ def test_deepfashions_layout_goes_through_b5(tmp_path: Path) -> None:
 def test_a_limit_of_failures_is_a_number_or_a_share(text: str, manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_failures: expected a number like 100 or a share like 5%"):
         extract(manifest, tmp_path / "c.h5", config(max_failures=text))
+
+
+def test_an_archive_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path) -> None:
+    """Also its failures, labels, splits and key."""
+    write_images(tmp_path / "photos", [f"{'Tee' if i % 2 else 'Coat'}/{i}.jpg" for i in range(12)])
+    (tmp_path / "photos" / "Tee" / "3.jpg").write_bytes(b"no image")
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
+    caches = {}
+    for name in ("photos", "photos.zip"):
+        summary = extract(tmp_path / name, tmp_path / f"{name}.h5", config(workers=4))
+        assert summary
+        caches[name] = (summary.key, *read(tmp_path / f"{name}.h5"))
+    (key, features, table, checksum), packed = caches["photos"], caches["photos.zip"]
+    assert key == packed[0]
+    np.testing.assert_array_equal(packed[1], features)
+    assert (packed[2].digest(), packed[3]) == (table.digest(), checksum)
+    assert [reason for _, reason in table.failures] == [f"not an image in a known format: {', '.join(FORMATS)}"]
+
+
+def test_members_that_may_not_be_read_are_failures_of_their_rows(tmp_path: Path) -> None:
+    write_images(tmp_path, [f"{i}.jpg" for i in range(3)])
+    contents = [(tmp_path / f"{i}.jpg").read_bytes() for i in range(3)]
+    names = ("Tee/0.jpg", "../Tee/1.jpg", "Tee/2.jpg")
+    file = pack(tmp_path / "photos.zip", dict(zip(names, contents, strict=True)), zipfile.ZIP_STORED)
+    damaged = file.read_bytes().replace(contents[2][-40:-30], bytes(10))
+    file.write_bytes(damaged)
+    extract(file, tmp_path / "c.h5", config(workers=2))
+    _, table, _ = read(tmp_path / "c.h5")
+    assert table.regions.id.tolist() == ["../Tee/1.jpg", "Tee/0.jpg", "Tee/2.jpg"]
+    assert table.regions.label.tolist() == ["Tee"] * 3
+    assert table.failures == [
+        (0, "its name leaves the archive: '../Tee/1.jpg'"),
+        (2, "damaged member of the archive: its checksum does not fit its bytes"),
+    ]
+
+
+def test_a_manifest_names_images_in_archives_beside_it(manifest: Path, undisturbed: Cache) -> None:
+    folder = manifest.parent
+    with zipfile.ZipFile(folder / "some.zip", "w") as packed:
+        for name in ("0.jpg", "1.jpg", "3.jpg"):
+            packed.write(folder / name, f"in/{name}")
+            (folder / name).unlink()
+    text = re.sub(r",([013])\.jpg", r",some.zip/in/\1.jpg", manifest.read_text())
+    manifest.write_text(text)
+    extract(manifest, folder / "c.h5", config())
+    features, table, _ = read(folder / "c.h5")
+    np.testing.assert_array_equal(features, undisturbed[0])
+    assert table.failures == undisturbed[1].failures
+    assert table.regions.id.tolist() == undisturbed[1].regions.id.tolist()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from PIL import Image
 
 from hfc import runs, store
 from hfc.errors import RunError
+from hfc.extract.stage import extract
 from hfc.regions import Regions, strings
 from hfc.report import write_report
 from hfc.report.gallery import SHOWN, galleries
 from hfc.report.rows import Outcome, read_groups
+from tests.support.deepfashion_tree import write_images
+from tests.support.extraction import config
 from tests.support.made_runs import tree_of, two_methods, write_run
 from tests.support.made_up import FIELDS
 
@@ -78,6 +82,32 @@ def test_the_surest_and_the_farthest_mistakes_come_first_with_their_pictures(
     monkeypatch.setattr("hfc.report.gallery.SHOWN", 3)
     (worst,) = galleries(found, tmp_path / "root")
     assert [p.id for p in worst.mistakes] == ["images/4.jpg", "images/2.jpg", "images/1.jpg"]
+
+
+@pytest.mark.parametrize("above", ["", "root/"])
+def test_pictures_are_shown_from_an_archive(above: str, tmp_path: Path) -> None:
+    wrong = wrong_thrice(tmp_path)
+    for i in range(6):
+        picture(tmp_path / "root" / "images" / f"{i}.jpg", (40 * i, 0, 0), (60, 30))
+    shutil.make_archive(str(tmp_path / "root"), "zip", *([tmp_path, "root"] if above else [tmp_path / "root"]))
+    expected = galleries(wrong, tmp_path / "root")
+    assert all(mistake.source for block in expected for mistake in block.mistakes)
+    assert galleries(wrong, tmp_path / "root.zip") == expected
+
+
+def test_pictures_of_a_cache_of_an_archive_are_looked_for_where_its_rows_begin(tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", [f"Tee/{i}.jpg" for i in range(6)])
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
+    extract(tmp_path / "photos.zip", tmp_path / "c.h5", config())
+    with store.FeatureStore(tmp_path / "c.h5") as opened:
+        key, ids = opened.key, opened.table().regions.id.tolist()
+    tree = tree_of(tmp_path / "tree.csv")
+    final = np.full((6, 6), 0.02, dtype=np.float32)
+    final[:, 2] = 0.9
+    changes = {"cache__path": str(tmp_path / "c.h5"), "cache__feature_key": key}
+    write_run(tmp_path / "run", tree, final=final, target=TARGET, ids=ids, **changes)
+    (block,) = galleries(outcome(tmp_path / "run"), tmp_path / "photos.zip")
+    assert [bool(mistake.source) for mistake in block.mistakes] == [True] * 4
 
 
 def made_cache(folder: Path, file: str = "c.h5") -> str:

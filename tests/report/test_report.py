@@ -5,7 +5,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import main
 from hfc.errors import RunError
 from hfc.progress import watched_by
 from hfc.report import write_report
@@ -84,3 +86,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"report\.html: the report cannot be written: (Not a directory|File exists)"):
         write_report([tmp_path / "runs"], tmp_path / "file")
+
+
+def test_pictures_come_from_a_folder_or_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "photos.txt").touch()
+    (tmp_path / "photos.zip").write_bytes(b"no archive")
+    write_run(tmp_path / "runs" / "a", tree_of(tmp_path / "tree.csv"))
+    for name, code, message in (
+        ("photos.txt", 2, "expected a folder or a ZIP archive, found the file"),
+        ("none.zip", 2, "does not exist"),
+        ("photos.zip", 1, "cannot be read as a ZIP archive: File is not a zip file; pack or download it again"),
+    ):
+        words = ["report", tmp_path / "runs", "--images", tmp_path / name, "--out", tmp_path / "report"]
+        result = CliRunner().invoke(main, list(map(str, words)))
+        assert (result.exit_code, message in result.stderr) == (code, True), result.output
+        assert not (tmp_path / "report").exists()

@@ -1,0 +1,196 @@
+"""ZIP archives as folders of a path: `photos.zip/Tee/1.jpg` names a member. Nothing is unpacked.
+
+Any number of threads reads members side by side: the index of an archive is read once a process, and every read opens
+the file for itself.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import posixpath
+import re
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+from unicodedata import normalize
+
+from hfc.crops import MAX_PIXELS
+from hfc.errors import ImageError
+
+PLACE = re.compile(r"\.zip(?=/|\Z)", re.IGNORECASE)  # where a path may go on inside an archive
+LARGEST = 4 * MAX_PIXELS  # bytes of a member: the largest image that is decoded, as RGBA without compression
+HEADER, SIGNATURE = struct.Struct("<4s22xHH"), b"PK\x03\x04"  # of what stands before a member's bytes
+ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a member
+DAMAGED = "damaged member of the archive"
+OPEN = 64  # archives whose index stays in memory
+
+_opening = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where the bytes of a file lie in an archive."""
+
+    name: str
+    """As the archive has it."""
+    offset: int
+    packed: int
+    """Bytes in the archive."""
+    size: int
+    """Bytes of the file, as the archive declares."""
+    checksum: int
+    """CRC-32 of the file."""
+    method: int
+    """Of compression."""
+    encrypted: bool
+    link: bool
+
+
+class Archive:
+    """A ZIP file with the index of its members."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            with zipfile.ZipFile(file) as opened:
+                infos = [info for info in opened.infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            raise ImageError(f"{file}: cannot be read as a ZIP archive: {error}; pack or download it again") from error
+        self.members = {_key(member.name): member for member in map(_member, infos)}
+        """By names relative to the archive, without `.` and repeated slashes. Of two that are alike the last counts."""
+
+    def find(self, name: str) -> Member | None:
+        """Return the member of a name. It may be in the other Unicode form, or parted by backslashes."""
+        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+            key = _key(spelling)
+            if member := self.members.get(key) or self._composed.get(normalize("NFC", key)):
+                return member
+        return None
+
+    def has_folder(self, name: str) -> bool:
+        """Return whether a folder of that name is there; "" is the archive itself."""
+        return not name or any(key.startswith(f"{_key(name)}/") for key in self.members)
+
+    @cached_property
+    def _composed(self) -> dict[str, Member]:
+        """The members by their names in Unicode's composed form."""
+        return {normalize("NFC", key): member for key, member in self.members.items()}
+
+    def read(self, name: str) -> bytes:
+        """Read a member. At most the size that it declares comes into memory.
+
+        Raises:
+            ImageError: it leaves the archive, is too large, encrypted or damaged.
+            OSError: there is none, or the archive cannot be read.
+        """
+        member = self.find(name)
+        if member is None:
+            raise FileNotFoundError(errno.ENOENT, f"No such member of {self.file.name}")
+        _check(member)
+        with self.file.open("rb") as stream:
+            packed = _packed(stream, member)
+        content = packed if member.method == zipfile.ZIP_STORED else _inflate(packed, member.size)
+        if len(content) != member.size:
+            more = "more" if len(content) > member.size else "fewer"
+            raise ImageError(f"{DAMAGED}: expected the {member.size} bytes that it declares, found {more}")
+        if zlib.crc32(content) != member.checksum:
+            raise ImageError(f"{DAMAGED}: its checksum does not fit its bytes")
+        return content
+
+
+def split(path: Path) -> tuple[Path, str] | None:
+    """Part a path into an archive and the name of a member. None: it leads into no archive."""
+    text = path.as_posix()
+    for match in PLACE.finditer(text):
+        archive = Path(text[: match.end()])
+        if archive.is_file():
+            return archive, text[match.end() + 1 :]
+    return None
+
+
+def open_archive(file: Path) -> Archive:
+    """Open an archive. Its index is read once, and again where the file has changed.
+
+    Raises:
+        ImageError: it is damaged, or no ZIP archive.
+        OSError: it cannot be read.
+    """
+    state = file.stat()
+    with _opening:  # or every thread would read the index in the beginning
+        return _opened(file, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=OPEN)
+def _opened(file: Path, size: int, changed: int) -> Archive:
+    return Archive(file)
+
+
+def _member(info: zipfile.ZipInfo) -> Member:
+    return Member(
+        name=_name(info),
+        offset=info.header_offset,
+        packed=info.compress_size,
+        size=info.file_size,
+        checksum=info.CRC,
+        method=info.compress_type,
+        encrypted=bool(info.flag_bits & ENCRYPTED),
+        link=stat.S_ISLNK(info.external_attr >> 16),
+    )
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name. Many programs write UTF-8 without the flag that says so."""
+    name = info.filename
+    if not name.isascii() and not info.flag_bits & UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name
+
+
+def _key(name: str) -> str:
+    """Return a name relative to the archive. One that leaves it begins with `..`, also if it is absolute."""
+    return posixpath.normpath(f"../{name}" if name.startswith("/") else name)
+
+
+def _check(member: Member) -> None:
+    """Raise an ImageError if a member should not be read."""
+    if _key(member.name).split("/")[0] == os.pardir:
+        raise ImageError(f"its name leaves the archive: {member.name!r}")
+    if member.encrypted:
+        raise ImageError("encrypted; unpack the archive with its password")
+    if member.link:
+        raise ImageError("not a file: a link in an archive")
+    if max(member.size, member.packed) > LARGEST:
+        size = max(member.size, member.packed)
+        raise ImageError(f"{size} bytes, more than {LARGEST} in an archive, perhaps a decompression bomb")
+    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ImageError(f"packed by ZIP's method {member.method}; expected stored or deflated; pack the archive again")
+
+
+def _packed(stream: BinaryIO, member: Member) -> bytes:
+    """Read the bytes of a member as the archive has them."""
+    stream.seek(member.offset)
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(SIGNATURE):
+        raise ImageError(f"{DAMAGED}: it does not lie where the archive says")
+    _, name_length, extra_length = HEADER.unpack(header)
+    stream.seek(name_length + extra_length, os.SEEK_CUR)
+    packed = stream.read(member.packed)
+    if len(packed) < member.packed:
+        raise ImageError(f"{DAMAGED}: the archive ends before it does")
+    return packed
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    """Decompress at most one byte more than a declared size."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
+    except zlib.error as error:
+        raise ImageError(f"{DAMAGED}: {error}") from error

@@ -1,0 +1,60 @@
+"""The bytes that a path names, in folders and in archives."""
+
+from pathlib import Path
+
+import pytest
+
+from hfc.datasets.reading import holds, read_bytes, read_file
+from hfc.errors import ImageError
+from tests.datasets.test_archives import pack
+
+
+def place(folder: Path) -> Path:
+    """A file in a folder, and the same in an archive."""
+    (folder / "Ja\u0308ns").mkdir()
+    (folder / "Ja\u0308ns" / "1.jpg").write_bytes(b"1")
+    pack(folder / "photos.zip", {"Ja\u0308ns/1.jpg": b"1"})
+    return folder
+
+
+@pytest.mark.parametrize("above", ["", "photos.zip/"])
+@pytest.mark.parametrize("name", ["Ja\u0308ns/1.jpg", "J\u00e4ns/1.jpg", "Ja\u0308ns\\1.jpg"])
+def test_a_path_leads_into_an_archive_as_into_a_folder(name: str, above: str, tmp_path: Path) -> None:
+    place(tmp_path)
+    assert read_bytes(tmp_path, above + name) == b"1"
+    assert read_bytes(tmp_path / above, name) == b"1"
+    assert holds(tmp_path, above + name)
+    assert holds(tmp_path / above, name)
+    backslashes = (above + name).replace("/", "\\")
+    assert read_bytes(tmp_path, backslashes) == b"1"
+    assert holds(tmp_path, backslashes)
+
+
+@pytest.mark.parametrize("above", ["", "photos.zip/"])
+def test_what_is_not_there_is_not_held(above: str, tmp_path: Path) -> None:
+    place(tmp_path)
+    for name in ("none.jpg", "Ja\u0308ns", "Ja\u0308ns/1.jpg/2.jpg", "x" * 300):
+        assert not holds(tmp_path, above + name)
+        with pytest.raises((OSError, ImageError)):
+            read_bytes(tmp_path, above + name)
+
+
+def test_a_damaged_archive_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"no archive")
+    assert not holds(tmp_path, "a.zip/1.jpg")
+    with pytest.raises(ImageError, match=r"a\.zip: cannot be read as a ZIP archive"):
+        read_file(tmp_path / "a.zip" / "1.jpg")
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path: Path) -> None:
+    place(tmp_path)
+    with pytest.raises(ImageError, match=r"^not a file$"):
+        read_file(tmp_path / "Ja\u0308ns")
+    with pytest.raises(NotADirectoryError):
+        read_file(tmp_path / "Ja\u0308ns" / "1.jpg" / "2.jpg")
+
+
+def test_a_folder_may_have_the_name_of_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").mkdir()
+    (tmp_path / "photos.zip" / "1.jpg").write_bytes(b"1")
+    assert read_bytes(tmp_path, "photos.zip/1.jpg") == b"1"
