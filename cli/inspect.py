@@ -1,38 +1,108 @@
 """`hfc inspect` and `hfc verify`: what is in a feature cache, and whether it is whole."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.output import Command, one_line, print_json, say
+from cli.report import parse_images
+from hfc.config import MIN_COSINE
 from hfc.errors import StoreError
 from hfc.provenance import short
 
 if TYPE_CHECKING:
-    from hfc.store import Survey
+    from hfc.store import Survey, Twins
 
 SHOWN = 10
+SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being asked
 
 
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-def inspect(cache: Path) -> None:
+@click.option(
+    "--twins",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write the twins into a folder: twins.csv, and twins.json for hfc report --twins.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="ROOT",
+    callback=parse_images,
+    help="Show the twins in DIR/twins.html. ROOT is the folder or ZIP archive where the image paths in CACHE begin.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="The CSV file of hfc train --labels: count twins by its labels and splits.",
+)
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=MIN_COSINE,
+    show_default=True,
+    help="Call rows twins if the cosine of their standardised features is at least this.",
+)
+def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | None, min_cosine: float) -> None:
     """Show what is in CACHE.
 
     Shows where the cache comes from, what it holds, and whether its features look right: their norms, dimensions that
-    never change, and rows that are equal.
+    never change, rows that are equal, and twins, which are nearly so: a photograph saved again, cropped, mirrored or
+    brightened. In caches of more than 20,000 rows twins are looked for with --twins only, as it takes minutes.
 
     \b
-    Example:
+    Examples:
       hfc inspect cache/own.h5
+      hfc inspect cache/own.h5 --twins cache/twins --images photos
     """
     from hfc.store import survey
 
+    if images and not out:
+        raise click.UsageError("--images shows twins: give --twins DIR as well, the folder of their page")
     content = survey(cache)
-    for name, text in [*_origin(content), *_content(content)]:
+    twins = _find_twins(cache, min_cosine, labels) if out or labels or content.shape[0] <= SEARCHED_ROWS else None
+    for name, text in [*_origin(content), *_content(content), *_twin_lines(twins)]:
         say(one_line(f"  {name:<12} {text}" if name else f"{'':15}{text}"))
-    print_json(content)
+    record = None
+    if twins:
+        from hfc.report.twin_page import record_twins, write_twins
+
+        record = record_twins(twins).plain()
+        if out:
+            files = write_twins(twins, out, images)
+            say(f"\ntwins: {', '.join(map(str, files))}")
+    print_json({**asdict(content), "twins": record})
+
+
+def _find_twins(cache: Path, min_cosine: float, labels: Path | None) -> "Twins":
+    """Search the rows of a cache, perhaps under other labels and splits."""
+    from hfc.store import FeatureStore, find_twins
+
+    if not labels:
+        return find_twins(cache, min_cosine)
+    from hfc.train.labels import join_labels
+
+    with FeatureStore(cache) as store:
+        table = store.table()
+    return find_twins(cache, min_cosine, replace(table, regions=join_labels(table.regions, labels)[0]))
+
+
+def _twin_lines(twins: "Twins | None") -> list[tuple[str, str]]:
+    """What is to be said of twins."""
+    if twins is None:
+        return [("twins", f"not looked for in more than {SEARCHED_ROWS:,} rows; give --twins DIR")]
+    ids = twins.table.regions.id
+    shared, tested = twins.with_twin_in_training("test")
+    lines = [
+        ("twins", f"{twins.rows} rows in {len(twins.sets)} sets of a cosine of {twins.min_cosine:g} or more"),
+        ("", f"{twins.sets_across_splits} sets across splits, {twins.sets_of_several_labels} of several labels"),
+        ("", f"{shared} of {tested} test rows have a twin in training"),
+    ]
+    return lines + [("", _some([str(ids[row]) for row in rows], " ~ ")) for rows in twins.sets[:SHOWN]]
 
 
 def _origin(content: "Survey") -> list[tuple[str, str]]:

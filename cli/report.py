@@ -30,8 +30,21 @@ def parse_images(context: click.Context, parameter: click.Parameter, path: Path 
     metavar="A B",
     help="Show what changed from the runs in folder A to those in folder B, instead of a report.",
 )
+@click.option(
+    "--twins",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Show each accuracy with and without the test images that have a twin in training. DIR is that of hfc inspect "
+    "--twins.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
-def report(runs: tuple[Path, ...], images: Path | None, compare: tuple[Path, Path] | None, out: Path | None) -> None:
+def report(
+    runs: tuple[Path, ...],
+    images: Path | None,
+    compare: tuple[Path, Path] | None,
+    twins: Path | None,
+    out: Path | None,
+) -> None:
     """Build the report of RUNS.
 
     RUNS are folders: every run in and below them is read. The folder of --out gets report.html (one page that needs no
@@ -46,7 +59,7 @@ def report(runs: tuple[Path, ...], images: Path | None, compare: tuple[Path, Pat
     from hfc.report import write_comparison, write_report
 
     if compare:
-        if runs or images:
+        if runs or images or twins:
             raise click.UsageError("give either RUNS, perhaps with --images, or --compare A B, not both")
         summary = write_comparison(*compare, out)
     elif not runs:
@@ -54,7 +67,7 @@ def report(runs: tuple[Path, ...], images: Path | None, compare: tuple[Path, Pat
     elif not out:
         raise click.UsageError("Missing option '--out': the folder of the report")
     else:
-        summary = write_report(runs, out, images=images)
+        summary = write_report(runs, out, images=images, twins=twins)
     say(summary.table)
     say(f"\n{summary.runs} runs" + (f"; report: {summary.files[0]}" if summary.files else ""))
     print_json({"folder": out, "runs": summary.runs, "files": summary.files})

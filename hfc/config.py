@@ -1,7 +1,6 @@
 """The settings of every stage, a frozen dataclass each. Defaults stand here and nowhere else.
 
 The settings that a method brings stand beside it, in methods.toml.
-
 A setting is resolved in this order, later wins: default, method preset, TOML file, explicit flag. What a run resolved
 to is written beside its result, as TOML that the same command reads back.
 """
@@ -18,6 +17,7 @@ import tomli_w
 from hfc.errors import ConfigError, is_utf8, nearest, printable
 
 SPLITS = ("train", "val", "test")
+MIN_COSINE = 0.88  # of twins: notebooks/twins.md shows what others find
 AUTO = 0  # an integer setting that the stage chooses by the machine
 RECORDED = "recorded"  # a setting of prediction that is as the run records it
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}

@@ -3,9 +3,13 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from hfc.sample import draw_sample
+from tests.bench.twins import COSINES
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -15,6 +19,7 @@ RUNS = {
     "read": (["--rows", "500"], "peak_mb_of_the_process"),
     "train": (["--rows", "6000", "--dim", "32", "--turns", "1", "--slice", "300"], "of_the_matrix_products"),
     "stream": (["--rows", "6000", "--dim", "32", "--turns", "1"], "streamed_of_resident"),
+    "twin_search": (["--rows", "3000", "--dim", "64"], "twins"),
     "seeds": (
         ["--rows", "2000", "--dim", "32", "--turns", "1", "--epochs", "1", "--seeds", "2", "--methods", "flat"],
         "of_single",
@@ -33,7 +38,25 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
     assert json.loads(line)[key]
 
 
+@pytest.mark.slow
+def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
+    draw_sample(tmp_path / "sample", images=40, seed=0)
+    pictures = sorted((tmp_path / "sample").rglob("*.jpg"))
+    rows = [f"{picture.relative_to(tmp_path)},Tee,train" for picture in pictures]  # whole pictures, without boxes
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *rows]))
+    command = [sys.executable, "-m", "tests.bench", "twins", str(tmp_path / "m.csv"), "--copies", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["cosine"] for line in lines] == list(COSINES)
+    shares = [list(line["recall"].values()) for line in lines]
+    assert all(0 <= later <= sooner <= 1 for a, b in pairwise(shares) for sooner, later in zip(a, b, strict=True))
+    assert lines[0]["recall"]["recompressed, quality 75"] == 1
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert "usage: python -m tests.bench {extract,decode,fidelity,assemble,read,train,stream,seeds}" in done.stderr
+    assert (
+        "usage: python -m tests.bench {extract,decode,fidelity,assemble,read,train,stream,seeds,twins,twin_search}"
+        in done.stderr
+    )

@@ -18,6 +18,7 @@ from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, read_groups
 from hfc.report.statistics import all_pairs
+from hfc.report.twins import read_twins, twin_checks, twin_table
 
 # They list every file of a report, or of a comparison, with its SHA-256: what is written over later is a report's own.
 RESULTS, COMPARISON = "results.json", "compare.json"
@@ -34,7 +35,9 @@ class ReportSummary:
     files: tuple[Path, ...]
 
 
-def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None) -> ReportSummary:
+def write_report(
+    roots: Sequence[Path], out: Path, *, images: Path | None = None, twins: Path | None = None
+) -> ReportSummary:
     """Build the report of every run below some folders.
 
     Args:
@@ -43,18 +46,22 @@ def write_report(roots: Sequence[Path], out: Path, *, images: Path | None = None
             and every picture in figures/ as SVG and CSV.
         images: the folder or archive that the cache's image paths are relative to, for pictures of mistakes; None: no
             pictures.
+        twins: the folder of `hfc inspect --twins`; None: twins are not spoken of.
 
     Raises:
-        RunError: no runs, a damaged run, no picture where they were asked for, or a place that cannot be written.
+        RunError: no runs, a damaged run, no picture where they were asked for, twins of another cache, or a place that
+            cannot be written.
     """
     all_runs = runs.find(roots)
     groups = read_groups(all_runs)
     rows = [outcome.row for group in groups for outcome in group.outcomes]
     differences = [all_pairs(group.outcomes) for group in groups]
     flat = [difference for pairs in differences for difference in pairs]
-    checks = check(rows, groups)
+    known = read_twins(twins, all_runs) if twins else None
+    checks = check(rows, groups, twin_checks(known, groups) if known else ())
+    tables = [twin_table(known, group) for group in groups] if known else []
     shown = _mistakes(groups, images) if images else []
-    document = contents.report(rows, groups, differences, checks, shown)
+    document = contents.report(rows, groups, differences, checks, shown, tables)
     results = texts.results_json(document, rows, all_runs, flat)
     files = {
         **pages(document),

@@ -21,12 +21,13 @@ class Check:
     text: str
 
 
-def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
+def check(rows: Sequence[Row], groups: Sequence[Group], more: Iterable[Check] = ()) -> list[Check]:
     """Check everything that the runs alone can show; what is wrong comes first.
 
     Args:
         rows: all of them.
         groups: those that share their test images.
+        more: checks of what the runs alone do not show.
     """
     checks = [
         *_weights(rows),
@@ -38,6 +39,7 @@ def check(rows: Sequence[Row], groups: Sequence[Group]) -> list[Check]:
         *_seeds(rows),
         *_benchmark(rows),
         *_data(rows),
+        *more,
     ]
     return sorted(checks, key=lambda line: (WRONG, MIND, OK).index(line.state))
 

@@ -83,6 +83,7 @@ def report(
     differences: Sequence[Sequence[Difference]],
     checks: Sequence[Check],
     galleries: Sequence[Folded],
+    twins: Sequence[Table] = (),
 ) -> Document:
     """Make the report of some rows.
 
@@ -92,6 +93,7 @@ def report(
         differences: every pair of each group.
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
+        twins: for each group, its accuracies with and without twins; none where they are not known.
     """
     prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
     parts = [_GroupBlocks(*members) for members in zip(groups, differences, prefixes, strict=True)]
@@ -105,6 +107,7 @@ def report(
         ("best", "Which is best", join(part.best() for part in parts)),
         ("table1", "The paper's table", (tables.table1(rows),)),
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
+        ("twins", "Twins", (part.named(table) for part, table in zip(parts, twins, strict=False))),
         ("hierarchy", "In the tree", in_tree),
         ("calibration", "Can its probabilities be trusted", join(part.calibration() for part in parts)),
         ("beta", "The balance β", _some(tables.betas(rows), training.beta(rows))),
@@ -158,37 +161,38 @@ class _GroupBlocks:
 
     def best(self) -> Iterator[Block]:
         figure = figures.forest(self.group, self.pairs)
-        yield self._named(tables.headline(self.group, self.pairs))
+        yield self.named(tables.headline(self.group, self.pairs))
         if figure:
-            yield self._named(figure)
+            yield self.named(figure)
 
     def differences(self) -> Iterator[Block]:
         if self.pairs:
-            yield self._named(tables.differences(self.pairs))
+            yield self.named(tables.differences(self.pairs))
             yield Text(METHOD)
 
     def hierarchy(self) -> Iterator[Block]:
-        yield self._named(figures.severity(self.group))
+        yield self.named(figures.severity(self.group))
 
     def calibration(self) -> Iterator[Block]:
-        yield self._named(tables.calibration(self.group.outcomes))
-        yield self._named(figures.reliability(self.group))
+        yield self.named(tables.calibration(self.group.outcomes))
+        yield self.named(figures.reliability(self.group))
 
     def rejection(self) -> Iterator[Block]:
-        yield self._named(figures.rejection(self.group))
+        yield self.named(figures.rejection(self.group))
 
     def categories(self) -> Iterator[Block]:
-        yield self._named(trees.categories(self.group))
-        yield self._named(tables.categories(self.group))
+        yield self.named(trees.categories(self.group))
+        yield self.named(tables.categories(self.group))
         for i, outcome in enumerate(steps(self.group.outcomes[:MOST_DRAWN], "drawing trees"), 1):
             confused, left_out = trees.confusion(outcome)
-            blocks: list[Block] = [self._named(trees.tree(outcome), i, outcome.label)]
+            blocks: list[Block] = [self.named(trees.tree(outcome), i, outcome.label)]
             blocks += [Text(left_out)] if left_out else []
-            blocks += [self._named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
+            blocks += [self.named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
             yield Folded(f"{outcome.label}: the tree, and what is taken for what", tuple(blocks), open=i == 1)
         yield from _undrawn(len(self.group.outcomes))
 
-    def _named(self, block: Named, *more: object) -> Named:
+    def named(self, block: Named, *more: object) -> Named:
+        """Give a block of the group a name of its own."""
         return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
 
 

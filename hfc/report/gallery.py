@@ -78,7 +78,7 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
     rows = np.unique(np.concatenate([worst, costly]))
     if not len(rows):
         return []
-    shown = dict(zip(rows.tolist(), _thumbnails(_regions(outcome, rows, root)), strict=True))
+    shown = dict(zip(rows.tolist(), thumbnails(_regions(outcome, rows, root)), strict=True))
     if not any(source for source, _ in shown.values()):
         raise RunError(_nothing(outcome, rows, root, shown[int(rows[0])][1]))
     label = outcome.label
@@ -181,7 +181,7 @@ def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
         return str(error).partition(";")[0]
 
 
-def _thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
+def thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
     """Make a thumbnail of each region, as a data: URI. Without one, give the reason."""
     settings = CropSettings(SIDE, "pad", 0.0, FILL)
     thumbnails: dict[int, tuple[str, str]] = {}

@@ -16,16 +16,21 @@ ENVIRONMENT = Environment(
 
 def html(document: Document) -> str:
     """Write the page. Its policy allows no request and no script but its own."""
-    style = _source("page.css") + _source("figure.css")
+    style = page_style()
     script = _source("page.js")
     return ENVIRONMENT.get_template("report.html").render(
         document=document,
         made=made(),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=hash_of(style),
+        script_hash=hash_of(script),
     )
+
+
+def page_style() -> str:
+    """Read the style of a page."""
+    return _source("page.css") + _source("figure.css")
 
 
 def figure_style() -> str:
@@ -45,5 +50,6 @@ def _source(name: str) -> str:
     return ENVIRONMENT.loader.get_source(ENVIRONMENT, name)[0]
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """Compute the hash by which a page's policy allows a style or script."""
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

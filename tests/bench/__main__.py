@@ -13,6 +13,8 @@ BENCHMARKS = {
     "train": "train.main",
     "stream": "train.stream",
     "seeds": "train.seeds",
+    "twins": "twins.main",
+    "twin_search": "twins.search",
 }
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hfc.config import ExtractConfig, resolve
 from hfc.errors import DatasetError
 from hfc.extract.stage import extract
 from tests.support.deepfashion_tree import write_images
+from tests.support.made_up import small_cache, write_tree_csv
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}
 
@@ -69,6 +70,71 @@ def test_a_name_of_several_lines_or_with_orders_for_the_terminal_takes_one_harml
     shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "c.h5")], color=True).output.splitlines()
     assert f"{'':15}{name}: cannot read the file: No such file or directory" in shown
     assert r"  labels       1: T\nee 1" in shown
+
+
+def test_inspect_says_which_rows_are_twins(cache: Path) -> None:
+    lines = [" ".join(line.split()) for line in hfc("inspect", cache, "--min-cosine", "0.999").output.splitlines()]
+    place = lines.index("twins 2 rows in 1 sets of a cosine of 0.999 or more")
+    assert lines[place + 1 :] == [
+        "0 sets across splits, 0 of several labels",
+        "0 of 0 test rows have a twin in training",  # the one test row has no features
+        "2.jpg ~ 4.jpg",
+    ]
+    twins = json.loads(hfc("inspect", cache, "--min-cosine", "0.999", "--json").output)["twins"]
+    assert (twins["rows"], twins["sets"], twins["pairs"], twins["min_cosine"]) == (2, 1, 1, 0.999)
+    assert json.loads(hfc("inspect", cache, "--json").output)["twins"]["min_cosine"] == 0.88
+
+
+def test_twins_of_a_large_cache_are_looked_for_where_they_are_asked_for(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.inspect.SEARCHED_ROWS", 9)
+    result = hfc("inspect", cache)
+    assert "  twins        not looked for in more than 9 rows; give --twins DIR" in result.output.splitlines()
+    assert json.loads(hfc("inspect", cache, "--json").output)["twins"] is None
+    result = hfc("inspect", cache, "--twins", tmp_path / "t", "--images", tmp_path, "--min-cosine", "0.999")
+    files = [tmp_path / "t" / name for name in ("twins.csv", "twins.json", "twins.html")]
+    assert result.output.splitlines()[-1] == f"twins: {', '.join(map(str, files))}"
+    assert all(file.is_file() for file in files)
+
+
+def test_twins_go_by_the_labels_and_splits_of_a_run_into_its_report(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    with store.FeatureStore(cache) as opened:
+        regions = opened.table().regions
+    swap = {"train": "test", "test": "train", "val": "val"}
+    columns = zip(regions.id, regions.label, regions.split, strict=True)
+    rows = [f"{name},{label},{swap[split]}" for name, label, split in columns]
+    (tmp_path / "other.csv").write_text("\n".join(["id,label,split", *rows]))
+    labels = ("--labels", tmp_path / "other.csv")
+    small = ("--hierarchy", tree, "--method", "flat", "--set", "epochs=1")
+    assert hfc("train", cache, *small, *labels, "--out", tmp_path / "runs").exit_code == 0
+    assert hfc("inspect", cache, "--twins", tmp_path / "own", "--min-cosine", "0.7").exit_code == 0
+    assert hfc("inspect", cache, "--twins", tmp_path / "t", "--min-cosine", "0.7", *labels).exit_code == 0
+    result = hfc("report", tmp_path / "runs", "--twins", tmp_path / "own", "--out", tmp_path / "report")
+    assert result.exit_code == 1
+    assert "expected the twins of the labels and splits of" in result.output
+    result = hfc("report", tmp_path / "runs", "--twins", tmp_path / "t", "--out", tmp_path / "report")
+    assert result.exit_code == 0
+    record = json.loads((tmp_path / "t" / "twins.json").read_text())
+    count = record["test_rows_with_twin_in_training"]
+    assert record["test_rows"] == 216
+    assert count > 3
+    assert f"{count} of 216 test images ({count / 216:.2%}) have a twin in training" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--images", "."), "--images shows twins: give --twins DIR as well, the folder of their page"),
+        (("--min-cosine", "0"), "0.0 is not in the range 0<x<=1"),
+        (("--min-cosine", "1.5"), "1.5 is not in the range 0<x<=1"),
+    ],
+)
+def test_wrong_words_about_twins_are_wrong_usage(words: tuple[str, ...], message: str, cache: Path) -> None:
+    result = hfc("inspect", cache, *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
 
 
 def test_verify_lists_every_damage(cache: Path) -> None:

@@ -1,0 +1,45 @@
+"""A cache with planted twins, and runs that were tested on its test rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hfc import store
+from hfc.hierarchy import Hierarchy
+from hfc.regions import Regions, strings
+from hfc.report.twins import labels_digest
+from tests.support.caches import KEY
+from tests.support.made_runs import two_methods
+
+TESTED, TRAINED = 60, 40
+
+
+def twin_cache(path: Path, shared: int) -> Path:
+    """A cache whose first `shared` test rows are near copies of training rows; the last two training rows are twins."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(TESTED + TRAINED, 1, 32))
+    features[:shared] = features[TESTED : TESTED + shared] + 0.05 * rng.normal(size=(shared, 1, 32))
+    features[-1] = features[-2] + 0.05 * rng.normal(size=(1, 32))
+    names = strings([f"images/{i:04d}.jpg" for i in range(len(features))])
+    labels = strings(["Tee", "Tank"] * (len(features) // 2))
+    splits = strings(["test"] * TESTED + ["train"] * TRAINED)
+    box = np.full((len(features), 4), np.nan, dtype=np.float32)
+    regions = Regions(path.parent, "made-up features", names, names, box, labels, splits)
+    shard = path.with_suffix(".shard")
+    ok = np.ones(len(features), dtype=np.bool_)
+    store.write_shard(shard, store.Shard(0, features.astype(np.float32), ok, []), KEY)
+    provenance = {"dataset": {"source": str(path.parent / "photos"), "root": str(path.parent)}}
+    store.assemble(path, [shard], regions, key_fields=KEY, config={}, provenance=provenance)
+    shard.unlink()
+    return path
+
+
+def runs_of(cache: Path, folder: Path, tree: Hierarchy, **changes: Any) -> Path:
+    """Runs of two methods on a cache of `twin_cache`."""
+    with store.FeatureStore(cache) as opened:
+        known = {
+            "cache__features_sha256": opened.features_sha256,
+            "cache__labels_digest": labels_digest(opened.table().regions),
+        }
+    return two_methods(folder, tree, rows=TESTED, **(known | changes))
