@@ -3,7 +3,7 @@
 Dimensions: N regions, V views, D features, S features of a shortened row, P pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,8 +165,7 @@ class _Search:
 
     def compare(self, store: FeatureStore, space: _Space, start: int, stop: int) -> None:
         """Compare the rows from start to stop with one another and with all later ones."""
-        blocks = [_units(store, space, self.table, begin) for begin in _starts(store, start, stop)]
-        rows, units = np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
+        rows, units = _tile(_units(store, space, self.table, begin) for begin in _starts(store, start, stop))
         short = space.short(units)
         edges = [(self.member[:0], self.member[:0])]
         for begin in _starts(store, start, store.shape[0]):
@@ -225,6 +224,12 @@ def _units(store: FeatureStore, space: _Space, table: Table, start: int) -> tupl
     block = store.block(start)
     rows = np.flatnonzero(table.ok[start : start + len(block)])
     return start + rows, space.unit(block[rows])
+
+
+def _tile(blocks: Iterable[tuple[Rows, Vectors]]) -> tuple[Rows, Vectors]:
+    """Join the rows of blocks, and their vectors. The blocks themselves are freed."""
+    rows, units = zip(*blocks, strict=True)
+    return np.concatenate(rows), np.concatenate(units)
 
 
 def _cosines(
