@@ -33,7 +33,7 @@ SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being 
     type=click.Path(path_type=Path, exists=True),
     metavar="ROOT",
     callback=parse_images,
-    help="Show the twins in DIR/twins.html. ROOT is the folder or ZIP archive where the image paths in CACHE begin.",
+    help="Show the twins in DIR/twins.html. ROOT is the folder, ZIP or TAR archive where image paths in CACHE begin.",
 )
 @click.option(
     "--labels",

@@ -76,9 +76,9 @@ def predict(
     """Classify images with RUN.
 
     An answer is a path in the tree of RUN, with probabilities. RUN is the folder of a run, or one that hfc export --hf
-    made; it records which crops, backbone and weights to use. IMAGE is a file, or a folder or ZIP archive with images
-    in or below it. The answers come in the order of the images. If an image cannot be read, the reason is printed
-    instead, and the exit code is 3.
+    made; it records which crops, backbone and weights to use. IMAGE is a file, or a folder, ZIP or TAR archive with
+    images in or below it. The answers come in the order of the images. If an image cannot be read, the reason is
+    printed instead, and the exit code is 3.
 
     \b
     Example:

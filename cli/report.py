@@ -9,8 +9,8 @@ from cli.output import Command, print_json, say
 
 def parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """The folder or archive of --images."""
-    if path and not path.is_dir() and path.suffix.lower() != ".zip":
-        raise click.BadParameter(f"expected a folder or a ZIP archive, found the file {str(path)!r}")
+    if path and not path.is_dir() and path.suffix.lower() not in (".zip", ".tar"):
+        raise click.BadParameter(f"expected a folder, a ZIP or a TAR archive, found the file {str(path)!r}")
     return path
 
 
@@ -21,7 +21,7 @@ def parse_images(context: click.Context, parameter: click.Parameter, path: Path 
     type=click.Path(path_type=Path, exists=True),
     metavar="ROOT",
     callback=parse_images,
-    help="Show the worst mistakes. ROOT is the folder or ZIP archive where the image paths in the cache begin.",
+    help="Show the worst mistakes. ROOT is the folder, ZIP or TAR archive where the image paths in the cache begin.",
 )
 @click.option(
     "--compare",

@@ -73,10 +73,11 @@ def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Pa
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
 
 
-def test_an_archive_of_the_data_set_gives_its_features_and_key(cache: Path, tmp_path: Path) -> None:
-    shutil.make_archive(str(tmp_path / "clothing"), "zip", CLOTHING)
-    hfc("extract", tmp_path / "clothing.zip" / "labels.csv", *LITE, "--out", tmp_path / "zipped.h5")
-    with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "zipped.h5") as archive:
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_of_the_data_set_gives_its_features_and_key(kind: str, cache: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "clothing"), kind, CLOTHING)
+    hfc("extract", tmp_path / f"clothing.{kind}" / "labels.csv", *LITE, "--out", tmp_path / "packed.h5")
+    with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "packed.h5") as archive:
         assert (archive.features_sha256, archive.key) == (folder.features_sha256, folder.key)
         assert archive.table().digest() == folder.table().digest()
 

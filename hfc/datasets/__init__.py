@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from hfc.datasets import archives, deepfashion, folders, manifest
+from hfc.datasets import archives, deepfashion, folders, manifest, webdataset
 from hfc.datasets.listing import archive_root, is_folder
 from hfc.errors import DatasetError
 from hfc.hierarchy import warn_of_spellings
 from hfc.regions import Regions
+
+COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # archives and files that are not read here
 
 
 def read_regions(
@@ -15,8 +17,8 @@ def read_regions(
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
     Args:
-        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, or a folder tree; the latter two may lie
-            in an archive, as in `photos.zip/labels.csv`.
+        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, or a
+            folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
@@ -24,11 +26,17 @@ def read_regions(
         DatasetError: nothing readable there; the message names file and row.
     """
     try:
-        if is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
+        if webdataset.recognise(source):
+            regions = webdataset.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        elif is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
             root = archive_root(source)
             regions = folders.read(root, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
         elif source.is_dir():
             regions = deepfashion.read(source, outside_root=outside_root)
+        elif source.suffix.lower() in COMPRESSED and source.is_file():
+            raise DatasetError(
+                f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
+            )
         elif source.is_file() or archives.split(source):
             regions = manifest.read(source, outside_root=outside_root)
         else:

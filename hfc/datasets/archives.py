@@ -1,4 +1,4 @@
-"""ZIP archives as folders of a path: `photos.zip/Tee/1.jpg` names a member. Nothing is unpacked.
+"""ZIP and TAR archives as folders of a path: `photos.zip/Tee/1.jpg` names a member. Nothing is unpacked.
 
 Any number of threads reads members side by side: the index of an archive is read once a process, and every read opens
 the file for itself.
@@ -12,10 +12,11 @@ import posixpath
 import re
 import stat
 import struct
+import tarfile
 import threading
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -24,11 +25,12 @@ from unicodedata import normalize
 from hfc.crops import MAX_PIXELS
 from hfc.errors import ImageError
 
-PLACE = re.compile(r"\.zip(?=/|\Z)", re.IGNORECASE)  # where a path may go on inside an archive
+PLACE = re.compile(r"\.(?:zip|tar)(?=/|\Z)", re.IGNORECASE)  # where a path may go on inside an archive
 LARGEST = 4 * MAX_PIXELS  # bytes of a member: the largest image that is decoded, as RGBA without compression
-HEADER, SIGNATURE = struct.Struct("<4s22xHH"), b"PK\x03\x04"  # of what stands before a member's bytes
+HEADER, SIGNATURE = struct.Struct("<4s22xHH"), b"PK\x03\x04"  # of what stands before a member's bytes in a ZIP
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a member
 DAMAGED = "damaged member of the archive"
+LOOKED_AT = 1 << 16  # bytes after the last member of a TAR, where another may be hidden
 OPEN = 64  # archives whose index stays in memory
 
 _opening = threading.Lock()
@@ -41,29 +43,29 @@ class Member:
     name: str
     """As the archive has it."""
     offset: int
+    """Where its header begins, if it has one; else its bytes."""
     packed: int
     """Bytes in the archive."""
     size: int
     """Bytes of the file, as the archive declares."""
-    checksum: int
-    """CRC-32 of the file."""
-    method: int
+    special: bool
+    """Whether it is a link, a device or the like."""
+    checksum: int | None = None
+    """CRC-32 of the file; TAR has none."""
+    method: int = zipfile.ZIP_STORED
     """Of compression."""
-    encrypted: bool
-    link: bool
+    encrypted: bool = False
+    headed: bool = False
+    """Whether a header of ZIP stands in front of it."""
 
 
 class Archive:
-    """A ZIP file with the index of its members."""
+    """A ZIP or TAR file with the index of its members."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
-            with zipfile.ZipFile(file) as opened:
-                infos = [info for info in opened.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-            raise ImageError(f"{file}: cannot be read as a ZIP archive: {error}; pack or download it again") from error
-        self.members = {_key(member.name): member for member in map(_member, infos)}
+        list_members = _tar_members if file.suffix.lower() == ".tar" else _zip_members
+        self.members = {_key(member.name): member for member in list_members(file)}
         """By names relative to the archive, without `.` and repeated slashes. Of two that are alike the last counts."""
 
     def find(self, name: str) -> Member | None:
@@ -100,7 +102,7 @@ class Archive:
         if len(content) != member.size:
             more = "more" if len(content) > member.size else "fewer"
             raise ImageError(f"{DAMAGED}: expected the {member.size} bytes that it declares, found {more}")
-        if zlib.crc32(content) != member.checksum:
+        if member.checksum is not None and zlib.crc32(content) != member.checksum:
             raise ImageError(f"{DAMAGED}: its checksum does not fit its bytes")
         return content
 
@@ -119,30 +121,82 @@ def open_archive(file: Path) -> Archive:
     """Open an archive. Its index is read once, and again where the file has changed.
 
     Raises:
-        ImageError: it is damaged, or no ZIP archive.
+        ImageError: it is damaged, or no archive.
         OSError: it cannot be read.
     """
     state = file.stat()
     with _opening:  # or every thread would read the index in the beginning
-        return _opened(file, state.st_size, state.st_mtime_ns)
+        archive = _opened(file, state.st_size, state.st_mtime_ns)
+    if isinstance(archive, str):
+        raise ImageError(archive)
+    return archive
 
 
 @functools.lru_cache(maxsize=OPEN)
-def _opened(file: Path, size: int, changed: int) -> Archive:
-    return Archive(file)
+def _opened(file: Path, size: int, changed: int) -> Archive | str:
+    """Open an archive, or return why it cannot be read: every row of a damaged one asks."""
+    try:
+        return Archive(file)
+    except ImageError as error:
+        return str(error)
 
 
-def _member(info: zipfile.ZipInfo) -> Member:
+def _zip_members(file: Path) -> list[Member]:
+    try:
+        with zipfile.ZipFile(file) as opened:
+            return [_zip_member(info) for info in opened.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise ImageError(f"{file}: cannot be read as a ZIP archive: {error}; pack or download it again") from error
+
+
+def _zip_member(info: zipfile.ZipInfo) -> Member:
     return Member(
         name=_name(info),
         offset=info.header_offset,
         packed=info.compress_size,
         size=info.file_size,
+        special=stat.S_ISLNK(info.external_attr >> 16),
         checksum=info.CRC,
         method=info.compress_type,
         encrypted=bool(info.flag_bits & ENCRYPTED),
-        link=stat.S_ISLNK(info.external_attr >> 16),
+        headed=True,
     )
+
+
+def _tar_members(file: Path) -> list[Member]:
+    """List the members of a TAR without compression. One that may have lost some is refused."""
+    try:
+        with tarfile.open(file, "r:") as opened:
+            members: dict[str, Member] = {}
+            for info in opened:
+                if not info.isdir():
+                    members[info.name] = _tar_member(info, members.get(info.linkname) if info.islnk() else None)
+            end = opened.offset
+        _check_end(file, end)
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise ImageError(
+            f"{file}: cannot be read as a TAR archive without compression: {error}; pack or download it again"
+        ) from error
+    return list(members.values())
+
+
+def _check_end(file: Path, end: int) -> None:
+    """Raise a ReadError unless an archive ends in zeros. Python's reader takes a damaged header for its end."""
+    with file.open("rb") as stream:
+        stream.seek(end)
+        rest = stream.read(LOOKED_AT)
+    if not rest:
+        raise tarfile.ReadError("it has no end mark")
+    if rest.strip(b"\0"):
+        raise tarfile.ReadError(f"no member's header at byte {end}")
+
+
+def _tar_member(info: tarfile.TarInfo, linked: Member | None) -> Member:
+    """Describe a member. A hard link has the bytes of the member before it that it is `linked` to."""
+    if linked:
+        return replace(linked, name=info.name)
+    special = not info.isreg() or info.issparse()
+    return Member(info.name, offset=info.offset_data, packed=info.size, size=info.size, special=special)
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -165,8 +219,8 @@ def _check(member: Member) -> None:
         raise ImageError(f"its name leaves the archive: {member.name!r}")
     if member.encrypted:
         raise ImageError("encrypted; unpack the archive with its password")
-    if member.link:
-        raise ImageError("not a file: a link in an archive")
+    if member.special:
+        raise ImageError("not a file: a link or the like in an archive")
     if max(member.size, member.packed) > LARGEST:
         size = max(member.size, member.packed)
         raise ImageError(f"{size} bytes, more than {LARGEST} in an archive, perhaps a decompression bomb")
@@ -177,11 +231,12 @@ def _check(member: Member) -> None:
 def _packed(stream: BinaryIO, member: Member) -> bytes:
     """Read the bytes of a member as the archive has them."""
     stream.seek(member.offset)
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size or not header.startswith(SIGNATURE):
-        raise ImageError(f"{DAMAGED}: it does not lie where the archive says")
-    _, name_length, extra_length = HEADER.unpack(header)
-    stream.seek(name_length + extra_length, os.SEEK_CUR)
+    if member.headed:
+        header = stream.read(HEADER.size)
+        if len(header) < HEADER.size or not header.startswith(SIGNATURE):
+            raise ImageError(f"{DAMAGED}: it does not lie where the archive says")
+        _, name_length, extra_length = HEADER.unpack(header)
+        stream.seek(name_length + extra_length, os.SEEK_CUR)
     packed = stream.read(member.packed)
     if len(packed) < member.packed:
         raise ImageError(f"{DAMAGED}: the archive ends before it does")

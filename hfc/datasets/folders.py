@@ -60,12 +60,12 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     places = _places(root)
     _refuse_other_depths(root, places)
     labels, tree = _labels(root, [place.names for place in places])
-    fractions = _fractions(root, {place.split for place in places}, val_fraction, test_fraction)
+    fractions = shares_to_draw(root, {place.split for place in places}, val_fraction, test_fraction)
     paths = [[path.relative_to(root).as_posix() for path in place.images] for place in places]
     splits = [
         [place.split] * len(place.images)
         if place.split not in ("", "train")
-        else _draw_split(len(place.images), label, seed, *fractions)
+        else draw_split(len(place.images), label, seed, *fractions)
         for place, label in zip(places, labels, strict=True)
     ]
     names = strings(list(chain.from_iterable(paths)))
@@ -87,7 +87,7 @@ def _places(root: Path) -> list[_Place]:
     holders: list[tuple[Names, list[Path]]] = []
     for names, listing in steps(walk(root), "listing folders"):
         others.update(listing.others)
-        _refuse_other_encodings(root, listing.images)
+        refuse_other_encodings(root, listing.images)
         if listing.images:
             holders.append((names, listing.images))
     if others:
@@ -111,7 +111,8 @@ def _places(root: Path) -> list[_Place]:
     return places
 
 
-def _refuse_other_encodings(root: Path, images: Iterable[Path]) -> None:
+def refuse_other_encodings(root: Path, images: Iterable[Path]) -> None:
+    """Raise a DatasetError for the first image whose name is not UTF-8."""
     for path in images:
         name = path.relative_to(root).as_posix()
         if not is_utf8(name):
@@ -188,10 +189,12 @@ def _level_names(depth: int) -> list[str]:
     return ["category", *reversed(groups)]
 
 
-def _fractions(root: Path, splits: set[str], val: float, test: float) -> tuple[float, float]:
+def shares_to_draw(
+    root: Path, splits: set[str], val: float, test: float, holder: str = "folder"
+) -> tuple[float, float]:
     """Return the shares to draw for val and test.
 
-    They are drawn from what else is for training; a split with a folder draws nothing.
+    They are drawn from what else is for training; a split that has a folder, or another `holder`, draws nothing.
     """
     if splits == {""}:
         return val, test
@@ -199,12 +202,12 @@ def _fractions(root: Path, splits: set[str], val: float, test: float) -> tuple[f
     for split, share in shares.items():
         if share and "train" in splits:
             logger.warning(
-                "%s: has no folder %s; %g%% of the training images are drawn for it", root, split, 100 * share
+                "%s: has no %s %s; %g%% of the training images are drawn for it", root, holder, split, 100 * share
             )
     return shares["val"], shares["test"]
 
 
-def _draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
+def draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
     """Draw a split for each of a label's images.
 
     It depends on this label alone, so a new label moves no other image.

@@ -1,8 +1,11 @@
-"""ZIP archives as folders of a path: their members, and what makes a member a failure."""
+"""ZIP and TAR archives as folders of a path: their members, and what makes a member a failure."""
 
 import contextlib
+import gzip
+import io
 import re
 import struct
+import tarfile
 import tempfile
 import tracemalloc
 import zipfile
@@ -26,6 +29,16 @@ def pack(file: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLAT
     with zipfile.ZipFile(file, "w", method) as packed:
         for name, content in members.items():
             packed.writestr(name, content)
+    return file
+
+
+def pack_tar(file: Path, members: dict[str, bytes]) -> Path:
+    """A TAR archive as Python's own writer makes it."""
+    with tarfile.open(file, "w") as packed:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
     return file
 
 
@@ -84,6 +97,10 @@ def test_threads_read_side_by_side_and_the_index_once(tmp_path: Path, monkeypatc
         read = list(pool.map(lambda name: open_archive(file).read(name), contents))
     assert read == list(contents.values())
     assert opened == [file]
+    damaged = tmp_path / "b.tar"
+    damaged.write_bytes(b"no archive")
+    assert len({reason(damaged, name) for name in contents}) == 1
+    assert opened == [file, damaged]
 
 
 def test_an_archive_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
@@ -191,7 +208,7 @@ def torn(content: bytearray) -> None:
     [
         (encrypt, r"encrypted; unpack the archive with its password"),
         (another_method, r"packed by ZIP's method 12; expected stored or deflated; pack the archive again"),
-        (as_link, r"not a file: a link in an archive"),
+        (as_link, r"not a file: a link or the like in an archive"),
         (wrong_checksum, r"damaged member of the archive: its checksum does not fit its bytes"),
         (declares_more, r"damaged member of the archive: expected the 10241 bytes that it declares, found fewer"),
         (elsewhere, r"damaged member of the archive: it does not lie where the archive says"),
@@ -220,6 +237,116 @@ def test_what_is_no_archive_is_named(content: bytes, tmp_path: Path) -> None:
 def test_damage_anywhere_is_a_reason_or_does_not_matter(damage: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = pack(Path(folder) / "a.zip", {"1.jpg": CONTENT, "a/2.jpg": b"2"})
+        content = bytearray(file.read_bytes())
+        for place, byte in damage:
+            content[place % len(content)] = byte
+        file.write_bytes(content)
+        try:
+            archive = Archive(file)
+        except ImageError:
+            return
+        for name in archive.members:
+            with contextlib.suppress(ImageError, OSError):
+                archive.read(name)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_member_of_a_tar_is_read_as_pythons_reader_reads_it(form: int, tmp_path: Path) -> None:
+    names = ["a/1.jpg", "./b/" + "x" * 90 + "/2.jpg", "J\u00e4ns/3.jpg", "empty.jpg"]
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as packed:
+        packed.addfile(tarfile.TarInfo("folder"))
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size = number * 700
+            packed.addfile(info, io.BytesIO(CONTENT[: info.size]))
+    with tarfile.open(tmp_path / "a.tar") as opened:
+        for name in names:
+            member = opened.extractfile(name)
+            assert member is not None
+            assert open_archive(tmp_path / "a.tar").read(name) == member.read()
+    assert open_archive(tmp_path / "a.tar").read("Ja\u0308ns/3.jpg") == CONTENT[:1400]
+    assert reason(tmp_path / "a.tar", "none.jpg") == "No such member of a.tar"
+
+
+def test_members_of_a_tar_that_may_not_be_read_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = pack_tar(tmp_path / "a.tar", {"../1.jpg": b"1", "/etc/2.jpg": b"2", "3.jpg": bytes(2000), "4.jpg": b"4"})
+    with tarfile.open(file, "a") as packed:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo(f"kind{kind.decode()}.jpg")
+            info.type, info.linkname = kind, "none.jpg"
+            packed.addfile(info)
+    monkeypatch.setattr(archives, "LARGEST", 1999)
+    assert reason(file, "../1.jpg") == "its name leaves the archive: '../1.jpg'"
+    assert reason(file, "../etc/2.jpg") == "its name leaves the archive: '/etc/2.jpg'"
+    assert reason(file, "3.jpg") == "2000 bytes, more than 1999 in an archive, perhaps a decompression bomb"
+    for kind in "216":
+        assert reason(file, f"kind{kind}.jpg") == "not a file: a link or the like in an archive"
+    assert open_archive(file).read("4.jpg") == b"4"
+
+
+def test_a_hard_link_in_a_tar_is_the_file_that_it_links_to(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(CONTENT)
+    for name in ("2.jpg", "3.jpg"):
+        (tmp_path / "photos" / name).hardlink_to(tmp_path / "photos" / "1.jpg")
+    with tarfile.open(tmp_path / "a.tar", "w") as packed:
+        packed.add(tmp_path / "photos", "photos")
+        assert sum(member.islnk() for member in packed.getmembers()) == 2
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        assert open_archive(tmp_path / "a.tar").read(f"photos/{name}") == CONTENT
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def torn_header(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    place = content.index(b"2.jpg")
+    content[place : place + 5] = b"9.jpg"  # the checksum of the header no longer fits
+    file.write_bytes(content)
+
+
+def compressed(file: Path) -> None:
+    file.write_bytes(gzip.compress(file.read_bytes()))
+
+
+def without_end(file: Path) -> None:
+    file.write_bytes(file.read_bytes().rstrip(b"\0")[:-1] + b"2" + bytes(511))
+
+
+def two_in_one(file: Path) -> None:
+    file.write_bytes(file.read_bytes() * 2)
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (truncated, "unexpected end of data"),
+        (torn_header, "no member's header at byte 10752"),
+        (two_in_one, "no member's header at byte 11776"),
+        (without_end, "it has no end mark"),
+        (compressed, ".*header.*"),
+        (emptied, "empty file"),
+    ],
+)
+def test_a_tar_that_may_have_lost_members_is_refused(
+    change: Callable[[Path], None], expected: str, tmp_path: Path
+) -> None:
+    file = pack_tar(tmp_path / "a.tar", {"1.jpg": CONTENT, "2.jpg": b"2"})
+    change(file)
+    begin = re.escape(f"{file}: cannot be read as a TAR archive without compression: ")
+    assert re.fullmatch(begin + expected + r"; pack or download it again", reason(file, "1.jpg"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 12_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damage_anywhere_in_a_tar_is_a_reason_or_does_not_matter(damage: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = pack_tar(Path(folder) / "a.tar", {"1.jpg": CONTENT, "a/2.jpg": b"2"})
         content = bytearray(file.read_bytes())
         for place, byte in damage:
             content[place % len(content)] = byte

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hfc.datasets.listing import ENDINGS, walk
 from hfc.errors import DatasetError
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions
-from tests.datasets.test_archives import pack
+from tests.datasets.test_archives import pack, pack_tar
 from tests.support.privileges import unprivileged
 
 
@@ -313,17 +314,23 @@ PACKED = {
 
 @pytest.mark.parametrize("names", PACKED.values(), ids=PACKED)
 @pytest.mark.parametrize("above", ["", "photos/"])
+@pytest.mark.parametrize(("file", "packer"), [("photos.zip", pack), ("photos.tar", pack_tar)])
 def test_an_archive_has_the_rows_of_the_folder_that_was_packed(
-    above: str, names: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    file: str,
+    packer: Callable[[Path, dict[str, bytes]], Path],
+    above: str,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = read(touch(tmp_path / "photos", *names))
     expected = [message.removeprefix(str(tmp_path / "photos")) for message in caplog.messages]
     caplog.clear()
-    archive = read(pack(tmp_path / "photos.zip", dict.fromkeys([above + name for name in names], b"")))
+    archive = read(packer(tmp_path / file, dict.fromkeys([above + name for name in names], b"")))
     assert archive.id.tolist() == folder.id.tolist()
     assert table(archive) == table(folder)
     assert (archive.digest, archive.tree) == (folder.digest, folder.tree)
-    within = tmp_path / "photos.zip" / above.rstrip("/")
+    within = tmp_path / file / above.rstrip("/")
     assert [message.removeprefix(str(within)) for message in caplog.messages] == expected
 
 
@@ -342,3 +349,12 @@ def test_archives_without_a_tree_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"no archive")
     with pytest.raises(DatasetError, match=r"a\.zip: cannot be read as a ZIP archive: File is not a zip file; pack or"):
         read(file)
+
+
+@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.TGZ", "photos.rar", "m.csv.xz"])
+def test_what_is_compressed_in_another_way_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path / name)
+    expected = f"expected a CSV file, a ZIP or a TAR without compression, found {Path(name).suffix}; unpack it"
+    assert str(caught.value) == f"{tmp_path / name}: {expected}"

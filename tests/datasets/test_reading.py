@@ -6,7 +6,7 @@ import pytest
 
 from hfc.datasets.reading import holds, read_bytes, read_file
 from hfc.errors import ImageError
-from tests.datasets.test_archives import pack
+from tests.datasets.test_archives import pack, pack_tar
 
 
 def place(folder: Path) -> Path:
@@ -14,10 +14,11 @@ def place(folder: Path) -> Path:
     (folder / "Ja\u0308ns").mkdir()
     (folder / "Ja\u0308ns" / "1.jpg").write_bytes(b"1")
     pack(folder / "photos.zip", {"Ja\u0308ns/1.jpg": b"1"})
+    pack_tar(folder / "photos.tar", {"Ja\u0308ns/1.jpg": b"1"})
     return folder
 
 
-@pytest.mark.parametrize("above", ["", "photos.zip/"])
+@pytest.mark.parametrize("above", ["", "photos.zip/", "photos.tar/"])
 @pytest.mark.parametrize("name", ["Ja\u0308ns/1.jpg", "J\u00e4ns/1.jpg", "Ja\u0308ns\\1.jpg"])
 def test_a_path_leads_into_an_archive_as_into_a_folder(name: str, above: str, tmp_path: Path) -> None:
     place(tmp_path)
@@ -30,7 +31,7 @@ def test_a_path_leads_into_an_archive_as_into_a_folder(name: str, above: str, tm
     assert holds(tmp_path, backslashes)
 
 
-@pytest.mark.parametrize("above", ["", "photos.zip/"])
+@pytest.mark.parametrize("above", ["", "photos.zip/", "photos.tar/"])
 def test_what_is_not_there_is_not_held(above: str, tmp_path: Path) -> None:
     place(tmp_path)
     for name in ("none.jpg", "Ja\u0308ns", "Ja\u0308ns/1.jpg/2.jpg", "x" * 300):

@@ -20,7 +20,7 @@ from hfc.errors import ConfigError, StoreError
 from hfc.extract.encoder import load_encoder
 from hfc.extract.stage import extract
 from hfc.extract.summary import ExtractSummary, Progress
-from tests.datasets.test_archives import pack
+from tests.datasets.test_archives import pack, pack_tar
 from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
 from tests.support.extraction import Cache, config, read
 from tests.support.privileges import unprivileged
@@ -194,6 +194,28 @@ def test_an_archive_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path)
     np.testing.assert_array_equal(packed[1], features)
     assert (packed[2].digest(), packed[3]) == (table.digest(), checksum)
     assert [reason for _, reason in table.failures] == [f"not an image in a known format: {', '.join(FORMATS)}"]
+
+
+def test_shards_give_the_features_of_the_folder_bit_for_bit(tmp_path: Path) -> None:
+    names = [f"{'Tee' if i % 2 else 'Coat'}/{i:02d}.jpg" for i in range(12)]
+    write_images(tmp_path / "photos", names)
+    (tmp_path / "shards").mkdir()
+    for shard in range(3):
+        members = {}
+        for name in names[shard::3]:
+            members[name.replace("/", "-")] = (tmp_path / "photos" / name).read_bytes()
+            members[name.replace("/", "-").replace("jpg", "cls")] = name.split("/")[0].encode()
+        pack_tar(tmp_path / "shards" / f"data-{shard}.tar", members)
+    caches = []
+    for source in (tmp_path / "photos", tmp_path / "shards" / "data-{0..2}.tar"):
+        extract(source, tmp_path / f"{source.name}.h5", config(workers=4))
+        features, table, _ = read(tmp_path / f"{source.name}.h5")
+        keys = [path[-len("00.jpg") :] for path in table.regions.path]
+        caches.append((features[np.argsort(keys)], table.regions.label[np.argsort(keys)].tolist(), table.failures))
+    (features, labels, failures), shards = caches
+    np.testing.assert_array_equal(shards[0], features)
+    assert len(np.unique(features[:, 0, 0])) == 12  # rows in another order would not be equal
+    assert (shards[1], shards[2]) == (labels, failures) == (["Coat", "Tee"] * 6, [])
 
 
 def test_members_that_may_not_be_read_are_failures_of_their_rows(tmp_path: Path) -> None:

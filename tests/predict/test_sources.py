@@ -161,15 +161,18 @@ def test_the_rules_of_folder_trees_hold_for_folders_to_classify(
     assert caplog.messages == [f"{tmp_path}: left out files that are no images by their names: 2 .txt, 1 .psd"]
 
 
-def test_an_archive_is_classified_like_the_folder_that_was_packed(classifier: Classifier, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_is_classified_like_the_folder_that_was_packed(
+    kind: str, classifier: Classifier, tmp_path: Path
+) -> None:
     for i in range(3):
         noise = np.random.default_rng(i).integers(0, 256, (40, 30, 3), dtype=np.uint8)
         (tmp_path / "photos" / f"{i}").mkdir(parents=True)
         Image.fromarray(noise).save(tmp_path / "photos" / f"{i}" / "a.png")
     (tmp_path / "photos" / "b.png").write_bytes(b"no image")
-    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
-    folder, archive = find_images([tmp_path / "photos"]), find_images([tmp_path / "photos.zip"])
-    assert archive == [path.replace(f"{tmp_path}/", f"{tmp_path}/photos.zip/") for path in folder]
+    shutil.make_archive(str(tmp_path / "photos"), kind, tmp_path, "photos")
+    folder, archive = find_images([tmp_path / "photos"]), find_images([tmp_path / f"photos.{kind}"])
+    assert archive == [path.replace(f"{tmp_path}/", f"{tmp_path}/photos.{kind}/") for path in folder]
     there, packed = (list(classifier.stream(as_regions(paths))) for paths in (folder, archive))
     assert [(answer.top, answer.error) for answer in packed] == [(answer.top, answer.error) for answer in there]
     assert [bool(answer.error) for answer in packed] == [False, False, False, True]
@@ -177,9 +180,9 @@ def test_an_archive_is_classified_like_the_folder_that_was_packed(classifier: Cl
     assert find_images([Path(member)]) == [member]
     assert find_images([Path(member).parent]) == [member]
     assert classifier(member).top == classifier([Path(folder[1]).read_bytes(), Path(member)])[1].top
-    (tmp_path / "photos.zip").write_bytes(b"no archive")
-    with pytest.raises(DatasetError, match=r"photos\.zip: cannot be read as a ZIP archive"):
-        find_images([tmp_path / "photos.zip"])
+    (tmp_path / f"photos.{kind}").write_bytes(b"no archive")
+    with pytest.raises(DatasetError, match=rf"photos\.{kind}: cannot be read as a {kind.upper()} archive"):
+        find_images([tmp_path / f"photos.{kind}"])
 
 
 def test_a_manifest_for_prediction_needs_paths_alone(tmp_path: Path) -> None:

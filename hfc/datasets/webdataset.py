@@ -1,0 +1,188 @@
+"""Read TAR shards in WebDataset's layout: `KEY.jpg` with `KEY.cls` or `KEY.json` beside it.
+
+A sample is the files of one key: the name up to its first dot. Its label is the text or number of `KEY.cls`, or `label`
+in the object of `KEY.json`. Each of its images is a region.
+"""
+
+import json
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from hfc.datasets.archives import Archive, open_archive
+from hfc.datasets.folders import SPELLINGS, draw_split, refuse_other_encodings, shares_to_draw
+from hfc.datasets.listing import ENDINGS, is_ours
+from hfc.errors import DatasetError, ImageError, is_utf8
+from hfc.progress import steps
+from hfc.regions import Regions, decode_text, strings
+
+SHARD = ".tar"
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in data-{000000..000003}.tar
+LABELS = ("cls", "json")
+MOST_SHARDS = 100_000
+
+
+@dataclass
+class _Sample:
+    """The files of one key in a shard."""
+
+    images: list[str] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    """Names of the files that may hold its label, by their endings."""
+
+
+def recognise(source: Path) -> bool:
+    """Return whether shards lie at a path.
+
+    They are named by a pattern with braces, or they are all that a folder holds, or a TAR file with labels in it.
+    """
+    if source.suffix.lower() != SHARD or source.is_dir():
+        return source.is_dir() and bool(_shards_in(source))
+    if source.is_file():
+        return any(sample.images and sample.labels for sample in _samples(open_archive(source)).values())
+    return bool(BRACES.search(source.name))
+
+
+def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
+    """Read the regions of some shards, in their order. The id is the path, shard and name.
+
+    A split stands in the names of the shards, as in `train-000000.tar`; else it is drawn by seed within each label.
+
+    Args:
+        source: a shard, a folder of shards, or a pattern such as `data-{000000..000003}.tar`.
+        seed, val_fraction, test_fraction: how labels are split whose shards have no split in their names.
+
+    Raises:
+        DatasetError: a shard is missing or damaged, a label cannot be read, or there is no image or label.
+    """
+    shards = _shards(source)
+    root = shards[0].parent
+    splits = _splits(shards)
+    rows: list[tuple[str, str, str]] = []  # path, label, split
+    for shard in steps(shards, "reading shards"):
+        archive = open_archive(shard)
+        for sample in _samples(archive).values():
+            label = _label(archive, sample)
+            rows += [(f"{shard.name}/{image}", label, splits[shard]) for image in sample.images]
+    refuse_other_encodings(root, [root / path for path, _, _ in rows])
+    if not any(label for _, label, _ in rows):
+        what = f"{len(rows)} images without a label" if rows else "no images"
+        raise DatasetError(f"{source}: expected samples like 0001.jpg with 0001.cls or 0001.json, found {what}")
+    shares = shares_to_draw(root, set(splits.values()), val_fraction, test_fraction, "shard")
+    paths = strings([path for path, _, _ in rows])
+    return Regions(
+        root=root,
+        origin=f"{len(shards)} TAR shards at {source.name}",
+        id=paths,
+        path=paths,
+        box=np.full((len(rows), 4), np.nan, dtype=np.float32),
+        label=strings([label for _, label, _ in rows]),
+        split=strings(_drawn(rows, seed, shares)),
+    )
+
+
+def _shards(source: Path) -> list[Path]:
+    """List the shards that a path names.
+
+    Raises:
+        DatasetError: one is missing.
+    """
+    if source.is_dir():
+        return _shards_in(source)
+    braces = BRACES.search(source.name)
+    if source.is_file() or not braces:
+        return [source]
+    first, last = braces.groups()
+    count = int(last) - int(first) + 1
+    if not 0 < count <= MOST_SHARDS:
+        raise DatasetError(f"{source}: expected from 1 to {MOST_SHARDS} shards in ascending order, found {braces[0]}")
+    numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    name = source.name
+    shards = [source.with_name(name[: braces.start()] + number + name[braces.end() :]) for number in numbers]
+    if missing := next((shard for shard in shards if not shard.is_file()), None):
+        raise DatasetError(f"{source}: expected {count} shards, found no {missing.name}; download it, or name fewer")
+    return shards
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    """List the shards in a folder; none where folders lie beside them, which may be labels."""
+    entries = [path for path in sorted(folder.iterdir()) if is_ours(path.name)]
+    shards = [path for path in entries if path.suffix.lower() == SHARD]
+    return [] if shards and any(path.is_dir() for path in entries) else shards
+
+
+def _samples(archive: Archive) -> dict[str, _Sample]:
+    """Put the files of a shard together by their keys, in their order. Hidden ones are passed over."""
+    samples: defaultdict[str, _Sample] = defaultdict(_Sample)
+    for name in archive.members:
+        path = PurePosixPath(name)
+        if not all(is_ours(part) for part in path.parts if part != os.pardir):
+            continue
+        stem, _, ending = path.name.partition(".")
+        sample = samples[str(path.with_name(stem))]
+        if path.suffix.lower() in ENDINGS:
+            sample.images.append(name)
+        elif ending.lower() in LABELS:
+            sample.labels[ending.lower()] = name
+    return samples
+
+
+def _label(archive: Archive, sample: _Sample) -> str:
+    """Return the label of a sample; "" where it has none."""
+    for ending, name in sorted(sample.labels.items()):  # cls before json
+        file = archive.file / name
+        try:
+            text = decode_text(file, archive.read(name)).strip()
+            label = text if ending == "cls" else _label_of_object(json.loads(text))
+        except (OSError, ImageError, ValueError, RecursionError) as error:
+            raise DatasetError(f"{file}: expected a label, found {error}; mend the sample or take it out") from error
+        if "\n" in label or "\0" in label or not is_utf8(label):
+            raise DatasetError(f"{file}: expected a label on one line, found {label[:100]!r}")
+        if label:
+            return label
+    return ""
+
+
+def _label_of_object(content: object) -> str:
+    """Return `label` of an object in JSON. A number stands for a class, as in `KEY.cls`."""
+    if not isinstance(content, dict):
+        raise ValueError("JSON that is no object")
+    label = content.get("label", "")
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise ValueError(f"the label {json.dumps(label)[:100]}, neither a text nor a whole number")
+    return str(label).strip()
+
+
+def _splits(shards: list[Path]) -> dict[Path, str]:
+    """Return the split that stands in the name of each shard; "" in all where none has one."""
+    splits = {shard: _split(shard) for shard in shards}
+    named = [shard for shard, split in splits.items() if split]
+    if named and len(named) < len(shards):
+        other = next(shard for shard in shards if shard not in named)
+        raise DatasetError(
+            f"{other}: expected a split in the name of every shard, as in {named[0].name}, found none; rename it"
+        )
+    return splits
+
+
+def _split(shard: Path) -> str:
+    words = re.split(r"[-_.]", shard.name.lower())
+    splits = {SPELLINGS[word] for word in words if word in SPELLINGS}
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def _drawn(rows: list[tuple[str, str, str]], seed: int, shares: tuple[float, float]) -> list[str]:
+    """Return the splits of all rows. Within each label, those that are for training or unknown are drawn."""
+    splits = [split for _, _, split in rows]
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for row, (_, label, split) in enumerate(rows):
+        if label and split in ("", "train"):
+            numbers[label].append(row)
+    for label, members in numbers.items():
+        for row, split in zip(members, draw_split(len(members), label, seed, *shares), strict=True):
+            splits[row] = split
+    return splits
