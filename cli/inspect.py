@@ -13,7 +13,8 @@ from hfc.errors import StoreError
 from hfc.provenance import short
 
 if TYPE_CHECKING:
-    from hfc.store import Survey, Twins
+    from hfc.store import Survey
+    from hfc.store.twins import Twins
 
 SHOWN = 10
 SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being asked
@@ -80,7 +81,8 @@ def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | N
 
 def _find_twins(cache: Path, min_cosine: float, labels: Path | None) -> "Twins":
     """Search the rows of a cache, perhaps under other labels and splits."""
-    from hfc.store import FeatureStore, find_twins
+    from hfc.store import FeatureStore
+    from hfc.store.twins import find_twins
 
     if not labels:
         return find_twins(cache, min_cosine)

@@ -23,7 +23,6 @@ from hfc.store.predictions import Predictions, read_predictions, write_predictio
 from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
 from hfc.store.survey import Survey, survey
 from hfc.store.table import Table
-from hfc.store.twins import Twins, find_twins
 
 __all__ = [
     "CHUNK_ROWS",
@@ -38,11 +37,9 @@ __all__ = [
     "Shard",
     "Survey",
     "Table",
-    "Twins",
     "ahead",
     "assemble",
     "encode_text",
-    "find_twins",
     "is_cache",
     "locked",
     "merge",

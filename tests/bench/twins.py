@@ -16,6 +16,7 @@ from hfc.config import MIN_COSINE, ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.extract.stage import extract
 from hfc.regions import Regions, strings
+from hfc.store.twins import find_twins
 from tests.bench import peak_bytes, say
 from tests.support.backbones import LITE, load
 from tests.support.made_up import FIELDS
@@ -133,7 +134,7 @@ def search(words: list[str]) -> None:
         _write_features(cache, options.rows, options.dim)
         before = peak_bytes()
         started = time.perf_counter()
-        twins = store.find_twins(cache, MIN_COSINE)
+        twins = find_twins(cache, MIN_COSINE)
         took = time.perf_counter() - started
     say(
         benchmark="twin_search",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hfc.errors import RunError
 from hfc.report.twin_page import MOST_SETS, write_twins
-from hfc.store import find_twins
+from hfc.store.twins import find_twins
 from tests.support.twins import twin_cache
 
 

@@ -13,7 +13,7 @@ import pytest
 from hfc.errors import RunError
 from hfc.report import write_report
 from hfc.report.twin_page import write_twins
-from hfc.store import find_twins
+from hfc.store.twins import find_twins
 from tests.support.made_runs import tree_of
 from tests.support.twins import TESTED, runs_of, twin_cache
 
