@@ -243,6 +243,7 @@ def kill_an_actor():
                     return
             except OSError:
                 pass
+        time.sleep(0.005)  # or the looking alone would take a core from Ray
 
 threading.Thread(target=kill_an_actor, daemon=True).start()
 summary = extract(Path(sys.argv[1]), out, resolve(ExtractConfig, settings))
