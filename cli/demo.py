@@ -28,7 +28,7 @@ DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 def demo(out: Path, overwrite: bool) -> None:
     """Run the whole pipeline on drawn pictures.
 
-    Draws the pictures, extracts their features, trains three methods on two hierarchies and prints the table of
+    Draws the pictures, extracts their features, trains four methods on two hierarchies and prints the table of
     results. Results of an earlier demo in the folder are used again; nothing in the folder is removed.
 
     \b
