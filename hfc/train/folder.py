@@ -1,7 +1,7 @@
 """A run's folder while it is written. Its name is temporary until the run is whole."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,9 @@ class RunWriter:
         """Write the category tree."""
         (self.folder / HIERARCHY).write_text(csv, "utf-8")
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Append an epoch's line."""
-        with (self.folder / METRICS).open("ab") as file:
-            file.write(epoch.to_json())
+    def epochs(self, epochs: Iterable[Epoch]) -> None:
+        """Write a line for each epoch."""
+        (self.folder / METRICS).write_bytes(b"".join(epoch.to_json() for epoch in epochs))
 
     def head(self, tensors: Mapping[str, NDArray[Any]], key: str) -> None:
         """Write the selected weights and the key of their run; equal weights give equal bytes."""

@@ -184,8 +184,7 @@ def _writing(folder: Path, cache: Cache, run: PreparedRun) -> Iterator[RunWriter
 
 def _finish(writer: RunWriter, cache: Cache, run: PreparedRun, fitted: Fitted) -> None:
     """Test a trained head once, and write all that the run leaves behind."""
-    for epoch in fitted.epochs:
-        writer.epoch(epoch)
+    writer.epochs(fitted.epochs)
     predictions, result = test(cache, run, fitted)
     writer.predictions(predictions)
     writer.head({name: tensor.cpu().numpy() for name, tensor in fitted.head.state_dict().items()}, run.key)

@@ -233,21 +233,26 @@ def test_what_is_no_archive_is_named(content: bytes, tmp_path: Path) -> None:
     assert reason(tmp_path / "a.zip", "1.jpg") == expected
 
 
+def read_damaged(file: Path, damage: list[tuple[int, int]]) -> None:
+    """Change bytes of an archive and read all of it. Nothing but a reason may come of it."""
+    content = bytearray(file.read_bytes())
+    for place, byte in damage:
+        content[place % len(content)] = byte
+    file.write_bytes(content)
+    try:
+        archive = Archive(file)
+    except ImageError:
+        return
+    for name in archive.members:
+        with contextlib.suppress(ImageError, OSError):
+            archive.read(name)
+
+
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_anywhere_is_a_reason_or_does_not_matter(damage: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = pack(Path(folder) / "a.zip", {"1.jpg": CONTENT, "a/2.jpg": b"2"})
-        content = bytearray(file.read_bytes())
-        for place, byte in damage:
-            content[place % len(content)] = byte
-        file.write_bytes(content)
-        try:
-            archive = Archive(file)
-        except ImageError:
-            return
-        for name in archive.members:
-            with contextlib.suppress(ImageError, OSError):
-                archive.read(name)
+        read_damaged(file, damage)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -347,14 +352,4 @@ def test_a_tar_that_may_have_lost_members_is_refused(
 def test_damage_anywhere_in_a_tar_is_a_reason_or_does_not_matter(damage: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = pack_tar(Path(folder) / "a.tar", {"1.jpg": CONTENT, "a/2.jpg": b"2"})
-        content = bytearray(file.read_bytes())
-        for place, byte in damage:
-            content[place % len(content)] = byte
-        file.write_bytes(content)
-        try:
-            archive = Archive(file)
-        except ImageError:
-            return
-        for name in archive.members:
-            with contextlib.suppress(ImageError, OSError):
-                archive.read(name)
+        read_damaged(file, damage)

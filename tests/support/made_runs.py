@@ -35,6 +35,18 @@ def guess(tree: Hierarchy, target: NDArray[np.int64], skill: float, seed: int) -
     return shares.astype(np.float32)
 
 
+def made_epoch(number: int, tasks: Sequence[str]) -> Epoch:
+    """An epoch whose losses fall and whose weights rise with its number."""
+    return Epoch(
+        number=number,
+        learning_rate=0.001,
+        loss={**{task: 1 / number + i for i, task in enumerate(tasks)}, "total": -1.0},
+        weights={task: 1 + number / 10 + i for i, task in enumerate(tasks)},
+        val={"top1": number / 5},
+        seconds=0.5,
+    )
+
+
 def write_run(
     folder: Path,
     tree: Hierarchy,
@@ -131,18 +143,7 @@ def write_run(
         place[last] = value
     with writing(folder) as writer:
         writer.hierarchy(tree.to_csv())
-        for epoch in (1, 2, 3):
-            losses = {task: 1 / epoch + i for i, task in enumerate(tasks)}
-            weights = {task: 1 + epoch / 10 + i for i, task in enumerate(tasks)}
-            line = Epoch(
-                number=epoch,
-                learning_rate=0.001,
-                loss={**losses, "total": -1.0},
-                weights=weights,
-                val={"top1": epoch / 5},
-                seconds=0.5,
-            )
-            writer.epoch(line)
+        writer.epochs(made_epoch(number, tasks) for number in (1, 2, 3))
         writer.predictions(Predictions(strings(list(ids)), target, tuple(levels), final))
         writer.result(runs.Result.read(result, "a made-up result"))
     return folder

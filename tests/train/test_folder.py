@@ -37,8 +37,7 @@ def test_every_epoch_is_a_line(tmp_path: Path) -> None:
         for n in (1, 2)
     ]
     with writing(tmp_path / "r") as writer:
-        for epoch in epochs:
-            writer.epoch(epoch)
+        writer.epochs(epochs)
     lines = (tmp_path / "r" / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     assert [Epoch.from_json(line, "metrics.jsonl") for line in lines] == epochs
     assert lines[0] == (
