@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -60,6 +60,15 @@ class Regions:
     """(N,) train, val or test; "" = unknown."""
     tree: str = ""
     """The category tree as CSV, where the data set itself has one; "" = none."""
+    group: Strings = field(default_factory=lambda: strings([]))
+    """(N,) names of what rows belong together by, as the pictures of one product; "" = a row by itself.
+
+    Blank in all rows where it is not given.
+    """
+
+    def __post_init__(self) -> None:
+        if len(self.group) != len(self.id) and not len(self.group):
+            object.__setattr__(self, "group", strings([""] * len(self.id)))
 
     def __len__(self) -> int:
         return len(self.id)
@@ -76,7 +85,7 @@ class Regions:
 
     def take(self, rows: NDArray[np.int64]) -> "Regions":
         """Take some rows, in the order given."""
-        names = ("id", "path", "box", "label", "split")
+        names = ("id", "path", "box", "label", "split", "group")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +154,20 @@ def test_all_else_is_refused_in_a_line_that_says_what_to_do(case: str, tmp_path:
         with pytest.raises(error) as caught:
             reader()
         assert str(caught.value) == f"{file}: {message}"
+
+
+def test_rows_taken_keep_their_columns(tmp_path: Path) -> None:
+    names, box = strings([f"{i}.jpg" for i in range(5)]), np.arange(20, dtype=np.float32).reshape(5, 4)
+    alone = Regions(tmp_path, "", names, names, box, names, names)
+    assert alone.group.tolist() == [""] * 5  # none given: each a row by itself
+    assert alone.take(np.array([3, 1])).group.tolist() == ["", ""]
+    groups = strings(["a", "a", "", "b", "b"])
+    together = replace(alone, group=groups)
+    taken = together.take(np.array([4, 0, 2]))
+    assert taken.group.tolist() == ["b", "a", ""]
+    for column in ("id", "path", "label", "split"):
+        assert getattr(taken, column).tolist() == ["4.jpg", "0.jpg", "2.jpg"]
+    assert taken.box.tolist() == box[[4, 0, 2]].tolist()
+    assert together.subsample(3).group.tolist() == ["a", "", "b"]
+    assert len(together.take(np.array([], dtype=np.int64)).group) == 0
+    assert together.digest == alone.digest
