@@ -6,7 +6,6 @@ in the object of `KEY.json`. Each of its images is a region.
 
 import json
 import os
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,16 +13,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hfc.datasets.archives import Archive, open_archive
-from hfc.datasets.folders import SPELLINGS, draw_split, refuse_other_encodings, shares_to_draw
+from hfc.datasets.folders import draw_split, refuse_other_encodings, shares_to_draw
 from hfc.datasets.listing import ENDINGS, is_ours
+from hfc.datasets.shards import is_pattern, list_shards, named_splits, shards_in
 from hfc.errors import DatasetError, ImageError, is_utf8
 from hfc.progress import steps
 from hfc.regions import Regions, decode_text, strings
 
 SHARD = ".tar"
-BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in data-{000000..000003}.tar
 LABELS = ("cls", "json")
-MOST_SHARDS = 100_000
 
 
 @dataclass
@@ -41,10 +39,10 @@ def recognise(source: Path) -> bool:
     They are named by a pattern with braces, or they are all that a folder holds, or a TAR file with labels in it.
     """
     if source.suffix.lower() != SHARD or source.is_dir():
-        return source.is_dir() and bool(_shards_in(source))
+        return source.is_dir() and bool(shards_in(source, SHARD))
     if source.is_file():
         return any(sample.images and sample.labels for sample in _samples(open_archive(source)).values())
-    return bool(BRACES.search(source.name))
+    return is_pattern(source)
 
 
 def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
@@ -59,9 +57,9 @@ def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) 
     Raises:
         DatasetError: a shard is missing or damaged, a label cannot be read, or there is no image or label.
     """
-    shards = _shards(source)
+    shards = list_shards(source, SHARD)
     root = shards[0].parent
-    splits = _splits(shards)
+    splits = named_splits(shards)
     rows: list[tuple[str, str, str]] = []  # path, label, split
     for shard in steps(shards, "reading shards"):
         archive = open_archive(shard)
@@ -83,36 +81,6 @@ def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) 
         label=strings([label for _, label, _ in rows]),
         split=strings(_drawn(rows, seed, shares)),
     )
-
-
-def _shards(source: Path) -> list[Path]:
-    """List the shards that a path names.
-
-    Raises:
-        DatasetError: one is missing.
-    """
-    if source.is_dir():
-        return _shards_in(source)
-    braces = BRACES.search(source.name)
-    if source.is_file() or not braces:
-        return [source]
-    first, last = braces.groups()
-    count = int(last) - int(first) + 1
-    if not 0 < count <= MOST_SHARDS:
-        raise DatasetError(f"{source}: expected from 1 to {MOST_SHARDS} shards in ascending order, found {braces[0]}")
-    numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-    name = source.name
-    shards = [source.with_name(name[: braces.start()] + number + name[braces.end() :]) for number in numbers]
-    if missing := next((shard for shard in shards if not shard.is_file()), None):
-        raise DatasetError(f"{source}: expected {count} shards, found no {missing.name}; download it, or name fewer")
-    return shards
-
-
-def _shards_in(folder: Path) -> list[Path]:
-    """List the shards in a folder; none where folders lie beside them, which may be labels."""
-    entries = [path for path in sorted(folder.iterdir()) if is_ours(path.name)]
-    shards = [path for path in entries if path.suffix.lower() == SHARD]
-    return [] if shards and any(path.is_dir() for path in entries) else shards
 
 
 def _samples(archive: Archive) -> dict[str, _Sample]:
@@ -155,24 +123,6 @@ def _label_of_object(content: object) -> str:
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise ValueError(f"the label {json.dumps(label)[:100]}, neither a text nor a whole number")
     return str(label).strip()
-
-
-def _splits(shards: list[Path]) -> dict[Path, str]:
-    """Return the split that stands in the name of each shard; "" in all where none has one."""
-    splits = {shard: _split(shard) for shard in shards}
-    named = [shard for shard, split in splits.items() if split]
-    if named and len(named) < len(shards):
-        other = next(shard for shard in shards if shard not in named)
-        raise DatasetError(
-            f"{other}: expected a split in the name of every shard, as in {named[0].name}, found none; rename it"
-        )
-    return splits
-
-
-def _split(shard: Path) -> str:
-    words = re.split(r"[-_.]", shard.name.lower())
-    splits = {SPELLINGS[word] for word in words if word in SPELLINGS}
-    return splits.pop() if len(splits) == 1 else ""
 
 
 def _drawn(rows: list[tuple[str, str, str]], seed: int, shares: tuple[float, float]) -> list[str]:
