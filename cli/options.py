@@ -11,18 +11,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from hfc.config import (
-    TYPE_NAMES,
-    ExtractConfig,
-    PredictConfig,
-    SampleConfig,
-    TrainConfig,
-    field_of,
-    meant,
-    read_toml,
-    resolve,
-)
-from hfc.errors import ConfigError
+from hfc.config import TYPE_NAMES, ExtractConfig, PredictConfig, SampleConfig, TrainConfig, field_of, read_toml, resolve
+from hfc.errors import ConfigError, meant
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)

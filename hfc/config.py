@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from hfc.errors import ConfigError, is_utf8, nearest, printable
+from hfc.errors import FORMER_SETTINGS, ConfigError, is_utf8, meant, printable
 
 SPLITS = ("train", "val", "test")
 MIN_COSINE = 0.88  # of twins: notebooks/twins.md shows what others find
@@ -191,11 +191,9 @@ class PredictConfig:
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
 
 
-_BUNDLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text("utf-8"))
-METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["methods"]
-FORMER_METHODS: Mapping[str, Mapping[str, object]] = _BUNDLES["former"]
-FORMER_SETTINGS: Mapping[str, object] = _BUNDLES["former_settings"]
-FORMER_VALUES: Mapping[str, Mapping[str, str]] = _BUNDLES["former_values"]
+METHODS: Mapping[str, Mapping[str, object]] = tomllib.loads(
+    Path(__file__).with_name("methods.toml").read_text("utf-8")
+)["methods"]
 
 Config = TypeVar("Config", SampleConfig, ExtractConfig, TrainConfig, PredictConfig)
 
@@ -284,17 +282,3 @@ def _one_of(value: str, known: Iterable[str], what: str) -> str:
     if value in (names := list(known)):
         return value
     raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")
-
-
-def meant(value: str, known: Iterable[str]) -> str:
-    """Suggest for a message what a mistyped or former name means."""
-    names = list(known)
-    if value in FORMER_SETTINGS:
-        return f"{value} is gone, as it gained too little (notebooks/settings.md); leave it out"
-    if new := next((values[value] for values in FORMER_VALUES.values() if value in values), ""):
-        return f"{value} is gone, as it gained too little (notebooks/settings.md); {new} gives the same leaves"
-    if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
-        method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
-        words = " ".join(f"--set {change}" for change in changes)
-        return f"it is method {method} with {', '.join(changes)} now: --method {method} {words}"
-    return nearest(value, names)

@@ -25,11 +25,18 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 # What Markdown would take for markup; & where it begins an entity.
 MARKDOWN = re.compile(r"[\\`*_\[\]<>|~#$]|&(?=#?\w+;)")
+
+# What was a name once, for messages and for reading what was made then.
+_FORMER = tomllib.loads(Path(__file__).with_name("former.toml").read_text("utf-8"))
+FORMER_METHODS: Mapping[str, Mapping[str, object]] = _FORMER["methods"]
+FORMER_SETTINGS: Mapping[str, object] = _FORMER["settings"]
+FORMER_VALUES: Mapping[str, Mapping[str, str]] = _FORMER["values"]
 
 
 class HfcError(Exception):
@@ -100,6 +107,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     return f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(sorted(names.values()))}"
+
+
+def meant(value: str, known: Iterable[str]) -> str:
+    """Suggest for a message what a mistyped or former name means."""
+    names = list(known)
+    if value in FORMER_SETTINGS:
+        return f"{value} is gone, as it gained too little (notebooks/settings.md); leave it out"
+    if new := next((values[value] for values in FORMER_VALUES.values() if value in values), ""):
+        return f"{value} is gone, as it gained too little (notebooks/settings.md); {new} gives the same leaves"
+    if (former := FORMER_METHODS.get(value, {})) and former["method"] in names:
+        method, changes = former["method"], [f"{key}={new}" for key, new in former.items() if key != "method"]
+        words = " ".join(f"--set {change}" for change in changes)
+        return f"it is method {method} with {', '.join(changes)} now: --method {method} {words}"
+    return nearest(value, names)
 
 
 def printable(name: str) -> str:

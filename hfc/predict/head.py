@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from hfc import runs
-from hfc.config import FORMER_SETTINGS, FORMER_VALUES, TrainConfig, resolve
-from hfc.errors import ConfigError, RunError
+from hfc.config import TrainConfig, resolve
+from hfc.errors import FORMER_SETTINGS, FORMER_VALUES, ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
 from hfc.runs import Result, Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc import runs
-from hfc.config import FORMER_SETTINGS
+from hfc.errors import FORMER_SETTINGS
 from hfc.metrics import METRICS
 from hfc.report import texts
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed

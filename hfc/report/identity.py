@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from hfc.config import FORMER_SETTINGS, TrainConfig, plain
+from hfc.config import TrainConfig, plain
+from hfc.errors import FORMER_SETTINGS
 from hfc.provenance import digest
 from hfc.runs import Result
 

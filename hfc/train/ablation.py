@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 from hfc import runs
-from hfc.config import FORMER_METHODS, FORMER_SETTINGS, METHODS, TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, DivergedError, RunError
+from hfc.config import METHODS, TrainConfig, read_toml, resolve
+from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedError, RunError
 from hfc.progress import bar
 from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
 from hfc.train.stage import train_all

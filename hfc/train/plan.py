@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hfc.config import FORMER_SETTINGS, TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError
+from hfc.config import TrainConfig, read_toml, resolve
+from hfc.errors import FORMER_SETTINGS, ConfigError
 from hfc.train.settings import refuse_unused
 
 NOT_SEARCHED = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfc import runs
-from hfc.config import FORMER_SETTINGS
+from hfc.errors import FORMER_SETTINGS
 from hfc.report.checks import check
 from hfc.report.rows import read_groups, summarise
 from tests.support.made_runs import TREE, tree_of, write_run

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import runs
-from hfc.config import FORMER_METHODS, METHODS, TrainConfig, read_toml, resolve
-from hfc.errors import ConfigError, DivergedError, RunError
+from hfc.config import METHODS, TrainConfig, read_toml, resolve
+from hfc.errors import FORMER_METHODS, ConfigError, DivergedError, RunError
 from hfc.train.ablation import SHIPPED, ablation, read_ablation
 from hfc.train.plan import read_sweep
 from hfc.train.stage import train_all

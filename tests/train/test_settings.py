@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 
 from cli.main import main
-from hfc.config import FORMER_METHODS, FORMER_SETTINGS, METHODS, TrainConfig, read_toml, resolve, to_toml
-from hfc.errors import ConfigError
+from hfc.config import METHODS, TrainConfig, read_toml, resolve, to_toml
+from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError
 from hfc.predict.head import Trained, load_trained
 from hfc.train.ablation import read_ablation
 from hfc.train.cache import Cache, load_cache
