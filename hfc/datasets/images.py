@@ -3,6 +3,7 @@
 Dimensions: B crops a batch, S side of a crop in pixels.
 """
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hfc.crops import Bytes, CropSettings, crop_image
-from hfc.datasets.reading import read_bytes
-from hfc.errors import HfcError, ImageError
+from hfc.datasets.reading import UNREADABLE, read_bytes, reason
+from hfc.errors import HfcError
 from hfc.regions import Regions
 
 
@@ -28,6 +29,8 @@ class Batch:
     """(B, S, S, 3) RGB, row for row."""
     failures: list[tuple[int, str]] = field(default_factory=list)
     """Row and reason of each region that could not be decoded."""
+    sha256: dict[int, bytes] = field(default_factory=dict)
+    """Of the bytes that were decoded, by row; b"" where none could be read."""
     last: bool = False
     """Whether this ends its shard."""
     read_s: float = 0.0
@@ -83,7 +86,8 @@ def stream_crops(
 @dataclass
 class _Decoded:
     crop: Bytes | None
-    reason: str
+    failure: str
+    sha256: bytes
     read_s: float
     decode_s: float
 
@@ -92,21 +96,19 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     started = time.perf_counter()
     opened = started
     path = str(regions.path[row])
+    sha256 = b""
     try:
         content = read_bytes(regions.root, path)
         opened = time.perf_counter()
-        crop, reason = crop_image(content, regions.box[row], settings), ""
+        sha256 = hashlib.sha256(content).digest()
+        crop, failure = crop_image(content, regions.box[row], settings), ""
     except MemoryError as error:  # the machine is to blame: another run may read the same image
         raise HfcError(
             f"{regions.root / path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
         ) from error
-    except OSError as error:
-        crop, reason = None, f"cannot read the file: {error.strerror or error}"
-    except ImageError as error:
-        crop, reason = None, str(error)
-    except ValueError as error:  # a path with a NUL byte
-        crop, reason = None, f"cannot read the file: {error}"
-    return _Decoded(crop, reason, opened - started, time.perf_counter() - opened)
+    except UNREADABLE as error:
+        crop, failure = None, reason(error)
+    return _Decoded(crop, failure, sha256, opened - started, time.perf_counter() - opened)
 
 
 def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[_Decoded]], size: int) -> Batch:
@@ -115,8 +117,9 @@ def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[_Decoded]],
         decoded = future.result()
         batch.read_s += decoded.read_s
         batch.decode_s += decoded.decode_s
+        batch.sha256[row] = decoded.sha256
         if decoded.crop is None:
-            batch.failures.append((row, decoded.reason))
+            batch.failures.append((row, decoded.failure))
         else:
             batch.crops[len(batch.rows)] = decoded.crop
             batch.rows.append(row)

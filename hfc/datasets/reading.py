@@ -8,6 +8,13 @@ from hfc.datasets.archives import open_archive, split
 from hfc.errors import ImageError
 from hfc.regions import locate
 
+UNREADABLE = (
+    ImageError,
+    OSError,
+    ValueError,
+)  # what reading raises where a path gives no bytes; ValueError: a NUL in it
+UNKNOWN = -1  # a size or a time
+
 
 def read_bytes(root: Path, path: str) -> bytes:
     """Read what a path names. It may lead into an archive, as may the root that it is relative to.
@@ -39,6 +46,39 @@ def read_file(file: Path) -> bytes:
     if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
         raise ImageError("not a file")
     return file.read_bytes()
+
+
+def reason(error: Exception) -> str:
+    """Say why a path gives no image, as a row's failure has it."""
+    if isinstance(error, ImageError):
+        return str(error)
+    return f"cannot read the file: {getattr(error, 'strerror', None) or error}"
+
+
+def stamp(root: Path, path: str) -> tuple[int, int]:
+    """Look what tells, without reading it, whether a file has changed.
+
+    Returns:
+        Its size in bytes, and the time of its last change in nanoseconds since 1970; of a member of an archive the
+        archive's time. UNKNOWN where nobody can tell, or where there is no such file.
+    """
+    try:
+        try:
+            return _stamp(root / path)
+        except FileNotFoundError:
+            return _stamp(_respelled(root, path))
+    except UNREADABLE:
+        return UNKNOWN, UNKNOWN
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except NotADirectoryError:
+        place = split(file)
+        member = open_archive(place[0]).find(place[1]) if place else None
+        return (member.size, place[0].stat().st_mtime_ns) if place and member else (UNKNOWN, UNKNOWN)
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (UNKNOWN, UNKNOWN)
 
 
 def holds(root: Path, path: str) -> bool:

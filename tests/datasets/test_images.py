@@ -1,5 +1,6 @@
 """Images of regions: whatever lies at a path, and batches in order."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -100,3 +101,14 @@ def test_batches_stay_in_order_and_inside_their_shard(ahead: int, workers: int, 
     ]
     assert crops[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10]  # row 6 is missing, never another in its place
     assert failures == [(6, "cannot read the file: No such file or directory")]
+
+
+def test_a_batch_has_the_digests_of_the_bytes_that_were_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    names = strings(["a.jpg", "none.jpg", "b.jpg"])
+    boxes = np.full((3, 4), np.nan, dtype=np.float32)
+    regions = Regions(tmp_path, "test", names, names, boxes, names, names)
+    (batch,) = stream_crops(regions, [(0, range(3))], settings(), batch_size=3, workers=2, ahead=0)
+    assert batch.rows == [0]
+    assert batch.sha256 == {0: hashlib.sha256(JPEG).digest(), 1: b"", 2: hashlib.sha256(b"no image").digest()}

@@ -1,10 +1,11 @@
 """The bytes that a path names, in folders and in archives."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hfc.datasets.reading import holds, read_bytes, read_file
+from hfc.datasets.reading import UNKNOWN, holds, read_bytes, read_file, reason, stamp
 from hfc.errors import ImageError
 from tests.datasets.test_archives import pack, pack_tar
 
@@ -59,3 +60,33 @@ def test_a_folder_may_have_the_name_of_an_archive(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").mkdir()
     (tmp_path / "photos.zip" / "1.jpg").write_bytes(b"1")
     assert read_bytes(tmp_path, "photos.zip/1.jpg") == b"1"
+
+
+@pytest.mark.parametrize("above", ["", "photos.zip/", "photos.tar/"])
+@pytest.mark.parametrize("name", ["Ja\u0308ns/1.jpg", "J\u00e4ns/1.jpg", "Ja\u0308ns\\1.jpg"])
+def test_a_stamp_is_size_and_time_of_the_file_or_of_its_archive(name: str, above: str, tmp_path: Path) -> None:
+    place(tmp_path)
+    (tmp_path / "Ja\u0308ns" / "1.jpg").write_bytes(b"three" * 3)
+    for number, file in enumerate(("Ja\u0308ns/1.jpg", "photos.zip", "photos.tar")):
+        os.utime(tmp_path / file, ns=(0, 1_700_000_000_123_456_789 + number))
+    number = ["", "photos.zip/", "photos.tar/"].index(above)
+    assert stamp(tmp_path, above + name) == (1 if above else 15, 1_700_000_000_123_456_789 + number)
+
+
+@pytest.mark.parametrize(
+    "name", ["none.jpg", "Ja\u0308ns", "Ja\u0308ns/1.jpg/2.jpg", "x" * 300, "nul\0", "loop", "bad.zip/1"]
+)
+def test_what_is_no_file_has_no_stamp(name: str, tmp_path: Path) -> None:
+    place(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    for above in ("", "photos.zip/"):
+        assert stamp(tmp_path, above + name) == (UNKNOWN, UNKNOWN)
+
+
+def test_a_reason_is_what_the_system_says() -> None:
+    assert (
+        reason(FileNotFoundError(2, "No such file or directory")) == "cannot read the file: No such file or directory"
+    )
+    assert reason(ValueError("embedded null byte")) == "cannot read the file: embedded null byte"
+    assert reason(ImageError("encrypted")) == "encrypted"
