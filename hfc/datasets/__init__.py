@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hfc.datasets import archives, deepfashion, folders, manifest, webdataset
+from hfc.datasets import archives, deepfashion, folders, manifest, parquet, webdataset
 from hfc.datasets.listing import archive_root, is_folder
 from hfc.errors import DatasetError
 from hfc.hierarchy import warn_of_spellings
@@ -12,14 +12,21 @@ COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # archives a
 
 
 def read_regions(
-    source: Path, *, outside_root: bool, split_seed: int, val_fraction: float, test_fraction: float
+    source: Path,
+    *,
+    outside_root: bool,
+    split_seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    label_column: str = "",
 ) -> Regions:
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
     Args:
-        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, or a
-            folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
+        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, Parquet
+            files, or a folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
+        label_column: that of Parquet files; "": as they tell.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
     Raises:
@@ -28,6 +35,10 @@ def read_regions(
     try:
         if webdataset.recognise(source):
             regions = webdataset.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        elif parquet.recognise(source):
+            regions = parquet.read(
+                source, label=label_column, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction
+            )
         elif is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
             root = archive_root(source)
             regions = folders.read(root, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
