@@ -15,10 +15,10 @@ def read_regions(
     source: Path,
     *,
     outside_root: bool,
+    label_column: str = "",
     split_seed: int,
     val_fraction: float,
     test_fraction: float,
-    label_column: str = "",
 ) -> Regions:
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
@@ -33,28 +33,38 @@ def read_regions(
         DatasetError: nothing readable there; the message names file and row.
     """
     try:
-        if webdataset.recognise(source):
-            regions = webdataset.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
-        elif parquet.recognise(source):
-            regions = parquet.read(
-                source, label=label_column, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction
-            )
-        elif is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
-            root = archive_root(source)
-            regions = folders.read(root, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
-        elif source.is_dir():
-            regions = deepfashion.read(source, outside_root=outside_root)
-        elif source.suffix.lower() in COMPRESSED and source.is_file():
-            raise DatasetError(
-                f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
-            )
-        elif source.is_file() or archives.split(source):
-            regions = manifest.read(source, outside_root=outside_root)
-        else:
-            raise DatasetError(
-                f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
-            )
+        regions = _read(
+            source,
+            outside_root=outside_root,
+            label_column=label_column,
+            seed=split_seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+        )
     except OSError as error:  # a folder that may not be listed or entered
         raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
     warn_of_spellings(str(source), regions.label)
     return regions
+
+
+def _read(
+    source: Path, *, outside_root: bool, label_column: str, seed: int, val_fraction: float, test_fraction: float
+) -> Regions:
+    if webdataset.recognise(source):
+        return webdataset.read(source, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    if parquet.recognise(source):
+        return parquet.read(
+            source, label=label_column, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction
+        )
+    if is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
+        root = archive_root(source)
+        return folders.read(root, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    if source.is_dir():
+        return deepfashion.read(source, outside_root=outside_root)
+    if source.suffix.lower() in COMPRESSED and source.is_file():
+        raise DatasetError(
+            f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
+        )
+    if source.is_file() or archives.split(source):
+        return manifest.read(source, outside_root=outside_root)
+    raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")

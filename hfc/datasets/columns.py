@@ -67,7 +67,7 @@ def label_column(file: str, columns: Sequence[Column], name: str = "") -> Column
 
 
 def _choose(columns: list[Column], names: tuple[str, ...]) -> Column | None:
-    """Return the only column, or the only one of them that has one of some names."""
+    """Return the only column, or the only one with one of some names."""
     named = [column for column in columns if column.name.lower() in names]
     return next((some[0] for some in (columns, named) if len(some) == 1), None)
 

@@ -90,7 +90,7 @@ class ParquetFile:
         return bytes(content)
 
     def may_link(self, row: int) -> bool:
-        """Return whether the image of a row may be a file of its own, as far as can be known without reading it."""
+        """Return whether the image of a row may be a file of its own. It is known without reading it."""
         group = self._groups[bisect_right(self._starts, row) - 1]
         columns = (group.column(number) for number in range(group.num_columns))
         contents = [column for column in columns if column.path_in_schema in (self.image, f"{self.image}.bytes")]

@@ -1,4 +1,4 @@
-"""Read the bytes of an image, whether a file, a member of an archive or a row of a Parquet file."""
+"""Read the bytes of an image: of a file, in an archive or in a Parquet file."""
 
 import os
 import stat
@@ -31,7 +31,7 @@ def read_bytes(root: Path, path: str) -> bytes:
 
 
 def read_file(file: Path) -> bytes:
-    """Read a file, a member of an archive or a row of a Parquet file, under this very name.
+    """Read a file, or what lies in an archive or Parquet file, under this name.
 
     Raises:
         ImageError, OSError: as `read_bytes`.
@@ -82,6 +82,11 @@ def _stamp(file: Path) -> tuple[int, int]:
         member = open_archive(place[0]).find(place[1]) if place else None
         return (member.size, place[0].stat().st_mtime_ns) if place and member else (UNKNOWN, UNKNOWN)
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (UNKNOWN, UNKNOWN)
+
+
+def is_part(file: Path) -> bool:
+    """Return whether a path leads into an archive or a Parquet file."""
+    return bool(split(file) or split_row(file))
 
 
 def holds(root: Path, path: str) -> bool:

@@ -52,7 +52,7 @@ def shards_in(folder: Path, ending: str) -> list[Path]:
 
 
 def warn_of_missing(shards: list[Path]) -> None:
-    """Warn where the names of shards in a folder tell that there are more of them."""
+    """Warn where the names of shards tell that there are more of them."""
     counts = Counter(
         (NUMBERED.sub(r"-*-of-\1", shard.name), int(match[1]))
         for shard in shards
