@@ -129,15 +129,14 @@ def locate(root: Path, path: str) -> Path:
 def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> None:
     """Raise a DatasetError if a path leaves the folder that it is relative to. It names file and row."""
     for number, path in zip(numbers, paths, strict=True):
-        if leaves_root(path):
+        if _leaves_root(path):
             raise DatasetError(
                 f"{file}: row {number}: expected a path inside the data set's folder, found {path!r}; "
                 "give --outside-root to accept it"
             )
 
 
-def leaves_root(path: str) -> bool:
-    """Return whether a path leaves the folder that it is relative to."""
+def _leaves_root(path: str) -> bool:
     path = path.replace("\\", "/")  # as `locate` reads it
     if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 (a Path for each of 289,222 names takes 0.6 s)
         return False

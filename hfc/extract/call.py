@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc import provenance, store
 from hfc.config import ExtractConfig, plain
@@ -15,6 +16,7 @@ from hfc.extract.engines import Engine
 from hfc.extract.plan import RETRY, plan
 from hfc.extract.summary import Progress
 from hfc.extract.worker import Job, Work, Worker, decoding_threads
+from hfc.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,10 @@ def _assemble(call: Call, progress: Progress) -> None:
     begun = time.perf_counter()
     job, encoder, config = call.job, call.encoder, call.config
     store.refuse_other_file(job.out)  # one may have been put there since the work began
+    shards = [job.file(shard) for shard in range(job.shards)]
     store.assemble(
         job.out,
-        [job.file(shard) for shard in range(job.shards)],
-        job.regions,
+        *in_order(job.regions, shards, job.key_fields),
         key_fields=job.key_fields,
         config=plain(config),
         provenance={
@@ -128,6 +130,17 @@ def _assemble(call: Call, progress: Progress) -> None:
     )
     store.remove_shards(job.out)
     progress.write_s += time.perf_counter() - begun
+
+
+def in_order(
+    regions: Regions, shards: list[Path], key_fields: store.KeyFields
+) -> tuple[store.Table, list[Path], NDArray[np.int64], NDArray[np.int64]]:
+    """Say that a cache's rows are those of its shards, one after the other."""
+    parts = [store.read_shard_rows(path, key_fields) for path in shards]
+    ok = np.concatenate([part.ok for part in parts])
+    sizes = [len(part.ok) for part in parts]
+    table = store.Table(regions, ok, [failure for part in parts for failure in part.failures])
+    return table, shards, np.repeat(np.arange(len(parts)), sizes), np.concatenate([np.arange(size) for size in sizes])
 
 
 def retry(call: Call) -> Progress:

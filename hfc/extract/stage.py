@@ -102,7 +102,6 @@ def _regions(source: Path, config: ExtractConfig) -> Regions:
     regions = read_regions(
         source,
         outside_root=config.outside_root,
-        label_column=config.label_column,
         split_seed=config.split_seed,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -121,7 +120,7 @@ def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, E
 def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> store.KeyFields:
     """Collect exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
     return {
-        "schema": store.SCHEMA,
+        "schema": 1,
         "pixels": crops.PIXELS,
         "numerics": network.NUMERICS,
         "backbone": config.backbone.split(".")[0],

@@ -221,7 +221,9 @@ class _Unfinished:
         written = 0.0
         if batch.last:
             before = time.perf_counter()
-            shard = store.Shard(rows.start, self.features, self.ok, self.failures)
+            unread = store.Fingerprints.unknown(len(rows)).sha256
+            box = job.regions.box[rows.start : rows.stop]
+            shard = store.Shard(rows.start, self.features, self.ok, self.failures, unread, box)
             store.write_shard(job.file(batch.shard), shard, job.key_fields)
             written = time.perf_counter() - before
             self.features = None

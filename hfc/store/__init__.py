@@ -1,4 +1,4 @@
-"""The feature cache: schema v1 in HDF5. The only importer of h5py.
+"""The feature cache: schema 2 in HDF5; schema 1 is read too. The only importer of h5py.
 
 A file under its final name is always whole: it is written under a temporary name, closed, read back and compared,
 synced to disk, and renamed. Every byte that can become a number is under a checksum: HDF5's own over its metadata
@@ -17,10 +17,20 @@ from hfc.store.files import (
     refuse_other_file,
     remove_leftovers,
 )
+from hfc.store.fingerprints import Fingerprints, identities
 from hfc.store.header import SCHEMA, KeyFields, Provenance, Retry
 from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
-from hfc.store.shards import Shard, read_shard, refuse_other_key, remove_shards, shard_files, shard_folder, write_shard
+from hfc.store.shards import (
+    Shard,
+    read_shard,
+    read_shard_rows,
+    refuse_other_key,
+    remove_shards,
+    shard_files,
+    shard_folder,
+    write_shard,
+)
 from hfc.store.survey import Survey, survey
 from hfc.store.table import Table
 
@@ -30,6 +40,7 @@ __all__ = [
     "Failures",
     "FeatureStore",
     "Features",
+    "Fingerprints",
     "KeyFields",
     "Predictions",
     "Provenance",
@@ -40,12 +51,14 @@ __all__ = [
     "ahead",
     "assemble",
     "encode_text",
+    "identities",
     "is_cache",
     "locked",
     "merge",
     "problems",
     "read_predictions",
     "read_shard",
+    "read_shard_rows",
     "refuse_other_file",
     "refuse_other_key",
     "relabel",

@@ -1,142 +1,120 @@
-"""Make a cache out of shards, and change one in the two ways it allows. Dimensions: N regions, V views, D features."""
+"""Make a cache out of shards and of the cache before it. Dimensions: N regions, V views, D features."""
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import StoreError
-from hfc.progress import steps
 from hfc.provenance import digest, digest_chunks
 from hfc.regions import Regions
 from hfc.store.cache import FeatureStore
+from hfc.store.copying import Expected, Origin, copy_rows, read_back
 from hfc.store.files import (
     CHUNK_ROWS,
-    READ_ERRORS,
     Features,
-    ahead,
     atomically,
-    copy_features,
     create,
     create_features,
     edit,
-    in_memory,
     put_array,
     put_failures,
     put_text,
     syncing,
-    view,
 )
+from hfc.store.fingerprints import DIGEST_BYTES
 from hfc.store.header import SCHEMA, KeyFields, Provenance, change_header, put_header
-from hfc.store.shards import NOT_GIVEN_BACK, Shard, open_shard, read_shard
+from hfc.store.sources import Rows, Source, opened, table_identity
 from hfc.store.table import Table, put_table
 
 
 def assemble(
     path: Path,
-    shards: Sequence[Path],
-    regions: Regions,
+    table: Table,
+    sources: Sequence[Path],
+    source: Rows,
+    row: Rows,
     *,
     key_fields: KeyFields,
     config: Mapping[str, object],
     provenance: Provenance,
+    empty: Features | None = None,
 ) -> None:
-    """Stream finished shards into one cache, atomically.
+    """Put rows of shards and of caches into one cache, atomically.
+
+    Every byte is checked: the sources against their checksums, and what was written against the sources.
 
     Args:
-        path: the cache.
-        shards: the shards' files, which together cover every row in order.
-        regions: the table of rows.
-        key_fields: what shapes the features; its digest is the feature key.
+        path: the cache. It may be one of the sources.
+        table: the cache's rows.
+        sources: files of shards and caches that were made under the same settings.
+        source: (N,) number of the source that has a row's features; -1 = none, so that the row must be one that failed.
+        row: (N,) its row in that source, counted from the source's first.
+        key_fields: what shapes the features of given pixels; its digest is the feature key.
         config, provenance: stored as JSON.
+        empty: (0, V, D) of the features' type, where there may be no source to tell them.
 
     Raises:
-        StoreError: a shard is damaged or the cache cannot be written.
+        StaleStoreError: a source was made under other settings.
+        StoreError: a source is damaged or has not what is asked of it, or the cache cannot be written.
     """
-    with atomically(path) as partial, syncing(partial):
+    table = table.fingerprinted()
+    origin = Origin(np.asarray(source, dtype=np.int64), np.asarray(row, dtype=np.int64))
+    with opened(sources, key_fields) as files, atomically(path) as partial, syncing(partial):
+        _refuse_other_rows(path, table, files, origin)
+        kind = _kind(path, files, empty)
+        expected = Expected.derive(files, origin, np.zeros((1, *kind.shape[1:]), dtype=kind.dtype))
         with create(partial) as file:
-            parts = _copy(shards, file, regions, key_fields)
-            ok = np.concatenate([part.shard.ok for part in parts])
-            if len(ok) != len(regions):
-                raise StoreError(f"{path}: its shards hold {len(ok)} rows of {len(regions)}")
-            table = Table(regions, ok, [failure for part in parts for failure in part.shard.failures])
+            copy_rows(create_features(file, (len(table.ok), *kind.shape[1:]), kind.dtype), files, origin)
             put_table(file, table)
-        features_sha256 = _check_copy(path, partial, parts)
-        with edit(partial) as file:
-            header = {
-                "feature_key": digest(dict(key_fields)),
-                "key_fields": json.dumps(key_fields),
-                "config": json.dumps(config),
-                "provenance": json.dumps(provenance),
-                "features_sha256": features_sha256,
-                "table_sha256": table.digest(),
-            }
-            put_header(file, header)
-            file.attrs.update({"schema": SCHEMA, "complete": True})
-        with FeatureStore(partial) as store:
-            store.table()
+        features_sha256 = read_back(path, partial, expected)
+        texts = {"key_fields": key_fields, "config": config, "provenance": provenance}
+        header = {name: json.dumps(text) for name, text in texts.items()}
+        header |= {"features_sha256": features_sha256, "table_sha256": table.digest()}
+        _complete(partial, {"feature_key": digest(dict(key_fields)), **header})
 
 
-class _Placed(NamedTuple):
-    """A shard in a cache."""
-
-    path: Path
-    shard: Shard
-    """Its features left out; the cache has them."""
-    checksum: str
-    """What its digest is together with them."""
-
-
-def _copy(shards: Sequence[Path], file: h5py.File, regions: Regions, key_fields: KeyFields) -> list[_Placed]:
-    """Write the features of all shards one after the other. `_check_copy` looks whether they arrived."""
-    parts: list[_Placed] = []
-    stop = 0
-    for path in steps(ahead(map(in_memory, shards)), "assembling the cache", len(shards)):
-        with open_shard(path, key_fields) as (shard, checksum):
-            if shard.start != stop or shard.stop > len(regions):
-                raise StoreError(f"{path}: expected rows from {stop}, found rows from {shard.start}")
-            if not parts:
-                create_features(file, (len(regions), *shard.features.shape[1:]), shard.features.dtype)
-            copy_features(shard.features, file["features"], shard.start)
-            parts.append(_Placed(path, replace(shard, features=shard.features[:0]), checksum))
-        stop = shard.stop
-    return parts
+def _complete(partial: Path, header: Mapping[str, str]) -> None:
+    """Write the header of a cache, and read its rows back."""
+    with edit(partial) as file:
+        put_header(file, header)
+        file.attrs.update({"schema": SCHEMA, "complete": True})
+    with FeatureStore(partial) as store:
+        store.table()
 
 
-def _check_copy(path: Path, partial: Path, parts: Sequence[_Placed]) -> str:
-    """Read all features back, and return their SHA-256. Those of every shard must give their shard's checksum."""
-
-    def blocks() -> Iterator[tuple[_Placed, Features]]:
-        try:
-            with view(partial) as file:
-                for part in parts:
-                    yield part, file["features"][part.shard.start : part.shard.stop]
-        except READ_ERRORS as error:
-            raise _not_given_back(path, parts) from error
-
-    whole = hashlib.sha256()
-    with ThreadPoolExecutor(1, "hash") as hashes:
-        for part, block in steps(ahead(blocks()), "checking the cache", len(parts)):
-            hashing = hashes.submit(whole.update, block.data.cast("B"))
-            if replace(part.shard, features=block).digest() != part.checksum:
-                raise _not_given_back(path, [part])
-            hashing.result()
-    return whole.hexdigest()
+def _kind(path: Path, sources: Sequence[Source], empty: Features | None) -> Features:
+    """Return (0, V, D) features of the type that the cache has."""
+    if sources:
+        return np.empty((0, *sources[0].shape[1:]), dtype=sources[0].dtype)
+    if empty is None:
+        raise StoreError(f"{path}: no image could be read, so there is nothing to store")
+    return empty
 
 
-def _not_given_back(path: Path, parts: Sequence[_Placed]) -> StoreError:
-    """Make the error for features that did not arrive. Where a damaged shard is why, it raises that shard's error."""
-    for part in parts:
-        read_shard(part.path)
-    return StoreError(f"{path}: {NOT_GIVEN_BACK}")
+def _refuse_other_rows(path: Path, table: Table, sources: Sequence[Source], origin: Origin) -> None:
+    """Raise a StoreError where a source's row is not the one that the table has."""
+    ok, identity = np.zeros_like(table.ok), table_identity(table)
+    for number, rows in origin.by_source():
+        source = sources[number]
+        places = origin.row[rows]
+        if (places < 0).any() or (places >= len(source.ok)).any():
+            raise StoreError(f"{source.path}: expected a row for each that the cache takes, found {len(source.ok)}")
+        ok[rows] = source.ok[places]
+        held = source.identity[places]
+        known = held[:, :DIGEST_BYTES].any(axis=1) & identity[rows, :DIGEST_BYTES].any(axis=1)
+        other = known & (held != identity[rows]).any(axis=1)
+        if other.any():
+            name = table.regions.id[rows[other.argmax()]]
+            raise StoreError(f"{source.path}: row {places[other.argmax()]} is of other pixels than {name}")
+    if (wrong := ok != table.ok).any():
+        i = int(wrong.argmax())
+        expected, there = ("features", "none") if table.ok[i] else ("none", "some")
+        raise StoreError(f"{path}: row {i} ({table.regions.id[i]}): expected {expected}, found {there} in its source")
 
 
 def relabel(path: Path, regions: Regions) -> None:
@@ -150,10 +128,10 @@ def relabel(path: Path, regions: Regions) -> None:
         shutil.copyfile(path, partial)
         store.refuse_change(by_path=True)
         with edit(partial) as file:
-            for name in ("label", "split"):
+            for name in ("label", "split") if store.schema == 1 else ("label", "split", "group"):
                 del file[name]
                 put_text(file, name, getattr(regions, name))
-            change_header(file, table_sha256=Table(regions, old.ok, old.failures).digest())
+            change_header(file, table_sha256=replace(old, regions=regions).digest())
         with FeatureStore(partial) as result:
             result.verify()
 
@@ -191,7 +169,7 @@ def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Provenan
                 features = file["features"]
                 starts = range(0, len(features), CHUNK_ROWS)
                 sha = digest_chunks(features[start : start + CHUNK_ROWS].data.cast("B") for start in starts)
-                table = Table(old.regions, ok, failures).digest()
+                table = replace(old, ok=ok, failures=failures).digest()
                 change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
             with FeatureStore(partial) as result:
                 result.verify()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import h5py
 import numpy as np
 
 from hfc.errors import IncompleteStoreError, StoreError
@@ -25,7 +26,7 @@ from hfc.store.files import (
     is_there,
     view,
 )
-from hfc.store.header import SCHEMA, KeyFields, Provenance, header_digest, read_header
+from hfc.store.header import READABLE, KeyFields, Provenance, header_digest, read_header
 from hfc.store.shards import read_shard, shard_files, shard_folder
 from hfc.store.table import Table, read_table
 
@@ -34,7 +35,8 @@ class FeatureStore:
     """A feature cache, open for reading. A context manager.
 
     Attributes:
-        key: the feature key, a digest over `key_fields`: exactly what shapes the features.
+        schema: version of the file's layout, of `header.READABLE`.
+        key: the feature key, a digest over `key_fields`: exactly what shapes the features of given pixels.
         config, provenance: what stage 1 stored.
         features_sha256: checksum of the feature bytes.
         shape, dtype: (N, V, D), float16 or float32.
@@ -64,8 +66,10 @@ class FeatureStore:
     def _check(self) -> None:
         try:
             schema = self._file.attrs.get("schema")
-            if schema != SCHEMA:
-                raise StoreError(f"{self.path}: expected a feature cache of schema {SCHEMA}, found {schema or 'none'}")
+            if schema not in READABLE:
+                known = " or ".join(map(str, READABLE))
+                raise StoreError(f"{self.path}: expected a feature cache of schema {known}, found {schema or 'none'}")
+            self.schema = int(schema)
             if not self._file.attrs.get("complete", False):
                 raise IncompleteStoreError(f"{self.path}: extraction did not finish; run the same hfc extract again")
             header = read_header(self._file)
@@ -95,6 +99,11 @@ class FeatureStore:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @property
+    def dataset(self) -> h5py.Dataset:
+        """The features in the file. Reading checks them against HDF5's own checksums alone."""
+        return self._file["features"]
 
     def __reduce__(self) -> "tuple[Callable[..., FeatureStore], tuple[Path, tuple[object, ...]]]":
         return _reopened, (self.path, self._identity)
@@ -126,7 +135,7 @@ class FeatureStore:
         """
         try:
             dataset = self.provenance.get("dataset", {})
-            table = read_table(self._file, Path(dataset.get("root", "")), dataset.get("origin", ""))
+            table = read_table(self._file, Path(dataset.get("root", "")), dataset.get("origin", ""), self.schema)
             checksum = table.digest()
         except READ_ERRORS as error:
             raise StoreError(f"{self.path}: damaged feature cache: its rows cannot be read: {error}") from error

@@ -1,7 +1,7 @@
 """The header of a cache: texts in attributes, under a checksum of their own. Three of them are JSON."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import h5py
 import numpy as np
@@ -9,15 +9,16 @@ import numpy as np
 from hfc.provenance import digest
 from hfc.store.files import get_attribute, put_attribute
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+ONCE_IN_KEY = ("schema", "rows", "regions")  # key fields of schema 1 that are no settings
 HEADER = ("feature_key", "key_fields", "config", "provenance", "features_sha256", "table_sha256")
 DTYPES = ("<f2", "<f4")
 
 
 class KeyFields(TypedDict):
-    """Exactly what changes the features: their digest is the feature key."""
+    """Exactly what changes the features of given pixels: their digest is the feature key."""
 
-    schema: int
     pixels: int
     """Version of what becomes of the pixels."""
     numerics: int
@@ -36,9 +37,9 @@ class KeyFields(TypedDict):
     compile: bool
     store: str
     """Type of the stored features."""
-    rows: int
-    regions: str
-    """Digest of the regions."""
+    schema: NotRequired[int]
+    rows: NotRequired[int]
+    regions: NotRequired[str]
 
 
 class DataSet(TypedDict, total=False):

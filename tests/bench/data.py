@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from hfc import store
 from hfc.datasets import read_regions
 from hfc.regions import Regions, strings
 from tests.bench import peak_bytes, say, seconds
+from tests.support.caches import fingerprints
 from tests.support.deepfashion_tree import write_large_tree
 
 DEEPFASHION = 289_222
@@ -34,19 +36,25 @@ def assemble(words: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         folder = Path(scratch)
         shards = []
+        names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
+        box = np.full((options.rows, 4), np.nan, dtype=np.float32)
+        prints = fingerprints(options.rows)
         block = rng.normal(size=(size, 1, options.dim)).astype(np.float16)
         for start in range(0, options.rows, size):
             part = np.roll(block[: options.rows - start], start // size, axis=2)
             shards.append(folder / f"{start:09d}.h5")
-            store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), {})
-        names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
-        box = np.full((options.rows, 4), np.nan, dtype=np.float32)
+            stop = start + len(part)
+            rows = (np.ones(len(part), np.bool_), [], prints.sha256[start:stop], box[start:stop])
+            store.write_shard(shards[-1], store.Shard(start, part, *rows), {})
         regions = Regions(folder, "made up", names, names, box, names, names)
+        table = store.Table(regions, np.ones(options.rows, np.bool_), [], prints)
+        places = np.divmod(np.arange(options.rows), size)
+        settings: dict[str, Any] = {"key_fields": {}, "config": {}, "provenance": {}}
         gib = options.rows * options.dim * 2 / 2**30
         cache = folder / "c.h5"
         ways: dict[str, Callable[[], object]] = {
             "read_write_sync_read": lambda: copy(shards, folder / "plain"),
-            "assemble": lambda: store.assemble(cache, shards, regions, key_fields={}, config={}, provenance={}),
+            "assemble": lambda: store.assemble(cache, table, shards, *places, **settings),
             "load": lambda: store.FeatureStore(cache).features(),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions, strings
@@ -35,6 +34,7 @@ from hfc.train.prepared import prepare_run
 from hfc.train.settings import build_head, build_weighting
 from hfc.train.stage import train_all
 from tests.bench import peak_bytes, say
+from tests.support.caches import put_parts
 
 SPLITS = {"train": 209_222, "val": 40_000, "test": 40_000}
 DEEPFASHION = sum(SPLITS.values())
@@ -60,20 +60,13 @@ def write_made_up_cache(path: Path, rows: int, dim: int) -> Path:
     ends = np.cumsum([round(rows * share / DEEPFASHION) for share in SPLITS.values()])
     split = np.array(list(SPLITS))[np.searchsorted(ends[:-1], np.arange(rows), side="right")]
     split = np.random.default_rng(1).permutation(split)
-    shards = []
-    for start in range(0, rows, 4096):
-        part = np.arange(start, min(start + 4096, rows))
-        features = made_up(part, leaf[part], tree, dim).astype(np.float16)[:, None]
-        shards.append(path.with_name(f"{start:09d}.shard"))
-        store.write_shard(shards[-1], store.Shard(start, features, np.ones(len(part), np.bool_), []), {})
+    parts = (np.arange(start, min(start + 4096, rows)) for start in range(0, rows, 4096))
+    features = (made_up(part, leaf[part], tree, dim).astype(np.float16)[:, None] for part in parts)
     names = strings([f"img/{i:08d}.jpg" for i in range(rows)])
     labels = strings([tree.leaves[i] for i in leaf])
     box = np.full((rows, 4), np.nan, dtype=np.float32)
     regions = Regions(path.parent, "made up", names, names, box, labels, strings(split.tolist()))
-    store.assemble(path, shards, regions, key_fields={}, config={}, provenance={})
-    for shard in shards:
-        shard.unlink()
-    return path
+    return put_parts(path, regions, features, {})
 
 
 def main(words: list[str]) -> None:

@@ -19,6 +19,7 @@ from hfc.regions import Regions, strings
 from hfc.store.twins import find_twins
 from tests.bench import peak_bytes, say
 from tests.support.backbones import LITE, load
+from tests.support.caches import put_parts
 from tests.support.made_up import FIELDS
 
 COSINES = (0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96)
@@ -151,18 +152,16 @@ def _write_features(path: Path, rows: int, dim: int) -> None:
     """A cache whose features vary in ever fewer directions, as those of a network; every hundredth row has a twin."""
     rng = np.random.default_rng(0)
     axes = rng.normal(size=(dim, dim)).astype(np.float32) * np.arange(1, dim + 1, dtype=np.float32)[:, None] ** -0.45
-    shards, size = [], 4096
-    for start in range(0, rows, size):
-        count = min(size, rows - start)
-        part = rng.standard_normal((count, dim), dtype=np.float32)
+
+    def part(start: int) -> store.Features:
+        count = min(4096, rows - start)
+        numbers = rng.standard_normal((count, dim), dtype=np.float32)
         later = np.arange(1, count, 100)
-        part[later] = part[later - 1] + 0.1 * part[later]
-        features = (part @ axes)[:, None].astype(np.float16)
-        shards.append(path.with_name(f"{start}.h5"))
-        store.write_shard(shards[-1], store.Shard(start, features, np.ones(count, np.bool_), []), FIELDS)
+        numbers[later] = numbers[later - 1] + 0.1 * numbers[later]
+        features: store.Features = (numbers @ axes)[:, None].astype(np.float16)
+        return features
+
     names = strings([f"{i}.jpg" for i in range(rows)])
     blank, box = strings([""] * rows), np.full((rows, 4), np.nan, dtype=np.float32)
     regions = Regions(path.parent, "made-up", names, names, box, blank, blank)
-    store.assemble(path, shards, regions, key_fields=FIELDS, config={}, provenance={})
-    for shard in shards:
-        shard.unlink()
+    put_parts(path, regions, map(part, range(0, rows, 4096)), FIELDS)

@@ -16,6 +16,7 @@ from hfc.regions import Regions, strings
 from hfc.report import write_report
 from hfc.report.gallery import SHOWN, galleries
 from hfc.report.rows import Outcome, read_groups
+from tests.support.caches import put
 from tests.support.deepfashion_tree import write_images
 from tests.support.extraction import config
 from tests.support.made_runs import tree_of, two_methods, write_run
@@ -112,16 +113,14 @@ def test_pictures_of_a_cache_of_an_archive_are_looked_for_where_its_rows_begin(t
 
 def made_cache(folder: Path, file: str = "c.h5") -> str:
     """A cache beside a folder `root` with an image for each id, by another name; its key."""
-    shard = folder / "shard.h5"
     names = strings([f"images/{i}.jpg" for i in range(6)])
     box = np.full((6, 4), np.nan, dtype=np.float32)
     box[4] = [20, 0, 40, 40]
     split = strings(["test"] * 6)
     regions = Regions(folder, "made-up", names, strings([f"deep/{i}.png" for i in range(6)]), box, split, split)
-    store.write_shard(shard, store.Shard(0, np.ones((6, 1, 2), np.float16), np.ones(6, np.bool_), []), FIELDS)
     origin = {"dataset": {"root": str(folder / "root"), "source": str(folder)}}
     (folder / file).parent.mkdir(exist_ok=True)
-    store.assemble(folder / file, [shard], regions, key_fields=FIELDS, config={}, provenance=origin)
+    put(folder / file, regions, np.ones((6, 1, 2), np.float16), key_fields=FIELDS, provenance=origin)
     with store.FeatureStore(folder / file) as opened:
         return opened.key
 

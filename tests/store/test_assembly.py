@@ -13,16 +13,14 @@ import pytest
 from hfc import store
 from hfc.errors import StoreError
 from hfc.provenance import digest
-from tests.support.caches import KEY, regions, write
+from tests.support.caches import KEY, fingerprints, put, regions, shard_of, write
 
 
 def test_rows_of_another_cache_take_the_place_of_some(tmp_path: Path) -> None:
     before = write(tmp_path / "c.h5", 600)
-    shard = store.Shard(0, np.full((2, 1, 8), 7, np.float16), np.array([True, False]), [(1, "worse")])
-    store.write_shard(tmp_path / "0.h5", shard, KEY)
-    store.assemble(
-        tmp_path / "o.h5", [tmp_path / "0.h5"], regions(2), key_fields=KEY, config={}, provenance={"dataset": {}}
-    )
+    features = np.full((2, 1, 8), 7, np.float16)
+    ok = np.array([True, False])
+    put(tmp_path / "o.h5", regions(2), features, key_fields=KEY, ok=ok, failures=[(1, "worse")])
     store.merge(tmp_path / "c.h5", np.array([1, 599]), tmp_path / "o.h5", {"merged": True})
     with store.FeatureStore(tmp_path / "c.h5") as cache:
         cache.verify()
@@ -36,15 +34,31 @@ def test_rows_of_another_cache_take_the_place_of_some(tmp_path: Path) -> None:
         store.merge(tmp_path / "c.h5", np.array([1]), tmp_path / "o.h5", {})
 
 
+SETTINGS = {"key_fields": KEY, "config": {}, "provenance": {}}
+
+
+def table_of(count: int) -> store.Table:
+    """Rows that all have features."""
+    return store.Table(regions(count), np.ones(count, np.bool_), [], fingerprints(count))
+
+
+def write_shards(folder: Path, features: store.Features, size: int) -> list[Path]:
+    starts = range(0, len(features), size)
+    for start in starts:
+        store.write_shard(folder / f"{start}.h5", shard_of(features[start : start + size], start), KEY)
+    return [folder / f"{start}.h5" for start in starts]
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="its shards hold 300 rows of 600"):
-        shard = store.Shard(0, np.ones((300, 1, 8), np.float16), np.ones(300, np.bool_), [])
-        store.write_shard(tmp_path / "0.h5", shard, KEY)
-        store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], regions(600), key_fields=KEY, config={}, provenance={})
+    shards = write_shards(tmp_path, np.ones((300, 1, 8), np.float16), 300)
+    none = np.full(300, -1)
+    with pytest.raises(StoreError, match=r"c\.h5: row 300 \(röw 300\): expected features, found none in its source$"):
+        origin = np.repeat([0, -1], 300), np.r_[np.arange(300), none]
+        store.assemble(tmp_path / "c.h5", table_of(600), shards, *origin, **SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
-        store.write_shard(tmp_path / "file" / "0.h5", shard, KEY)
+        store.write_shard(tmp_path / "file" / "0.h5", shard_of(np.ones((3, 1, 8), np.float16)), KEY)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -65,10 +79,7 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = np.random.default_rng(0).normal(size=(600, 1, 8)).astype(np.float16)
-    rows = {0: features[:300], 300: features[300:]}
-    for start, part in rows.items():
-        store.write_shard(tmp_path / f"{start}.h5", store.Shard(start, part, np.ones(300, np.bool_), []), KEY)
-    shards = [tmp_path / f"{start}.h5" for start in rows]
+    shards = write_shards(tmp_path, features, 300)
 
     def flip(path: Path) -> None:
         content = bytearray(path.read_bytes())
@@ -90,11 +101,12 @@ def test_what_assembling_reads_back_must_be_what_each_shard_held(
 
         monkeypatch.setattr(store.table, "put_failures", put_failures)
     else:
-        real_view = store.assembly.view
-        monkeypatch.setattr(store.assembly, "view", lambda path: (flip(path), real_view(path))[1])
+        real_view = store.copying.view
+        monkeypatch.setattr(store.copying, "view", lambda path: (flip(path), real_view(path))[1])
     message = r"/300\.h5: damaged shard" if where.startswith("shard") else r"/c\.h5: the disk does not give back"
     with pytest.raises(StoreError, match=message):
-        store.assemble(tmp_path / "c.h5", shards, regions(600), key_fields=KEY, config={}, provenance={})
+        origin = np.divmod(np.arange(600), 300)
+        store.assemble(tmp_path / "c.h5", table_of(600), shards, *origin, **SETTINGS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "300.h5"]
 
 
@@ -108,12 +120,11 @@ def test_a_failed_write_that_the_system_tells_of_once_is_not_lost(
             told.append(threading.current_thread().name)
             raise OSError(errno.EIO, "Input/output error")
 
-    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
-    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    shards = write_shards(tmp_path, np.ones((3, 1, 8), np.float16), 3)
     monkeypatch.setattr(store.files, "SYNC_PAUSE_S", 0)
     monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(StoreError, match=r"/c\.h5: cannot be written: Input/output error"):
-        store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], regions(3), key_fields=KEY, config={}, provenance={})
+        store.assemble(tmp_path / "c.h5", table_of(3), shards, np.zeros(3), np.arange(3), **SETTINGS)
     assert told[0].startswith("sync")  # while the cache was still being made
     assert [path.name for path in tmp_path.iterdir()] == ["0.h5"]
 

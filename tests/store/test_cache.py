@@ -14,7 +14,7 @@ from hfc import store
 from hfc.errors import IncompleteStoreError, StoreError
 from hfc.provenance import digest
 from hfc.store.header import change_header
-from tests.support.caches import KEY, regions, write
+from tests.support.caches import KEY, fingerprints, regions, shard_of, write
 from tests.support.privileges import unprivileged
 
 
@@ -30,8 +30,10 @@ def test_what_was_written_is_read_back(n: int, dtype: str, tmp_path: Path) -> No
     assert got.dtype == dtype
     assert table.failures == [(1, "bad")]
     assert np.flatnonzero(~table.ok).tolist() == [1]
-    for name in ("id", "path", "label", "split", "box"):
+    for name in ("id", "path", "label", "split", "group", "box"):
         np.testing.assert_array_equal(getattr(table.regions, name), getattr(regions(n), name))
+    for name in ("sha256", "size", "modified"):
+        np.testing.assert_array_equal(getattr(table.fingerprints, name), getattr(fingerprints(n), name))
     assert [path.name for path in tmp_path.iterdir()] == ["c.h5"]
 
 
@@ -77,7 +79,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def set_value(name: str, row: int, value: object) -> Callable[[h5py.File], None]:
+def set_value(name: str, row: int | tuple[int, int], value: object) -> Callable[[h5py.File], None]:
     def edit(file: h5py.File) -> None:
         file[name][row] = value
 
@@ -88,12 +90,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], type[StoreError], str]] = {
     "truncated": (cut, StoreError, "not a readable HDF5 file, perhaps truncated"),
     "text": (lambda p: p.write_text("x") and None, StoreError, "not a readable HDF5 file"),
     "gone": (lambda p: p.unlink(), StoreError, "no such feature cache; make one with hfc extract"),
-    "other HDF5": (other_hdf5, StoreError, "expected a feature cache of schema 1, found none"),
-    "schema": (change(lambda f: f.attrs.update(schema=2)), StoreError, "expected a feature cache of schema 1, found 2"),
+    "other HDF5": (other_hdf5, StoreError, "expected a feature cache of schema 1 or 2, found none"),
+    "schema": (change(lambda f: f.attrs.update(schema=3)), StoreError, "cache of schema 1 or 2, found 3"),
     "incomplete": (change(lambda f: f.attrs.update(complete=False)), IncompleteStoreError, "extraction did not finish"),
     "flipped bit": (flip, StoreError, "damaged feature cache, rows 0 to 256"),
     "feature": (change(set_value("features", 5, 1)), StoreError, "its features do not match their checksum"),
     "label": (change(set_value("label", 5, "Tie")), StoreError, "its rows do not match their checksum"),
+    "group": (change(set_value("group", 5, "g")), StoreError, "its rows do not match their checksum"),
+    "bytes": (change(set_value("sha256", (5, 31), 0)), StoreError, "its rows do not match their checksum"),
+    "size": (change(set_value("size", 5, 7)), StoreError, "its rows do not match their checksum"),
+    "modified": (change(set_value("modified", 5, 7)), StoreError, "its rows do not match their checksum"),
+    "no column": (change(lambda f: f.pop("modified")), StoreError, "its rows cannot be read"),
+    "called schema 1": (change(lambda f: f.attrs.update(schema=1)), StoreError, "rows do not match their checksum"),
     "box": (change(set_value("box", 0, 9)), StoreError, "its rows do not match their checksum"),
     "key": (change(lambda f: f.attrs.update(feature_key="0")), StoreError, "its header does not match its checksum"),
     "config": (
@@ -126,8 +134,9 @@ def content(path: Path) -> Content:
     """Everything that a cache can tell, checked as stage 2 checks it."""
     with store.FeatureStore(path) as cache:
         table = cache.table()
-        columns = [getattr(table.regions, name).tolist() for name in ("id", "path", "label", "split")]
-        rows = [*columns, table.regions.box.tobytes(), table.ok.tolist(), table.failures]
+        columns = [getattr(table.regions, name).tolist() for name in ("id", "path", "label", "split", "group")]
+        assert table.fingerprints is not None
+        rows = [*columns, table.fingerprints.content(), table.regions.box.tobytes(), table.ok.tolist(), table.failures]
         header = [cache.key, cache.key_fields, cache.config, cache.provenance, cache.features_sha256, cache.shape]
         features = cache.features()
         return features.tobytes(), rows, [header, features.dtype.str, table.regions.root, table.regions.origin]
@@ -189,7 +198,7 @@ def test_every_damage_is_listed(tmp_path: Path) -> None:
 
 def test_damaged_shards_are_listed(tmp_path: Path) -> None:
     folder = tmp_path / "c.h5.shards"
-    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    shard = shard_of(np.ones((3, 1, 8), np.float16))
     for start in (0, 3):
         store.write_shard(folder / f"{start:09d}-{start + 3:09d}.h5", replace(shard, start=start), KEY)
     cut(folder / "000000003-000000006.h5")

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hfc import store
 from hfc.errors import StoreError
 from hfc.regions import strings
 from hfc.store import files
-from tests.support.caches import KEY, regions, write
+from tests.support.caches import KEY, fingerprints, regions, shard_of, write
 
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -28,13 +29,15 @@ def test_a_full_disk_leaves_the_old_cache_and_no_temporary(tmp_path: Path, monke
 
     write(tmp_path / "c.h5", 300)
     before = (tmp_path / "c.h5").read_bytes()
-    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    shard = shard_of(np.ones((3, 1, 8), np.float16))
     store.write_shard(tmp_path / "0.h5", shard, KEY)
+    table = store.Table(regions(3), shard.ok, [], fingerprints(3))
+    settings: dict[str, Any] = {"key_fields": KEY, "config": {}, "provenance": {}}
     predictions = store.Predictions(strings(["a"]), np.zeros(1, np.int64), (), np.ones((1, 2), np.float32))
     monkeypatch.setattr(os, "fsync", full)
     writers: list[Callable[[Path], None]] = [
         lambda path: store.write_shard(path, shard, KEY),
-        lambda path: store.assemble(path, [tmp_path / "0.h5"], regions(3), key_fields=KEY, config={}, provenance={}),
+        lambda path: store.assemble(path, table, [tmp_path / "0.h5"], np.zeros(3), np.arange(3), **settings),
         lambda path: store.write_predictions(path, predictions),
     ]
     for writer in writers:

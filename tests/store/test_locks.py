@@ -16,6 +16,7 @@ import pytest
 from hfc import store
 from hfc.errors import StoreError, warn_once
 from hfc.store import locks
+from tests.support.caches import shard_of
 from tests.support.processes import python
 
 NAMES = ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "EINVAL"]
@@ -144,7 +145,7 @@ def test_a_file_that_is_no_lock_is_left(name: str, tmp_path: Path, monkeypatch: 
 
 
 def shard() -> store.Shard:
-    return store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
+    return shard_of(np.ones((3, 1, 8), np.float16))
 
 
 def refuse_to_sync_folders(monkeypatch: pytest.MonkeyPatch, code: int) -> None:

@@ -1,5 +1,6 @@
 """Shards: damage, and other settings than those asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 
 from hfc import store
 from hfc.errors import StaleStoreError, StoreError
-from tests.support.caches import KEY
+from tests.support.caches import KEY, shard_of
 
 
 def test_a_flipped_bit_of_a_shard_is_noticed_or_harmless(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(40, 1, 8)).astype(np.float16)
     ok = np.arange(40) != 1
-    store.write_shard(tmp_path / "0.h5", store.Shard(0, features, ok, [(1, "bad")]), KEY)
+    store.write_shard(tmp_path / "0.h5", replace(shard_of(features), ok=ok, failures=[(1, "bad")]), KEY)
     whole = (tmp_path / "0.h5").read_bytes()
     want = store.read_shard(tmp_path / "0.h5", KEY).digest()
     noticed = 0
@@ -34,7 +35,7 @@ def test_the_first_setting_that_differs_is_named() -> None:
     with pytest.raises(StaleStoreError, match=r"^c\.h5: made with backbone = b, asked for backbone = x; give another"):
         store.refuse_other_key(path, KEY, KEY | {"backbone": "x", "image_size": 456})
     with pytest.raises(StaleStoreError, match="made with backbone = None, asked for backbone = b"):
-        store.refuse_other_key(path, {"schema": 1, "image_size": 224}, KEY)
+        store.refuse_other_key(path, {"image_size": 224}, KEY)
     with pytest.raises(StaleStoreError, match="made with weights = aaaaaaaaaaaa…, asked for weights = bbbbbbbbbbbb…;"):
         store.refuse_other_key(path, {"weights": "a" * 64}, {"weights": "b" * 64})
     with pytest.raises(StaleStoreError, match="made by another version of hfc"):
@@ -42,8 +43,7 @@ def test_the_first_setting_that_differs_is_named() -> None:
 
 
 def test_a_shard_of_other_settings_is_refused_and_the_setting_named(tmp_path: Path) -> None:
-    shard = store.Shard(0, np.ones((3, 1, 8), np.float16), np.ones(3, np.bool_), [])
-    store.write_shard(tmp_path / "0.h5", shard, KEY)
+    store.write_shard(tmp_path / "0.h5", shard_of(np.ones((3, 1, 8), np.float16)), KEY)
     with pytest.raises(
         StaleStoreError, match="made with image_size = 224, asked for image_size = 456; give another --out"
     ):

@@ -7,7 +7,7 @@ import pytest
 
 from hfc import store
 from hfc.provenance import digest
-from tests.support.caches import KEY, regions
+from tests.support.caches import KEY, put, regions
 
 
 def test_a_survey_counts_what_is_there(tmp_path: Path) -> None:
@@ -16,11 +16,10 @@ def test_a_survey_counts_what_is_there(tmp_path: Path) -> None:
     features[4] = features[2]
     ok = np.arange(6) != 0
     features[~ok] = 0
-    store.write_shard(tmp_path / "0.h5", store.Shard(0, features, ok, [(0, "bad")]), KEY)
     table = regions(6)
     table.label[3:] = "Tie"
     table.split[5] = ""
-    store.assemble(tmp_path / "c.h5", [tmp_path / "0.h5"], table, key_fields=KEY, config={}, provenance={})
+    put(tmp_path / "c.h5", table, features, key_fields=KEY, ok=ok, failures=[(0, "bad")])
     found = store.survey(tmp_path / "c.h5")
     norms = np.sqrt((features[1:, 0].astype(float) ** 2).sum(axis=1))
     assert (found.shape, found.dtype, found.key) == ((6, 1, 4), "float32", digest(KEY))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hfc import store
 from hfc.regions import Regions, strings
 from hfc.store.twins import CHUNK_ROWS, NONE, Nearest, Twins, find_twins
-from tests.support.caches import KEY
+from tests.support.caches import KEY, put
 
 Pairs = dict[tuple[int, int], float]
 
@@ -31,11 +31,9 @@ def write(
     box = np.full((count, 4), np.nan, dtype=np.float32)
     label, split = (strings(column or [""] * count) for column in (labels, splits))
     regions = Regions(path.parent, "made up", names, names, box, label, split)
-    shard = store.Shard(0, features, ok, [(row, "bad") for row in failed])
-    store.write_shard(path.with_suffix(".shard"), shard, KEY)
+    reasons = [(row, "bad") for row in failed]
     provenance = {"dataset": {"source": "/photos"}}
-    store.assemble(path, [path.with_suffix(".shard")], regions, key_fields=KEY, config={}, provenance=provenance)
-    return path
+    return put(path, regions, features, key_fields=KEY, ok=ok, failures=reasons, provenance=provenance)
 
 
 def planted(count: int, dim: int = 40, views: int = 1) -> NDArray[np.float64]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions, strings
+from tests.support.caches import put, put_parts
 
 
 def settled_on(common: Mapping[str, object], **changes: object) -> dict[str, object]:
@@ -19,7 +19,7 @@ def settled_on(common: Mapping[str, object], **changes: object) -> dict[str, obj
     return {name: value for name, value in common.items() if name in used} | changes
 
 
-FIELDS = {"schema": 1, "backbone": "made-up", "weights": "0" * 64}
+FIELDS = {"backbone": "made-up", "weights": "0" * 64}
 
 
 def write_cache(
@@ -51,20 +51,17 @@ def write_cache(
         label=strings(list(labels)),
         split=strings(list(splits)),
     )
-    shard = path.with_name("shard.h5")
-    store.write_shard(shard, store.Shard(0, features, ok, [(row, "made to fail") for row in failed]), FIELDS)
     weights = {"source": "random" if random_weights else "made-up", "digest": "0" * 64, "random": random_weights}
-    dataset = {"root": str(path.parent), "origin": origin}
-    store.assemble(
+    return put(
         path,
-        [shard],
         regions,
+        features,
+        ok=ok,
+        failures=[(row, "made to fail") for row in failed],
         key_fields=FIELDS,
         config={"backbone": "made-up", "image_size": 224},
-        provenance={"dataset": dataset, "weights": weights},
+        provenance={"dataset": {"root": str(path.parent), "origin": origin}, "weights": weights},
     )
-    shard.unlink()
-    return path
 
 
 def write_tree_csv(path: Path) -> Path:
@@ -92,11 +89,4 @@ def deepfashion_sized(path: Path) -> None:
     box = np.full((rows, 4), np.nan, dtype=np.float32)
     regions = Regions(path.parent, "made-up", names, names, box, strings([leaves[i % 50] for i in range(rows)]), splits)
     block = np.random.default_rng(0).random((size, 1, 2048), dtype=np.float32).astype(np.float16)
-    shards = []
-    for start in range(0, rows, size):
-        part = block[: rows - start]
-        shards.append(path.with_name(f"{start}.h5"))
-        store.write_shard(shards[-1], store.Shard(start, part, np.ones(len(part), np.bool_), []), FIELDS)
-    store.assemble(path, shards, regions, key_fields=FIELDS, config={}, provenance={})
-    for shard in shards:
-        shard.unlink()
+    put_parts(path, regions, (block[: rows - start] for start in range(0, rows, size)), FIELDS)

@@ -9,7 +9,7 @@ from hfc import store
 from hfc.hierarchy import Hierarchy
 from hfc.regions import Regions, strings
 from hfc.report.twins import labels_digest
-from tests.support.caches import KEY
+from tests.support.caches import KEY, put
 from tests.support.made_runs import two_methods
 
 TESTED, TRAINED = 60, 40
@@ -26,13 +26,8 @@ def twin_cache(path: Path, shared: int) -> Path:
     splits = strings(["test"] * TESTED + ["train"] * TRAINED)
     box = np.full((len(features), 4), np.nan, dtype=np.float32)
     regions = Regions(path.parent, "made-up features", names, names, box, labels, splits)
-    shard = path.with_suffix(".shard")
-    ok = np.ones(len(features), dtype=np.bool_)
-    store.write_shard(shard, store.Shard(0, features.astype(np.float32), ok, []), KEY)
     provenance = {"dataset": {"source": str(path.parent / "photos"), "root": str(path.parent)}}
-    store.assemble(path, [shard], regions, key_fields=KEY, config={}, provenance=provenance)
-    shard.unlink()
-    return path
+    return put(path, regions, features.astype(np.float32), key_fields=KEY, provenance=provenance)
 
 
 def runs_of(cache: Path, folder: Path, tree: Hierarchy, **changes: Any) -> Path:

@@ -12,6 +12,7 @@ from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
 from hfc.train.cache import Cache, load_cache
 from hfc.train.features import Resident, Streamed, statistics
+from tests.support.caches import put
 from tests.support.made_up import FIELDS, write_cache
 
 ROWS, DIM = 1500, 8
@@ -28,10 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = np.zeros((ROWS, 2, DIM), dtype=np.float32)
     features[:, :, 0] = np.arange(ROWS)[:, None]
     features[:, :, 1] = [0, 1]
-    shard = folder / "s.h5"
-    store.write_shard(shard, store.Shard(0, features, np.ones(ROWS, np.bool_), []), FIELDS)
-    store.assemble(folder / "two.h5", [shard], regions, key_fields=FIELDS, config={}, provenance={})
-    return folder / "two.h5"
+    return put(folder / "two.h5", regions, features, key_fields=FIELDS)
 
 
 @pytest.fixture(scope="module", params=["resident", "streamed"])
@@ -96,9 +94,7 @@ def test_a_buffer_holds_so_many_bytes_of_either_type(kind: str, tmp_path: Path) 
     names = strings([str(i) for i in range(len(features))])
     box = np.full((len(features), 4), np.nan, dtype=np.float32)
     regions = Regions(tmp_path, "made up", names, names, box, names, names)
-    store.write_shard(tmp_path / "s", store.Shard(0, features, np.ones(len(features), np.bool_), []), FIELDS)
-    store.assemble(tmp_path / "c.h5", [tmp_path / "s"], regions, key_fields=FIELDS, config={}, provenance={})
-    loaded = load_cache(tmp_path / "c.h5", stream=True).features
+    loaded = load_cache(put(tmp_path / "c.h5", regions, features, key_fields=FIELDS), stream=True).features
     assert isinstance(loaded, Streamed)
     bounded = replace(loaded, buffer_bytes=2 * store.CHUNK_ROWS * DIM * np.dtype(kind).itemsize)
     rows = torch.arange(len(features))
