@@ -77,6 +77,7 @@ class ExtractConfig:
     max_failures: str = setting("", "stop when more images than this cannot be read: a number, or a share like 5%")
     limit: int = setting(0, "take only this many regions, spread evenly over the data set; 0: all", low=0)
     outside_root: bool = setting(False, "accept image paths that leave the data set's folder")
+    label_column: str = setting("", "column of the labels in Parquet files; without it as its kind or name tells")
     split_seed: int = setting(0, "seed of the split drawn for a folder tree without one", low=0)
     val_fraction: float = setting(0.1, "share of validation images in a split drawn for a folder tree", low=0)
     test_fraction: float = setting(0.2, "share of test images in a split drawn for a folder tree", low=0)

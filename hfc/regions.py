@@ -129,14 +129,15 @@ def locate(root: Path, path: str) -> Path:
 def check_inside(file: Path, numbers: Iterable[int], paths: Iterable[str]) -> None:
     """Raise a DatasetError if a path leaves the folder that it is relative to. It names file and row."""
     for number, path in zip(numbers, paths, strict=True):
-        if _leaves_root(path):
+        if leaves_root(path):
             raise DatasetError(
                 f"{file}: row {number}: expected a path inside the data set's folder, found {path!r}; "
                 "give --outside-root to accept it"
             )
 
 
-def _leaves_root(path: str) -> bool:
+def leaves_root(path: str) -> bool:
+    """Return whether a path leaves the folder that it is relative to."""
     path = path.replace("\\", "/")  # as `locate` reads it
     if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 (a Path for each of 289,222 names takes 0.6 s)
         return False

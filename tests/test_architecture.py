@@ -165,6 +165,7 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
         ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/predict/export/onnx.py"}),
         ("onnxruntime", {"hfc/predict/export/onnx.py"}),
+        ("pyarrow", {"hfc/datasets/parquet_file.py"}),
     ],
 )
 def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -> None:
@@ -189,7 +190,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_command_line_starts_without_what_is_slow_to_load() -> None:
-    assert not loaded_by("import cli.main") & {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn"}
+    assert not loaded_by("import cli.main") & {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn", "pyarrow"}
 
 
 def test_the_report_needs_no_torch_and_no_plotting_library() -> None:

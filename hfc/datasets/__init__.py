@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hfc.datasets import archives, deepfashion, folders, manifest, webdataset
+from hfc.datasets import archives, deepfashion, folders, manifest, parquet, webdataset
 from hfc.datasets.listing import archive_root, is_folder
 from hfc.errors import DatasetError
 from hfc.hierarchy import warn_of_spellings
@@ -12,38 +12,59 @@ COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # archives a
 
 
 def read_regions(
-    source: Path, *, outside_root: bool, split_seed: int, val_fraction: float, test_fraction: float
+    source: Path,
+    *,
+    outside_root: bool,
+    label_column: str = "",
+    split_seed: int,
+    val_fraction: float,
+    test_fraction: float,
 ) -> Regions:
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
     Args:
-        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, or a
-            folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
+        source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, Parquet
+            files, or a folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
+        label_column: that of Parquet files; "": as they tell.
         split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
 
     Raises:
         DatasetError: nothing readable there; the message names file and row.
     """
     try:
-        if webdataset.recognise(source):
-            regions = webdataset.read(source, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
-        elif is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
-            root = archive_root(source)
-            regions = folders.read(root, seed=split_seed, val_fraction=val_fraction, test_fraction=test_fraction)
-        elif source.is_dir():
-            regions = deepfashion.read(source, outside_root=outside_root)
-        elif source.suffix.lower() in COMPRESSED and source.is_file():
-            raise DatasetError(
-                f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
-            )
-        elif source.is_file() or archives.split(source):
-            regions = manifest.read(source, outside_root=outside_root)
-        else:
-            raise DatasetError(
-                f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree"
-            )
+        regions = _read(
+            source,
+            outside_root=outside_root,
+            label_column=label_column,
+            seed=split_seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+        )
     except OSError as error:  # a folder that may not be listed or entered
         raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
     warn_of_spellings(str(source), regions.label)
     return regions
+
+
+def _read(
+    source: Path, *, outside_root: bool, label_column: str, seed: int, val_fraction: float, test_fraction: float
+) -> Regions:
+    if webdataset.recognise(source):
+        return webdataset.read(source, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    if parquet.recognise(source):
+        return parquet.read(
+            source, label=label_column, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction
+        )
+    if is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
+        root = archive_root(source)
+        return folders.read(root, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    if source.is_dir():
+        return deepfashion.read(source, outside_root=outside_root)
+    if source.suffix.lower() in COMPRESSED and source.is_file():
+        raise DatasetError(
+            f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
+        )
+    if source.is_file() or archives.split(source):
+        return manifest.read(source, outside_root=outside_root)
+    raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")

@@ -1,10 +1,11 @@
-"""Read the bytes of an image, whether a file or a member of an archive."""
+"""Read the bytes of an image: of a file, in an archive or in a Parquet file."""
 
 import os
 import stat
 from pathlib import Path
 
 from hfc.datasets.archives import open_archive, split
+from hfc.datasets.parquet_file import open_parquet, split_row
 from hfc.errors import ImageError
 from hfc.regions import locate
 
@@ -30,7 +31,7 @@ def read_bytes(root: Path, path: str) -> bytes:
 
 
 def read_file(file: Path) -> bytes:
-    """Read a file or a member of an archive, under this very name.
+    """Read a file, or what lies in an archive or Parquet file, under this name.
 
     Raises:
         ImageError, OSError: as `read_bytes`.
@@ -38,11 +39,13 @@ def read_file(file: Path) -> bytes:
     try:
         kind = file.stat().st_mode
     except NotADirectoryError:
-        place = split(file)
-        if place is None:
-            raise
-        archive, name = place
-        return open_archive(archive).read(name)
+        if place := split(file):
+            archive, name = place
+            return open_archive(archive).read(name)
+        if cell := split_row(file):
+            table, row = cell
+            return open_parquet(table).read(row)
+        raise
     if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
         raise ImageError("not a file")
     return file.read_bytes()
@@ -79,6 +82,11 @@ def _stamp(file: Path) -> tuple[int, int]:
         member = open_archive(place[0]).find(place[1]) if place else None
         return (member.size, place[0].stat().st_mtime_ns) if place and member else (UNKNOWN, UNKNOWN)
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (UNKNOWN, UNKNOWN)
+
+
+def is_part(file: Path) -> bool:
+    """Return whether a path leads into an archive or a Parquet file."""
+    return bool(split(file) or split_row(file))
 
 
 def holds(root: Path, path: str) -> bool:

@@ -1,13 +1,18 @@
 """Data sets in several files of one kind, such as `train-000000.tar`: which they are, and of which split."""
 
+import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 from hfc.datasets.folders import SPELLINGS
 from hfc.datasets.listing import is_ours
 from hfc.errors import DatasetError
 
+logger = logging.getLogger(__name__)
+
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in data-{000000..000003}.tar
+NUMBERED = re.compile(r"-\d+-of-(\d+)")  # as in train-00000-of-00002.parquet
 MOST_SHARDS = 100_000
 
 
@@ -44,6 +49,23 @@ def shards_in(folder: Path, ending: str) -> list[Path]:
     entries = [path for path in sorted(folder.iterdir()) if is_ours(path.name)]
     shards = [path for path in entries if path.suffix.lower() == ending]
     return [] if shards and any(path.is_dir() for path in entries) else shards
+
+
+def warn_of_missing(shards: list[Path]) -> None:
+    """Warn where the names of shards tell that there are more of them."""
+    counts = Counter(
+        (NUMBERED.sub(r"-*-of-\1", shard.name), int(match[1]))
+        for shard in shards
+        if (match := NUMBERED.search(shard.name))
+    )
+    for (name, count), there in counts.items():
+        if there < count:
+            logger.warning(
+                "%s: %d of %d files are there; what the others hold is left out",
+                shards[0].with_name(name),
+                there,
+                count,
+            )
 
 
 def named_splits(shards: list[Path]) -> dict[Path, str]:

@@ -79,7 +79,7 @@ def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) 
         path=paths,
         box=np.full((len(rows), 4), np.nan, dtype=np.float32),
         label=strings([label for _, label, _ in rows]),
-        split=strings(_drawn(rows, seed, shares)),
+        split=strings(drawn(rows, seed, shares)),
     )
 
 
@@ -125,7 +125,7 @@ def _label_of_object(content: object) -> str:
     return str(label).strip()
 
 
-def _drawn(rows: list[tuple[str, str, str]], seed: int, shares: tuple[float, float]) -> list[str]:
+def drawn(rows: list[tuple[str, str, str]], seed: int, shares: tuple[float, float]) -> list[str]:
     """Return the splits of all rows. Within each label, those that are for training or unknown are drawn."""
     splits = [split for _, _, split in rows]
     numbers: defaultdict[str, list[int]] = defaultdict(list)

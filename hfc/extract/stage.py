@@ -102,6 +102,7 @@ def _regions(source: Path, config: ExtractConfig) -> Regions:
     regions = read_regions(
         source,
         outside_root=config.outside_root,
+        label_column=config.label_column,
         split_seed=config.split_seed,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hfc import crops, runs
 from hfc.crops import Loaded
-from hfc.datasets.archives import split
 from hfc.datasets.listing import counted, is_folder, walk
-from hfc.datasets.reading import read_file
+from hfc.datasets.parquet_file import ENDING, open_parquet
+from hfc.datasets.reading import is_part, read_file
 from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
 from hfc.regions import Regions, strings
 
@@ -64,7 +64,7 @@ def _content(image: Any) -> bytes:
     try:
         if isinstance(image, PATHS):
             path = Path(os.fsdecode(image))
-            return read_file(path) if split(path) else path.read_bytes()
+            return read_file(path) if is_part(path) else path.read_bytes()
         if getattr(image, "seekable", lambda: False)():
             image.seek(0)  # as Pillow does: a file that was looked into is still an image
         content = image.read()
@@ -105,7 +105,8 @@ def corners_of(box: Box | None) -> NDArray[np.float32]:
 def find_images(paths: Sequence[Path]) -> list[str]:
     """List the images that some paths name, those of a folder sorted.
 
-    A file is an image itself; a folder names all images in and below it, and so does an archive.
+    A file is an image itself; a folder names all images in and below it, and so does an archive. A Parquet file names
+    those of its rows, in their order.
 
     In folders the rules of a folder tree hold: what is hidden or a system's is passed over, and files that are no
     images by their names are counted in a warning.
@@ -115,7 +116,10 @@ def find_images(paths: Sequence[Path]) -> list[str]:
     """
     images: list[str] = []
     for path in paths:
-        images += _inside(path) if is_folder(path) else [str(path)]  # a missing one is reported as unreadable
+        if path.suffix.lower() == ENDING and path.is_file():
+            images += [f"{path}/{row}" for row in range(len(open_parquet(path)))]
+        else:
+            images += _inside(path) if is_folder(path) else [str(path)]  # a missing one is reported as unreadable
     return images
 
 

@@ -16,6 +16,7 @@ from hfc import Classifier
 from hfc.datasets import manifest
 from hfc.errors import DatasetError, HfcError, ImageError, ImageTypeError
 from hfc.predict.sources import as_regions, find_images
+from tests.support import parquet
 from tests.support.trained import train_run, write_pictures
 
 TAKEN = (
@@ -183,6 +184,18 @@ def test_an_archive_is_classified_like_the_folder_that_was_packed(
     (tmp_path / f"photos.{kind}").write_bytes(b"no archive")
     with pytest.raises(DatasetError, match=rf"photos\.{kind}: cannot be read as a {kind.upper()} archive"):
         find_images([tmp_path / f"photos.{kind}"])
+
+
+def test_a_parquet_file_is_classified_row_for_row(classifier: Classifier, picture: Path, tmp_path: Path) -> None:
+    file = parquet.write_table(tmp_path / "own.parquet", {"image": parquet.images([picture.read_bytes(), None])})
+    paths = find_images([file])
+    assert paths == [f"{file}/0", f"{file}/1"]
+    first, second = classifier.stream(as_regions(paths))
+    assert first.top == classifier(picture).top == classifier(paths[0]).top
+    assert second.error == "no image: the cell is empty"
+    file.write_bytes(b"no table")
+    with pytest.raises(DatasetError, match=r"own\.parquet: cannot be read as a Parquet file"):
+        find_images([file])
 
 
 def test_a_manifest_for_prediction_needs_paths_alone(tmp_path: Path) -> None:
