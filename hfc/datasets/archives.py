@@ -1,7 +1,7 @@
 """ZIP and TAR archives as folders of a path: `photos.zip/Tee/1.jpg` names a member. Nothing is unpacked.
 
-Any number of threads reads members side by side: the index of an archive is read once a process, and every read opens
-the file for itself.
+Any number of threads reads members side by side: an archive is opened and its index read once a process, and every read
+says where it begins, so that threads and forked processes share the descriptor.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import stat
 import struct
 import tarfile
 import threading
+import weakref
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ HEADER, SIGNATURE = struct.Struct("<4s22xHH"), b"PK\x03\x04"  # of what stands b
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a member
 DAMAGED = "damaged member of the archive"
 LOOKED_AT = 1 << 16  # bytes after the last member of a TAR, where another may be hidden
-OPEN = 64  # archives whose index stays in memory
+OPEN = 64  # archives whose index stays in memory and whose file stays open
+SLACK = 64  # bytes of a ZIP member's header that the index does not tell of
 
 _opening = threading.Lock()
 
@@ -64,12 +66,16 @@ class Archive:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._stream = file.open("rb")
+        weakref.finalize(self, self._stream.close)  # when the last thread is done with it
         list_members = _tar_members if file.suffix.lower() == ".tar" else _zip_members
-        self.members = {_key(member.name): member for member in list_members(file)}
+        self.members = {_key(member.name): member for member in list_members(file, self._stream)}
         """By names relative to the archive, without `.` and repeated slashes. Of two that are alike the last counts."""
 
     def find(self, name: str) -> Member | None:
         """Return the member of a name. It may be in the other Unicode form, or parted by backslashes."""
+        if member := self.members.get(name):
+            return member
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
             key = _key(spelling)
             if member := self.members.get(key) or self._composed.get(normalize("NFC", key)):
@@ -96,14 +102,35 @@ class Archive:
         if member is None:
             raise FileNotFoundError(errno.ENOENT, f"No such member of {self.file.name}")
         _check(member)
-        with self.file.open("rb") as stream:
-            packed = _packed(stream, member)
-        content = packed if member.method == zipfile.ZIP_STORED else _inflate(packed, member.size)
+        packed = self._packed(member)
+        content = bytes(packed) if member.method == zipfile.ZIP_STORED else _inflate(packed, member.size)
         if len(content) != member.size:
             more = "more" if len(content) > member.size else "fewer"
             raise ImageError(f"{DAMAGED}: expected the {member.size} bytes that it declares, found {more}")
         if member.checksum is not None and zlib.crc32(content) != member.checksum:
             raise ImageError(f"{DAMAGED}: its checksum does not fit its bytes")
+        return content
+
+    def _packed(self, member: Member) -> memoryview:
+        """Read the bytes of a member as the archive has them. The header in front of them is read with them."""
+        likely = HEADER.size + len(member.name) + SLACK if member.headed else 0
+        content = self._bytes(member.offset, likely + member.packed)
+        start = _header_length(content) if member.headed else 0
+        if start > likely:
+            content, start = self._bytes(member.offset + start, member.packed), 0
+        packed = memoryview(content)[start : start + member.packed]
+        if len(packed) < member.packed:
+            raise ImageError(f"{DAMAGED}: the archive ends before it does")
+        return packed
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        """Read from the file that the index was read from. There are fewer bytes at its end."""
+        content = os.pread(self._stream.fileno(), count, start)
+        while len(content) < count:
+            more = os.pread(self._stream.fileno(), count - len(content), start + len(content))
+            if not more:
+                break
+            content += more
         return content
 
 
@@ -124,7 +151,28 @@ def open_archive(file: Path) -> Archive:
         ImageError: it is damaged, or no archive.
         OSError: it cannot be read.
     """
-    state = file.stat()
+    return _open(str(file), file.stat())
+
+
+def enter(path: Path) -> tuple[Archive, str] | None:
+    """Open the archive that a path leads into, and name the member. None: into none, or it is the archive itself.
+
+    Raises:
+        ImageError, OSError: as `open_archive`.
+    """
+    text = path.as_posix()
+    for match in PLACE.finditer(text):
+        file = text[: match.end()]
+        try:
+            state = os.stat(file)  # noqa: PTH116 (a Path for every image takes as long as the call)
+        except OSError:
+            continue
+        if stat.S_ISREG(state.st_mode) and file != text:
+            return _open(file, state), text[match.end() + 1 :]
+    return None
+
+
+def _open(file: str, state: os.stat_result) -> Archive:
     with _opening:  # or every thread would read the index in the beginning
         archive = _opened(file, state.st_size, state.st_mtime_ns)
     if isinstance(archive, str):
@@ -133,17 +181,17 @@ def open_archive(file: Path) -> Archive:
 
 
 @functools.lru_cache(maxsize=OPEN)
-def _opened(file: Path, size: int, changed: int) -> Archive | str:
+def _opened(file: str, size: int, changed: int) -> Archive | str:
     """Open an archive, or return why it cannot be read: every row of a damaged one asks."""
     try:
-        return Archive(file)
+        return Archive(Path(file))
     except ImageError as error:
         return str(error)
 
 
-def _zip_members(file: Path) -> list[Member]:
+def _zip_members(file: Path, stream: BinaryIO) -> list[Member]:
     try:
-        with zipfile.ZipFile(file) as opened:
+        with zipfile.ZipFile(stream) as opened:
             return [_zip_member(info) for info in opened.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise ImageError(f"{file}: cannot be read as a ZIP archive: {error}; pack or download it again") from error
@@ -163,16 +211,16 @@ def _zip_member(info: zipfile.ZipInfo) -> Member:
     )
 
 
-def _tar_members(file: Path) -> list[Member]:
+def _tar_members(file: Path, stream: BinaryIO) -> list[Member]:
     """List the members of a TAR without compression. One that may have lost some is refused."""
     try:
-        with tarfile.open(file, "r:") as opened:
+        with tarfile.open(fileobj=stream, mode="r:") as opened:
             members: dict[str, Member] = {}
             for info in opened:
                 if not info.isdir():
                     members[info.name] = _tar_member(info, members.get(info.linkname) if info.islnk() else None)
             end = opened.offset
-        _check_end(file, end)
+        _check_end(stream, end)
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise ImageError(
             f"{file}: cannot be read as a TAR archive without compression: {error}; pack or download it again"
@@ -180,11 +228,10 @@ def _tar_members(file: Path) -> list[Member]:
     return list(members.values())
 
 
-def _check_end(file: Path, end: int) -> None:
+def _check_end(stream: BinaryIO, end: int) -> None:
     """Raise a ReadError unless an archive ends in zeros. Python's reader takes a damaged header for its end."""
-    with file.open("rb") as stream:
-        stream.seek(end)
-        rest = stream.read(LOOKED_AT)
+    stream.seek(end)
+    rest = stream.read(LOOKED_AT)
     if not rest:
         raise tarfile.ReadError("it has no end mark")
     if rest.strip(b"\0"):
@@ -228,22 +275,15 @@ def _check(member: Member) -> None:
         raise ImageError(f"packed by ZIP's method {member.method}; expected stored or deflated; pack the archive again")
 
 
-def _packed(stream: BinaryIO, member: Member) -> bytes:
-    """Read the bytes of a member as the archive has them."""
-    stream.seek(member.offset)
-    if member.headed:
-        header = stream.read(HEADER.size)
-        if len(header) < HEADER.size or not header.startswith(SIGNATURE):
-            raise ImageError(f"{DAMAGED}: it does not lie where the archive says")
-        _, name_length, extra_length = HEADER.unpack(header)
-        stream.seek(name_length + extra_length, os.SEEK_CUR)
-    packed = stream.read(member.packed)
-    if len(packed) < member.packed:
-        raise ImageError(f"{DAMAGED}: the archive ends before it does")
-    return packed
+def _header_length(content: bytes) -> int:
+    """Return how far behind the start of its header a ZIP member's bytes begin."""
+    if len(content) < HEADER.size or not content.startswith(SIGNATURE):
+        raise ImageError(f"{DAMAGED}: it does not lie where the archive says")
+    _, name_length, extra_length = HEADER.unpack_from(content)
+    return HEADER.size + int(name_length) + int(extra_length)
 
 
-def _inflate(packed: bytes, size: int) -> bytes:
+def _inflate(packed: memoryview, size: int) -> bytes:
     """Decompress at most one byte more than a declared size."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)

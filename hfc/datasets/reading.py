@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from hfc.datasets.archives import open_archive, split
+from hfc.datasets.archives import enter, open_archive, split
 from hfc.datasets.parquet_file import open_parquet, split_row
 from hfc.errors import ImageError
 from hfc.regions import locate
@@ -36,12 +36,12 @@ def read_file(file: Path) -> bytes:
     Raises:
         ImageError, OSError: as `read_bytes`.
     """
+    if place := enter(file):
+        archive, name = place
+        return archive.read(name)
     try:
         kind = file.stat().st_mode
     except NotADirectoryError:
-        if place := split(file):
-            archive, name = place
-            return open_archive(archive).read(name)
         if cell := split_row(file):
             table, row = cell
             return open_parquet(table).read(row)

@@ -1,8 +1,10 @@
 """ZIP and TAR archives as folders of a path: their members, and what makes a member a failure."""
 
 import contextlib
+import gc
 import gzip
 import io
+import os
 import re
 import struct
 import tarfile
@@ -22,6 +24,7 @@ from hfc.datasets.archives import Archive, open_archive, split
 from hfc.errors import ImageError
 
 CONTENT = bytes(range(256)) * 40
+OPEN_FILES = Path("/proc/self/fd")
 
 
 def pack(file: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -108,6 +111,47 @@ def test_an_archive_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
     assert open_archive(file).read("1.jpg") == b"before"
     pack(file, {"1.jpg": b"afterwards"})
     assert open_archive(file).read("1.jpg") == b"afterwards"
+
+
+def test_an_archive_that_is_replaced_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    file = pack(tmp_path / "a.zip", {"1.jpg": b"before"})
+    archive = open_archive(file)
+    pack(tmp_path / "b.zip", {"0.jpg": b"", "1.jpg": b"afterwards"}).replace(file)
+    assert archive.read("1.jpg") == b"before"  # its index says nothing about the bytes of another file
+    assert open_archive(file).read("1.jpg") == b"afterwards"
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="the system does not list the files of a process")
+def test_so_many_archives_stay_open_and_no_more(tmp_path: Path) -> None:
+    def count() -> int:
+        return sum(file.resolve().is_relative_to(tmp_path) for file in OPEN_FILES.iterdir())
+
+    for number in range(archives.OPEN + 5):
+        file = pack(tmp_path / f"{number}.zip", {"1.jpg": CONTENT})
+        assert open_archive(file).read("1.jpg") == CONTENT
+    assert count() == archives.OPEN
+    file.write_bytes(b"no archive")
+    assert "cannot be read" in reason(file, "1.jpg")
+    gc.collect()  # the reason kept frames in which the damaged one was open
+    assert count() <= archives.OPEN
+
+
+def test_a_read_that_the_system_cuts_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, count, start: at_once(descriptor, min(count, 100), start))
+    assert open_archive(pack(tmp_path / "a.zip", {"1.jpg": CONTENT})).read("1.jpg") == CONTENT
+    assert open_archive(pack_tar(tmp_path / "a.tar", {"1.jpg": CONTENT})).read("1.jpg") == CONTENT
+
+
+@pytest.mark.parametrize("length", [0, 60, 1000])
+def test_a_header_may_be_longer_than_the_index_tells(length: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in ("\u00e4" * 50 + ".jpg", "2.jpg"):
+            info = zipfile.ZipInfo(name)
+            info.extra = struct.pack("<HH", 0xCAFE, length) + bytes(length)
+            packed.writestr(info, CONTENT)
+    for name in ("\u00e4" * 50 + ".jpg", "2.jpg"):
+        assert open_archive(tmp_path / "a.zip").read(name) == CONTENT
 
 
 def test_a_name_may_be_in_the_other_unicode_form_or_parted_by_backslashes(tmp_path: Path) -> None:

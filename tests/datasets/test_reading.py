@@ -90,3 +90,16 @@ def test_a_reason_is_what_the_system_says() -> None:
     )
     assert reason(ValueError("embedded null byte")) == "cannot read the file: embedded null byte"
     assert reason(ImageError("encrypted")) == "encrypted"
+
+
+def test_an_archive_begins_where_a_file_has_its_name_and_nowhere_else(tmp_path: Path) -> None:
+    for folder in ("photos.zip", "photos.zipped"):
+        (tmp_path / folder).mkdir()
+    inner = pack(tmp_path / "photos.zip" / "more.ZIP", {"b.zip/1.jpg": b"1"})
+    (tmp_path / "photos.zipped" / "1.jpg").write_bytes(b"2")
+    assert read_bytes(tmp_path, "photos.zip/more.ZIP/b.zip/1.jpg") == b"1"
+    assert read_bytes(tmp_path, "photos.zipped/1.jpg") == b"2"
+    assert read_bytes(tmp_path, "photos.zip/more.ZIP") == inner.read_bytes()
+    inner.replace(tmp_path / "photos.zipped" / "more.zip")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path, "photos.zip/more.ZIP/b.zip/1.jpg")
