@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.options import parse_images
 from cli.output import Command, one_line, print_json, say
-from cli.report import parse_images
 from hfc.config import MIN_COSINE
 from hfc.errors import StoreError
 from hfc.provenance import short

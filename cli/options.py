@@ -136,6 +136,13 @@ def reading_options(command: Command) -> Command:
     return command
 
 
+def parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The folder or archive of --images."""
+    if path and not path.is_dir() and path.suffix.lower() not in (".zip", ".tar"):
+        raise click.BadParameter(f"expected a folder, a ZIP or a TAR archive, found the file {str(path)!r}")
+    return path
+
+
 def jobs_option(command: Command) -> Command:
     """Add the option --jobs."""
     count = click.IntRange(min=1)

@@ -4,14 +4,8 @@ from pathlib import Path
 
 import click
 
+from cli.options import parse_images
 from cli.output import Command, print_json, say
-
-
-def parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """The folder or archive of --images."""
-    if path and not path.is_dir() and path.suffix.lower() not in (".zip", ".tar"):
-        raise click.BadParameter(f"expected a folder, a ZIP or a TAR archive, found the file {str(path)!r}")
-    return path
 
 
 @click.command(cls=Command)
