@@ -129,7 +129,7 @@ def reading_options(command: Command) -> Command:
         click.option(
             "--labels",
             type=click.Path(path_type=Path),
-            help="A CSV file (id,label and optionally split) whose labels replace those of CACHE.",
+            help="A CSV file (id,label, optionally split and group) whose labels replace those of CACHE.",
         ),
     ):
         command = option(command)

@@ -79,6 +79,13 @@ class Regions:
         boxes = np.ascontiguousarray(self.box, dtype="<f4").tobytes().hex()
         return digest([self.id.tolist(), self.path.tolist(), boxes])
 
+    @cached_property
+    def labels_digest(self) -> str:
+        """SHA-256 of ids, labels and splits; of groups as well where there are any."""
+        columns = [self.id, self.label, self.split]
+        columns += [self.group] if (self.group != "").any() else []
+        return digest([column.tolist() for column in columns])
+
     def subsample(self, count: int) -> "Regions":
         """Take at most `count` rows, evenly spaced, in their order."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))

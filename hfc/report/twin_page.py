@@ -13,7 +13,7 @@ from hfc.errors import RunError
 from hfc.provenance import write_folder
 from hfc.report import page, texts
 from hfc.report.gallery import thumbnails
-from hfc.report.twins import HEADER, MARK, TWINS, TwinsRecord, labels_digest
+from hfc.report.twins import HEADER, MARK, TWINS, TwinsRecord
 from hfc.store.twins import NONE, Nearest, Rows, Twins
 
 PAGE = "twins.html"
@@ -48,7 +48,7 @@ def record_twins(twins: Twins) -> TwinsRecord:
     shared, tested = twins.with_twin_in_training("test")
     return TwinsRecord(
         features_sha256=twins.features_sha256,
-        labels_digest=labels_digest(twins.table.regions),
+        labels_digest=twins.table.regions.labels_digest,
         min_cosine=twins.min_cosine,
         rows=twins.rows,
         sets=len(twins.sets),

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc.errors import RunError
-from hfc.provenance import LISTED, digest
-from hfc.regions import Regions
+from hfc.provenance import LISTED
 from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.checks import MIND, OK, WRONG, Check
 from hfc.report.rows import Bools, Group
@@ -33,7 +32,7 @@ class TwinsRecord(Record):
 
     features_sha256: str
     labels_digest: str
-    """Over the ids, labels and splits of all rows, as runs record it."""
+    """Over ids, labels, splits and groups of all rows, as runs record it."""
     min_cosine: float
     rows: int
     """Rows with a twin."""
@@ -58,11 +57,6 @@ class KnownTwins:
         """(N,) whether each test image of a group has a twin in training."""
         ids = group.best.predictions[0].id
         return np.fromiter((name in self.trained for name in ids), dtype=np.bool_, count=len(ids))
-
-
-def labels_digest(regions: Regions) -> str:
-    """Compute the digest over ids, labels and splits that runs record."""
-    return digest([column.tolist() for column in (regions.id, regions.label, regions.split)])
 
 
 def read_twins(folder: Path, runs: Sequence[Run]) -> KnownTwins:

@@ -37,6 +37,8 @@ class Predictions:
     """(N, C): P_final over the leaves."""
     key: str = ""
     """Of their run; "" where a file does not say."""
+    group: Strings | None = None
+    """(N,) names of groups of rows, "" = a row by itself; None where no row has one, as in a file without them."""
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -49,6 +51,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         for h, probabilities in enumerate(predictions.levels):
             put_array(file, f"level/{h}", probabilities)
         put_array(file, "final", predictions.final)
+        if predictions.group is not None and (predictions.group != "").any():
+            put_text(file, "group", predictions.group)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -61,6 +65,7 @@ def read_predictions(path: Path) -> Predictions:
                 levels=tuple(file[f"level/{h}"][:] for h in range(len(file.get("level", ())))),
                 final=file["final"][:],
                 key=get_attribute(file, "key") if "key" in file.attrs else "",
+                group=get_text(file, "group") if "group" in file else None,
             )
     except READ_ERRORS as error:
         raise StoreError(f"{path}: cannot read predictions: {error}") from error

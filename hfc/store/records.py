@@ -151,7 +151,7 @@ class CacheRecord(Record):
     labels: str | None = None
     """The file that the labels came from."""
     labels_digest: str | None = None
-    """Over the ids, labels and splits of all rows."""
+    """Over the ids, labels and splits of all rows, and their groups where they have any."""
     labels_sha256: str | None = None
     """Of the CSV of labels; "" for the cache's own labels."""
     extracted_by: Mapping[str, str]

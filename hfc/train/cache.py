@@ -11,7 +11,6 @@ from typing import TypedDict, Unpack
 
 import torch
 
-from hfc import provenance
 from hfc.device import choose_device
 from hfc.errors import ConfigError, StoreError, printable
 from hfc.store import FeatureStore, Table
@@ -125,7 +124,6 @@ def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, label
         labels_sha256: of a CSV of labels; "" for the cache's own, which its checksums cover.
     """
     weights = store.provenance.get("weights", {})
-    columns = (table.regions.id, table.regions.label, table.regions.split)
     return CacheRecord(
         path=printable(str(path)),
         feature_key=store.key,
@@ -140,7 +138,7 @@ def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, label
         weights_digest=weights.get("digest", ""),
         random_weights=bool(weights.get("random", False)),
         labels=printable(str(labels)),
-        labels_digest=provenance.digest([column.tolist() for column in columns]),
+        labels_digest=table.regions.labels_digest,
         labels_sha256=labels_sha256,
         extracted_by=store.provenance.get("code", {}),
     )

@@ -3,7 +3,6 @@
 Dimensions: N rows, H levels.
 """
 
-import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from hfc.hierarchy import Hierarchy, load_hierarchy, some
 from hfc.runs import Rows
 from hfc.store import Table
 from hfc.train.cache import Cache
+from hfc.train.draws import deal, numbered
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class TrainingData:
     """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
+    group: NDArray[np.int64] | None = None
+    """(N,) number of the group that each row is in; None: no row shares one."""
     weight: Tensor | None = None
     """(N,) factor of each row's loss, with mean 1 over the training rows; None: all count alike."""
 
@@ -84,6 +86,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> TrainingData:
         hierarchy=hierarchy,
         rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
         target=torch.from_numpy(hierarchy.ancestors[leaf]),
+        group=numbered(regions.group),
         unused={
             "without features": int((~ok).sum()),
             "without label": int((ok & ~labelled).sum()),
@@ -154,8 +157,22 @@ def rows_used(rows: Rows) -> str:
     return f"rows: {used}; left out: {left_out or 'none'}"
 
 
+def parted(data: TrainingData) -> str:
+    """Say how many groups have rows in more than one split; "" where none has."""
+    if data.group is None:
+        return ""
+    groups = {split: set(data.group[rows.cpu().numpy()].tolist()) for split, rows in data.rows.items()}
+    train, val, test = (groups[split] for split in SPLITS)
+    if not (several := train & val | train & test | val & test):
+        return ""
+    return (
+        f"{len(several)} of {len(train | val | test)} groups have rows in more than one split, {len(train & test)} in "
+        "train and test; test rows whose group was trained on are easier than those of new groups"
+    )
+
+
 def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) -> None:
-    """Log which rows runs leave out, and warn of leaves without training rows.
+    """Log which rows runs leave out, and warn of leaves without training rows and of groups in several splits.
 
     Args:
         path: the cache.
@@ -168,6 +185,8 @@ def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) 
             warn_once(logger, used)
         else:
             logger.info("%s", used)
+        if groups := parted(data):
+            warn_once(logger, f"{path}: {groups}")
         if missing := untrained(data):
             warn_once(
                 logger,
@@ -176,24 +195,20 @@ def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) 
             )
 
 
-def fold_data(data: TrainingData, fold: int, folds: int) -> TrainingData:
+def fold_data(data: TrainingData, folds: int) -> list[TrainingData]:
     """Deal training and validation rows out anew, for cross-validation.
 
-    No row of the test split is in it.
-
-    Args:
-        data: as the cache splits it.
-        fold: which of the folds is for validation, from 0; the others are for training.
-        folds: how many there are.
+    Each fold is for validation once, the others then for training. No row of the test split is in any. No group is in
+    two folds, and each label gives each fold its share.
 
     Raises:
-        RunError: fewer rows than folds.
+        RunError: fewer rows or groups than folds.
     """
-    from sklearn.model_selection import KFold  # imported on use: it takes a second
-
     rows = torch.cat([data.rows["train"], data.rows["val"]]).sort().values
-    if len(rows) < folds:
-        raise RunError(f"{folds} folds need as many rows for training and validation, found {len(rows)}")
-    splits = KFold(folds, shuffle=True, random_state=0).split(np.arange(len(rows)))
-    train, val = next(itertools.islice(splits, fold, None))
-    return replace(data, rows={"train": rows[train], "val": rows[val], "test": rows[:0]})
+    group = None if data.group is None else data.group[rows]
+    dealt = []
+    for numbers in deal(data.target[rows, -1].numpy(), group, folds):
+        held = torch.zeros(len(rows), dtype=torch.bool)
+        held[torch.from_numpy(numbers)] = True
+        dealt.append(replace(data, rows={"train": rows[~held], "val": rows[held], "test": rows[:0]}))
+    return dealt

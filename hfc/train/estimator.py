@@ -19,7 +19,9 @@ from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.device import choose_device
 from hfc.errors import ConfigError
 from hfc.hierarchy import Hierarchy
+from hfc.regions import strings
 from hfc.train.data import TrainingData
+from hfc.train.draws import hold_out, numbered
 from hfc.train.evaluation import decoded, predict
 from hfc.train.features import Resident
 from hfc.train.fit import fit
@@ -43,8 +45,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             leaf to its path, coarse to fine and ending in the leaf itself. None: the tree is learned from y where y
             holds paths, else it has one level.
         settings: any other setting of `TrainConfig`, by name.
-        validation_fraction: share of the rows held out, stratified by leaf, to pick the epoch. 0 or None: the last
-            epoch is taken; so it is where that share has fewer rows than there are classes in y.
+        validation_fraction: share of the rows held out, stratified by leaf and in whole groups, to pick the epoch. 0 or
+            None: the last epoch is taken; so it is where that share has fewer rows than there are classes in y.
         random_state: None, an integer or a RandomState; an integer makes fits repeatable, bit for bit on one machine.
         device: auto, cpu, cuda or cuda:N: where it trains. Predictions are made on the CPU.
 
@@ -74,7 +76,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Train on rows and their labels.
 
         Args:
@@ -82,20 +86,22 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             y: (N,) leaf labels, or (N, H) paths, coarse to fine, H > 1; `predict` answers in the same form.
             sample_weight: (N,) factor of each row's loss, in relation to the other rows' alone; None: all count alike.
                 A row of weight 0 is as good as not there. The epoch is picked by rows that all count alike.
+            groups: (N,) names or numbers of what rows belong together by, as the pictures of one product. The rows that
+                pick the epoch are drawn in whole groups. "", None or NaN: a row by itself, as are all without groups.
 
         Raises:
             ValueError: X, y or sample_weight is not what scikit-learn takes, a weight is negative, fewer than two are
-                positive, or y holds one class and there is no hierarchy.
+                positive, groups has another length, or y holds one class and there is no hierarchy.
             HierarchyError: y does not fit the hierarchy, or its paths are no tree.
             ConfigError: a setting does not exist, or does not fit the others.
             RunError: training diverged.
         """
-        features, labels, weight = self._checked(X, y, sample_weight)
+        features, labels, weight, group = self._checked(X, y, sample_weight, groups)
         holds_paths = labels.shape[1] > 1
         rng = check_random_state(self.random_state)
         leaf = self._set_tree(labels)
         config = self._resolve(int(rng.randint(2**31 - 1)))
-        train, val = _split(leaf, self.validation_fraction, rng)
+        train, val = _split(leaf, group, self.validation_fraction, rng)
         device = choose_device(self.device)
         data = TrainingData(
             hierarchy=self.hierarchy_,
@@ -113,12 +119,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self
 
     def _checked(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[NDArray[np.float32], Labels, NDArray[np.float64] | None]:
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, groups: ArrayLike | None
+    ) -> tuple[NDArray[np.float32], Labels, NDArray[np.float64] | None, Ints]:
         """Check what `fit` gets, and leave out rows of weight 0.
 
         Returns:
-            (N, D) features, (N, H) paths or (N, 1) labels, and (N,) weights.
+            (N, D) features, (N, H) paths or (N, 1) labels, (N,) weights, and (N,) numbers of groups.
         """
         features, labels = validate_data(
             self, X, as_table("y", y), dtype=np.float32, multi_output=True, ensure_min_samples=2
@@ -129,9 +135,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         if not holds_paths or labels.dtype.kind == "f":
             check_classification_targets(labels)
         weight = None if sample_weight is None else _weight(sample_weight, features)
+        group = np.arange(len(features)) if groups is None else _group(groups, features)
         if weight is not None:
-            features, labels, weight = (column[weight > 0] for column in (features, labels, weight))
-        return features, labels if holds_paths else labels[:, None], weight
+            features, labels, weight, group = (column[weight > 0] for column in (features, labels, weight, group))
+        return features, labels if holds_paths else labels[:, None], weight, group
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Give each row P_final over `classes_`, (N, C), normalised; with decode=least-cost its scores."""
@@ -207,25 +214,22 @@ def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
     return torch.from_numpy(shares / shares[train].mean()).float()
 
 
-def _split(leaf: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:
-    """Split rows into those to train on and those held out, stratified by leaf.
-
-    Each leaf keeps a row to train on, and there are two at least.
-    """
+def _split(leaf: Ints, group: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:
+    """Split rows into those to train on and those held out; see `hold_out`."""
     share = share or 0.0
     if not 0 <= share < 1:
         raise ConfigError(f"validation_fraction: expected None or a share from 0 to below 1, found {share!r}")
-    shuffled = rng.permutation(len(leaf))
-    by_leaf = shuffled[np.argsort(leaf[shuffled], kind="stable")]
-    first = np.append(True, np.diff(leaf[by_leaf]) > 0)
-    spare = by_leaf[~first]
-    count = min(round(share * len(leaf)), len(spare), len(leaf) - 2)
-    if count < first.sum():  # fewer than one a class would pick the epoch by chance
-        return np.arange(len(leaf)), np.arange(0)
-    held = np.zeros(len(leaf), dtype=np.bool_)
-    # Evenly spaced in the order of leaves: every leaf gives its share, to within a row.
-    held[spare[np.arange(count) * len(spare) // count]] = True
+    held = hold_out(leaf, group, share, rng)
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _group(groups: ArrayLike, X: NDArray[np.float32]) -> Ints:
+    """Number the groups of rows, (N,). Raises a ValueError if there is not one for each row."""
+    names = np.asarray(groups, dtype=np.object_)
+    if names.shape != (len(X),):
+        raise ValueError(f"groups: expected a group for each of the {len(X)} rows of X, found the shape {names.shape}")
+    number = numbered(strings(["" if name is None or name != name else str(name) for name in names]))
+    return np.arange(len(X)) if number is None else number
 
 
 def _tensor(X: NDArray[np.float32]) -> torch.Tensor:

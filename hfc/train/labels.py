@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,21 @@ from hfc.regions import VERBATIM, Regions, check_splits, read_csv, strings
 logger = logging.getLogger(__name__)
 
 
-def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
-    """Give regions the labels of a CSV file, and its splits where it has them; returns its SHA-256 as well.
+class JoinedRow(NamedTuple):
+    """What a CSV file says of a row; "" where it has no such column."""
 
-    The file has the columns `id,label` and optionally `split`; others are ignored, and without `id` the `path` is the
-    id, so that a manifest serves as well. A row that the file does not name has no label then, and neither has one
-    whose label is blank there. A blank split leaves the regions' own as it is. Ids that the regions lack are ignored.
+    label: str
+    split: str
+    group: str
+
+
+def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
+    """Give regions the labels of a CSV file, and its splits and groups where it has them; returns its SHA-256 as well.
+
+    The file has the columns `id,label` and optionally `split` and `group`; others are ignored, and without `id` the
+    `path` is the id, so that a manifest serves as well. A row that the file does not name has no label then, and
+    neither has one whose label is blank there. A blank split or group leaves the regions' own as it is. Ids that the
+    regions lack are ignored.
 
     Raises:
         DatasetError: the file cannot be read, has a blank id, names an id twice or an unknown split, or has no id in
@@ -54,10 +64,12 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
             len(ids) - len(partner),
             len(rows) - len(partner),
         )
-    joined = [rows[partner[name]] if name in partner else ("", "") for name in ids]
-    warn_of_spellings(str(file), (label for label, _ in joined))
-    splits = [split or old for (_, split), old in zip(joined, regions.split.tolist(), strict=True)]
-    regions = replace(regions, label=strings([label for label, _ in joined]), split=strings(splits))
+    joined = [rows[partner[name]] if name in partner else JoinedRow("", "", "") for name in ids]
+    warn_of_spellings(str(file), (row.label for row in joined))
+    splits = [row.split or old for row, old in zip(joined, regions.split.tolist(), strict=True)]
+    groups = [row.group or old for row, old in zip(joined, regions.group.tolist(), strict=True)]
+    labels = [row.label for row in joined]
+    regions = replace(regions, label=strings(labels), split=strings(splits), group=strings(groups))
     return regions, digest_chunks([content])
 
 
@@ -104,16 +116,17 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
         )
 
 
-def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
-    """Label and split by id; "" where the file has no split."""
+def _read(file: Path, content: bytes) -> dict[str, JoinedRow]:
+    """Read what a file says, by id."""
     table = read_csv(file, "labels", content, verbatim=VERBATIM)
     header, lines = table.header, table.rows
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(
-            f"{file}: row 1: expected the columns id,label and optionally split, found {','.join(header)!r}"
+            f"{file}: row 1: expected the columns id,label and optionally split and group, "
+            f"found {','.join(header)!r}"
         )
-    rows: dict[str, tuple[str, str]] = {}
+    rows: dict[str, JoinedRow] = {}
     first: dict[str, int] = {}
     for number, cells in lines:
         if len(cells) != len(header):
@@ -126,6 +139,6 @@ def _read(file: Path, content: bytes) -> dict[str, tuple[str, str]]:
             before = f"was listed before, in row {first[name]}"
             raise DatasetError(f"{file}: row {number}: {key} {name} {before}; list each once")
         first[name] = number
-        rows[name] = row["label"], row.get("split", "")
-    check_splits(file, first.values(), (split for _, split in rows.values()))
+        rows[name] = JoinedRow(row["label"], row.get("split", ""), row.get("group", ""))
+    check_splits(file, first.values(), (row.split for row in rows.values()))
     return rows

@@ -25,6 +25,7 @@ RUN_SOURCES = (
     "train/checkpoint.py",
     "train/data.py",
     "train/decoding.py",
+    "train/draws.py",
     "train/evaluation.py",
     "train/features.py",
     "train/fit.py",

@@ -46,8 +46,8 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions, R
     # The scores of least-cost are no probabilities, so no confidence can be read off them.
     climbs = None if config.decode == "least-cost" else climb(prediction.final, leaf, tree)
     levels = tuple(level.numpy() for level in prediction.levels)
-    ids = cache.table.regions.id[run.data.rows["test"].numpy()]
-    predictions = Predictions(ids, leaf, levels, prediction.final.numpy(), run.key)
+    regions = cache.table.regions.take(run.data.rows["test"].numpy())
+    predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group)
     tested = _Tested(measured, betas, climbs, time.perf_counter() - started)
     return predictions, _result(cache, run, fitted, tested)
 

@@ -176,7 +176,8 @@ def _writing(folder: Path, cache: Cache, run: PreparedRun) -> Iterator[RunWriter
         writer.config(to_toml(run.config))
         writer.hierarchy(run.data.hierarchy.to_csv())
         try:
-            encode_text("id", cache.table.regions.id[run.data.rows["test"].numpy()])
+            for name in ("id", "group"):
+                encode_text(name, getattr(cache.table.regions, name)[run.data.rows["test"].numpy()])
         except StoreError as error:
             raise RunError(f"{folder}: the run cannot be written: {error}") from error
         yield writer

@@ -142,8 +142,8 @@ def _waiting(
         device: of the features.
         done: the keys of the runs that are done.
     """
+    dealt: dict[str, list[TrainingData]] = {}  # the folds of each tree
     for fold in plan.fold_numbers:
-        dealt: dict[str, TrainingData] = {}
         waiting: dict[str, tuple[TrainConfig, PointRun]] = {}
         for config, run in zip(configs, runs, strict=True):
             key = _key(run.key, fold, plan.folds)
@@ -153,8 +153,8 @@ def _waiting(
                 waiting[key] = config, PointRun(key, None, run.data, run.config)
                 continue
             if config.hierarchy not in dealt:
-                dealt[config.hierarchy] = fold_data(run.data, fold, plan.folds)
-            data = dealt[config.hierarchy]
+                dealt[config.hierarchy] = fold_data(run.data, plan.folds)
+            data = dealt[config.hierarchy][fold]
             waiting[key] = config, PointRun(key, fold, data, settle(config, data, device))
         point_runs = [point_run for _, point_run in waiting.values()]
         for group in groups([config for config, _ in waiting.values()]):

@@ -32,6 +32,7 @@ def write_cache(
     random_weights: bool = False,
     origin: str = "made-up features",
     failed: Sequence[int] = (),
+    groups: Sequence[str] = (),
 ) -> Path:
     """A cache whose features are a cluster for each label, noise added; rows in `failed` have none."""
     rng = np.random.default_rng(seed)
@@ -50,6 +51,7 @@ def write_cache(
         box=np.full((len(labels), 4), np.nan, dtype=np.float32),
         label=strings(list(labels)),
         split=strings(list(splits)),
+        group=strings(list(groups)),
     )
     weights = {"source": "random" if random_weights else "made-up", "digest": "0" * 64, "random": random_weights}
     return put(

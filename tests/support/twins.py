@@ -8,7 +8,6 @@ import numpy as np
 from hfc import store
 from hfc.hierarchy import Hierarchy
 from hfc.regions import Regions, strings
-from hfc.report.twins import labels_digest
 from tests.support.caches import KEY, put
 from tests.support.made_runs import two_methods
 
@@ -35,6 +34,6 @@ def runs_of(cache: Path, folder: Path, tree: Hierarchy, **changes: Any) -> Path:
     with store.FeatureStore(cache) as opened:
         known = {
             "cache__features_sha256": opened.features_sha256,
-            "cache__labels_digest": labels_digest(opened.table().regions),
+            "cache__labels_digest": opened.table().regions.labels_digest,
         }
     return two_methods(folder, tree, rows=TESTED, **(known | changes))

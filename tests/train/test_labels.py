@@ -96,7 +96,7 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
         ("id,label\n\nf,Y\n,X\n", "l.csv: row 4: expected an id, found nothing"),
         ('path,label\nf,Y\n"  ",X\n', "l.csv: row 3: expected a path, found nothing"),
         ("id,label,split\nf,Y,trian\n", "l.csv: row 2: expected the split .* found 'trian'; did you mean train"),
-        ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split, found 'id,name'"),
+        ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split and group, found 'id,name'"),
         ("id,label\nf\n", "l.csv: row 2: expected 2 cells, found 1"),
         ('id,label\n"f,Y\n', "l.csv: cannot read the labels"),
         ("id,label\nf,\udce4\n", "l.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),

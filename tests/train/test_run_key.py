@@ -108,7 +108,7 @@ def forget() -> None:
     [
         *((f"train/{name}.py", True) for name in ("fit", "stacked", "stage", "data", "features", "losses", "settings")),
         *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation", "training", "checkpoint")),
-        *((f"train/{name}.py", True) for name in ("prepared", "settling", "groups", "result")),
+        *((f"train/{name}.py", True) for name in ("prepared", "settling", "groups", "result", "draws")),
         *((f"{name}.py", True) for name in ("hierarchy", "metrics")),
         *((f"train/heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"extract/{name}.py", False) for name in ("stage", "worker", "encoder", "engines/ray")),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from sklearn.model_selection import KFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cli.main import main
 from hfc import metrics
@@ -27,7 +27,7 @@ from hfc.train.plan import read_sweep
 from hfc.train.prepared import prepare_run
 from hfc.train.settling import settle
 from hfc.train.sweep import sweep
-from tests.support.made_up import write_cache
+from tests.support.made_up import small_cache, write_cache
 from tests.support.watching import Watcher
 
 QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
@@ -78,20 +78,28 @@ def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path,
     assert (best.method, best.epochs) == ("flat", 3)
 
 
-def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(
+    grouped: bool, place: Path, tmp_path: Path
+) -> None:
+    names = np.array([f"product {i // 4}" if grouped else "" for i in range(360)])
+    path = small_cache(tmp_path / "c.h5", groups=names.tolist())
     text = "seeds = [0, 1]\nfolds = 3\n[grid]\nlearning_rate = [1e-6, 0.01]\n"
     plan = read_sweep(write(tmp_path, place, text))
-    found = sweep(place / "cache.h5", plan, tmp_path / "out")
-    cache = load_cache(place / "cache.h5")
+    found = sweep(path, plan, tmp_path / "out")
+    cache = load_cache(path)
     whole = prepare(cache, str(place / "tree.csv"))
     rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
+    leaf, (_, product) = whole.target[rows, -1].numpy(), np.unique(names[rows], return_inverse=True)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(3, shuffle=True, random_state=0)
+    folds = list(splitter.split(rows, leaf, product if grouped else None))
     scores = {}
     for rate in (1e-6, 0.01):
         by_seed = []
         for seed in (0, 1):
             config = resolve(TrainConfig, plan.fixed, {"learning_rate": rate, "seed": seed})
             values = []
-            for train_rows, val_rows in KFold(3, shuffle=True, random_state=0).split(rows):
+            for train_rows, val_rows in folds:
                 parts = {"train": torch.from_numpy(rows[train_rows]), "val": torch.from_numpy(rows[val_rows])}
                 data = replace(whole, rows=parts)
                 settled = settle(config, data, torch.device("cpu"))
@@ -105,10 +113,24 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(place
     # Nothing is left to do, and a search on the validation split is another one.
     shown: list[tuple[int, int | None]] = []
     with searches_shown_to(lambda done, total: shown.append((done, total))):
-        sweep(place / "cache.h5", plan, tmp_path / "out")
+        sweep(path, plan, tmp_path / "out")
         assert shown == [(12, 12)]
-        sweep(place / "cache.h5", replace(plan, folds=0), tmp_path / "out")
+        sweep(path, replace(plan, folds=0), tmp_path / "out")
         assert shown[1] == (0, 4)
+
+
+def test_folds_of_other_groups_are_trained_anew(place: Path, tmp_path: Path) -> None:
+    plan = read_sweep(write(tmp_path, place, "folds = 2\n[grid]\ndropout = [0.1]\n"))
+    ids = load_cache(place / "cache.h5").table.regions.id
+    shown: list[tuple[int, int | None]] = []
+    for labels in ("product", "other", ""):
+        rows = [f"{name},{('Tee', 'Tank')[i % 2]},{labels and f'{labels}{i // 4}'}" for i, name in enumerate(ids)]
+        (tmp_path / "l.csv").write_text("\n".join(["id,label,group", *rows]))
+        with searches_shown_to(lambda done, total: shown.append((done, total))):
+            sweep(place / "cache.h5", plan, tmp_path / "out", labels=tmp_path / "l.csv")
+    assert [done for done, _ in shown if done == 0] == [0, 0, 0]
+    lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 6
 
 
 def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Rows drawn for folds and for validation. Groups of rows stay together, and each label gives its share.
+
+Dimensions: N rows, G groups.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.errors import RunError
+from hfc.regions import Strings
+
+Ints = NDArray[np.int64]
+
+
+def numbered(names: Strings) -> Ints | None:
+    """Number the groups that rows are in, (N,), by their names.
+
+    A row without a name is a group by itself.
+
+    Returns:
+        (N,) numbers below N; None where no row has a name.
+    """
+    named = names != ""
+    if not named.any():
+        return None
+    number = np.empty(len(names), dtype=np.int64)
+    different, number[named] = np.unique(names[named].astype(str), return_inverse=True)
+    number[~named] = len(different) + np.arange(int((~named).sum()))
+    return number
+
+
+def deal(leaf: Ints, group: Ints | None, folds: int) -> list[Ints]:
+    """Deal rows out to folds, stratified by leaf; the same rows are always dealt alike.
+
+    A leaf of fewer rows than folds is in some of them. Where each leaf is so rare, folds are not stratified.
+
+    Args:
+        leaf: (N,) of each row.
+        group: (N,) number of each row's group; None: each row is one.
+        folds: how many there are.
+
+    Returns:
+        Of each fold the rows that it holds out, which ascend. Each row is held out once.
+
+    Raises:
+        RunError: fewer rows or groups than folds.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold  # on use: it takes a second
+
+    units, what = (len(leaf), "rows") if group is None else (len(np.unique(group)), "groups of rows")
+    if units < folds:
+        raise RunError(f"{folds} folds need as many {what} for training and validation, found {units}")
+    if np.bincount(leaf).max() < folds:
+        leaf = np.zeros_like(leaf)
+    kind = StratifiedKFold if group is None else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # rare categories are no mistake
+        held = [rows for _, rows in kind(folds, shuffle=True, random_state=0).split(leaf, leaf, group)]
+    if not all(map(len, held)):  # as it may leave one of a handful of groups
+        held = [rows for _, rows in GroupKFold(folds).split(leaf, leaf, group)]
+    return held
+
+
+def hold_out(leaf: Ints, group: Ints, share: float, rng: np.random.RandomState) -> NDArray[np.bool_]:
+    """Draw rows to hold out, in whole groups and stratified by leaf.
+
+    Each leaf keeps a group to train on, and there are two rows at least.
+
+    Args:
+        leaf: (N,) of each row.
+        group: (N,) number of each row's group.
+        share: of the rows, from 0 to below 1.
+        rng: draws.
+
+    Returns:
+        (N,) whether a row is held out. None is where there would be fewer than one for each leaf.
+    """
+    shuffled = rng.permutation(len(leaf))
+    _, first, number = np.unique(group[shuffled], return_index=True, return_inverse=True)
+    order = np.lexsort((first, leaf[shuffled[first]]))  # by the leaf of the row that was drawn first, then as drawn
+    sizes = np.bincount(number)[order]
+    place = np.argsort(order)[number]  # in that order, of the group of each shuffled row
+    leaves, which = np.unique(leaf[shuffled], return_inverse=True)
+    kept = np.full(len(leaves), len(sizes))
+    np.minimum.at(kept, which, place)  # the first group of each leaf
+    spare = np.delete(np.arange(len(sizes)), kept)
+    count = min(round(share * len(leaf)), int(sizes[spare].sum()), len(leaf) - 2)
+    chosen = _evenly_spaced(spare, sizes, count, len(leaf) - 2)
+    held = np.zeros(len(leaf), dtype=np.bool_)
+    held[shuffled] = np.isin(place, chosen)
+    enough = count >= len(leaves) and held.sum() >= len(leaves)  # fewer would pick the epoch by chance
+    return held if enough else np.zeros_like(held)
+
+
+def _evenly_spaced(spare: Ints, sizes: Ints, count: int, most: int) -> Sequence[int]:
+    """Choose groups evenly spaced in their order, of about `count` rows: each leaf gives its share, to within a group.
+
+    Args:
+        spare: the groups to choose from.
+        sizes: (G,) rows of each group.
+        count: how many rows are wanted.
+        most: how many are allowed.
+    """
+    total, passed, held, chosen = int(sizes[spare].sum()), 0, 0, []
+    for number, size in zip(spare.tolist(), sizes[spare].tolist(), strict=True):
+        passed += size
+        # Held when that leaves fewer rows missing or too many than not to hold it.
+        if (2 * held + size - 1) * total < 2 * passed * count and held + size <= most:
+            chosen.append(number)
+            held += size
+    return chosen
