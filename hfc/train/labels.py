@@ -123,8 +123,7 @@ def _read(file: Path, content: bytes) -> dict[str, JoinedRow]:
     key = "id" if "id" in header else "path"
     if not {key, "label"} <= set(header) or len(set(header)) < len(header):
         raise DatasetError(
-            f"{file}: row 1: expected the columns id,label and optionally split and group, "
-            f"found {','.join(header)!r}"
+            f"{file}: row 1: expected the columns id,label and optionally split and group, found {','.join(header)!r}"
         )
     rows: dict[str, JoinedRow] = {}
     first: dict[str, int] = {}

@@ -7,7 +7,7 @@ import pytest
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.train.cache import load_cache
-from hfc.train.data import prepare
+from hfc.train.data import fold_data, prepare
 from hfc.train.stage import train, train_all
 from tests.support.made_up import small_cache, write_cache
 from tests.support.training import quick
@@ -65,6 +65,38 @@ def test_leaves_that_are_tested_and_not_trained_are_warned_of_once(
         f"{path}: no row of the train split is labelled Jeans, Shorts; "
         "the 6 test rows that are cannot be answered right"
     ]
+
+
+def test_groups_in_several_splits_are_warned_of_in_one_line(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Of four groups, one is in all splits, one in train and val, one in train alone and one in rows without a label.
+    labels, splits = ["Tee", "Coat"] * 6, ["train"] * 6 + ["val"] * 2 + ["test"] * 2 + ["train", "test"]
+    labels[10:] = ["", ""]
+    groups = ["a", "b", "c", "c", "", "", "a", "b", "a", "", "d", "d"]
+    path = write_cache(tmp_path / "c.h5", labels, splits, groups=groups)
+    configs = [quick(place, method="flat", seed=seed, epochs=1) for seed in (0, 1)]
+    for _ in range(2):
+        list(train_all(path, configs, tmp_path / "runs"))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{path}: 2 of 6 groups have rows in more than one split, 1 in train and test; test rows whose group was "
+        "trained on are easier than those of new groups"
+    ]
+
+
+def test_the_folds_of_a_cache_hold_its_training_and_validation_rows_in_whole_groups(
+    place: Path, tmp_path: Path
+) -> None:
+    groups = [f"{i // 5}" if i % 3 else "" for i in range(360)]
+    data = prepare(load_cache(small_cache(tmp_path / "c.h5", groups=groups)), str(place / "tree.csv"))
+    both = sorted([*data.rows["train"].tolist(), *data.rows["val"].tolist()])
+    held = []
+    for fold in fold_data(data, 5):
+        train, val, test = (fold.rows[split].tolist() for split in ("train", "val", "test"))
+        assert (sorted([*train, *val]), test) == (both, [])
+        assert not {groups[row] for row in train} & {groups[row] for row in val} - {""}
+        held += val
+    assert sorted(held) == both
 
 
 def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:

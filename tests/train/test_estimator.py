@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -26,6 +27,7 @@ from hfc.hierarchy import load_hierarchy
 from hfc.runs import Selected
 from hfc.train.data import TrainingData
 from hfc.train.decoding import DECODINGS
+from hfc.train.draws import hold_out
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import predict
 from hfc.train.features import Features, Resident
@@ -192,6 +194,77 @@ def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch
     few = model(validation_fraction=0.1).fit(X[:12], clusters()[1][:12])
     assert len(seen[1][1].rows["val"]) == 0
     assert few.epoch_ == 5
+
+
+def test_rows_of_a_group_are_all_trained_on_or_all_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[TrainingData] = []
+
+    def spy(features: Features, data: TrainingData, config: TrainConfig) -> Any:
+        seen.append(data)
+        return fit(features, data, config)
+
+    monkeypatch.setattr("hfc.train.estimator.fit", spy)
+    X, y = clusters(240)
+    rows = np.arange(240)
+    views = rows // 6 % 10 * 6 + rows % 6  # four views of each of 60 products, one label each
+    for groups in (views, views.tolist(), pd.Series(views), [f"product {i}" for i in views]):
+        model(validation_fraction=0.25).fit(X, y, groups=groups)
+        train, val = seen[-1].rows["train"].numpy(), seen[-1].rows["val"].numpy()
+        assert not set(views[train]) & set(views[val])
+        assert sorted([*train, *val]) == list(range(240))
+        assert [int((y[val] == leaf).sum()) for leaf in PATHS] == pytest.approx([10] * 6, abs=4)
+        assert len(val) == pytest.approx(60, abs=4)
+    without = np.where(views < 6, views, np.nan)  # most rows are groups by themselves
+    for blank in (without, [None if v != v else v for v in without], ["" if v != v else str(v) for v in without]):
+        model(validation_fraction=0.25).fit(X, y, groups=blank)
+        train, val = seen[-1].rows["train"].numpy(), seen[-1].rows["val"].numpy()
+        assert len(val) == pytest.approx(60, abs=2)
+        assert not set(views[train][views[train] < 6]) & set(views[val])
+    model(validation_fraction=0.25).fit(X, y, groups=[None] * 240)
+    alone = seen[-1].rows["val"]
+    model(validation_fraction=0.25).fit(X, y)
+    assert torch.equal(alone, seen[-1].rows["val"])
+    weights = np.where(rows % 2, 1.0, 0.0)
+    model(validation_fraction=0.25).fit(X, y, sample_weight=weights, groups=views)
+    train, val = (views[rows % 2 == 1][seen[-1].rows[split].numpy()] for split in ("train", "val"))
+    assert len(val)
+    assert not set(train) & set(val)
+    model(validation_fraction=0.25).fit(X, y, groups=np.zeros(240))  # nothing can be held out
+    assert len(seen[-1].rows["val"]) == 0
+
+
+@pytest.mark.parametrize("groups", [[1, 2], [], np.zeros((120, 2)), 7])
+def test_groups_that_are_not_one_a_row_are_refused(groups: Any) -> None:
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            "groups: expected a group for each of the 120 rows of X, found the shape " + str(np.asarray(groups).shape)
+        ),
+    ):
+        model().fit(*clusters(), groups=groups)
+
+
+def test_groups_reach_it_through_pipelines_and_cross_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[str]] = []
+
+    def spy(leaf: Array, group: Array, share: float, rng: Any) -> Any:
+        taken.append(group.tolist())
+        return hold_out(leaf, group, share, rng)
+
+    monkeypatch.setattr("hfc.train.estimator.hold_out", spy)
+    X, y = clusters(240)
+    groups = np.arange(240) // 12
+    with config_context(enable_metadata_routing=True):
+        asking = make_pipeline(StandardScaler(), model("flat").set_fit_request(groups=True))
+        scores = cross_val_score(asking, X, y, cv=GroupKFold(3), params={"groups": groups})
+        assert len(scores) == len(taken) == 3
+        assert [len(set(group)) for group in taken] == pytest.approx([20 * 2 / 3] * 3, abs=1)
+        taken.clear()
+        cross_val_score(model("flat").set_fit_request(groups=False), X, y, cv=GroupKFold(3), params={"groups": groups})
+        assert all(len(set(group)) == len(group) for group in taken)
+    taken.clear()
+    cross_val_score(model("flat"), X, y, cv=GroupKFold(3), groups=groups)  # without routing they reach the folds alone
+    assert all(len(set(group)) == len(group) for group in taken)
 
 
 def test_tiny_data_train() -> None:

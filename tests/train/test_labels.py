@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from hfc.errors import DatasetError
+from hfc.provenance import digest
 from hfc.regions import Regions, strings
 from hfc.train.cache import load_cache
 from hfc.train.labels import join_labels
@@ -74,6 +76,32 @@ def test_a_blank_split_leaves_the_caches_own(tmp_path: Path) -> None:
     assert joined(tmp_path, text) == (["Y", "Z", "X", "W"], ["train", "test", "", "test"])
 
 
+def test_groups_are_taken_where_the_file_has_them_and_a_blank_one_leaves_the_caches_own(tmp_path: Path) -> None:
+    mine = replace(regions(), group=strings(["dress", "dress", "", "hat"]))
+    (tmp_path / "l.csv").write_text('group,id,label\n coat ,a.jpg,A\n,b c.jpg,B\nhat,"d,e.jpg",C\n')
+    got, _ = join_labels(mine, tmp_path / "l.csv")
+    assert got.group.tolist() == ["coat", "dress", "hat", "hat"]
+    (tmp_path / "l.csv").write_text("id,label,group\na.jpg,A,x\nf,B\n")
+    with pytest.raises(DatasetError) as caught:
+        join_labels(mine, tmp_path / "l.csv")
+    assert str(caught.value) == f"{tmp_path / 'l.csv'}: row 3: expected 3 cells, found 2"
+
+
+def test_groups_change_what_runs_record_of_labels_and_nothing_else_does(tmp_path: Path) -> None:
+    cache = small_cache(tmp_path / "c.h5")
+    plain = load_cache(cache, device="cpu").meta.labels_digest
+    regions_ = load_cache(cache, device="cpu").table.regions
+    assert plain == digest([regions_.id.tolist(), regions_.label.tolist(), regions_.split.tolist()])
+    rows = list(zip(regions_.id, regions_.label, strict=True))
+    digests = []
+    for groups in ([""] * 360, ["one"] * 2 + [""] * 358, ["two"] * 2 + [""] * 358):
+        lines = [f"{name},{label},{group}" for (name, label), group in zip(rows, groups, strict=True)]
+        (tmp_path / "l.csv").write_text("\n".join(["id,label,group", *lines]))
+        digests.append(load_cache(cache, device="cpu", labels=tmp_path / "l.csv").meta.labels_digest)
+    assert digests[0] == plain
+    assert len(set(digests)) == 3
+
+
 def test_labels_are_read_from_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "l.csv")
     threading.Thread(target=(tmp_path / "l.csv").write_text, args=("id,label\nf,Y\n",)).start()
@@ -96,7 +124,10 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
         ("id,label\n\nf,Y\n,X\n", "l.csv: row 4: expected an id, found nothing"),
         ('path,label\nf,Y\n"  ",X\n', "l.csv: row 3: expected a path, found nothing"),
         ("id,label,split\nf,Y,trian\n", "l.csv: row 2: expected the split .* found 'trian'; did you mean train"),
-        ("id,name\nf,Y\n", "l.csv: row 1: expected the columns id,label and optionally split and group, found 'id,name'"),
+        (
+            "id,name\nf,Y\n",
+            "l.csv: row 1: expected the columns id,label .* split and group, found 'id,name'",
+        ),
         ("id,label\nf\n", "l.csv: row 2: expected 2 cells, found 1"),
         ('id,label\n"f,Y\n', "l.csv: cannot read the labels"),
         ("id,label\nf,\udce4\n", "l.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),

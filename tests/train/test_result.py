@@ -13,7 +13,7 @@ from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
 from hfc.train.settings import build_head
 from hfc.train.stage import train
-from tests.support.made_up import write_cache
+from tests.support.made_up import small_cache, write_cache
 from tests.support.training import quick
 
 
@@ -45,6 +45,22 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     with torch.inference_mode():
         final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final
     np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
+
+
+def test_test_predictions_carry_the_group_of_each_row(place: Path, tmp_path: Path) -> None:
+    groups = [f"product {i // 3}" if i % 2 else "" for i in range(360)]
+    cache = load_cache(small_cache(tmp_path / "c.h5", groups=groups), device="cpu")
+    run, _ = train(cache, quick(place, method="flat", epochs=1), tmp_path / "runs")
+    stored = read_predictions(run.folder / "predictions.h5")
+    assert stored.group is not None
+    by_id = dict(zip(cache.table.regions.id, groups, strict=True))
+    assert stored.group.tolist() == [by_id[name] for name in stored.id]
+    plain = load_cache(small_cache(tmp_path / "plain.h5"), device="cpu")
+    other, again = train(plain, quick(place, method="flat", epochs=1), tmp_path / "runs")
+    assert again  # it is another run, though its numbers are the same
+    without = read_predictions(other.folder / "predictions.h5")
+    assert without.group is None
+    np.testing.assert_array_equal(without.final, stored.final)
 
 
 def test_a_tree_of_few_leaves_is_ranked_as_far_as_it_goes(tmp_path: Path) -> None:
