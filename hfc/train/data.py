@@ -172,7 +172,7 @@ def parted(data: TrainingData) -> str:
 
 
 def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) -> None:
-    """Log which rows runs leave out, and warn of leaves without training rows and of groups in several splits.
+    """Log which rows runs leave out, and warn where splits part groups or lack leaves.
 
     Args:
         path: the cache.

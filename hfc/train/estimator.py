@@ -137,7 +137,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         weight = None if sample_weight is None else _weight(sample_weight, features)
         group = np.arange(len(features)) if groups is None else _group(groups, features)
         if weight is not None:
-            features, labels, weight, group = (column[weight > 0] for column in (features, labels, weight, group))
+            used = weight > 0
+            features, labels, weight, group = features[used], labels[used], weight[used], group[used]
         return features, labels if holds_paths else labels[:, None], weight, group
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ class JoinedRow(NamedTuple):
 
 
 def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
-    """Give regions the labels of a CSV file, and its splits and groups where it has them; returns its SHA-256 as well.
+    """Give regions the labels of a CSV file, and its splits and groups; returns its SHA-256 as well.
 
     The file has the columns `id,label` and optionally `split` and `group`; others are ignored, and without `id` the
     `path` is the id, so that a manifest serves as well. A row that the file does not name has no label then, and
