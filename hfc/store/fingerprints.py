@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc.provenance import digest_chunks
+
 Digests = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 
@@ -36,10 +38,10 @@ class Fingerprints:
         """Take some rows, in the order given."""
         return Fingerprints(self.sha256[rows], self.size[rows], self.modified[rows])
 
-    def content(self) -> list[str]:
-        """Return every byte, for a digest."""
+    def digest(self) -> str:
+        """Compute the SHA-256 over every byte."""
         arrays = (self.sha256, self.size.astype("<i8"), self.modified.astype("<i8"))
-        return [np.ascontiguousarray(array).tobytes().hex() for array in arrays]
+        return digest_chunks(np.ascontiguousarray(array).data.cast("B") for array in arrays)
 
 
 def identity_bytes(sha256: Digests, box: Boxes) -> Digests:

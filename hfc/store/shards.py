@@ -65,7 +65,7 @@ class Shard:
     def digest(self, features_sha256: str = "") -> str:
         """Compute the SHA-256 over everything in it; that of the features may be known already."""
         shape = [str(self.features.dtype), len(self.ok), *self.features.shape[1:]]
-        rows = identity_bytes(self.sha256, self.box).tobytes().hex()
+        rows = digest_chunks([identity_bytes(self.sha256, self.box).data.cast("B")])
         content = [self.ok.tolist(), [list(failure) for failure in self.failures], rows]
         return digest([self.start, shape, features_sha256 or self.features_sha256(), *content])
 

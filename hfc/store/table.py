@@ -38,7 +38,7 @@ class Table:
         columns = [getattr(self.regions, name).tolist() for name in names]
         box = np.ascontiguousarray(self.regions.box, dtype="<f4").tobytes().hex()
         content = [columns, box, self.ok.tolist(), [[row, reason] for row, reason in self.failures]]
-        return digest(content + (self.fingerprints.content() if self.fingerprints else []))
+        return digest([*content, self.fingerprints.digest()] if self.fingerprints else content)
 
 
 def put_table(file: h5py.File, table: Table) -> None:

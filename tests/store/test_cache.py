@@ -136,7 +136,7 @@ def content(path: Path) -> Content:
         table = cache.table()
         columns = [getattr(table.regions, name).tolist() for name in ("id", "path", "label", "split", "group")]
         assert table.fingerprints is not None
-        rows = [*columns, table.fingerprints.content(), table.regions.box.tobytes(), table.ok.tolist(), table.failures]
+        rows = [*columns, table.fingerprints.digest(), table.regions.box.tobytes(), table.ok.tolist(), table.failures]
         header = [cache.key, cache.key_fields, cache.config, cache.provenance, cache.features_sha256, cache.shape]
         features = cache.features()
         return features.tobytes(), rows, [header, features.dtype.str, table.regions.root, table.regions.origin]

@@ -43,9 +43,9 @@ def test_the_digest_is_of_every_row(schema: int) -> None:
     content = [columns, box.tobytes().hex(), [True, False, True], [[1, "bad"]]]
     if schema == 2:
         columns.append(["", "a", "a"])
-        digests = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(3))
-        content += [digests, struct.pack("<3q", 1000, 1001, 1002).hex()]
-        content.append(struct.pack("<3q", 10**18, 10**18 + 1, 10**18 + 2).hex())
+        digests = b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(3))
+        numbers = struct.pack("<6q", 1000, 1001, 1002, 10**18, 10**18 + 1, 10**18 + 2)
+        content.append(hashlib.sha256(digests + numbers).hexdigest())
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     rows = replace(regions(3), group=strings(["", "a", "a"])), OK, [(1, "bad")], fingerprints(3)
     assert Table(*rows[: schema + 2]).digest() == hashlib.sha256(text.encode()).hexdigest()
