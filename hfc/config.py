@@ -78,9 +78,19 @@ class ExtractConfig:
     limit: int = setting(0, "take only this many regions, spread evenly over the data set; 0: all", low=0)
     outside_root: bool = setting(False, "accept image paths that leave the data set's folder")
     label_column: str = setting("", "column of the labels in Parquet files; without it as its kind or name tells")
-    split_seed: int = setting(0, "seed of the split drawn for a folder tree without one", low=0)
-    val_fraction: float = setting(0.1, "share of validation images in a split drawn for a folder tree", low=0)
-    test_fraction: float = setting(0.2, "share of test images in a split drawn for a folder tree", low=0)
+    group: str = setting(
+        "",
+        r"a regular expression for the paths: what its one capture group finds, such as a product's name, is the "
+        r"image's group, which no split parts; for dress_1.jpg and dress_2.jpg ([^/_-]+)[_-]\d+\.\w+$",
+    )
+    split: str = setting(
+        "official",
+        "DeepFashion's own split, in which pictures of one item are in several; item: one is drawn in which none are",
+        choices=("official", "item"),
+    )
+    split_seed: int = setting(0, "seed of the splits drawn for images without one", low=0)
+    val_fraction: float = setting(0.1, "share of validation images in drawn splits, within chance", low=0)
+    test_fraction: float = setting(0.2, "share of test images in drawn splits, within chance", low=0)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Regions:
 
     Blank in all rows where it is not given.
     """
+    apart: tuple[str, ...] = ()
+    """Splits that the source keeps apart, in folders or files of their own; those it lacks are drawn from train."""
 
     def __post_init__(self) -> None:
         if len(self.group) != len(self.id) and not len(self.group):

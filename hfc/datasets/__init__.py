@@ -1,10 +1,12 @@
-"""Data sets, each read into the one table of regions. To add one: a module here and a line in `read_regions`."""
+"""Data sets, each read into the one table of regions. To add one: a module here and a line in `_read`."""
 
 from pathlib import Path
 
+from hfc.config import ExtractConfig
 from hfc.datasets import archives, deepfashion, folders, manifest, parquet, webdataset
+from hfc.datasets.groups import group_pattern, grouped
 from hfc.datasets.listing import archive_root, is_folder
-from hfc.errors import DatasetError
+from hfc.errors import ConfigError, DatasetError
 from hfc.hierarchy import warn_of_spellings
 from hfc.regions import Regions
 
@@ -15,10 +17,9 @@ def read_regions(
     source: Path,
     *,
     outside_root: bool,
-    label_column: str = "",
-    split_seed: int,
-    val_fraction: float,
-    test_fraction: float,
+    label_column: str = ExtractConfig.label_column,
+    group: str = ExtractConfig.group,
+    split: str = ExtractConfig.split,
 ) -> Regions:
     """Read the regions of a data set. Its kind is recognised from what lies at `source`.
 
@@ -27,40 +28,41 @@ def read_regions(
             files, or a folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
         label_column: that of Parquet files; "": as they tell.
-        split_seed, val_fraction, test_fraction: how a folder tree without a split is split.
+        group: a regular expression whose capture group is the name of a row's group in its path; "" = none.
+        split: of DeepFashion: official, or item, for one to be drawn.
+
+    Returns:
+        The regions; splits that the source does not give are blank: `draw_splits` draws them.
 
     Raises:
         DatasetError: nothing readable there; the message names file and row.
+        ConfigError: a pattern or split that does not fit the data set.
     """
+    pattern = group_pattern(group) if group else None
     try:
-        regions = _read(
-            source,
-            outside_root=outside_root,
-            label_column=label_column,
-            seed=split_seed,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-        )
+        regions = _read(source, outside_root=outside_root, label_column=label_column, split=split)
     except OSError as error:  # a folder that may not be listed or entered
         raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
-    warn_of_spellings(str(source), regions.label)
-    return regions
-
-
-def _read(
-    source: Path, *, outside_root: bool, label_column: str, seed: int, val_fraction: float, test_fraction: float
-) -> Regions:
-    if webdataset.recognise(source):
-        return webdataset.read(source, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
-    if parquet.recognise(source):
-        return parquet.read(
-            source, label=label_column, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction
+    if split != ExtractConfig.split and not deepfashion.recognise(source):
+        raise ConfigError(
+            f"split: {split} is for DeepFashion, which has an official split; found a {regions.origin}: give --group, "
+            "and rows of one group are drawn into one split"
         )
+    if pattern and any(regions.group):
+        raise ConfigError(f"group: {regions.origin} names the groups of its rows itself; leave --group out")
+    warn_of_spellings(str(source), regions.label)
+    return grouped(regions, pattern) if pattern else regions
+
+
+def _read(source: Path, *, outside_root: bool, label_column: str, split: str) -> Regions:
+    if webdataset.recognise(source):
+        return webdataset.read(source)
+    if parquet.recognise(source):
+        return parquet.read(source, label=label_column)
     if is_folder(source) and not (source.is_dir() and deepfashion.recognise(source)):
-        root = archive_root(source)
-        return folders.read(root, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+        return folders.read(archive_root(source))
     if source.is_dir():
-        return deepfashion.read(source, outside_root=outside_root)
+        return deepfashion.read(source, outside_root=outside_root, by_item=split == "item")
     if source.suffix.lower() in COMPRESSED and source.is_file():
         raise DatasetError(
             f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"

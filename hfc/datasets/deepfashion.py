@@ -6,6 +6,7 @@ image name; `Anno_fine/` holds a smaller, row-aligned set. Rows are padded with 
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,15 @@ def recognise(source: Path) -> bool:
     )
 
 
-def read(source: Path, *, outside_root: bool = False) -> Regions:
+def read(source: Path, *, outside_root: bool = False, by_item: bool = False) -> Regions:
     """Read the regions of a DeepFashion root.
 
     The full benchmark (Anno or Anno_coarse, with Eval) where it is there; else, or where `source` is the Anno_fine
     folder itself, the fine-grained split. Image names may leave the folder of the images (absolute, or by `..`) only
     with `outside_root`.
+
+    An image's folder is its item, the group of the row. The official split has images of one item in several splits;
+    `by_item` leaves all splits blank, to be drawn by items.
 
     Raises:
         DatasetError: a file is missing or breaks its format; the message names file and row.
@@ -48,8 +52,12 @@ def read(source: Path, *, outside_root: bool = False) -> Regions:
     root = source.resolve().parent if fine else source
     coarse = next((root / name for name in ("Anno", "Anno_coarse") if (root / name).is_dir()), None)
     if fine or (coarse is None and (root / "Anno_fine").is_dir()):
-        return _read_fine(root, root / "Anno_fine", outside_root)
-    return _read_benchmark(root, coarse or root / "Anno", outside_root)
+        regions = _read_fine(root, root / "Anno_fine", outside_root)
+    else:
+        regions = _read_benchmark(root, coarse or root / "Anno", outside_root)
+    if not by_item:
+        return regions
+    return replace(regions, split=strings([""] * len(regions)), apart=(), origin=f"{regions.origin}, item split")
 
 
 def _read_benchmark(root: Path, annotations: Path, outside_root: bool) -> Regions:
@@ -120,6 +128,8 @@ def _regions(
         box=box,
         label=strings(labels),
         split=strings(splits),
+        group=strings([image.rpartition("/")[0] for image in images]),
+        apart=SPLITS,
     )
 
 

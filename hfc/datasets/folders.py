@@ -1,16 +1,14 @@
 """Read a folder tree of images, `label/*.jpg`, perhaps with groups above the labels.
 
-Above these may lie a folder for each split. A split that has no folder is drawn by seed, stratified by label.
+Above these may lie a folder for each split.
 """
 
 import csv
 import io
 import logging
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +42,7 @@ class _Place:
     images: list[Path]
 
 
-def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
+def read(root: Path) -> Regions:
     """Read the regions of a folder tree, one whole image each. The id is the path.
 
     Hidden files and folders and those of systems are passed over; other files that are no images are counted in a
@@ -52,7 +50,6 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
 
     Args:
         root: holds one folder a label, perhaps below folders of groups; or such trees in folders named after splits.
-        seed, val_fraction, test_fraction: how labels are split that have no such folder.
 
     Raises:
         DatasetError: no images, images at several depths, or only some of the folders are splits.
@@ -60,15 +57,8 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
     places = _places(root)
     _refuse_other_depths(root, places)
     labels, tree = _labels(root, [place.names for place in places])
-    fractions = shares_to_draw(root, {place.split for place in places}, val_fraction, test_fraction)
-    paths = [[path.relative_to(root).as_posix() for path in place.images] for place in places]
-    splits = [
-        [place.split] * len(place.images)
-        if place.split not in ("", "train")
-        else draw_split(len(place.images), label, seed, *fractions)
-        for place, label in zip(places, labels, strict=True)
-    ]
-    names = strings(list(chain.from_iterable(paths)))
+    names = strings([path.relative_to(root).as_posix() for place in places for path in place.images])
+    splits = {place.split for place in places}
     return Regions(
         root=root,
         origin=f"folder tree {root.resolve().name}",
@@ -76,8 +66,9 @@ def read(root: Path, *, seed: int, val_fraction: float, test_fraction: float) ->
         path=names,
         box=np.full((len(names), 4), np.nan, dtype=np.float32),
         label=strings([label for place, label in zip(places, labels, strict=True) for _ in place.images]),
-        split=strings(list(chain.from_iterable(splits))),
+        split=strings([place.split for place in places for _ in place.images]),
         tree=tree,
+        apart=tuple(split for split in SPLITS if split in splits),
     )
 
 
@@ -187,41 +178,3 @@ def _level_names(depth: int) -> list[str]:
     """Name the levels from the label to the coarsest group."""
     groups = ["group"] if depth == 2 else [f"group {h}" for h in range(1, depth)]
     return ["category", *reversed(groups)]
-
-
-def shares_to_draw(
-    root: Path, splits: set[str], val: float, test: float, holder: str = "folder"
-) -> tuple[float, float]:
-    """Return the shares to draw for val and test.
-
-    They are drawn from what else is for training; a split that has a folder, or another `holder`, draws nothing.
-    """
-    if splits == {""}:
-        return val, test
-    shares = {"val": 0.0 if "val" in splits else val, "test": 0.0 if "test" in splits else test}
-    for split, share in shares.items():
-        if share and "train" in splits:
-            logger.warning(
-                "%s: has no %s %s; %g%% of the training images are drawn for it", root, holder, split, 100 * share
-            )
-    return shares["val"], shares["test"]
-
-
-def draw_split(count: int, label: str, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
-    """Draw a split for each of a label's images.
-
-    It depends on this label alone, so a new label moves no other image.
-    """
-    if val_fraction + test_fraction >= 1:
-        raise DatasetError(f"val and test fractions {val_fraction:g} + {test_fraction:g} leave nothing to train on")
-    # A label of three images or more has at least one in every split that was asked for.
-    least = 1 if count >= 3 else 0
-    val = max(round(count * val_fraction), least if val_fraction else 0)
-    test = max(round(count * test_fraction), least if test_fraction else 0)
-    while val + test > count - least:
-        val, test = (val - 1, test) if val > test else (val, test - 1)
-    split = np.array(["train"] * count, dtype=object)
-    order = np.random.default_rng([seed, zlib.crc32(label.encode("utf-8"))]).permutation(count)
-    split[order[:test]] = "test"
-    split[order[test : test + val]] = "val"
-    return list(split)

@@ -1,57 +1,55 @@
-"""Read a CSV manifest: `path,label,split` and optionally `id,x1,y1,x2,y2`.
+"""Read a CSV manifest: `path,label` and optionally `split,group,id,x1,y1,x2,y2`.
 
 Several regions an image are allowed. Manifest and images may lie in an archive.
 """
 
+import difflib
+import logging
 import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc.datasets import archives
 from hfc.errors import DatasetError, ImageError
+from hfc.hierarchy import some
 from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, read_csv, strings
 
-REQUIRED = ("path", "label", "split")
+REQUIRED = ("path", "label")
 UNLABELLED = ("path",)  # what prediction needs
 CORNERS = ("x1", "y1", "x2", "y2")
+COLUMNS = ("path", "label", "split", "group", "id", *CORNERS)
 WHOLE_IMAGE = (math.nan,) * 4
+
+logger = logging.getLogger(__name__)
 
 
 def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = REQUIRED) -> Regions:
     """Read the regions that a manifest lists.
 
     Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
-    and split may be blank: unknown. Four blank corners, or no corner columns: the whole image. Without an `id` column
-    the path is the id, so each image may stand there once. Blanks around a cell do not count, but those at the end of a
-    path or id do, and those in front of it where it is quoted. Columns that are not required may be missing.
+    and split may be blank: unknown; a row with a blank group is one by itself. Four blank corners, or no corner
+    columns: the whole image. Without an `id` column the path is the id, so each image may stand there once. Blanks
+    around a cell do not count, but those at the end of a path or id do, and those in front of it where it is quoted.
+    Columns that are not required may be missing; a warning names those that are not used.
 
     Raises:
         DatasetError: the message names file and row.
     """
     table = read_csv(file, "manifest", _member(file), verbatim=VERBATIM)
-    rows = table.rows
     column = _columns(file, table.header, required)
-    if not rows:
+    if not table.rows:
         raise DatasetError(f"{file}: expected a row for each region, found only the header")
-    for number, row in rows:
+    for number, row in table.rows:
         if len(row) != len(column):
             raise DatasetError(
                 f"{file}: row {number}: expected {len(column)} cells, found {len(row)}: {','.join(row)!r}"
             )
-    numbers = [number for number, _ in rows]
-    cells = {name: [row[i] for _, row in rows] for name, i in column.items()}
-    if "x1" in cells:
-        corners = zip(numbers, zip(*(cells[name] for name in CORNERS), strict=True), strict=True)
-        boxes = [_box(file, number, values, table.delimiter) for number, values in corners]
-    else:
-        boxes = [WHOLE_IMAGE] * len(rows)
-    for number, path in zip(numbers, cells["path"], strict=True):
-        if not path.strip():
-            raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
-    if not outside_root:
-        check_inside(file, numbers, cells["path"])
-    unknown = [""] * len(rows)
+    numbers = [number for number, _ in table.rows]
+    cells = {name: [row[i] for _, row in table.rows] for name, i in column.items()}
+    _check_paths(file, numbers, cells["path"], outside_root)
+    unknown = [""] * len(numbers)
     check_splits(file, numbers, cells.get("split", unknown))
     _check_ids(file, numbers, cells)
     return Regions(
@@ -59,10 +57,27 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
         origin=f"CSV manifest {file.name}",
         id=strings(cells.get("id", cells["path"])),
         path=strings(cells["path"]),
-        box=np.array(boxes, dtype=np.float32),
+        box=_boxes(file, numbers, cells, table.delimiter),
         label=strings(cells.get("label", unknown)),
         split=strings(cells.get("split", unknown)),
+        group=strings(cells.get("group", unknown)),
     )
+
+
+def _check_paths(file: Path, numbers: list[int], paths: list[str], outside_root: bool) -> None:
+    for number, path in zip(numbers, paths, strict=True):
+        if not path.strip():
+            raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
+    if not outside_root:
+        check_inside(file, numbers, paths)
+
+
+def _boxes(file: Path, numbers: list[int], cells: dict[str, list[str]], delimiter: str) -> NDArray[np.float32]:
+    """Return the (N, 4) corners."""
+    if "x1" not in cells:
+        return np.full((len(numbers), 4), np.nan, dtype=np.float32)
+    corners = zip(numbers, zip(*(cells[name] for name in CORNERS), strict=True), strict=True)
+    return np.array([_box(file, number, values, delimiter) for number, values in corners], dtype=np.float32)
 
 
 def _member(file: Path) -> bytes | None:
@@ -79,12 +94,26 @@ def _member(file: Path) -> bytes | None:
 def _columns(file: Path, names: list[str], required: tuple[str, ...]) -> dict[str, int]:
     given = set(names)
     corners = given & set(CORNERS)
+    others = [name for name in COLUMNS if name not in required]
     if not given.issuperset(required) or len(given) < len(names) or (corners and corners != set(CORNERS)):
         raise DatasetError(
-            f"{file}: row 1: expected the columns {','.join(required)} and optionally id and x1,y1,x2,y2, "
+            f"{file}: row 1: expected the columns {','.join(required)} and optionally {','.join(others)}, "
             f"found {','.join(names)!r}"
         )
+    if unknown := [name for name in names if name not in COLUMNS]:
+        _refuse_misspelt(file, unknown, given)
+        logger.warning("%s: columns that are not used: %s", file, some([*map(repr, unknown)], most=10))
     return {name: i for i, name in enumerate(names)}
+
+
+def _refuse_misspelt(file: Path, unknown: list[str], given: set[str]) -> None:
+    """Raise a DatasetError for a mistyped name. Without its column splits would be drawn, or groups parted."""
+    absent = [name for name in COLUMNS if name not in given]
+    for name in unknown:
+        near = [name.lower()] if name.lower() in absent else []
+        near += difflib.get_close_matches(name.lower(), {"split", "group"} & set(absent), n=1, cutoff=0.8)
+        if near:
+            raise DatasetError(f"{file}: row 1: unknown column {name!r}; did you mean {near[0]}? Rename it")
 
 
 def _box(file: Path, number: int, cells: tuple[str, ...], delimiter: str) -> tuple[float, ...]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hfc.config import SPLITS
 from hfc.datasets.columns import NUMBER, TEXT, Column, label_column
-from hfc.datasets.folders import SPELLINGS, refuse_other_encodings, shares_to_draw
+from hfc.datasets.folders import SPELLINGS, refuse_other_encodings
 from hfc.datasets.listing import is_ours
 from hfc.datasets.parquet_file import ENDING, ParquetFile, open_parquet
 from hfc.datasets.shards import is_pattern, list_shards, named_splits, shards_in, warn_of_missing
-from hfc.datasets.webdataset import drawn
 from hfc.errors import DatasetError, is_utf8
 from hfc.progress import steps
 from hfc.regions import Regions, check_splits, strings
@@ -31,17 +31,16 @@ def recognise(source: Path) -> bool:
     return source.suffix.lower() == ENDING and (source.is_file() or is_pattern(source))
 
 
-def read(source: Path, *, label: str, seed: int, val_fraction: float, test_fraction: float) -> Regions:
+def read(source: Path, *, label: str) -> Regions:
     """Read the regions of some files, in their order. The id is the path, file and number of the row.
 
     A split stands in the column `split`, or in the names of the files, as in `train-00000-of-00002.parquet`; else it is
-    drawn by seed within each label. A column `group` is taken too.
+    blank. A column `group` is taken too.
 
     Args:
         source: a file, a folder of them, such as a data set that was downloaded from the hub, or a pattern such as
             `data-{000000..000003}.parquet`.
         label: the column of labels; "": by what the writer notes, then by name.
-        seed, val_fraction, test_fraction: how labels are split that have no split.
 
     Raises:
         DatasetError: a file is missing or damaged, a column cannot be read or chosen, or there is no row or label.
@@ -55,8 +54,8 @@ def read(source: Path, *, label: str, seed: int, val_fraction: float, test_fract
     if not any(row[1] for row in rows):
         what = f"{len(rows)} rows without a label" if rows else "no rows"
         raise DatasetError(f"{source}: expected rows with an image and a label, found {what}")
-    shares = shares_to_draw(root, {row[2] for row in rows}, val_fraction, test_fraction, "file")
-    paths, labels, _, groups = (strings(list(column)) for column in zip(*rows, strict=True))
+    given = {row[2] for row in rows if row[1]}
+    paths, labels, splits_of_rows, groups = (strings(list(column)) for column in zip(*rows, strict=True))
     return Regions(
         root=root,
         origin=f"{len(files)} Parquet file{'s' * (len(files) > 1)} at {source.name}",
@@ -64,8 +63,9 @@ def read(source: Path, *, label: str, seed: int, val_fraction: float, test_fract
         path=paths,
         box=np.full((len(rows), 4), np.nan, dtype=np.float32),
         label=labels,
-        split=strings(drawn([row[:3] for row in rows], seed, shares)),
+        split=splits_of_rows,
         group=groups,
+        apart=() if "" in given else tuple(split for split in SPLITS if split in given),
     )
 
 

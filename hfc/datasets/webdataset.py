@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from hfc.config import SPLITS
 from hfc.datasets.archives import Archive, open_archive
-from hfc.datasets.folders import draw_split, refuse_other_encodings, shares_to_draw
+from hfc.datasets.folders import refuse_other_encodings
 from hfc.datasets.listing import ENDINGS, is_ours
 from hfc.datasets.shards import is_pattern, list_shards, named_splits, shards_in
 from hfc.errors import DatasetError, ImageError, is_utf8
@@ -45,14 +46,13 @@ def recognise(source: Path) -> bool:
     return is_pattern(source)
 
 
-def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) -> Regions:
+def read(source: Path) -> Regions:
     """Read the regions of some shards, in their order. The id is the path, shard and name.
 
-    A split stands in the names of the shards, as in `train-000000.tar`; else it is drawn by seed within each label.
+    A split stands in the names of the shards, as in `train-000000.tar`; else it is blank.
 
     Args:
         source: a shard, a folder of shards, or a pattern such as `data-{000000..000003}.tar`.
-        seed, val_fraction, test_fraction: how labels are split whose shards have no split in their names.
 
     Raises:
         DatasetError: a shard is missing or damaged, a label cannot be read, or there is no image or label.
@@ -70,7 +70,6 @@ def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) 
     if not any(label for _, label, _ in rows):
         what = f"{len(rows)} images without a label" if rows else "no images"
         raise DatasetError(f"{source}: expected samples like 0001.jpg with 0001.cls or 0001.json, found {what}")
-    shares = shares_to_draw(root, set(splits.values()), val_fraction, test_fraction, "shard")
     paths = strings([path for path, _, _ in rows])
     return Regions(
         root=root,
@@ -79,7 +78,8 @@ def read(source: Path, *, seed: int, val_fraction: float, test_fraction: float) 
         path=paths,
         box=np.full((len(rows), 4), np.nan, dtype=np.float32),
         label=strings([label for _, label, _ in rows]),
-        split=strings(drawn(rows, seed, shares)),
+        split=strings([split for _, _, split in rows]),
+        apart=tuple(split for split in SPLITS if split in splits.values()),
     )
 
 
@@ -123,16 +123,3 @@ def _label_of_object(content: object) -> str:
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise ValueError(f"the label {json.dumps(label)[:100]}, neither a text nor a whole number")
     return str(label).strip()
-
-
-def drawn(rows: list[tuple[str, str, str]], seed: int, shares: tuple[float, float]) -> list[str]:
-    """Return the splits of all rows. Within each label, those that are for training or unknown are drawn."""
-    splits = [split for _, _, split in rows]
-    numbers: defaultdict[str, list[int]] = defaultdict(list)
-    for row, (_, label, split) in enumerate(rows):
-        if label and split in ("", "train"):
-            numbers[label].append(row)
-    for label, members in numbers.items():
-        for row, split in zip(members, draw_split(len(members), label, seed, *shares), strict=True):
-            splits[row] = split
-    return splits

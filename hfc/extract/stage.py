@@ -15,6 +15,7 @@ from pathlib import Path
 from hfc import crops, provenance, store
 from hfc.config import ExtractConfig
 from hfc.datasets import read_regions
+from hfc.datasets.splits import draw_splits
 from hfc.errors import ConfigError, StoreError
 from hfc.extract import network
 from hfc.extract.call import Call, make, retry
@@ -103,11 +104,12 @@ def _regions(source: Path, config: ExtractConfig) -> Regions:
         source,
         outside_root=config.outside_root,
         label_column=config.label_column,
-        split_seed=config.split_seed,
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
+        group=config.group,
+        split=config.split,
     )
-    return regions.subsample(config.limit) if config.limit else regions
+    regions = regions.subsample(config.limit) if config.limit else regions
+    shares = config.val_fraction, config.test_fraction
+    return draw_splits(regions, seed=config.split_seed, shares=shares, recorded=None)
 
 
 def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:

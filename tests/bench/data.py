@@ -106,8 +106,7 @@ def read(words: list[str]) -> None:
     parser.add_argument("--tree", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.tree:
-        how = {"outside_root": False, "split_seed": 0, "val_fraction": 0.1, "test_fraction": 0.2}
-        took = seconds(lambda: read_regions(options.tree, **how))
+        took = seconds(lambda: read_regions(options.tree, outside_root=False))
         peak = peak_bytes() / 1e6
         say(benchmark="read", rows=options.rows, seconds=round(took, 2), peak_mb_of_the_process=round(peak))
         return

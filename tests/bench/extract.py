@@ -77,7 +77,7 @@ def main(words: list[str]) -> None:
     ):
         manifest = write_dataset(Path(scratch), options.images)
         encoder = open_encoder(config)
-        regions = read_regions(manifest, outside_root=False, split_seed=0, val_fraction=0, test_fraction=0)
+        regions = read_regions(manifest, outside_root=False)
         resident = crops(regions, range(len(regions)))
         job = Job(regions, CROP, config, Path(scratch) / "bench.h5", {})
         few = min(options.images, STOCK_IMAGES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hfc.datasets import read_regions
 from hfc.datasets.deepfashion import MARKER, recognise
 from hfc.datasets.reading import read_bytes
-from hfc.errors import DatasetError
+from hfc.errors import ConfigError, DatasetError
 from hfc.regions import Regions
 from tests.datasets.test_archives import pack
 from tests.support.deepfashion_tree import (
@@ -25,10 +25,11 @@ from tests.support.deepfashion_tree import (
     write_table,
     write_tree,
 )
+from tests.support.splits import read_drawn
 
 
 def read(source: Path, *, outside_root: bool = False) -> Regions:
-    return read_regions(source, outside_root=outside_root, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    return read_regions(source, outside_root=outside_root)
 
 
 def rows(regions: Regions) -> list[tuple[object, ...]]:
@@ -78,6 +79,61 @@ def test_the_fine_grained_split_is_read(from_root: bool, tmp_path: Path) -> None
     (fine / "val_cate.txt").write_text("")
     with pytest.raises(DatasetError, match=r"val_cate.txt: expected 1 rows as in val.txt, found 0"):
         read(fine)
+
+
+def test_the_folder_of_an_image_is_its_item(tmp_path: Path) -> None:
+    groups = {item[0]: item[0].rpartition("/")[0] for item in ITEMS}
+    assert groups[ITEMS[0][0]] == "img/Red_Dress"
+    for regions in (read(write_tree(tmp_path / "a")), read(write_fine(tmp_path / "b", ITEMS))):
+        assert dict(zip(regions.id, regions.group, strict=True)) == groups
+    flat: list[Item] = [("one.jpg", 18, (1, 1, 59, 40), "train")]
+    assert read(write_tree(tmp_path / "c", flat)).group.tolist() == [""]
+
+
+def many(items: int = 30, pictures: int = 5) -> list[Item]:
+    """Items of two categories; the official split has pictures of each in several splits."""
+    splits = ("train", "val", "test")
+    return [
+        (f"img/Item_{i}/img_{picture:08d}.jpg", 18 if i % 2 else 41, (1, 1, 59, 79), splits[picture % 3])
+        for i in range(items)
+        for picture in range(pictures)
+    ]
+
+
+@pytest.mark.parametrize("write", [write_tree, write_fine])
+def test_the_item_split_parts_no_item(write: Callable[..., Path], tmp_path: Path) -> None:
+    write(tmp_path, many())
+    official, item = (read_drawn(tmp_path, split=split) for split in ("official", "item"))
+    assert item.split.tolist() != official.split.tolist()
+    for column in ("id", "path", "label", "group"):
+        assert getattr(item, column).tolist() == getattr(official, column).tolist()
+    for regions, most in ((official, 3), (item, 1)):
+        kinds = {name: set(regions.split[regions.group == name]) for name in set(regions.group)}
+        assert len(kinds) == 30
+        assert max(map(len, kinds.values())) == most
+    for label in ("Tee", "Dress"):
+        assert set(item.split[item.label == label]) == {"train", "val", "test"}
+    assert item.origin == f"{official.origin}, item split"
+    assert (item.root, item.digest) == (official.root, official.digest)
+
+
+def test_the_official_split_is_drawn_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_tree(tmp_path, many())
+    assert read_drawn(tmp_path).split.tolist() == read(tmp_path).split.tolist() == [item[3] for item in many()]
+    assert caplog.messages == []
+
+
+def test_an_item_split_is_refused_where_there_is_no_official_one(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "Tee").mkdir(parents=True)
+    (tmp_path / "photos" / "Tee" / "a.jpg").touch()
+    (tmp_path / "m.csv").write_text("path,label\na.jpg,Tee\n")
+    for name, origin in (("photos", "folder tree photos"), ("m.csv", "CSV manifest m.csv")):
+        with pytest.raises(ConfigError) as caught:
+            read_drawn(tmp_path / name, split="item")
+        assert str(caught.value) == (
+            f"split: item is for DeepFashion, which has an official split; found a {origin}: give --group, and rows "
+            "of one group are drawn into one split"
+        )
 
 
 def edit(name: str, old: str, new: str) -> Callable[[Path], None]:

@@ -11,11 +11,13 @@ from PIL import Image
 from hfc.crops import FORMATS
 from hfc.datasets import read_regions
 from hfc.datasets.listing import ENDINGS, walk
+from hfc.datasets.splits import draw_splits
 from hfc.errors import DatasetError
 from hfc.hierarchy import load_hierarchy
 from hfc.regions import Regions
 from tests.datasets.test_archives import pack, pack_tar
 from tests.support.privileges import unprivileged
+from tests.support.splits import read_drawn
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -26,7 +28,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def read(root: Path, seed: int = 0) -> Regions:
-    return read_regions(root, outside_root=False, split_seed=seed, val_fraction=0.1, test_fraction=0.2)
+    return read_drawn(root, seed=seed)
 
 
 def table(regions: Regions) -> list[tuple[str, str, str]]:
@@ -113,24 +115,19 @@ def test_a_name_in_several_groups_is_written_with_them(tmp_path: Path, caplog: p
 
 
 def test_a_missing_split_is_drawn_from_the_training_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = [f"train/Tee/{i:02d}.jpg" for i in range(20)] + [f"test/Tee/{i:02d}.jpg" for i in range(5)]
+    names = [f"train/Tee/{i:03d}.jpg" for i in range(200)] + [f"test/Tee/{i}.jpg" for i in range(5)]
     regions = read(touch(tmp_path / "a", *names))
+    assert regions.apart == ("train", "test")
     counts = Counter(zip((path.split("/")[0] for path in regions.path), regions.split, strict=True))
-    assert counts == {("train", "train"): 18, ("train", "val"): 2, ("test", "test"): 5}
-    assert caplog.messages == [f"{tmp_path / 'a'}: has no folder val; 10% of the training images are drawn for it"]
-    # The images of a label are drawn as they would be if no other split had a folder either, with no share for test.
-    alone = read_regions(
-        touch(tmp_path / "b", *(name[6:] for name in names[:20])),
-        outside_root=False,
-        split_seed=0,
-        val_fraction=0.1,
-        test_fraction=0,
-    )
-    assert regions.split[regions.split != "test"].tolist() == alone.split.tolist()
+    assert set(counts) == {("train", "train"), ("train", "val"), ("test", "test")}
+    assert counts["test", "test"] == 5
+    assert 8 <= counts["train", "val"] <= 35  # 20 on the average, and 3.5 standard deviations either way
+    assert caplog.messages == [f"{tmp_path / 'a'}: has no val split; 10% of the training images are drawn for it"]
     caplog.clear()
     other = read(touch(tmp_path / "c", *(name.replace("test/", "valid/") for name in names)))
-    assert Counter(other.split) == {"train": 16, "test": 4, "val": 5}
-    assert caplog.messages == [f"{tmp_path / 'c'}: has no folder test; 20% of the training images are drawn for it"]
+    counts = Counter(zip((path.split("/")[0] for path in other.path), other.split, strict=True))
+    assert set(counts) == {("train", "train"), ("train", "test"), ("valid", "val")}
+    assert caplog.messages == [f"{tmp_path / 'c'}: has no test split; 20% of the training images are drawn for it"]
 
 
 @pytest.mark.parametrize(
@@ -150,21 +147,15 @@ def test_a_label_may_be_called_training(tmp_path: Path) -> None:
     assert set(read(touch(tmp_path, "Training/a.jpg", "Tee/b.jpg")).label) == {"Training", "Tee"}
 
 
-def test_a_drawn_split_is_stratified_and_seeded(tmp_path: Path) -> None:
+def test_a_split_is_drawn_where_there_are_no_folders_of_splits(tmp_path: Path) -> None:
     sizes = {"Tee": 100, "Coat": 10, "Cape": 3, "Robe": 1}
     touch(tmp_path, *(f"{label}/{i:03d}.jpg" for label, n in sizes.items() for i in range(n)))
+    plain = read_regions(tmp_path, outside_root=False)
+    assert (set(plain.split), plain.apart) == ({""}, ())
     regions = read(tmp_path)
-    counts = Counter(zip(regions.label, regions.split, strict=True))
-    assert counts == {
-        **{("Tee", "train"): 70, ("Tee", "val"): 10, ("Tee", "test"): 20},
-        **{("Coat", "train"): 7, ("Coat", "val"): 1, ("Coat", "test"): 2},
-        **{("Cape", "train"): 1, ("Cape", "val"): 1, ("Cape", "test"): 1, ("Robe", "train"): 1},
-    }
-    assert read(tmp_path).split.tolist() == regions.split.tolist()
-    assert read(tmp_path, seed=1).split.tolist() != regions.split.tolist()
-    before = dict(zip(regions.id, regions.split, strict=True))
-    after = read(touch(tmp_path, *(f"Anorak/{i}.jpg" for i in range(9))))
-    assert {name: split for name, split in zip(after.id, after.split, strict=True) if name in before} == before
+    assert regions.split.tolist() == draw_splits(plain, seed=0, shares=(0.1, 0.2)).split.tolist()
+    for label in ("Tee", "Coat", "Cape"):
+        assert set(regions.split[regions.label == label]) == {"train", "val", "test"}
 
 
 EXPECTED = "expected images under label/, group/label/ or, with the splits train, val and test, split/label/"
@@ -199,23 +190,6 @@ def test_other_trees_are_refused(names: tuple[str, ...], message: str, tmp_path:
     with pytest.raises(DatasetError) as caught:
         read(touch(tmp_path, *names))
     assert str(caught.value) == f"{tmp_path}: {message.format(root=tmp_path)}"
-
-
-@pytest.mark.parametrize(("count", "val", "test"), [(3, 0.5, 0.45), (4, 0.45, 0.45), (5, 0.1, 0.85), (3, 0.1, 0.2)])
-def test_a_label_of_three_images_is_in_every_split(count: int, val: float, test: float, tmp_path: Path) -> None:
-    (tmp_path / "Tee").mkdir()
-    for i in range(count):
-        (tmp_path / "Tee" / f"{i}.jpg").touch()
-    regions = read_regions(tmp_path, outside_root=False, split_seed=0, val_fraction=val, test_fraction=test)
-    assert set(regions.split) == {"train", "val", "test"}
-
-
-def test_fractions_that_leave_no_training_images_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "Tee").mkdir()
-    (tmp_path / "Tee" / "a.jpg").touch()
-    with pytest.raises(DatasetError) as caught:
-        read_regions(tmp_path, outside_root=False, split_seed=0, val_fraction=0.4, test_fraction=0.6)
-    assert str(caught.value) == "val and test fractions 0.4 + 0.6 leave nothing to train on"
 
 
 def test_a_folder_named_like_an_image_is_no_image(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hfc.datasets.reading import read_bytes
 from hfc.errors import DatasetError
 from hfc.regions import locate
 from tests.datasets.test_archives import pack
+from tests.support.splits import read_drawn
 
 
 def manifest(folder: Path, text: str) -> Path:
@@ -47,10 +48,49 @@ def test_without_ids_the_path_is_the_id_and_without_boxes_the_region_is_the_imag
     assert np.isnan(regions.box).all()
 
 
+def test_split_and_group_are_columns_that_may_be_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    regions = read(manifest(tmp_path, 'group,path,label\n Dress 7 ,a.jpg,Tee\n,b.jpg,Tee\n" x, y",c.jpg,\n'))
+    assert regions.group.tolist() == ["Dress 7", "", "x, y"]
+    assert regions.split.tolist() == ["", "", ""]
+    assert read(manifest(tmp_path, "path,label,split\na.jpg,Tee,val\n")).group.tolist() == [""]
+    assert caplog.messages == []
+
+
+def test_columns_that_are_not_used_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = manifest(tmp_path, "path,label,ageGroup,price\na.jpg,Tee,7,9.99\nb.jpg,Tee,7,9.99\n")
+    assert read(file).group.tolist() == ["", ""]
+    assert caplog.messages == [f"{file}: columns that are not used: 'ageGroup', 'price'"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Split", "split"), ("splits", "split"), ("GROUP", "group"), ("groups", "group"), ("ID", "id")]
+)
+def test_a_misspelt_column_is_refused(name: str, meant: str, tmp_path: Path) -> None:
+    file = manifest(tmp_path, f"path,label,price,{name}\na.jpg,Tee,9.99,train\n")
+    with pytest.raises(DatasetError) as caught:
+        read(file)
+    assert str(caught.value) == f"{file}: row 1: unknown column {name!r}; did you mean {meant}? Rename it"
+    both = manifest(tmp_path, f"path,label,{meant},{name}\na.jpg,Tee,test,train\n")
+    assert getattr(read(both), meant).tolist() == ["test"]  # the right one is there too
+
+
+def test_rows_with_a_label_and_no_split_are_drawn(tmp_path: Path) -> None:
+    rows = [f"{i}.jpg,{'Tee' if i % 5 else ''},{'val' * (i % 7 == 0)}" for i in range(200)]
+    regions = read_drawn(manifest(tmp_path, "path,label,split\n" + "\n".join(rows)))
+    labels, splits = regions.label.tolist(), regions.split.tolist()
+    assert all(split == "val" for split in splits[::7])
+    assert {split for label, split in zip(labels, splits, strict=True) if not label} == {"", "val"}
+    assert {split for i, split in enumerate(splits) if i % 7 and labels[i]} == {"train", "val", "test"}
+    # As they would be without a column of splits.
+    other = read_drawn(manifest(tmp_path, "path,label\n" + "\n".join(row.rpartition(",")[0] for row in rows)))
+    drawn = [i for i in range(200) if i % 7 and labels[i]]
+    assert other.split[drawn].tolist() == regions.split[drawn].tolist()
+
+
 HEAD = "path,label,split"
 BOXED = "path,label,split,x1,y1,x2,y2"
 BROKEN = {
-    "columns": ("path,label\na,b\n", r"m.csv: row 1: expected the columns path,label,split .* found 'path,label'"),
+    "columns": ("path,split\na,b\n", r"m.csv: row 1: expected the columns path,label and .* found 'path,split'"),
     "some corners": (f"{HEAD},x1\na,b,train,1\n", r"row 1: expected the columns"),
     "empty": (f"{HEAD}\n", r"m.csv: expected a row for each region, found only the header"),
     "cells": (f"{HEAD}\na,b,train\na,b\n", r"m.csv: row 3: expected 3 cells, found 2"),
@@ -109,7 +149,7 @@ def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...],
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "row 1: expected the columns path,label,split"),
+        (b"", "row 1: expected the columns path,label and optionally split,group,id,x1,y1,x2,y2, found ''"),
         (b'path,label,split\n"a,b,train\n', "cannot read the manifest: unexpected end of data"),
         (b"path,label,split\n\xe4,b,train\n", "m.csv: row 2: expected UTF-8, found the byte 0xe4; save it in UTF-8"),
     ],
@@ -162,7 +202,7 @@ def test_a_damaged_manifest_is_refused_or_read_as_it_stands(names: list[str], at
         assert regions.id.tolist() == [row.get("id", row["path"]) for row in rows]  # the id column is optional
         assert regions.path.tolist() == [row["path"] for row in rows]
         assert regions.label.tolist() == [row["label"] for row in rows]
-        assert regions.split.tolist() == [row["split"] for row in rows]
+        assert regions.split.tolist() == [row.get("split", "") for row in rows]
         corners = [[float(row[c] or "nan") for c in ("x1", "y1", "x2", "y2")] for row in rows]
         np.testing.assert_array_equal(regions.box, np.float32(corners))
 
@@ -176,7 +216,7 @@ def test_a_path_that_leaves_the_folder_is_refused_unless_asked_for(path: str, tm
         DatasetError, match=r"m.csv: row 3: expected a path inside the data set's folder, found '.*a.jpg'"
     ):
         read(file)
-    regions = read_regions(file, outside_root=True, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    regions = read_regions(file, outside_root=True)
     assert regions.path.tolist() == ["ok.jpg", path]
     assert read(manifest(tmp_path, f"{HEAD}\nb/../a.jpg,b,train\n")).path.tolist() == ["b/../a.jpg"]
 
@@ -220,7 +260,7 @@ def test_the_file_that_is_named_to_the_letter_is_meant(tmp_path: Path) -> None:
 def test_a_manifest_in_an_archive_is_read_as_if_it_were_unpacked(tmp_path: Path) -> None:
     text = f"{HEAD}\nimages/a.jpg,Tee,train\nimages/b.jpg,Coat,val\n"
     file = pack(tmp_path / "data.zip", {"own/m.csv": text.encode(), "own/images/a.jpg": b"a"}) / "own" / "m.csv"
-    packed = read_regions(file, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    packed = read_regions(file, outside_root=False)
     there = read(manifest(tmp_path, text))
     assert (packed.digest, packed.label.tolist(), packed.origin) == (there.digest, ["Tee", "Coat"], there.origin)
     assert read_bytes(packed.root, packed.path[0]) == b"a"

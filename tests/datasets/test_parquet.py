@@ -20,9 +20,7 @@ CONTENTS = [b"0", b"1", b"2", b"3"]
 
 
 def read(source: Path, label: str = "") -> Regions:
-    return read_regions(
-        source, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2, label_column=label
-    )
+    return read_regions(source, outside_root=False, label_column=label)
 
 
 def table(file: Path, **columns: Any) -> Path:

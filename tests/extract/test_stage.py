@@ -69,7 +69,7 @@ CHANGES_KEY = {
 KEEPS_KEY = {
     **{"engine": "local", "max_failures": "5", "outside_root": True},
     **{"batch_size": 2, "workers": 3, "device": "cpu", "shard_size": 2, "split_seed": 9},
-    **{"val_fraction": 0.3, "test_fraction": 0.3},
+    **{"val_fraction": 0.3, "test_fraction": 0.3, "group": r"(.+)\.jpg", "split": "official", "label_column": "label"},
 }
 
 
@@ -168,7 +168,7 @@ def test_deepfashions_layout_goes_through_b5(tmp_path: Path) -> None:
     assert features.dtype == np.float16
     assert features.any(axis=(1, 2)).all()
     assert (summary.feature_map, summary.config.backbone) == ((7, 7), "tf_efficientnet_b5.aa_in1k")
-    regions = read_regions(tmp_path / "df", outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    regions = read_regions(tmp_path / "df", outside_root=False)
     assert table.regions.box.tolist() == [list(ITEMS[i][2]) for i in (0, 1, 3)]
     assert set(table.regions.id) < set(regions.id)
 

@@ -52,7 +52,7 @@ def test_the_layout_is_deepfashions(root: Path) -> None:
 
 
 def test_the_reader_knows_that_it_is_drawn(root: Path) -> None:
-    regions = read_regions(root, outside_root=False, split_seed=0, val_fraction=0.1, test_fraction=0.2)
+    regions = read_regions(root, outside_root=False)
     assert regions.origin == f"drawn sample ({IMAGES} pictures, seed 5)"
     assert len(regions) == IMAGES
 
