@@ -14,6 +14,7 @@ from hfc.provenance import short
 
 if TYPE_CHECKING:
     from hfc.store import Survey
+    from hfc.store.survey import Crossing
     from hfc.store.twins import Twins
 
 SHOWN = 10
@@ -52,8 +53,9 @@ def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | N
     """Show what is in CACHE.
 
     Shows where the cache comes from, what it holds, and whether its features look right: their norms, dimensions that
-    never change, rows that are equal, and twins, which are nearly so: a photograph saved again, cropped, mirrored or
-    brightened. In caches of more than 20,000 rows twins are looked for with --twins only, as it takes minutes.
+    never change, rows that are equal, images that are there twice, and twins, which are nearly so: a photograph saved
+    again, cropped, mirrored or brightened. In caches of more than 20,000 rows twins are looked for with --twins only,
+    as it takes minutes.
 
     \b
     Examples:
@@ -147,11 +149,31 @@ def _content(content: "Survey") -> list[tuple[str, str]]:
         ("duplicates", f"{rows} rows in {len(content.duplicates)} sets of equal features"),
     ]
     lines += [("", _some(names, " = ")) for names in content.duplicates[:SHOWN]]
+    lines += [*_copy_lines(content), _group_line(content.groups)]
     lines.append(("failures", str(len(content.failures))))
     lines += [("", f"{name}: {reason}") for name, reason in content.failures[:SHOWN]]
     if (more := len(content.failures) - SHOWN) > 0:
         lines.append(("", f"and {more} more"))
     return lines
+
+
+def _copy_lines(content: "Survey") -> list[tuple[str, str]]:
+    """What is to be said of images that are there more than once."""
+    crossing = content.copies_crossing
+    if crossing is None:
+        return [("copies", "unknown: made by an earlier version, which did not keep its images' digests")]
+    lines = [("copies", f"{crossing.rows} rows in {crossing.sets} sets of equal bytes{_crosses(crossing)}")]
+    return lines + [("", _some(names, " = ")) for names in content.copies[:SHOWN]]
+
+
+def _group_line(groups: "Crossing") -> tuple[str, str]:
+    return ("groups", f"{groups.rows} rows in {groups.sets} groups{_crosses(groups)}" if groups.sets else "none")
+
+
+def _crosses(crossing: "Crossing") -> str:
+    return f": {crossing.across_splits} across splits, {crossing.of_several_labels} of several labels" * (
+        crossing.sets > 0
+    )
 
 
 def _some(names: list[str], between: str = ", ") -> str:

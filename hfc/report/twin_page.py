@@ -81,12 +81,14 @@ def write_twins(twins: Twins, out: Path, images: Path | None = None) -> tuple[Pa
 
 
 def _lines(twins: Twins) -> Iterator[list[object]]:
-    """Write a line for each row that has a twin, set by set."""
+    """Write a line for each row that has a twin, set by set. Its last cell names another image of the same bytes."""
     regions = twins.table.regions
+    first = {int(row): regions.id[rows[int(row == rows[0])]] for rows in twins.table.copies() for row in rows}
     for number, rows in enumerate(twins.sets, 1):
         for row in rows:
             own = [number, regions.id[row], regions.label[row], regions.split[row]]
-            yield [*own, *_nearest(twins, twins.nearest, row), *_nearest(twins, twins.nearest_in_training, row)]
+            nearest = [*_nearest(twins, twins.nearest, row), *_nearest(twins, twins.nearest_in_training, row)]
+            yield [*own, *nearest, first.get(int(row), "")]
 
 
 def _nearest(twins: Twins, nearest: Nearest, row: int) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from hfc.store.records import Record
 MARK, TWINS = "twins.json", "twins.csv"
 MOST_SHARED = 0.01  # of the test images: with more the accuracies are no measure of new images
 REMEDY = "run hfc inspect --twins again"
-HEADER = ("set", "id", "label", "split", "twin", "cosine", "training_twin", "training_cosine")
+HEADER = ("set", "id", "label", "split", "twin", "cosine", "training_twin", "training_cosine", "same_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ from hfc.store.files import (
 )
 from hfc.store.fingerprints import DIGEST_BYTES
 from hfc.store.header import SCHEMA, KeyFields, Provenance, change_header, put_header
-from hfc.store.sources import Rows, Source, opened, table_identity
-from hfc.store.table import Table, put_table
+from hfc.store.sources import Source, opened, table_identity
+from hfc.store.table import Rows, Table, put_table
 
 
 def assemble(

@@ -18,7 +18,8 @@ from hfc.progress import steps
 from hfc.store.files import CHUNK_ROWS, READ_ERRORS, Features, ahead, in_memory, layout, view
 from hfc.store.fingerprints import Digests
 from hfc.store.shards import NOT_GIVEN_BACK
-from hfc.store.sources import ROW_DIGEST_BYTES, Rows, Source, row_digests
+from hfc.store.sources import ROW_DIGEST_BYTES, Source, row_digests
+from hfc.store.table import Rows
 
 WINDOW_BYTES = 2**28  # of rows that are put in order in memory at once
 BLOCK_ROWS = 16 * CHUNK_ROWS  # read back at once

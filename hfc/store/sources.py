@@ -23,7 +23,6 @@ from hfc.store.shards import open_shard, read_shard, refuse_other_key
 from hfc.store.table import Table
 
 ROW_DIGEST_BYTES = 16
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

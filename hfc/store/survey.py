@@ -5,15 +5,39 @@ Dimensions: N regions, V views, D features.
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc.regions import Regions, Strings
 from hfc.store.cache import FeatureStore
 from hfc.store.files import Features
 from hfc.store.header import KeyFields, Provenance
+from hfc.store.table import Rows
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """How many sets there are of rows that belong together, and what they cross."""
+
+    sets: int
+    rows: int
+    """In them."""
+    across_splits: int
+    """Sets with rows of several splits."""
+    of_several_labels: int
+
+    @classmethod
+    def count(cls, sets: Sequence[Rows], regions: Regions) -> "Crossing":
+        """Count sets of rows. A row whose split or label is unknown crosses nothing by it."""
+
+        def crossing(column: Strings) -> int:
+            return sum(len(set(column[rows]) - {""}) > 1 for rows in sets)
+
+        return cls(len(sets), sum(map(len, sets)), crossing(regions.split), crossing(regions.label))
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,12 @@ class Survey:
     """Dimensions that are the same number in every row."""
     duplicates: list[list[str]]
     """Ids of rows with bit-equal features, a list for each set, the largest first."""
+    copies: list[list[str]]
+    """Ids of rows whose images have equal bytes and boxes, likewise."""
+    copies_crossing: Crossing | None
+    """Of those sets. None: the cache is of schema 1, which does not know its images' bytes."""
+    groups: Crossing
+    """Of rows that belong together, as the pictures of one product."""
 
 
 class _Numbers:
@@ -84,7 +114,8 @@ def survey(path: Path) -> Survey:
             if len(rows):
                 numbers.add(block, rows, start)
         ids = table.regions.id
-        groups = sorted((rows for rows in numbers.same.values() if len(rows) > 1), key=len, reverse=True)
+        copies = table.copies()
+        equal = sorted((rows for rows in numbers.same.values() if len(rows) > 1), key=len, reverse=True)
         return Survey(
             path=path,
             bytes=path.stat().st_size,
@@ -102,7 +133,10 @@ def survey(path: Path) -> Survey:
             mean=numbers.total / numbers.count if numbers.count else 0.0,
             zeros=numbers.zeros / numbers.count if numbers.count else 0.0,
             dead=np.flatnonzero(numbers.low == numbers.high).tolist(),
-            duplicates=[[str(ids[row]) for row in rows] for rows in groups],
+            duplicates=[[str(ids[row]) for row in rows] for rows in equal],
+            copies=[[str(ids[row]) for row in rows] for rows in copies],
+            copies_crossing=Crossing.count(copies, table.regions) if table.fingerprints else None,
+            groups=Crossing.count(table.groups(), table.regions),
         )
 
 

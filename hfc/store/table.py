@@ -1,5 +1,6 @@
 """The rows of a cache beside their features. Dimension: N regions."""
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from hfc.provenance import digest
 from hfc.regions import Regions
 from hfc.store.files import Failures, get_failures, get_text, put_array, put_failures, put_text
-from hfc.store.fingerprints import Fingerprints
+from hfc.store.fingerprints import Fingerprints, identities
 
+Rows = NDArray[np.int64]
 FIRST_COLUMNS = ("id", "path", "label", "split")  # those of schema 1
 COLUMNS = (*FIRST_COLUMNS, "group")
 
@@ -31,6 +33,27 @@ class Table:
     def fingerprinted(self) -> "Table":
         """Return the same rows as schema 2 holds them."""
         return self if self.fingerprints else replace(self, fingerprints=Fingerprints.unknown(len(self.ok)))
+
+    def copies(self) -> list[Rows]:
+        """Find the sets of rows whose images have the same bytes and boxes.
+
+        Each is in order, the largest first.
+        """
+        if self.fingerprints is None:
+            return []
+        rows: defaultdict[bytes, list[int]] = defaultdict(list)
+        for row, identity in enumerate(identities(self.fingerprints.sha256, self.regions.box)):
+            if identity:
+                rows[identity].append(row)
+        return sorted((np.array(some) for some in rows.values() if len(some) > 1), key=len, reverse=True)
+
+    def groups(self) -> list[Rows]:
+        """Find the groups, each with its rows in order. A row by itself is in none."""
+        rows: defaultdict[str, list[int]] = defaultdict(list)
+        for row, group in enumerate(self.regions.group.tolist()):
+            if group:
+                rows[group].append(row)
+        return [np.array(some) for some in rows.values()]
 
     def digest(self) -> str:
         """Compute the SHA-256 over every row, by the rule of its schema."""

@@ -13,10 +13,13 @@ from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import DatasetError
 from hfc.extract.stage import extract
+from tests.support.caches import KEY, fingerprints, put, regions
 from tests.support.deepfashion_tree import write_images
 from tests.support.made_up import small_cache, write_tree_csv
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}
+
+MADE = Path(__file__).parents[1] / "made_before"
 
 
 def hfc(*words: object) -> Result:
@@ -56,6 +59,29 @@ def test_inspect_says_what_is_there(cache: Path) -> None:
     found = json.loads(hfc("inspect", cache, "--json").output)
     assert found["norms"]["greatest"] == pytest.approx(np.linalg.norm(features, axis=1).max())
     assert (found["shape"], found["duplicates"]) == ([10, 1, 256], [["2.jpg", "4.jpg"]])
+
+
+def test_inspect_says_which_images_are_there_twice_and_what_groups_cross(tmp_path: Path) -> None:
+    rows = regions(5)
+    rows.split[:], rows.label[:] = ["train", "test", "train", "train", "val"], ["Tee", "Tee", "Tie", "Tee", "Tee"]
+    prints = fingerprints(5)
+    prints.sha256[3] = prints.sha256[2]
+    features = np.random.default_rng(0).normal(size=(5, 1, 8)).astype(np.float32)
+    put(tmp_path / "c.h5", rows, features, key_fields=KEY, prints=prints)
+    lines = [" ".join(line.split()) for line in hfc("inspect", tmp_path / "c.h5").output.splitlines()]
+    place = lines.index("copies 2 rows in 1 sets of equal bytes: 0 across splits, 1 of several labels")
+    assert lines[place + 1 : place + 3] == ["röw 2 = röw 3", "groups none"]
+    rows.group[:] = ["a", "a", "", "b", "a"]
+    put(tmp_path / "c.h5", rows, features, key_fields=KEY)
+    result = hfc("inspect", tmp_path / "c.h5")
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "copies 0 rows in 0 sets of equal bytes" in lines
+    assert "groups 4 rows in 2 groups: 1 across splits, 0 of several labels" in lines
+    shown = json.loads(hfc("inspect", tmp_path / "c.h5", "--json").output)
+    assert shown["groups"] == {"sets": 2, "rows": 4, "across_splits": 1, "of_several_labels": 0}
+    assert (shown["copies"], shown["copies_crossing"]["sets"]) == ([], 0)
+    old = [" ".join(line.split()) for line in hfc("inspect", MADE / "cache.h5").output.splitlines()]
+    assert "copies unknown: made by an earlier version, which did not keep its images' digests" in old
 
 
 def test_a_name_of_several_lines_or_with_orders_for_the_terminal_takes_one_harmless_line(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 from hfc.errors import RunError
 from hfc.report.twin_page import MOST_SETS, write_twins
 from hfc.store.twins import find_twins
-from tests.support.twins import twin_cache
+from tests.support.caches import fingerprints
+from tests.support.twins import TESTED, TRAINED, twin_cache
 
 
 def put_pictures(root: Path, names: list[str]) -> None:
@@ -52,6 +53,22 @@ def test_the_list_has_a_line_for_each_row_with_its_nearest_twins(tmp_path: Path)
         "sets_of_several_labels": 1,
         "test_rows": 60,
         "test_rows_with_twin_in_training": 2,
+    }
+
+
+def test_images_of_the_same_bytes_name_each_other(tmp_path: Path) -> None:
+    prints = fingerprints(TESTED + TRAINED)
+    for row in (0, 61, 62):
+        prints.sha256[row] = prints.sha256[TESTED]
+    write_twins(find_twins(twin_cache(tmp_path / "c.h5", 2, prints), 0.9), tmp_path / "twins")
+    rows = rows_of(tmp_path / "twins" / "twins.csv")
+    assert {row["id"][7:11]: row["same_bytes"][7:11] for row in rows} == {
+        "0000": "0060",
+        "0060": "0000",
+        "0001": "",
+        "0061": "0000",
+        "0098": "",
+        "0099": "",
     }
 
 

@@ -24,7 +24,7 @@ def regions(n: int) -> Regions:
 def fingerprints(count: int, seed: str = "") -> store.Fingerprints:
     """Made-up ones: each row's image has other bytes."""
     digests = [hashlib.sha256(f"{seed}{i}".encode()).digest() for i in range(count)]
-    sha256 = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, 32)
+    sha256 = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, 32).copy()
     return store.Fingerprints(sha256, np.arange(count) + 1000, np.arange(count) + 10**18)
 
 

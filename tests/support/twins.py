@@ -14,7 +14,7 @@ from tests.support.made_runs import two_methods
 TESTED, TRAINED = 60, 40
 
 
-def twin_cache(path: Path, shared: int) -> Path:
+def twin_cache(path: Path, shared: int, prints: store.Fingerprints | None = None) -> Path:
     """A cache whose first `shared` test rows are near copies of training rows; the last two training rows are twins."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(TESTED + TRAINED, 1, 32))
@@ -26,7 +26,7 @@ def twin_cache(path: Path, shared: int) -> Path:
     box = np.full((len(features), 4), np.nan, dtype=np.float32)
     regions = Regions(path.parent, "made-up features", names, names, box, labels, splits)
     provenance = {"dataset": {"source": str(path.parent / "photos"), "root": str(path.parent)}}
-    return put(path, regions, features.astype(np.float32), key_fields=KEY, provenance=provenance)
+    return put(path, regions, features.astype(np.float32), key_fields=KEY, provenance=provenance, prints=prints)
 
 
 def runs_of(cache: Path, folder: Path, tree: Hierarchy, **changes: Any) -> Path:
