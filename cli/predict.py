@@ -60,7 +60,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     help="table: text to read; json: an object a line; csv: a row an image.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object a line.")
-@settings(PredictConfig, "weights", "precision", "compile", "batch_size", "workers", "device", "outside_root")
+@settings(PredictConfig, "weights", "precision", "compile", "batch_size", "workers", "device", "outside_root", "remote")
 @click.pass_context
 def predict(
     context: click.Context,
@@ -120,11 +120,13 @@ def _regions(
     if not manifest and not images:
         raise click.UsageError("no images: give files or folders, or --manifest FILE")
     from hfc.datasets.manifest import UNLABELLED, read
+    from hfc.datasets.remote import Downloads
     from hfc.predict.sources import as_regions, find_images
 
     config = resolve(PredictConfig, flags)
     if manifest:
-        return read(manifest, outside_root=config.outside_root, required=UNLABELLED)
+        remote = Downloads() if config.remote else None
+        return read(manifest, outside_root=config.outside_root, remote=remote, required=UNLABELLED)
     return as_regions(find_images(images), box)
 
 

@@ -77,6 +77,7 @@ class ExtractConfig:
     max_failures: str = setting("", "stop when more images than this cannot be read: a number, or a share like 5%")
     limit: int = setting(0, "take only this many regions, spread evenly over the data set; 0: all", low=0)
     outside_root: bool = setting(False, "accept image paths that leave the data set's folder")
+    remote: bool = setting(False, "download the images that a manifest names by URL")
     label_column: str = setting("", "column of the labels in Parquet files; without it as its kind or name tells")
     group: str = setting(
         "",
@@ -200,6 +201,7 @@ class PredictConfig:
         0.0, "answer with an inner node where the nodes below it are less probable than this", low=0, high=1
     )
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
+    remote: bool = setting(False, "download the images that the manifest names by URL")
 
 
 METHODS: Mapping[str, Mapping[str, object]] = tomllib.loads(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,16 @@ NEWLINE = re.compile(r"\r\n?")
 REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 
 
+class Remote(Protocol):
+    """The permission to read what URLs name."""
+
+    def read(self, url: str) -> bytes:
+        """Return the bytes."""
+
+    def stamp(self, url: str) -> tuple[int, int]:
+        """Return size and version without reading the bytes; -1 = unknown."""
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """N regions of interest, a row each. A row has an image, a box in it or none, a label and a split."""
@@ -51,7 +62,7 @@ class Regions:
     id: Strings
     """(N,) unique names of the rows."""
     path: Strings
-    """(N,) image paths, relative to the root."""
+    """(N,) image paths, relative to the root, or URLs."""
     box: NDArray[np.float32]
     """(N, 4) corners x1 y1 x2 y2 in pixels; NaN = the whole image."""
     label: Strings
@@ -61,10 +72,9 @@ class Regions:
     tree: str = ""
     """The category tree as CSV, where the data set itself has one; "" = none."""
     group: Strings = field(default_factory=lambda: strings([]))
-    """(N,) names of what rows belong together by, as the pictures of one product; "" = a row by itself.
-
-    Blank in all rows where it is not given.
-    """
+    """(N,) names of what rows belong together by, as pictures of one product; "" = a row by itself, or none given."""
+    remote: Remote | None = None
+    """Reads what URLs name; None: they are not read."""
     apart: tuple[str, ...] = ()
     """Splits that the source keeps apart, in folders or files of their own; those it lacks are drawn from train."""
 
@@ -84,8 +94,7 @@ class Regions:
     @cached_property
     def labels_digest(self) -> str:
         """SHA-256 of ids, labels and splits; of groups as well where there are any."""
-        columns = [self.id, self.label, self.split]
-        columns += [self.group] if (self.group != "").any() else []
+        columns = [self.id, self.label, self.split, *([self.group] if (self.group != "").any() else [])]
         return digest([column.tolist() for column in columns])
 
     def subsample(self, count: int) -> "Regions":

@@ -6,6 +6,7 @@ from hfc.config import ExtractConfig
 from hfc.datasets import archives, deepfashion, folders, manifest, parquet, webdataset
 from hfc.datasets.groups import group_pattern, grouped
 from hfc.datasets.listing import archive_root, is_folder
+from hfc.datasets.remote import Downloads
 from hfc.errors import ConfigError, DatasetError
 from hfc.hierarchy import warn_of_spellings
 from hfc.regions import Regions
@@ -17,6 +18,7 @@ def read_regions(
     source: Path,
     *,
     outside_root: bool,
+    remote: Downloads | None = None,
     label_column: str = ExtractConfig.label_column,
     group: str = ExtractConfig.group,
     split: str = ExtractConfig.split,
@@ -27,6 +29,7 @@ def read_regions(
         source: a DeepFashion root (or its Anno_fine folder), a CSV manifest, TAR shards in WebDataset's layout, Parquet
             files, or a folder tree; manifest and tree may lie in an archive, as in `photos.zip/labels.csv`.
         outside_root: accept image paths of a manifest or of annotations that leave its folder.
+        remote: reads images of a manifest that are URLs; None: they are refused.
         label_column: that of Parquet files; "": as they tell.
         group: a regular expression whose capture group is the name of a row's group in its path; "" = none.
         split: of DeepFashion: official, or item, for one to be drawn.
@@ -40,7 +43,7 @@ def read_regions(
     """
     pattern = group_pattern(group) if group else None
     try:
-        regions = _read(source, outside_root=outside_root, label_column=label_column, split=split)
+        regions = _read(source, outside_root=outside_root, remote=remote, label_column=label_column, split=split)
     except OSError as error:  # a folder that may not be listed or entered
         raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
     if split != ExtractConfig.split and not deepfashion.recognise(source):
@@ -54,7 +57,7 @@ def read_regions(
     return grouped(regions, pattern) if pattern else regions
 
 
-def _read(source: Path, *, outside_root: bool, label_column: str, split: str) -> Regions:
+def _read(source: Path, *, outside_root: bool, remote: Downloads | None, label_column: str, split: str) -> Regions:
     if webdataset.recognise(source):
         return webdataset.read(source)
     if parquet.recognise(source):
@@ -68,5 +71,5 @@ def _read(source: Path, *, outside_root: bool, label_column: str, split: str) ->
             f"{source}: expected a CSV file, a ZIP or a TAR without compression, found {source.suffix}; unpack it"
         )
     if source.is_file() or archives.split(source):
-        return manifest.read(source, outside_root=outside_root)
+        return manifest.read(source, outside_root=outside_root, remote=remote)
     raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")

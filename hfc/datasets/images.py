@@ -98,7 +98,7 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
     path = str(regions.path[row])
     sha256 = b""
     try:
-        content = read_bytes(regions.root, path)
+        content = read_bytes(regions.root, path, regions.remote)
         opened = time.perf_counter()
         sha256 = hashlib.sha256(content).digest()
         crop, failure = crop_image(content, regions.box[row], settings), ""

@@ -6,12 +6,14 @@ Several regions an image are allowed. Manifest and images may lie in an archive.
 import difflib
 import logging
 import math
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfc.datasets import archives
+from hfc.datasets.remote import Downloads, check_urls, is_url
 from hfc.errors import DatasetError, ImageError
 from hfc.hierarchy import some
 from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, read_csv, strings
@@ -25,14 +27,21 @@ WHOLE_IMAGE = (math.nan,) * 4
 logger = logging.getLogger(__name__)
 
 
-def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = REQUIRED) -> Regions:
+def read(
+    file: Path,
+    *,
+    outside_root: bool = False,
+    remote: Downloads | None = None,
+    required: tuple[str, ...] = REQUIRED,
+) -> Regions:
     """Read the regions that a manifest lists.
 
-    Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. Label
-    and split may be blank: unknown; a row with a blank group is one by itself. Four blank corners, or no corner
-    columns: the whole image. Without an `id` column the path is the id, so each image may stand there once. Blanks
-    around a cell do not count, but those at the end of a path or id do, and those in front of it where it is quoted.
-    Columns that are not required may be missing; a warning names those that are not used.
+    Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. They
+    may be URLs only with `remote`, which reads those. Label and split may be blank: unknown; a row with a blank group
+    is one by itself. Four blank corners, or no corner columns: the whole image. Without an `id` column the path is the
+    id, so each image may stand there once. Blanks around a cell do not count, but those at the end of a path or id do,
+    and those in front of it where it is quoted. Columns that are not required may be missing; a warning names those
+    that are not used.
 
     Raises:
         DatasetError: the message names file and row.
@@ -48,7 +57,7 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
             )
     numbers = [number for number, _ in table.rows]
     cells = {name: [row[i] for _, row in table.rows] for name, i in column.items()}
-    _check_paths(file, numbers, cells["path"], outside_root)
+    _check_paths(file, numbers, cells["path"], outside_root, remote is not None)
     unknown = [""] * len(numbers)
     check_splits(file, numbers, cells.get("split", unknown))
     _check_ids(file, numbers, cells)
@@ -61,15 +70,20 @@ def read(file: Path, *, outside_root: bool = False, required: tuple[str, ...] = 
         label=strings(cells.get("label", unknown)),
         split=strings(cells.get("split", unknown)),
         group=strings(cells.get("group", unknown)),
+        remote=remote,
     )
 
 
-def _check_paths(file: Path, numbers: list[int], paths: list[str], outside_root: bool) -> None:
+def _check_paths(file: Path, numbers: list[int], paths: list[str], outside_root: bool, remote: bool) -> None:
+    """Raise a DatasetError for the first path that is blank or may not be read."""
     for number, path in zip(numbers, paths, strict=True):
         if not path.strip():
             raise DatasetError(f"{file}: row {number}: expected a path, found nothing")
+    urls = [is_url(path) for path in paths]
+    check_urls(file, compress(numbers, urls), compress(paths, urls), allowed=remote)
     if not outside_root:
-        check_inside(file, numbers, paths)
+        files = [not url for url in urls]
+        check_inside(file, compress(numbers, files), compress(paths, files))
 
 
 def _boxes(file: Path, numbers: list[int], cells: dict[str, list[str]], delimiter: str) -> NDArray[np.float32]:

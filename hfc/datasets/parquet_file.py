@@ -89,13 +89,15 @@ class ParquetFile:
             raise ImageError(f"{len(content)} bytes, more than {LARGEST} in a Parquet file")
         return bytes(content)
 
-    def may_link(self, row: int) -> bool:
-        """Return whether the image of a row may be a file of its own. It is known without reading it."""
+    def keeps(self, row: int) -> bool:
+        """Return whether the image of a row is surely in this file, without reading it."""
+        if row >= len(self):
+            return False
         group = self._groups[bisect_right(self._starts, row) - 1]
         columns = (group.column(number) for number in range(group.num_columns))
         contents = [column for column in columns if column.path_in_schema in (self.image, f"{self.image}.bytes")]
         counts = [column.statistics.null_count if column.statistics else None for column in contents]
-        return counts != [0]
+        return counts == [0]
 
     def _beside(self, path: str) -> bytes:
         """Read an image of which the file has the path alone."""

@@ -1,4 +1,4 @@
-"""Read the bytes of an image: of a file, in an archive or in a Parquet file."""
+"""Read the bytes of an image: of a file, in an archive or Parquet file, or on the network."""
 
 import os
 import stat
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from hfc.datasets.archives import enter, open_archive, split
 from hfc.datasets.parquet_file import open_parquet, split_row
+from hfc.datasets.remote import is_url
 from hfc.errors import ImageError
-from hfc.regions import locate
+from hfc.regions import Remote, locate
 
 UNREADABLE = (
     ImageError,
@@ -17,13 +18,22 @@ UNREADABLE = (
 UNKNOWN = -1  # a size or a time
 
 
-def read_bytes(root: Path, path: str) -> bytes:
+def read_bytes(root: Path, path: str, remote: Remote | None = None) -> bytes:
     """Read what a path names. It may lead into an archive, as may the root that it is relative to.
+
+    Args:
+        root: the folder that the path is relative to.
+        path: of the image, or its URL.
+        remote: reads URLs; without it nothing is asked of the network.
 
     Raises:
         ImageError: it is no file, or a member that cannot be read.
         OSError: there is none, or it may not be read.
     """
+    if is_url(path):
+        if remote is None:
+            raise ImageError("it is on the network, where only hfc extract and hfc predict read, with --remote")
+        return remote.read(path)
     try:
         return read_file(root / path)
     except FileNotFoundError:
@@ -58,13 +68,16 @@ def reason(error: Exception) -> str:
     return f"cannot read the file: {getattr(error, 'strerror', None) or error}"
 
 
-def stamp(root: Path, path: str) -> tuple[int, int]:
+def stamp(root: Path, path: str, remote: Remote | None = None) -> tuple[int, int]:
     """Look what tells, without reading it, whether a file has changed.
 
     Returns:
         Its size in bytes, and the time of its last change in nanoseconds since 1970; of a member of an archive the
-        archive's time. UNKNOWN where nobody can tell, or where there is no such file.
+        archive's time. Of a row of a Parquet file, size and time of that file; of a URL, what its server tells, the
+        version as a number. UNKNOWN where nobody can tell, or where there is no such file.
     """
+    if is_url(path):
+        return remote.stamp(path) if remote else (UNKNOWN, UNKNOWN)
     try:
         try:
             return _stamp(root / path)
@@ -78,9 +91,13 @@ def _stamp(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
     except NotADirectoryError:
-        place = split(file)
-        member = open_archive(place[0]).find(place[1]) if place else None
-        return (member.size, place[0].stat().st_mtime_ns) if place and member else (UNKNOWN, UNKNOWN)
+        if place := split(file):
+            member = open_archive(place[0]).find(place[1])
+            return (member.size, place[0].stat().st_mtime_ns) if member else (UNKNOWN, UNKNOWN)
+        cell = split_row(file)
+        if not cell or not open_parquet(cell[0]).keeps(cell[1]):
+            return UNKNOWN, UNKNOWN
+        status = cell[0].stat()
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (UNKNOWN, UNKNOWN)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hfc import crops, provenance, store
 from hfc.config import ExtractConfig
-from hfc.datasets import read_regions
+from hfc.datasets import read_regions, remote
 from hfc.datasets.splits import draw_splits
 from hfc.errors import ConfigError, StoreError
 from hfc.extract import network
@@ -62,7 +62,7 @@ def extract(
     started = time.perf_counter()
     out = followed(out)
     engine = open_engine(config.engine)
-    regions = _regions(source, config)
+    regions = _regions(source, out, config)
     most = _most_failures(config, len(regions))
     if engine.leads:
         _check_writable(out, overwrite)
@@ -91,6 +91,8 @@ def _carry_out(call: Call, overwrite: bool) -> ExtractSummary | None:
             progress, written = retry(call), True
         if not leads:
             return None
+        if call.job.config.remote:
+            remote.beside(out).remove()
         if call.job.regions.tree:
             keep_tree(tree_file(out), call.job.regions.tree)
         with store.FeatureStore(out) as cache:
@@ -98,11 +100,12 @@ def _carry_out(call: Call, overwrite: bool) -> ExtractSummary | None:
         return _summary(call, progress, failures, written=written)
 
 
-def _regions(source: Path, config: ExtractConfig) -> Regions:
+def _regions(source: Path, out: Path, config: ExtractConfig) -> Regions:
     """The rows that the settings take of a data set."""
     regions = read_regions(
         source,
         outside_root=config.outside_root,
+        remote=remote.beside(out) if config.remote else None,
         label_column=config.label_column,
         group=config.group,
         split=config.split,

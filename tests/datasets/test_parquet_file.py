@@ -103,10 +103,13 @@ def test_images_that_are_files_beside_the_table_or_absent(tmp_path: Path) -> Non
             read_bytes(tmp_path, f"in/a.parquet/{row}")
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path, "in/a.parquet/5")
-    assert open_parquet(file).may_link(0)
-    assert not open_parquet(write_images(tmp_path / "b.parquet", [b"0"], ["Tee"])).may_link(0)
+    assert not open_parquet(file).keeps(0)
+    assert [open_parquet(write_images(tmp_path / "b.parquet", [b"0"], ["Tee"])).keeps(row) for row in (0, 1)] == [
+        True,
+        False,
+    ]
     write_table(tmp_path / "c.parquet", {"image": images([b"0"])}, write_statistics=False)
-    assert open_parquet(tmp_path / "c.parquet").may_link(0)  # it cannot be known
+    assert not open_parquet(tmp_path / "c.parquet").keeps(0)  # it cannot be known
 
 
 def test_too_large_an_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

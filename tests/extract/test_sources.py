@@ -5,12 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hfc.datasets import web
+from hfc.errors import DatasetError, StoppedError
 from hfc.extract.stage import extract
 from tests.support import parquet
 from tests.support.deepfashion_tree import write_images
 from tests.support.extraction import config, read
+from tests.support.server import Reply, serving
 
 pytestmark = pytest.mark.usefixtures("small_turns")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PAUSE_S", 0.01)
 
 
 def test_parquet_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path) -> None:
@@ -31,3 +39,63 @@ def test_parquet_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path) ->
     assert table.regions.label.tolist() == folder.regions.label[order].tolist() == labels
     assert table.failures == [(4, folder.failures[0][1])]
     assert table.regions.id.tolist()[5:7] == ["train-00000-of-00002.parquet/5", "train-00001-of-00002.parquet/0"]
+
+
+def photographs(folder: Path) -> dict[str, Reply]:
+    """Twelve photographs of two labels in a folder, and what a server answers for them."""
+    names = [f"{'Tee' if i % 2 else 'Coat'}/{i:02d}.jpg" for i in range(12)]
+    write_images(folder, names)
+    return {f"/{name}": Reply((folder / name).read_bytes(), headers={"ETag": f'"{name}"'}) for name in names}
+
+
+def manifest(file: Path, prefix: str, paths: list[str]) -> Path:
+    """A manifest of photographs, by their paths or URLs; the ids are the paths."""
+    rows = [f"{path[1:]},{prefix}{path},{path.split('/')[1]},train" for path in paths]
+    file.write_text("\n".join(["id,path,label,split", *rows]))
+    return file
+
+
+def test_a_web_server_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path) -> None:
+    """Also one that fails at every third request. What cannot be had is a failure of its row."""
+    replies = photographs(tmp_path / "photos")
+    paths = list(replies)
+    extract(manifest(tmp_path / "own.csv", "photos", paths), tmp_path / "own.h5", config(workers=4))
+    del replies[paths[5]]
+    with serving(replies, fail_every=3) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, paths)
+        extract(source, tmp_path / "urls.h5", config(workers=4, remote=True))
+        assert server.requests[f"GET {paths[5]}"] <= 1 + sum(server.requests.values()) // 3
+    (features, folder, _), (downloaded, table, _) = read(tmp_path / "own.h5"), read(tmp_path / "urls.h5")
+    others = [row for row in range(12) if row != 5]
+    np.testing.assert_array_equal(downloaded[others], features[others])
+    assert len(np.unique(features[:, 0, 0])) == 12  # rows in another order would not be equal
+    assert table.failures == [(5, "HTTP 404 Not Found")]
+    assert table.regions.id.tolist() == folder.regions.id.tolist()
+    assert table.regions.path.tolist() == [f"{server.url}{path}" for path in paths]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.csv", "own.h5", "photos", "urls.csv", "urls.h5"]
+
+
+def test_without_the_flag_no_request_is_sent(tmp_path: Path) -> None:
+    replies = photographs(tmp_path / "photos")
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, list(replies))
+        with pytest.raises(DatasetError, match=r"urls\.csv: row 2: the image is on the network, .*; give --remote"):
+            extract(source, tmp_path / "urls.h5", config())
+        assert server.requests.total() == 0
+
+
+def test_an_interrupted_extraction_downloads_only_what_is_missing(tmp_path: Path) -> None:
+    replies = photographs(tmp_path / "photos")
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, list(replies))
+        asked: list[int] = []
+
+        def stop() -> bool:
+            asked.append(0)
+            return len(asked) > 2
+
+        with pytest.raises(StoppedError):
+            extract(source, tmp_path / "c.h5", config(remote=True), stop=stop)
+        extract(source, tmp_path / "c.h5", config(remote=True))
+        assert {path: server.requests[f"GET {path}"] for path in replies} == dict.fromkeys(replies, 1)
+    assert not (tmp_path / "c.h5.downloads").exists()
