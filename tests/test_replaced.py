@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, EncoderError, RunError, StoreError
 from hfc.extract.encoder import load_encoder, plain_weights
-from hfc.regions import Regions, strings
 from hfc.runs import Epoch, find
 from hfc.store import assembly, read_predictions, write_predictions
 from hfc.train.cache import CacheSource, load_cache, open_cache, same_cache
@@ -118,23 +119,34 @@ def test_a_cache_that_is_sent_to_another_process_is_the_same_there_or_refused(pl
         pickle.loads(sent)
 
 
+@pytest.mark.parametrize("order", [np.arange(360), np.arange(360)[::-1]], ids=["whole", "rows"])
 @pytest.mark.parametrize("act", [renamed, written_over])
-def test_a_cache_that_is_replaced_while_it_is_changed_is_left_as_it_is(
-    act: Callable[[Path], None], place: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cache_that_is_replaced_while_another_is_made_of_it_is_left_as_it_is(
+    act: Callable[[Path], None], order: NDArray[np.int64], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (place / "other" / "c.h5").read_bytes()
-    real = shutil.copyfile
+    with store.FeatureStore(place / "c.h5") as cache:
+        table, fields = cache.table(), cache.key_fields
+    assert table.fingerprints is not None
+    table = store.Table(table.regions.take(order), table.ok[order], [], table.fingerprints.take(order))
+    real = assembly.put_table
 
-    def copyfile(source: Path, target: Path) -> None:
-        monkeypatch.setattr(assembly.shutil, "copyfile", real)
+    def put_table(file: h5py.File, table: store.Table) -> None:
         act(place)
-        real(source, target)
+        real(file, table)
 
-    monkeypatch.setattr(assembly.shutil, "copyfile", copyfile)
-    names = strings([f"{i:05d}.jpg" for i in range(360)])
-    box, blank = np.full((360, 4), np.nan, dtype=np.float32), strings([""] * 360)
+    monkeypatch.setattr(assembly, "put_table", put_table)
     with pytest.raises(StoreError, match=f"^{re.escape(str(place / 'c.h5'))}: {CHANGED}$"):
-        store.relabel(place / "c.h5", Regions(place, "o", names, names, box, blank, blank))
+        store.assemble(
+            place / "c.h5",
+            table,
+            [place / "c.h5"],
+            np.zeros(360),
+            order,
+            key_fields=fields,
+            config={},
+            provenance={},
+        )
     assert (place / "c.h5").read_bytes() == content
     assert not list(place.glob("*.part"))
 

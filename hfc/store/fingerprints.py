@@ -61,4 +61,6 @@ def identities(sha256: Digests, box: Boxes) -> list[bytes]:
         N keys of a dictionary; b"" for a row whose bytes are unknown, which is the same as no other.
     """
     rows = identity_bytes(sha256, box)
-    return [row.tobytes() if row[:DIGEST_BYTES].any() else b"" for row in rows]
+    content, width = rows.tobytes(), rows.shape[1]
+    known = sha256.any(axis=1).tolist()
+    return [content[i * width : (i + 1) * width] if there else b"" for i, there in enumerate(known)]

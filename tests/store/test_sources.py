@@ -9,9 +9,11 @@ import pytest
 
 from hfc import store
 from hfc.errors import StaleStoreError, StoreError
+from hfc.provenance import digest
 from hfc.store.sources import opened
 from tests.support.caches import KEY, fingerprints, put, regions, shard_of
 
+MADE = Path(__file__).parents[1] / "made_before"
 FEATURES = np.random.default_rng(0).normal(size=(600, 1, 8)).astype(np.float16)
 ORIGIN = np.zeros(600, np.int64), np.arange(600)
 OTHER_WAY = np.zeros(600, np.int64), np.arange(600)[::-1]  # so that rows are copied one by one
@@ -44,6 +46,26 @@ def test_what_schema_1_took_into_its_key_is_no_setting(tmp_path: Path) -> None:
     make(tmp_path / "c.h5", source)
     with store.FeatureStore(tmp_path / "c.h5") as cache:
         assert (cache.key_fields, np.array_equal(cache.features(), FEATURES)) == (KEY, True)
+
+
+def test_a_cache_of_schema_1_is_taken_over_with_the_same_numbers(tmp_path: Path) -> None:
+    """Its rows name no pixels, so that whoever trusts its files says whose they are."""
+    with store.FeatureStore(MADE / "cache.h5") as cache:
+        assert cache.schema == 1
+        table, features, fields = cache.table(), cache.features(), cache.key_fields
+    assert (table.fingerprints, set(table.regions.group)) == (None, {""})
+    settings = {name: value for name, value in fields.items() if name not in ("schema", "rows", "regions")}
+    assert len(settings) == len(fields) - 3
+    order = np.random.default_rng(0).permutation(len(table.ok))
+    place = np.argsort(order)
+    failures = sorted((int(place[row]), reason) for row, reason in table.failures)
+    rows = store.Table(table.regions.take(order), table.ok[order], failures, fingerprints(len(order)))
+    origin = np.zeros(len(order)), order
+    store.assemble(tmp_path / "c.h5", rows, [MADE / "cache.h5"], *origin, key_fields=settings, **SETTINGS)
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        np.testing.assert_array_equal(cache.features(), features[order])
+        assert (cache.schema, cache.table().failures) == (2, failures)
+        assert cache.key == digest(settings)
 
 
 def flip(path: Path) -> None:
