@@ -62,5 +62,5 @@ def identities(sha256: Digests, box: Boxes) -> list[bytes]:
     """
     rows = identity_bytes(sha256, box)
     content, width = rows.tobytes(), rows.shape[1]
-    known = sha256.any(axis=1).tolist()
+    known: list[bool] = sha256.any(axis=1).tolist()
     return [content[i * width : (i + 1) * width] if there else b"" for i, there in enumerate(known)]
