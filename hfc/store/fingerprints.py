@@ -61,6 +61,8 @@ def identities(sha256: Digests, box: Boxes) -> list[bytes]:
         N keys of a dictionary; b"" for a row whose bytes are unknown, which is the same as no other.
     """
     rows = identity_bytes(sha256, box)
-    content, width = rows.tobytes(), rows.shape[1]
-    known: list[bool] = sha256.any(axis=1).tolist()
-    return [content[i * width : (i + 1) * width] if there else b"" for i, there in enumerate(known)]
+    content, width, known = rows.tobytes(), rows.shape[1], np.flatnonzero(sha256.any(axis=1))
+    keys = [b""] * len(rows)
+    for row in known.tolist():
+        keys[row] = content[row * width : (row + 1) * width]
+    return keys
