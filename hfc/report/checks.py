@@ -57,14 +57,17 @@ def _weights(rows: Sequence[Row]) -> Iterable[Check]:
 
 def _images(groups: Sequence[Group]) -> Iterable[Check]:
     if len(groups) > 1:
-        parts = "; ".join(_some([o.label for o in group.outcomes]) + f" on {_count(group)} images" for group in groups)
-        yield Check(WRONG, f"Rows were not tested on the same images and labels, and are compared apart: {parts}.")
+        parts = "; ".join(_some([o.label for o in group.outcomes]) + f" on {_tested(group)}" for group in groups)
+        images = {group.best.predictions[0].images for group in groups}
+        same = "images and labels" if len(images) == len(groups) else "groups of images"
+        remedy = "" if len(images) == len(groups) else "; train them again on one cache with one column of groups"
+        yield Check(WRONG, f"Rows were not tested on the same {same}, and are compared apart: {parts}{remedy}.")
     elif groups:
-        yield Check(OK, f"All rows were tested on the same {_count(groups[0])} images with the same labels.")
+        yield Check(OK, f"All rows were tested on the same {_tested(groups[0])} with the same labels.")
 
 
-def _count(group: Group) -> str:
-    return f"{len(group.best.target):,}"
+def _tested(group: Group) -> str:
+    return group.best.groups.words("images")
 
 
 SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (

@@ -15,7 +15,7 @@ from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
 from hfc.report.rows import Group, Outcome, read_groups
-from hfc.report.statistics import METHOD, Difference, differences
+from hfc.report.statistics import Difference, differences, method
 
 COMPARED = tuple(metric for metric in METRICS.values() if metric.key != "ece")
 NAME = ("method", "name of the tree")
@@ -39,7 +39,7 @@ class Pair:
     before: Outcome
     after: Outcome
     difference: Difference | None
-    """After minus before; None where they were not tested on the same images with the same labels."""
+    """After minus before; None where they were not tested on the same images with the same labels and groups."""
 
     @property
     def label(self) -> str:
@@ -122,12 +122,18 @@ def _origin(outcome: Outcome) -> dict[str, str]:
         "labels": labels(result)[0][:12] or "the cache's own",
         "labels and splits": labels(result)[1][:12] or "–",
         "images for training / validation / test": counts(result),
-        "test images and labels": outcome.predictions[0].digest[:12],
+        "test images and labels": outcome.predictions[0].images[:12],
+        "groups of test images": _groups(outcome),
         "seeds": ", ".join(map(str, row.seeds)),
         "code": row.commit,
         **{f"machine: {k}": str(v) for k, v in result.machine.plain().items() if k != "precision"},
         **versions,
     }
+
+
+def _groups(outcome: Outcome) -> str:
+    """Name the groups of test images by their number and the digest."""
+    return f"{outcome.groups.count:,} ({outcome.predictions[0].digest[:12]})" if outcome.groups.shared else "–"
 
 
 def _words(value: object) -> str:
@@ -144,9 +150,10 @@ def document(comparison: Comparison) -> Document:
         check([o.row for group in groups for o in group.outcomes], groups) if groups else []
         for groups in comparison.groups
     ]
+    tested = [pair.difference for pair in comparison.pairs if pair.difference]
     wrong = tuple(dict.fromkeys(line for side in checked for line in side if line.state == "wrong"))
     sections = [
-        Section("metrics", "What it did to the metrics", (_metrics(comparison), Text(METHOD))),
+        Section("metrics", "What it did to the metrics", (_metrics(comparison), Text(method(tested)))),
         Section("changes", "What changed", (_changes(comparison),)),
     ]
     missing = [(label, a) for label in comparison.only[0]] + [(label, b) for label in comparison.only[1]]
@@ -169,7 +176,7 @@ def verdict(comparison: Comparison) -> str:
     count = f"{len(comparison.pairs)} method{'s' if len(comparison.pairs) > 1 else ''}"
     sentence = f"Of {count} in both, top-1 is significantly better in {better}, worse in {worse} and neither in {same}."
     if untested := len(comparison.pairs) - len(tested):
-        sentence += f" {untested} cannot be tested: other test images or labels."
+        sentence += f" {untested} cannot be tested: other test images, labels or groups."
     return sentence
 
 

@@ -13,7 +13,7 @@ from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
 from hfc.report.rows import Group, Row
-from hfc.report.statistics import METHOD, Difference
+from hfc.report.statistics import Difference, method
 
 MOST_DRAWN = 16  # rows with pictures of their own
 
@@ -125,7 +125,7 @@ def report(
 def verdict(group: Group, differences: Sequence[Difference]) -> str:
     """Say which row is best, by how much, and whether that is significant."""
     best, seeds = group.best, len(group.best.row.seeds)
-    over = f"{seeds} seed{'s' if seeds > 1 else ''}, {len(best.target):,} test images"
+    over = f"{seeds} seed{'s' if seeds > 1 else ''}, {best.groups.words()}"
     text = f"{best.label} has the highest top-1: {plus_minus(best.row.values('top1'))}% ({over})."
     behind = [difference for difference in differences if difference.first is best]
     if not behind:
@@ -168,7 +168,7 @@ class _GroupBlocks:
     def differences(self) -> Iterator[Block]:
         if self.pairs:
             yield self.named(tables.differences(self.pairs))
-            yield Text(METHOD)
+            yield Text(method(self.pairs))
 
     def hierarchy(self) -> Iterator[Block]:
         yield self.named(figures.severity(self.group))

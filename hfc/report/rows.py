@@ -12,9 +12,11 @@ from hfc.errors import RunError, StoreError
 from hfc.hierarchy import Hierarchy, lca_height
 from hfc.progress import steps
 from hfc.regions import Strings
+from hfc.report.grouped import Groups, named_groups
 from hfc.report.identity import Identity, distinct_labels, identity
 from hfc.runs import Result, Run
 from hfc.store import read_predictions
+from hfc.store.records import REMEDY
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -39,12 +41,19 @@ class SeedPredictions:
     """(N,) how many leaves come before the true one."""
     confidence: Floats
     """(N,) the predicted leaf's share of P_final."""
+    groups: Groups
+
+    @cached_property
+    def images(self) -> str:
+        """The digest of the test images and their true leaves."""
+        names = [self.tree.leaves[leaf] for leaf in self.target]
+        return provenance.digest([self.id.tolist(), names])
 
     @cached_property
     def digest(self) -> str:
-        """The digest of the test images and their true leaves. Runs that share it may be compared."""
-        names = [self.tree.leaves[leaf] for leaf in self.target]
-        return provenance.digest([self.id.tolist(), names])
+        """The digest of test images, true leaves and groups. Runs that share it may be compared."""
+        number = self.groups.number
+        return provenance.digest([self.images, number.tolist()]) if self.groups.shared else self.images
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,11 @@ class Outcome:
     def target(self) -> Ints:
         """(N,) true leaves."""
         return self.predictions[0].target
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the test images."""
+        return self.predictions[0].groups
 
     @cached_property
     def predicted(self) -> Ints:
@@ -203,24 +217,28 @@ def read_seed(run: Run) -> SeedPredictions:
         predictions = read_predictions(file)
     except StoreError as error:
         closed = isinstance(error.__cause__, PermissionError)
-        raise RunError(f"{error}; {'ask its owner for permission' if closed else 'train the run again'}") from error
+        raise RunError(f"{error}; {'ask its owner for permission' if closed else REMEDY}") from error
     if predictions.key not in ("", run.result.key):
         wanted = f"expected key {run.result.key[:12]}…, found {predictions.key[:12]}…"
-        raise RunError(f"{file}: the predictions of another run: {wanted}; train the run again")
+        raise RunError(f"{file}: the predictions of another run: {wanted}; {REMEDY}")
     rows, leaves = len(predictions.id), len(tree.leaves)
     if predictions.final.shape != (rows, leaves) or predictions.target.shape != (rows,) or rows == 0:
         raise RunError(
             f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {predictions.final.shape}; "
-            "train the run again"
+            f"{REMEDY}"
         )
     if not 0 <= predictions.target.min() <= predictions.target.max() < leaves:
-        raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; train the run again")
+        raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; {REMEDY}")
+    if predictions.group is not None and len(predictions.group) != rows:
+        raise RunError(f"{file}: expected a group for each of {rows} rows, found {len(predictions.group)}; {REMEDY}")
     order = np.argsort(predictions.id, kind="stable")
     final, target = predictions.final[order], predictions.target[order]
     rank = metrics.rank(final, target)
     predicted = final.argmax(axis=1)  # ties go to the first, as in `metrics.top`
     shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return SeedPredictions(tree, predictions.id[order], target, predicted, rank, shares.max(axis=1).astype(np.float64))
+    confidence = shares.max(axis=1).astype(np.float64)
+    groups = named_groups([""] * rows if predictions.group is None else predictions.group[order])
+    return SeedPredictions(tree, predictions.id[order], target, predicted, rank, confidence, groups)
 
 
 def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:

@@ -1,9 +1,9 @@
 """Whether two methods differ on the same images. NumPy and SciPy only. Dimensions: S seeds, N test images.
 
-Each image is a pair: what one method made of it and what the other did.
+Each image is a pair: what one method made of it and what the other did. Images of one group stay together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,21 +12,17 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from hfc.progress import steps
+from hfc.report.grouped import Groups, drawn_means, sign_flip
 from hfc.report.rows import Bools, Floats, Outcome
 
 DRAWS = 10_000
 LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
-METHOD = (
-    f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, each by its mean "
-    "over a method's seeds. They say how other images would change the difference, not how other seeds would, which "
-    "is the ± of the tables. They are not corrected for the number of pairs. p: McNemar's exact test. An image counts "
-    "as right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds make a "
-    "better majority, so only seeds that both methods have count; where they share none, the first ones, as many of "
-    "each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
-    f"{ALPHA:g}."
-)
+MCNEMAR, SIGN_FLIP = "McNemar's exact test", "sign-flip test over groups"
+
+Drawn = Mapping[Outcome, Mapping[str, Floats]]
+"""(draws,) means of rows whose images come in groups, by metric."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class McNemar:
-    """McNemar's test: the images on which one of two methods alone is right, and p."""
+class PairedTest:
+    """A test of two methods: the images on which one alone is right, and p."""
 
     only_first: int
     only_second: int
@@ -55,18 +51,40 @@ class Difference:
     second: Outcome
     intervals: dict[str, Interval]
     """By metric, as fractions: top{k} and, where both have one tree, hF."""
-    test: McNemar
+    test: PairedTest
     """The test of top-1; seeds vote by majority."""
     by_seed: dict[int, float]
-    """p of McNemar's test of each seed that both have, not corrected."""
+    """p of the test of each seed that both have, not corrected."""
     p: float
     """The test's p, corrected for the number of comparisons."""
+
+    @property
+    def test_name(self) -> str:
+        """The name of the test."""
+        return SIGN_FLIP if self.first.groups.shared else MCNEMAR
 
     @property
     def significant(self) -> bool:
         """Whether the corrected test says so, in the direction of the difference."""
         sides = self.test.only_first - self.test.only_second
         return self.p < ALPHA and sides * self.intervals["top1"].difference > 0
+
+
+def method(differences: Iterable[Difference]) -> str:
+    """Say how differences were computed, and what they mean."""
+    drawn, units, test = "each", "images", MCNEMAR
+    if any(difference.first.groups.shared for difference in differences):
+        drawn = "in whole groups with all their images, each image"
+        units, test = "groups", f"{SIGN_FLIP}, exact; with one image in each it is {MCNEMAR}"
+    return (
+        f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, {drawn} by its mean "
+        f"over a method's seeds. They say how other {units} would change the difference, not how other seeds would, "
+        f"which is the ± of the tables. They are not corrected for the number of pairs. p: {test}. An image counts as "
+        "right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds make a "
+        "better majority, so only seeds that both methods have count; where they share none, the first ones, as many "
+        "of each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
+        f"{ALPHA:g}."
+    )
 
 
 def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
@@ -83,19 +101,30 @@ def bootstrap(scores: NDArray[np.floating], *, draws: int = DRAWS, level: float 
     """
     values, counts = np.unique(np.round(scores.astype(np.float64), 12), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores), size=draws)
-    low, high = np.quantile(drawn @ values / len(scores), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(scores.mean()), float(low), float(high))
+    return _percentiles(float(scores.mean()), drawn @ values / len(scores), level)
 
 
-def mcnemar(first: Bools, second: Bools) -> McNemar:
-    """Compute McNemar's exact two-sided test. Where both are as good, images that differ fall like a fair coin.
+def _percentiles(difference: float, draws: Floats, level: float) -> Interval:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(difference, float(low), float(high))
+
+
+def paired_test(first: Bools, second: Bools, groups: Groups | None = None) -> PairedTest:
+    """Test whether two methods are as good, exactly and two-sided.
+
+    It is the sign-flip test where groups have several images. Else it is McNemar's (1947): where both methods are as
+    good, images that differ fall like a fair coin.
 
     Args:
-        first, second: (N,) whether each is right (McNemar 1947).
+        first, second: (N,) whether each is right.
+        groups: of the images; None: each is one by itself.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if groups and groups.shared:
+        gains = np.bincount(groups.number, first) - np.bincount(groups.number, second)
+        return PairedTest(only_first, only_second, sign_flip(gains.astype(np.int64)))
     tosses = only_first + only_second
-    return McNemar(only_first, only_second, float(binomtest(only_first, tosses).pvalue) if tosses else 1.0)
+    return PairedTest(only_first, only_second, float(binomtest(only_first, tosses).pvalue) if tosses else 1.0)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -116,7 +145,8 @@ def majority(correct: Bools) -> Bools:
 
 def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
     """Compare pairs of rows that share their test images. P is corrected over all of them."""
-    uncorrected = [_difference(first, second) for first, second in steps(pairs, "comparing methods")]
+    drawn = _drawn(dict.fromkeys(outcome for pair in pairs for outcome in pair if outcome.groups.shared))
+    uncorrected = [_difference(first, second, drawn) for first, second in steps(pairs, "comparing methods")]
     corrected = holm([difference.test.p for difference in uncorrected])
     return [replace(difference, p=p) for difference, p in zip(uncorrected, corrected, strict=True)]
 
@@ -126,20 +156,45 @@ def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:
     return differences(list(combinations(outcomes, 2)))
 
 
-def _difference(first: Outcome, second: Outcome) -> Difference:
-    def mean_difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
-        gap: Floats = a.mean(axis=0) - b.mean(axis=0)
-        return gap
+def _drawn(outcomes: Iterable[Outcome]) -> Drawn:
+    """Draw groups for some rows; rows that share their test images share the draws."""
+    same: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        same.setdefault(outcome.predictions[0].digest, []).append(outcome)
+    drawn: dict[Outcome, dict[str, Floats]] = {}
+    for alike in same.values():
+        scores = {(outcome, metric): score for outcome in alike for metric, score in _scores(outcome).items()}
+        means = drawn_means(np.stack(list(scores.values())), alike[0].groups, draws=DRAWS)
+        for (outcome, metric), mean in zip(scores, means.T, strict=True):
+            drawn.setdefault(outcome, {})[metric] = mean
+    return drawn
 
-    shared = [k for k in first.row.first.settings.topk if k in second.row.first.settings.topk]
-    intervals = {f"top{k}": bootstrap(mean_difference(first.rank < k, second.rank < k)) for k in sorted({1, *shared})}
-    if first.tree.digest == second.tree.digest:
-        # leaves lie at one depth, so hF is the share of right nodes on the path
-        intervals["hF"] = bootstrap(mean_difference(first.on_path.mean(axis=2), second.on_path.mean(axis=2)))
+
+def _scores(outcome: Outcome) -> dict[str, Floats]:
+    """Score each test image by each metric, (N,), as the mean over seeds."""
+    topk = sorted({1, *outcome.row.first.settings.topk})
+    # leaves lie at one depth, so hF is the share of right nodes on the path
+    return {
+        **{f"top{k}": (outcome.rank < k).mean(axis=0) for k in topk},
+        "hF": outcome.on_path.mean(axis=2).mean(axis=0),
+    }
+
+
+def _difference(first: Outcome, second: Outcome, drawn: Drawn) -> Difference:
+    ours, others = _scores(first), _scores(second)
+    one_tree = first.tree.digest == second.tree.digest
+    intervals = {}
+    for metric in (name for name in ours if name in others and (one_tree or name != "hF")):
+        gap = ours[metric] - others[metric]
+        if first.groups.shared:
+            draws = drawn[first][metric] - drawn[second][metric]
+            intervals[metric] = _percentiles(float(gap.mean()), np.round(draws, 12), LEVEL)
+        else:
+            intervals[metric] = bootstrap(gap)
     seeds = [seed for seed in first.row.seeds if seed in second.row.seeds]
     a, b = _in_step(first, second, seeds)
-    by_seed = {seed: mcnemar(a[i], b[i]).p for i, seed in enumerate(seeds)}
-    test = mcnemar(majority(a), majority(b))
+    by_seed = {seed: paired_test(a[i], b[i], first.groups).p for i, seed in enumerate(seeds)}
+    test = paired_test(majority(a), majority(b), first.groups)
     return Difference(first, second, intervals, test, by_seed, test.p)
 
 

@@ -78,7 +78,8 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
         rows = _mark_best(rows, column)
     titles = [METRICS[key].column for key in HEADLINE]
     header = ("method", *titles, "top-1 against the best, points", "p", "seeds")
-    note = "Mean ± sample standard deviation over seeds; [95% interval]; * significant. See Differences."
+    over = f" over {group.best.groups.count:,} groups of images" if group.best.groups.shared else ""
+    note = f"Mean ± sample standard deviation over seeds; [95% interval]{over}; * significant. See Differences."
     return Table("headline", "The methods, best first", header, tuple(rows), note)
 
 
@@ -205,6 +206,8 @@ def differences(pairs: Sequence[Difference]) -> Table:
         "p corrected",
     )
     note = "First minus second [95% interval]. Bold: significant. The p of each seed is shown on pointing at p."
+    if pairs and pairs[0].first.groups.shared:
+        note += f" Intervals and p are over the {pairs[0].first.groups.count:,} groups of the test images."
     if len(pairs) > MOST_PAIRS:
         note += f" Shown: the {MOST_PAIRS} pairs of the best rows, of {len(pairs):,}; all are in differences.csv."
     return Table("differences", "Differences on the same test images", header, tuple(body), note)

@@ -155,7 +155,7 @@ def test_other_test_images_are_told_and_not_tested(tmp_path: Path) -> None:
     done = hfc("report", "--compare", tmp_path / "a", tmp_path / "b")
     assert "test images and labels" in done.output
     assert "not tested" in done.output
-    assert "1 cannot be tested: other test images or labels." in done.output
+    assert "1 cannot be tested: other test images, labels or groups." in done.output
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("a", "b", "tree.csv")] == []
 
 
@@ -199,3 +199,22 @@ def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = hfc("report", "--compare", tmp_path / "a", tmp_path / "empty")
     assert (done.exit_code, "empty: holds no finished runs" in done.output) == (1, True)
+
+
+def test_rows_are_tested_over_the_groups_that_both_have(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    pairs = [f"{i // 2}" for i in range(60)]
+    write_run(tmp_path / "a", tree, skill=0.5, groups=pairs)
+    write_run(tmp_path / "b", tree, skill=3.0, groups=pairs)
+    write_run(tmp_path / "c", tree, skill=3.0, groups=[f"{i // 3}" for i in range(60)])
+    done = hfc("report", "--compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "same")
+    assert "significantly better in 1," in done.output
+    assert "sign-flip test over groups" in (tmp_path / "same" / "compare.html").read_text("utf-8")
+    (pair,) = json.loads((tmp_path / "same" / "compare.json").read_text("utf-8"))["pairs"]
+    assert (pair["difference"]["groups"], pair["changes"]) == (30, [])
+    done = hfc("report", "--compare", tmp_path / "b", tmp_path / "c", "--out", tmp_path / "other")
+    assert "1 cannot be tested: other test images, labels or groups." in done.output
+    (pair,) = json.loads((tmp_path / "other" / "compare.json").read_text("utf-8"))["pairs"]
+    ((what, before, after),) = [change.values() for change in pair["changes"]]
+    assert (what, before[:4], after[:4]) == ("groups of test images", "30 (", "20 (")
+    assert pair["difference"] is None

@@ -1,5 +1,6 @@
 """What stands in a report: the verdict, and rows that are reported apart."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hfc.report.contents import verdict
 from hfc.report.rows import read_groups
 from hfc.report.statistics import all_pairs
 from hfc.runs import find
-from tests.support.made_runs import tree_of, write_run
+from tests.support.made_runs import tree_of, two_methods, write_run
 from tests.support.reports import rows_of
 
 
@@ -50,3 +51,34 @@ def test_rows_on_other_images_are_reported_apart(tmp_path: Path) -> None:
     assert page.count('class="verdict"') == 2
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_groups_of_test_images_are_counted_wherever_test_images_are(tmp_path: Path) -> None:
+    two_methods(tmp_path / "runs", tree_of(tmp_path / "tree.csv"), groups=[f"{i // 4}" for i in range(60)])
+    summary = write_report([tmp_path / "runs"], tmp_path / "out")
+    assert "(3 seeds, 60 test images in 15 groups)." in summary.table
+    for name in ("report.html", "report.md"):
+        text = " ".join((tmp_path / "out" / name).read_text("utf-8").split())
+        assert "(3 seeds, 60 test images in 15 groups)." in text
+        assert "All rows were tested on the same 60 images in 15 groups with the same labels." in text
+        assert "over 15 groups of images; " in text
+        assert "Intervals and p are over the 15 groups of the test images." in text
+        assert "p: sign-flip test over groups, exact" in text
+    lines = rows_of(tmp_path / "out" / "differences.csv")
+    assert {(line["images"], line["groups"]) for line in lines} == {("60", "15")}
+    assert [line["test"] for line in lines] == ["sign-flip test over groups", "", "", ""]
+    (found,) = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["differences"]
+    assert (found["images"], found["groups"], found["test"]) == (60, 15, "sign-flip test over groups")
+    assert str(found["p"]) == lines[0]["p"]
+
+
+def test_without_groups_nothing_is_said_of_them(place: Path) -> None:
+    for name in ("report.html", "report.md"):
+        text = " ".join((place / "report" / name).read_text("utf-8").split())
+        assert "All rows were tested on the same 60 images with the same labels." in text
+        assert "60 test images)." in text
+        assert "McNemar" in text
+        assert "sign-flip" not in text
+    lines = rows_of(place / "report" / "differences.csv")
+    assert {(line["images"], line["groups"]) for line in lines} == {("60", "60")}
+    assert lines[0]["test"] == "McNemar's exact test"

@@ -9,6 +9,7 @@ import pytest
 from hfc import runs
 from hfc.errors import RunError
 from hfc.report.cells import plus_minus
+from hfc.report.checks import check
 from hfc.report.rows import Row, read_groups, summarise
 from hfc.store import Predictions, write_predictions
 from tests.support.made_runs import guess, tree_of, two_methods, write_run
@@ -145,6 +146,10 @@ def test_damaged_predictions_are_refused_by_name(tmp_path: Path) -> None:
     for predictions, message in (
         (Predictions(ids, np.zeros(3, dtype=np.int64), (few,), few), "expected probabilities of 3 rows over 6 leaves"),
         (Predictions(ids, np.full(3, 6), (few,), np.ones((3, 6), dtype=np.float32)), "names a leaf"),
+        (
+            Predictions(ids, np.zeros(3, np.int64), (few,), np.ones((3, 6), np.float32), group=ids[:2]),
+            "predictions.h5: expected a group for each of 3 rows, found 2; train the run again",
+        ),
     ):
         write_predictions(good, predictions)
         with pytest.raises(RunError, match=message):
@@ -155,3 +160,39 @@ def test_damaged_predictions_are_refused_by_name(tmp_path: Path) -> None:
     good.unlink()
     with pytest.raises(RunError, match="train the run again"):
         read_groups([found])
+
+
+def test_groups_are_those_of_the_images_in_whatever_order_a_run_lists_them(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    names = [f"{i}.jpg" for i in range(60)]
+    groups = [f"product {i // 4}" if i % 9 else "" for i in range(60)]
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(60)
+        picked = {"ids": [names[i] for i in order], "groups": [groups[i] for i in order]}
+        write_run(tmp_path / "runs" / f"a{seed}", tree, seed=seed, target=(np.arange(60) % 6)[order], **picked)
+    renamed = [group and f"other {group}" for group in groups]  # the same groups by other names
+    write_run(tmp_path / "runs" / "b", tree, method="levels", ids=names, groups=renamed)
+    (group,) = read_groups(runs.find([tmp_path / "runs"]))
+    assert len(group.outcomes) == 2
+    for outcome in group.outcomes:
+        by_id = dict(zip(names, groups, strict=True))
+        own = [by_id[name] or name for name in outcome.predictions[0].id]
+        number = outcome.groups.number.tolist()
+        assert len(set(zip(own, number, strict=True))) == len(set(own)) == len(set(number)) == outcome.groups.count
+
+
+@pytest.mark.parametrize("other", [None, [f"{i // 3}" for i in range(60)]])
+def test_rows_with_other_groups_of_the_same_images_are_compared_apart(other: list[str] | None, tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    write_run(tmp_path / "runs" / "a", tree, groups=[f"{i // 2}" for i in range(60)])
+    write_run(tmp_path / "runs" / "b", tree, method="levels", groups=other)
+    first, second = read_groups(runs.find([tmp_path / "runs"]))
+    assert first.best.predictions[0].images == second.best.predictions[0].images
+    (wrong,) = [
+        line.text for line in check([first.best.row, second.best.row], [first, second]) if line.state == "wrong"
+    ]
+    apart = "60 images in 20 groups" if other else "60 images"
+    assert wrong == (
+        "Rows were not tested on the same groups of images, and are compared apart: flat (tree) on 60 images in 30 "
+        f"groups; levels (tree) on {apart}; train them again on one cache with one column of groups."
+    )

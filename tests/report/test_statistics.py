@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from hfc import runs
 from hfc.report import statistics
 from hfc.report.rows import Outcome, read_groups
-from hfc.report.statistics import all_pairs, bootstrap, holm, majority, mcnemar
+from hfc.report.statistics import all_pairs, bootstrap, holm, majority, paired_test
 from tests.support.made_runs import tree_of, write_run
 
 
@@ -59,7 +59,7 @@ def test_mcnemar_is_the_two_sided_test_of_a_fair_coin(first: int, second: int, b
     tosses = first + second
     chances = [math.comb(tosses, k) / 2**tosses for k in range(tosses + 1)]
     expected = sum(chance for chance in chances if chance <= chances[first] * (1 + 1e-9))
-    found = mcnemar(a, b)
+    found = paired_test(a, b)
     assert (found.only_first, found.only_second) == (first, second)
     assert found.p == pytest.approx(min(expected, 1.0))
 
@@ -126,12 +126,12 @@ def test_as_many_seeds_of_both_vote(tmp_path: Path) -> None:
     by_label = {outcome.label: outcome for outcome in outcomes(tmp_path / "runs")}
     three, one = by_label["flat (tree)"], by_label["levels (tree)"]
     (found,) = statistics.differences([(three, one)])
-    assert found.test == mcnemar(three.correct[1], one.correct[0])
+    assert found.test == paired_test(three.correct[1], one.correct[0])
     assert found.p == found.by_seed[1] == found.test.p
     write_run(tmp_path / "other" / "b", tree, method="conditional", seed=7)
     (other,) = outcomes(tmp_path / "other")
     (found,) = statistics.differences([(three, other)])
-    assert found.test == mcnemar(three.correct[0], other.correct[0])
+    assert found.test == paired_test(three.correct[0], other.correct[0])
     assert found.by_seed == {}
 
 
@@ -148,3 +148,67 @@ def test_all_pairs_are_corrected_together(tmp_path: Path) -> None:
     assert [each.p for each in found] == holm([each.test.p for each in found])
     assert [each.significant for each in found] == [each.p < 0.05 for each in found]
     assert found[1].significant
+
+
+def test_groups_of_images_are_drawn_and_tested_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DRAWS", 400)
+    tree = tree_of(tmp_path / "tree.csv")
+    groups = [f"product {i // 5}" if i < 40 else "" for i in range(60)]
+    for method, skill in (("flat", 3.0), ("levels", 2.0), ("conditional", 1.0)):
+        for seed in range(2):
+            write_run(tmp_path / "runs" / f"{method}{seed}", tree, method=method, seed=seed, skill=skill, groups=groups)
+    rows = outcomes(tmp_path / "runs")
+    assert {outcome.groups.words() for outcome in rows} == {"60 test images in 28 groups"}
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(28, size=28) for _ in range(400)]
+    images = [np.flatnonzero(rows[0].groups.number == number) for number in range(28)]
+    first, second = rows[0], rows[2]
+    found = {(pair.first.label, pair.second.label): pair for pair in all_pairs(rows)}[first.label, second.label]
+    assert found.test_name == "sign-flip test over groups"
+    for metric, right in (
+        ("top1", [(outcome.rank < 1).mean(axis=0) for outcome in (first, second)]),
+        ("top3", [(outcome.rank < 3).mean(axis=0) for outcome in (first, second)]),
+        ("hF", [outcome.on_path.mean(axis=(0, 2)) for outcome in (first, second)]),
+    ):
+        gap = right[0] - right[1]
+        means = [gap[np.concatenate([images[number] for number in draw])].mean() for draw in draws]
+        interval = found.intervals[metric]
+        assert interval.difference == pytest.approx(gap.mean())
+        assert [interval.low, interval.high] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=1e-9)
+    gains = [int(majority(first.correct)[i].sum() - majority(second.correct)[i].sum()) for i in images]
+    throws = np.array(list(itertools.product([-1, 1], repeat=sum(gain != 0 for gain in gains))))
+    sums = np.abs(throws @ [gain for gain in gains if gain])
+    assert found.test.p == pytest.approx((sums >= abs(sum(gains))).mean())
+    assert found.by_seed[1] == paired_test(first.correct[1], second.correct[1], first.groups).p
+
+
+def test_groups_of_one_image_change_no_number(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for name, groups in (("with", [f"product {i}" for i in range(60)]), ("without", None)):
+        for method, skill in (("flat", 3.0), ("levels", 1.0)):
+            write_run(tmp_path / name / method, tree, method=method, skill=skill, groups=groups)
+    (found,), (expected,) = (all_pairs(outcomes(tmp_path / name)) for name in ("with", "without"))
+    assert (found.intervals, found.test, found.p) == (expected.intervals, expected.test, expected.p)
+    assert found.test_name == "McNemar's exact test"
+    assert found.first.predictions[0].digest == expected.first.predictions[0].digest
+
+
+def test_the_method_says_whether_images_or_groups_are_drawn(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for name, groups in (("pairs", [f"{i // 2}" for i in range(60)]), ("alone", None)):
+        for method in ("flat", "levels"):
+            write_run(tmp_path / name / method, tree, method=method, groups=groups)
+    alone, pairs = (statistics.method(all_pairs(outcomes(tmp_path / name))) for name in ("alone", "pairs"))
+    assert alone == statistics.method([])
+    assert alone.startswith(
+        "Intervals: paired percentile bootstrap, 10,000 draws of the test images, 95%, each by its mean over a "
+        "method's seeds. They say how other images would change the difference, not how other seeds would, which is "
+        "the ± of the tables. They are not corrected for the number of pairs. p: McNemar's exact test. An image counts "
+    )
+    assert pairs.startswith(
+        "Intervals: paired percentile bootstrap, 10,000 draws of the test images, 95%, in whole groups with all their "
+        "images, each image by its mean over a method's seeds. They say how other groups would change the difference, "
+        "not how other seeds would, which is the ± of the tables. They are not corrected for the number of pairs. p: "
+        "sign-flip test over groups, exact; with one image in each it is McNemar's exact test. An image counts as "
+    )
+    assert alone.partition("An image counts")[2] == pairs.partition("An image counts")[2]

@@ -59,6 +59,7 @@ def write_run(
     tasks: Sequence[str] = ("local", "global"),
     final: NDArray[np.float32] | None = None,
     target: NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
     **changes: Any,
 ) -> Path:
     """A run's folder; `cache__origin="x"` changes what its result says, reaching inside.
@@ -71,6 +72,7 @@ def write_run(
         rows, ids: its test images.
         tasks: names of its task losses.
         final, target: (N, C) and (N,), where the guesses are not to be drawn.
+        groups: of its test images, where they have any.
         changes: of the result.
     """
     target = np.arange(rows) % len(tree.leaves) if target is None else target
@@ -144,7 +146,8 @@ def write_run(
     with writing(folder) as writer:
         writer.hierarchy(tree.to_csv())
         writer.epochs(made_epoch(number, tasks) for number in (1, 2, 3))
-        writer.predictions(Predictions(strings(list(ids)), target, tuple(levels), final))
+        named = None if groups is None else strings(list(groups))
+        writer.predictions(Predictions(strings(list(ids)), target, tuple(levels), final, group=named))
         writer.result(runs.Result.read(result, "a made-up result"))
     return folder
 
