@@ -1,4 +1,4 @@
-"""Intervals and tests where test images come in groups, such as the pictures of one product.
+"""Intervals and tests where test images come in groups, such as views of a product.
 
 Images of one group are right or wrong together, so groups are drawn and compared as a whole. NumPy and SciPy only.
 Dimensions: N images, G groups, J means.
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
+
+from hfc.hierarchy import canonical
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,9 +43,10 @@ class Groups:
 
 
 def named_groups(names: Iterable[str]) -> Groups:
-    """Read groups off their names. An image without a name is a group by itself."""
+    """Read groups off their names, which are one in any Unicode form. An image without one is a group by itself."""
     numbers: dict[str | int, int] = {}
-    return Groups(np.array([numbers.setdefault(name or place, len(numbers)) for place, name in enumerate(names)]))
+    keys = (canonical(name) or place for place, name in enumerate(names))
+    return Groups(np.array([numbers.setdefault(key, len(numbers)) for key in keys]))
 
 
 def drawn_means(scores: Floats, groups: Groups, *, draws: int, seed: int = 0) -> Floats:

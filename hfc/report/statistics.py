@@ -181,11 +181,11 @@ def _scores(outcome: Outcome) -> dict[str, Floats]:
 
 
 def _difference(first: Outcome, second: Outcome, drawn: Drawn) -> Difference:
-    ours, others = _scores(first), _scores(second)
+    scores, other = _scores(first), _scores(second)
     one_tree = first.tree.digest == second.tree.digest
     intervals = {}
-    for metric in (name for name in ours if name in others and (one_tree or name != "hF")):
-        gap = ours[metric] - others[metric]
+    for metric in (name for name in scores if name in other and (one_tree or name != "hF")):
+        gap = scores[metric] - other[metric]
         if first.groups.shared:
             draws = drawn[first][metric] - drawn[second][metric]
             intervals[metric] = _percentiles(float(gap.mean()), np.round(draws, 12), LEVEL)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import RunError
-from hfc.regions import Strings
+from hfc.hierarchy import canonical
+from hfc.regions import Strings, strings
 
 Ints = NDArray[np.int64]
 
@@ -18,7 +19,7 @@ Ints = NDArray[np.int64]
 def numbered(names: Strings) -> Ints | None:
     """Number the groups that rows are in, (N,), by their names.
 
-    A row without a name is a group by itself.
+    A row without a name is a group by itself. Names are one in any Unicode form.
 
     Returns:
         (N,) numbers below N; None where no row has a name.
@@ -27,7 +28,8 @@ def numbered(names: Strings) -> Ints | None:
     if not named.any():
         return None
     number = np.empty(len(names), dtype=np.int64)
-    different, number[named] = np.unique(names[named].astype(str), return_inverse=True)
+    spelt = strings([canonical(name) for name in names[named].tolist()])
+    different, number[named] = np.unique(spelt.astype(str), return_inverse=True)
     number[~named] = len(different) + np.arange(int((~named).sum()))
     return number
 

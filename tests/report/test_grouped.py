@@ -30,6 +30,7 @@ def test_images_of_one_name_are_a_group_and_images_without_one_are_groups_by_the
     assert groups.number.tolist() == [0, 1, 2, 0, 3, 2]
     assert (groups.count, groups.shared) == (4, True)
     assert groups.words() == "6 test images in 4 groups"
+    assert named_groups(["Caf\u00e9", "x", "Cafe\u0301"]).number.tolist() == [0, 1, 0]
     alone = named_groups(["b", "", "a"])
     assert (alone.count, alone.shared, alone.words("images")) == (3, False, "3 images")
     assert named_groups(["x", "y", "x"]).number.tolist() == named_groups(["y", "x", "y"]).number.tolist()

@@ -33,6 +33,9 @@ def test_rows_of_one_name_are_a_group_and_rows_without_one_are_groups_by_themsel
     assert number[0] == number[3]
     assert len(set(number.tolist())) == 5
     assert set(number.tolist()) == set(range(5))
+    forms = numbered(strings(["Caf\u00e9", "x", "Cafe\u0301"]))
+    assert forms is not None
+    assert forms[0] == forms[2] != forms[1]
     again = numbered(strings(["ä", "b", "a"]))
     assert again is not None
     assert again.tolist() == [2, 1, 0]
