@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hfc.crops import Bytes, CropSettings, crop_image
-from hfc.datasets.reading import UNREADABLE, read_bytes, reason
+from hfc.datasets.reading import UNREADABLE, named, read_bytes, reason
 from hfc.errors import HfcError
 from hfc.regions import Regions
 
@@ -103,8 +103,9 @@ def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
         sha256 = hashlib.sha256(content).digest()
         crop, failure = crop_image(content, regions.box[row], settings), ""
     except MemoryError as error:  # the machine is to blame: another run may read the same image
+        name = named(regions.root, path)
         raise HfcError(
-            f"{regions.root / path}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
+            f"{name}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
         ) from error
     except UNREADABLE as error:
         crop, failure = None, reason(error)

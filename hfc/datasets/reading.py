@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hfc.datasets.archives import enter, open_archive, split
 from hfc.datasets.parquet_file import open_parquet, split_row
-from hfc.datasets.remote import is_url
+from hfc.datasets.remote import is_url, shown
 from hfc.errors import ImageError
 from hfc.regions import Remote, locate
 
@@ -66,6 +66,11 @@ def reason(error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)
     return f"cannot read the file: {getattr(error, 'strerror', None) or error}"
+
+
+def named(root: Path, path: str) -> str:
+    """Return what a message calls an image: where it lies, or its URL without what may be secret."""
+    return shown(path) if is_url(path) else str(root / path)
 
 
 def stamp(root: Path, path: str, remote: Remote | None = None) -> tuple[int, int]:

@@ -15,6 +15,8 @@ from PIL import Image
 from hfc.crops import Bytes, CropSettings
 from hfc.datasets.images import stream_crops
 from hfc.datasets.listing import archive_root
+from hfc.datasets.reading import named
+from hfc.datasets.remote import is_url
 from hfc.errors import RunError, StoreError
 from hfc.regions import Regions, strings
 from hfc.report.rows import Bools, Ints, Outcome, Row
@@ -22,6 +24,7 @@ from hfc.store import FeatureStore
 
 log = logging.getLogger(__name__)
 
+ON_NETWORK = "leave --images out: pages show pictures of files alone"
 SHOWN = 12  # of each kind
 SIDE = 160  # of a thumbnail, in pixels
 QUALITY = 78  # of its JPEG
@@ -124,7 +127,9 @@ def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
     cache = outcome.row.first.cache.path
     first = _regions(outcome, rows[:1], root)
     known = _cached(outcome.row)
-    if isinstance(known, str):
+    if is_url(first.path[0]):
+        remedy = ON_NETWORK
+    elif isinstance(known, str):
         remedy = (
             f"the ids of the rows were taken for paths, as their cache is not at hand ({known}); put it back at "
             f"{cache} or give the folder that the ids are relative to"
@@ -137,7 +142,7 @@ def _nothing(outcome: Outcome, rows: Ints, root: Path, reason: str) -> str:
         remedy = f"give the folder that the paths in the cache {cache} are relative to, which was {known[0].root}"
     return (
         f"--images {root}: none of the {len(rows)} pictures to show can be read, such as "
-        f"{first.root.absolute() / first.path[0]} ({reason}); {remedy}"
+        f"{named(first.root.absolute(), first.path[0])} ({reason}); {remedy}"
     )
 
 

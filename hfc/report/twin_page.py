@@ -9,10 +9,12 @@ import numpy as np
 from markupsafe import Markup
 
 from hfc.datasets.listing import archive_root
+from hfc.datasets.reading import named
+from hfc.datasets.remote import is_url
 from hfc.errors import RunError
 from hfc.provenance import write_folder
 from hfc.report import page, texts
-from hfc.report.gallery import thumbnails
+from hfc.report.gallery import ON_NETWORK, thumbnails
 from hfc.report.twins import HEADER, MARK, TWINS, TwinsRecord
 from hfc.store.twins import NONE, Nearest, Rows, Twins
 
@@ -150,9 +152,10 @@ def _pictures(twins: Twins, sets: Sequence[Rows], images: Path) -> dict[int, tup
     rows = np.concatenate([np.zeros(0, dtype=np.int64), *sets])
     pictures = dict(zip(rows.tolist(), thumbnails(replace(regions.take(rows), root=root)), strict=True))
     if pictures and not any(source for source, _ in pictures.values()):
+        path, (_, reason) = regions.path[rows[0]], pictures[int(rows[0])]
+        remedy = f"give the folder that the cache's paths are relative to, which was {regions.root}"
         raise RunError(
-            f"--images {images}: none of the {len(rows)} pictures to show can be read, such as "
-            f"{root / regions.path[rows[0]]} ({pictures[int(rows[0])][1]}); give the folder that the cache's paths are "
-            f"relative to, which was {regions.root}"
+            f"--images {images}: none of the {len(rows)} pictures to show can be read, such as {named(root, path)} "
+            f"({reason}); {ON_NETWORK if is_url(path) else remedy}"
         )
     return pictures

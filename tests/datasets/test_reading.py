@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from hfc.datasets.reading import UNKNOWN, holds, read_bytes, read_file, reason, stamp
+from hfc.datasets.reading import UNKNOWN, holds, named, read_bytes, read_file, reason, stamp
 from hfc.errors import ImageError
 from tests.datasets.test_archives import pack, pack_tar
+from tests.support.parquet import IMAGE, write_images, write_table
 
 
 def place(folder: Path) -> Path:
@@ -103,3 +105,17 @@ def test_an_archive_begins_where_a_file_has_its_name_and_nowhere_else(tmp_path: 
     inner.replace(tmp_path / "photos.zipped" / "more.zip")
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path, "photos.zip/more.ZIP/b.zip/1.jpg")
+
+
+def test_a_message_names_a_file_or_a_url_without_its_secrets(tmp_path: Path) -> None:
+    assert named(tmp_path, "photos.zip/1.jpg") == f"{tmp_path}/photos.zip/1.jpg"
+    assert named(tmp_path, "https://example.com/1.jpg?key=secret") == "https://example.com/1.jpg?…"
+
+
+def test_the_stamp_of_a_row_is_that_of_its_parquet_file(tmp_path: Path) -> None:
+    file = write_images(tmp_path / "a.parquet", [b"0", b"1"], ["Tee", "Tee"])
+    os.utime(file, ns=(0, 1_700_000_000_123_456_789))
+    assert stamp(tmp_path, "a.parquet/1") == (file.stat().st_size, 1_700_000_000_123_456_789)
+    assert stamp(tmp_path, "a.parquet/2") == (UNKNOWN, UNKNOWN)
+    write_table(file, {"image": pa.array([{"bytes": None, "path": "1.jpg"}], IMAGE)})
+    assert stamp(tmp_path, "a.parquet/0") == (UNKNOWN, UNKNOWN)  # a file of its own, which may change

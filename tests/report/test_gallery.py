@@ -21,6 +21,7 @@ from tests.support.deepfashion_tree import write_images
 from tests.support.extraction import config
 from tests.support.made_runs import tree_of, two_methods, write_run
 from tests.support.made_up import FIELDS
+from tests.support.server import Reply, serving
 
 SAID = np.array([0, 1, 2, 1, 3, 2])
 TARGET = np.array([0, 0, 0, 1, 2, 2])
@@ -211,6 +212,21 @@ def test_no_picture_at_all_is_an_error_that_says_which_folder_is_wanted(tmp_path
         "read the file: No such file or directory); the ids of the rows were taken for paths, as their cache is not at "
         "hand (cache/made-up.h5: no such feature cache); put it back at cache/made-up.h5 or give the folder that the "
         "ids are relative to"
+    )
+
+
+def test_pictures_on_the_network_are_not_asked_for(tmp_path: Path) -> None:
+    with serving({f"/{i}.jpg": Reply() for i in range(6)}) as server:
+        names = [f"{server.url}/{i}.jpg?key=secret" for i in range(6)]
+        final = np.eye(6, dtype=np.float32)[SAID]
+        write_run(tmp_path / "run", tree_of(tmp_path / "tree.csv"), final=final, target=TARGET, ids=names)
+        with pytest.raises(RunError) as caught:
+            galleries(outcome(tmp_path / "run"), tmp_path)
+        assert server.requests.total() == 0
+    assert str(caught.value) == (
+        f"--images {tmp_path}: none of the 3 pictures to show can be read, such as {server.url}/1.jpg?… (it is on the "
+        "network, where only hfc extract and hfc predict read, with --remote); leave --images out: pages show pictures "
+        "of files alone"
     )
 
 
