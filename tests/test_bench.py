@@ -16,6 +16,7 @@ RUNS = {
     "extract": (["--backbone", "test_efficientnet", "--images", "32", "--turns", "1"], "end_to_end_of_forward"),
     "decode": (["--images", "60", "--turns", "1"], "crops_per_s"),
     "assemble": (["--rows", "5000", "--dim", "64"], "assemble_of_plain"),
+    "update": (["--rows", "5000", "--dim", "64"], "peak_mb"),
     "read": (["--rows", "500"], "peak_mb_of_the_process"),
     "train": (["--rows", "6000", "--dim", "32", "--turns", "1", "--slice", "300"], "of_the_matrix_products"),
     "stream": (["--rows", "6000", "--dim", "32", "--turns", "1"], "streamed_of_resident"),
@@ -56,7 +57,5 @@ def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert (
-        "usage: python -m tests.bench {extract,decode,fidelity,assemble,read,train,stream,seeds,twins,twin_search}"
-        in done.stderr
-    )
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,twins,twin_search"
+    assert f"usage: python -m tests.bench {{{names}}}" in done.stderr

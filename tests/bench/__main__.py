@@ -9,6 +9,7 @@ BENCHMARKS = {
     "decode": "extract.decode",
     "fidelity": "fidelity.main",
     "assemble": "data.assemble",
+    "update": "data.update",
     "read": "data.read",
     "train": "train.main",
     "stream": "train.stream",

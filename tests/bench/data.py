@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hfc import store
 from hfc.datasets import read_regions
 from hfc.regions import Regions, strings
 from tests.bench import peak_bytes, say, seconds
-from tests.support.caches import fingerprints
+from tests.support.caches import fingerprints, put_parts
 from tests.support.deepfashion_tree import write_large_tree
 
 DEEPFASHION = 289_222
@@ -75,6 +76,42 @@ def assemble(words: list[str]) -> None:
         cold=options.cold,
         seconds=took,
         assemble_of_plain=round(statistics.median(ratios), 2),
+        peak_mb=round(peak_bytes() / 1e6),
+    )
+
+
+def update(words: list[str]) -> None:
+    """A cache made of the one before: its rows in another order, and without one row."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench update")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=2048)
+    options = parser.parse_args(words)
+    size = 4096
+    rng = np.random.default_rng(0)
+    block = rng.normal(size=(size, 1, options.dim)).astype(np.float16)
+    names = strings([f"img/{i:08d}.jpg" for i in range(options.rows)])
+    box = np.full((options.rows, 4), np.nan, dtype=np.float32)
+    prints = fingerprints(options.rows)
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        regions = Regions(Path(scratch), "made up", names, names, box, names, names)
+        cache = Path(scratch) / "c.h5"
+        starts = range(0, options.rows, size)
+        put_parts(cache, regions, (np.roll(block[: options.rows - i], i // size, axis=2) for i in starts), {})
+        before = peak_bytes()
+        took = {}
+        orders = {"permuted": rng.permutation(options.rows), "one_row_gone": np.delete(np.arange(options.rows), 1)}
+        for name, rows in orders.items():
+            table = store.Table(regions.take(rows), np.ones(len(rows), np.bool_), [], prints.take(rows))
+            origin = np.zeros(len(rows)), rows
+            settings: dict[str, Any] = {"key_fields": {}, "config": {}, "provenance": {}}
+            way = partial(store.assemble, cache.with_name("new.h5"), table, [cache], *origin, **settings)
+            took[name] = round(seconds(way), 2)
+    say(
+        benchmark="update",
+        rows=options.rows,
+        gib=round(options.rows * options.dim * 2 / 2**30, 2),
+        seconds=took,
+        peak_mb_before=round(before / 1e6),
         peak_mb=round(peak_bytes() / 1e6),
     )
 
