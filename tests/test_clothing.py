@@ -15,8 +15,10 @@ from click.testing import CliRunner
 
 from cli.main import main
 from hfc import store
+from hfc.datasets import web
 from tests.support.clothing import CLOTHING, needs_clothing
 from tests.support.parquet import write_images
+from tests.support.server import Reply, serving
 
 ROOT = Path(__file__).parent.parent
 LITE = ("--backbone", "tf_efficientnet_lite0", "--weights", "wheel")
@@ -99,6 +101,24 @@ def test_parquet_gives_the_features_of_the_folder(cache: Path, tmp_path: Path) -
         for name in ("label", "split"):
             expected = getattr(folder.table().regions, name)[order]
             assert (getattr(packed.table().regions, name) == expected).all()
+
+
+def test_a_web_server_gives_the_features_of_the_folder(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails at every tenth request."""
+    monkeypatch.setattr(web, "PAUSE_S", 0.01)
+    with (CLOTHING / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    replies = {f"/{row['path']}": Reply((CLOTHING / row["path"]).read_bytes()) for row in rows}
+    with serving(replies, fail_every=10) as server:
+        lines = [f"{row['path']},{server.url}/{row['path']},{row['label']},{row['split']}" for row in rows]
+        (tmp_path / "urls.csv").write_text("\n".join(["id,path,label,split", *lines]))
+        hfc("extract", tmp_path / "urls.csv", *LITE, "--remote", "--out", tmp_path / "urls.h5")
+        assert server.requests.total() > len(rows)
+    with store.FeatureStore(cache) as folder, store.FeatureStore(tmp_path / "urls.h5") as downloaded:
+        assert downloaded.features_sha256 == folder.features_sha256
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["urls.csv", "urls.h5"]
 
 
 def test_killed_ten_times_it_yields_the_features_of_an_undisturbed_run(cache: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class ParquetFile:
     def _beside(self, path: str) -> bytes:
         """Read an image of which the file has the path alone."""
         if "://" in path or leaves_root(path):
-            raise ImageError(f"its path leaves the folder of the Parquet file: {path!r}")
+            raise ImageError(f"its path leaves the folder of the Parquet file: {path!r}; write the image into the file")
         return self.file.parent.joinpath(path).read_bytes()
 
     def _cell(self, row: int) -> Any:

@@ -95,7 +95,7 @@ def test_images_that_are_files_beside_the_table_or_absent(tmp_path: Path) -> Non
     file = write_table(tmp_path / "in" / "a.parquet", {"image": cells})
     assert read_bytes(tmp_path, "in/a.parquet/0") == b"beside"
     for row, path in enumerate(paths[1:4], 1):
-        message = f"its path leaves the folder of the Parquet file: {path!r}"
+        message = f"its path leaves the folder of the Parquet file: {path!r}; write the image into the file"
         with pytest.raises(ImageError, match=f"^{re.escape(message)}$"):
             read_bytes(tmp_path, f"in/a.parquet/{row}")
     for row in (4, 6):
