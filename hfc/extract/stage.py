@@ -1,7 +1,8 @@
-"""Stage 1: every region goes through the frozen backbone exactly once.
+"""Stage 1: the same pixels go through the frozen backbone exactly once.
 
-Regions are cut into shards; each finished shard is an immutable file; when all are there they become one cache.
-Whatever stops the work, the next call does the shards that are missing.
+Features belong to an image's bytes and a box in it. What the cache does not have of a data set is cut into shards; each
+finished shard is an immutable file; when all are there, they and what the cache has become the new cache. Whatever
+stops the work, the next call does what is missing, and the old cache stays whole until the new one is.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hfc import crops, provenance, store
@@ -18,15 +20,17 @@ from hfc.datasets import read_regions, remote
 from hfc.datasets.splits import draw_splits
 from hfc.errors import ConfigError, StoreError
 from hfc.extract import network
-from hfc.extract.call import Call, make, retry
+from hfc.extract.call import VIEWS, Call, Outcome, look, make
 from hfc.extract.encoder import Encoder
 from hfc.extract.engines import open_engine
-from hfc.extract.plan import VIEWS, reuse
+from hfc.extract.plan import Options
 from hfc.extract.summary import ExtractSummary, Progress
 from hfc.extract.worker import Job, crop_settings, open_encoder
 from hfc.hierarchy import keep_tree, tree_file
 from hfc.provenance import followed, make_folder
-from hfc.regions import Regions
+from hfc.regions import Regions, Strings
+
+CHECKS = ("stat", "content")
 
 
 def extract(
@@ -37,6 +41,8 @@ def extract(
     overwrite: bool = False,
     dry_run: bool = False,
     retry_failures: bool = False,
+    check: str = "stat",
+    trust_files: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ExtractSummary | None:
@@ -44,11 +50,13 @@ def extract(
 
     Args:
         source: a DeepFashion root, a CSV manifest or a folder tree.
-        out: the cache to write; what an interrupted call left of it is resumed.
+        out: the cache to write, or to bring up to date; what an interrupted call left is resumed.
         config: the settings; those left to the machine are resolved here.
         overwrite: drop a cache or shards made under other settings.
         dry_run: do everything but encode and write.
-        retry_failures: try the rows again that failed in an earlier call, and no others.
+        retry_failures: encode the images again that failed in an earlier call, too.
+        check: what tells whether a file has changed: stat, its size and time; or content, its bytes.
+        trust_files: keep the features of a cache of schema 1, as if no file had changed.
         report: called after every batch.
         stop: asked before every shard; once it says so, shards in hand are finished and the call ends.
 
@@ -60,59 +68,63 @@ def extract(
         HfcError: the source, weights, settings or disk do not allow it; nothing is left half written.
     """
     started = time.perf_counter()
+    options = _options(overwrite, retry_failures, check, trust_files)
     out = followed(out)
     engine = open_engine(config.engine)
-    regions = _regions(source, out, config)
+    regions = _regions(source, remote.Downloads() if dry_run else remote.beside(out), config)
     most = _most_failures(config, len(regions))
     if engine.leads:
         _check_writable(out, overwrite)
     job, encoder = _prepare(regions, out, config)
-    call = Call(job, encoder, engine, source, most, retry_failures, stop, report, started)
-    return _dry_run(call, overwrite) if dry_run else _carry_out(call, overwrite)
+    call = Call(job, encoder, engine, source, options, partial(_draw, config), most, stop, report, started)
+    return _dry_run(call) if dry_run else _carry_out(call)
 
 
-def _dry_run(call: Call, overwrite: bool) -> ExtractSummary | None:
+def _options(overwrite: bool, retry: bool, check: str, trust: bool) -> Options:
+    if check not in CHECKS:
+        raise ConfigError(f"check: expected {' or '.join(CHECKS)}, found {check!r}")
+    if trust and (overwrite or check == "content"):
+        other = "overwrite" if overwrite else "check = content"
+        raise ConfigError(f"trust_files keeps features without looking at files; leave {other} out")
+    return Options(overwrite, retry, by_content=check == "content", trust=trust)
+
+
+def _dry_run(call: Call) -> ExtractSummary | None:
     """Report what a call would do."""
-    job, rows = call.job, len(call.job.regions)
-    if not call.engine.leads:
-        return None
-    if job.out.exists() and not overwrite:
-        failures = reuse(job, relabel=False)
-        return _summary(call, Progress(rows, resumed=rows), failures, written=False)
-    return _summary(call, Progress(rows), [], written=False)
+    return _summary(look(call)) if call.engine.leads else None
 
 
-def _carry_out(call: Call, overwrite: bool) -> ExtractSummary | None:
+def _carry_out(call: Call) -> ExtractSummary | None:
     """Make what is missing of the cache, and report it."""
     out, leads = call.job.out, call.engine.leads
     with store.locked(out) if leads else contextlib.nullcontext():
-        call, progress, written = make(call, overwrite)
-        if call.retry and progress.resumed and progress.failed:
-            progress, written = retry(call), True
+        outcome = make(call)
         if not leads:
             return None
         if call.job.config.remote:
             remote.beside(out).remove()
-        if call.job.regions.tree:
-            keep_tree(tree_file(out), call.job.regions.tree)
-        with store.FeatureStore(out) as cache:
-            failures = cache.table().failures
-        return _summary(call, progress, failures, written=written)
+        if tree := outcome.plan.regions.tree if outcome.plan else "":
+            keep_tree(tree_file(out), tree)
+        return _summary(outcome)
 
 
-def _regions(source: Path, out: Path, config: ExtractConfig) -> Regions:
+def _regions(source: Path, downloads: remote.Downloads, config: ExtractConfig) -> Regions:
     """The rows that the settings take of a data set."""
     regions = read_regions(
         source,
         outside_root=config.outside_root,
-        remote=remote.beside(out) if config.remote else None,
+        remote=downloads if config.remote else None,
         label_column=config.label_column,
         group=config.group,
         split=config.split,
     )
-    regions = regions.subsample(config.limit) if config.limit else regions
+    return regions.subsample(config.limit) if config.limit else regions
+
+
+def _draw(config: ExtractConfig, regions: Regions, recorded: Strings) -> Regions:
+    """Draw the splits of rows that have none, beside those that are recorded."""
     shares = config.val_fraction, config.test_fraction
-    return draw_splits(regions, seed=config.split_seed, shares=shares, recorded=None)
+    return draw_splits(regions, seed=config.split_seed, shares=shares, recorded=recorded)
 
 
 def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:
@@ -120,13 +132,12 @@ def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, E
     crop = crop_settings(config, encoder)
     # `auto` is resolved here once: it shapes the features, so every process must take the same.
     config = replace(config, precision=encoder.precision, pool=encoder.pool)
-    return Job(regions, crop, config, out, _key_fields(regions, encoder, config)), encoder
+    return Job(regions, crop, config, out, _key_fields(encoder, config)), encoder
 
 
-def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> store.KeyFields:
-    """Collect exactly what changes the features. Batch size, workers, device, engine, labels and splits do not."""
+def _key_fields(encoder: Encoder, config: ExtractConfig) -> store.KeyFields:
+    """Collect exactly what changes the features of given pixels. Batch size, workers, device and engine do not."""
     return {
-        "schema": 1,
         "pixels": crops.PIXELS,
         "numerics": network.NUMERICS,
         "backbone": config.backbone.split(".")[0],
@@ -141,8 +152,6 @@ def _key_fields(regions: Regions, encoder: Encoder, config: ExtractConfig) -> st
         "precision": config.precision,
         "compile": config.compile,
         "store": config.store,
-        "rows": len(regions),
-        "regions": regions.digest,
     }
 
 
@@ -173,20 +182,31 @@ def _most_failures(config: ExtractConfig, rows: int) -> int:
     return int(match[1]) if match[1] else int(rows * float(match[2]) / 100)
 
 
-def _summary(call: Call, progress: Progress, failures: store.Failures, *, written: bool) -> ExtractSummary:
-    job = call.job
+def _summary(outcome: Outcome) -> ExtractSummary:
+    call, plan, table = outcome.call, outcome.plan, outcome.table
+    assert plan
+    assert table
+    job, counts = call.job, plan.counts
     return ExtractSummary(
         path=job.out,
         key=provenance.digest(job.key_fields),
-        rows=len(job.regions),
+        rows=len(plan.regions),
         dim=call.encoder.dim,
-        failures=[(str(job.regions.id[row]), reason) for row, reason in failures],
+        failures=[(str(plan.regions.id[row]), reason) for row, reason in table.failures],
         seconds=time.perf_counter() - call.started,
-        progress=progress,
+        progress=outcome.progress,
+        encoded=len(job.regions),
+        kept=counts.kept,
+        new=counts.new,
+        changed=counts.changed,
+        gone=counts.gone,
+        resumed=plan.resumed,
+        differences=list(outcome.differences),
+        updated=plan.former is not None,
         shards=job.shards,
         config=call.config,
-        origin=job.regions.origin,
+        origin=plan.regions.origin,
         feature_map=call.encoder.feature_map,
-        written=written,
-        tree=tree_file(job.out) if job.regions.tree else None,
+        written=outcome.written,
+        tree=tree_file(job.out) if plan.regions.tree else None,
     )

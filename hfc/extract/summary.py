@@ -14,7 +14,7 @@ class Progress:
     done: int = 0
     """Rows finished in this call, by all processes."""
     resumed: int = 0
-    """Rows that an earlier call had finished."""
+    """Rows that an earlier call had finished, whether its cache has them or shards that it left."""
     failed: int = 0
     """Rows without features, resumed ones among them."""
     read_s: float = 0.0
@@ -35,7 +35,22 @@ class ExtractSummary:
     """Id and reason of every region without features."""
     seconds: float
     progress: Progress
+    encoded: int
+    """Images that went through the backbone in this call, or would; of equal ones the first alone."""
+    kept: int
+    """Regions whose pixels the cache knew, wherever they were."""
+    new: int
+    changed: int
+    gone: int
+    """Regions of the cache that are in the data set no more."""
+    resumed: int
+    """Regions whose features an interrupted call had left."""
+    differences: list[str]
+    """In what the rows differ from those that the cache had; empty where it had none."""
+    updated: bool
+    """Whether there was a cache to bring up to date."""
     shards: int
+    """How many this call makes."""
     config: ExtractConfig
     """As it was resolved on this machine."""
     origin: str

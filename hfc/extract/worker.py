@@ -30,11 +30,14 @@ class Job:
     """Everything that is needed to make any shard of a cache. It can be sent to another process."""
 
     regions: Regions
+    """The rows to encode."""
     crop: CropSettings
     config: ExtractConfig
     """As resolved on the machine that leads."""
     out: Path
     key_fields: store.KeyFields
+    first: int = 0
+    """Number of the first row in the names of shards. Those of interrupted calls have the numbers before it."""
 
     @property
     def shards(self) -> int:
@@ -48,7 +51,8 @@ class Job:
 
     def file(self, shard: int) -> Path:
         """Where a shard is written."""
-        return store.shard_folder(self.out) / f"{self.rows(shard).start:09d}-{self.rows(shard).stop:09d}.h5"
+        start, stop = self.first + self.rows(shard).start, self.first + self.rows(shard).stop
+        return store.shard_folder(self.out) / f"{start:09d}-{stop:09d}.h5"
 
     def missing(self) -> list[int]:
         """The shards that are not there yet."""
@@ -205,6 +209,7 @@ class _Unfinished:
     def __init__(self) -> None:
         self.features: store.Features | None = None
         self.ok = np.empty(0, dtype=np.bool_)
+        self.sha256 = np.empty((0, store.DIGEST_BYTES), dtype=np.uint8)
         self.failures: list[tuple[int, str]] = []
 
     def add(self, job: Job, encoded: Encoded) -> Work:
@@ -214,16 +219,19 @@ class _Unfinished:
         if self.features is None:
             self.features = np.zeros((len(rows), *encoded.features.shape[1:]), dtype=encoded.features.dtype)
             self.ok, self.failures = np.zeros(len(rows), dtype=np.bool_), []
+            self.sha256 = np.zeros((len(rows), store.DIGEST_BYTES), dtype=np.uint8)
         places = np.array(batch.rows, dtype=np.int64) - rows.start
         self.features[places] = encoded.features
         self.ok[places] = True
-        self.failures += batch.failures
+        self.failures += [(job.first + row, reason) for row, reason in batch.failures]
+        for row, sha256 in batch.sha256.items():
+            if sha256:
+                self.sha256[row - rows.start] = np.frombuffer(sha256, dtype=np.uint8)
         written = 0.0
         if batch.last:
             before = time.perf_counter()
-            unread = store.Fingerprints.unknown(len(rows)).sha256
             box = job.regions.box[rows.start : rows.stop]
-            shard = store.Shard(rows.start, self.features, self.ok, self.failures, unread, box)
+            shard = store.Shard(job.first + rows.start, self.features, self.ok, self.failures, self.sha256, box)
             store.write_shard(job.file(batch.shard), shard, job.key_fields)
             written = time.perf_counter() - before
             self.features = None

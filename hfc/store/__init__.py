@@ -17,8 +17,8 @@ from hfc.store.files import (
     refuse_other_file,
     remove_leftovers,
 )
-from hfc.store.fingerprints import Fingerprints, identities
-from hfc.store.header import SCHEMA, KeyFields, Provenance, Retry
+from hfc.store.fingerprints import DIGEST_BYTES, Fingerprints, identities
+from hfc.store.header import SCHEMA, DataSet, KeyFields, Provenance, Update
 from hfc.store.locks import locked
 from hfc.store.predictions import Predictions, read_predictions, write_predictions
 from hfc.store.shards import (
@@ -36,7 +36,9 @@ from hfc.store.table import Table
 
 __all__ = [
     "CHUNK_ROWS",
+    "DIGEST_BYTES",
     "SCHEMA",
+    "DataSet",
     "Failures",
     "FeatureStore",
     "Features",
@@ -44,10 +46,10 @@ __all__ = [
     "KeyFields",
     "Predictions",
     "Provenance",
-    "Retry",
     "Shard",
     "Survey",
     "Table",
+    "Update",
     "ahead",
     "assemble",
     "encode_text",

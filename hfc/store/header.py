@@ -62,11 +62,24 @@ class Weights(TypedDict, total=False):
 
 
 class Retry(TypedDict):
-    """A call that tried failed rows again."""
+    """A call of an earlier version that tried failed rows again; it is an update by now."""
 
     created: str
     rows: int
     failed_again: int
+
+
+class Update(TypedDict):
+    """A call that brought a cache up to date."""
+
+    created: str
+    kept: int
+    """Rows of known pixels."""
+    encoded: int
+    """Images that went through the backbone."""
+    gone: int
+    """Rows whose name and pixels were there no more."""
+    code: dict[str, str]
 
 
 class Provenance(TypedDict, total=False):
@@ -81,6 +94,7 @@ class Provenance(TypedDict, total=False):
     code: dict[str, str]
     versions: dict[str, str]
     retries: list[Retry]
+    updates: list[Update]
 
 
 def read_header(file: h5py.File) -> dict[str, str]:

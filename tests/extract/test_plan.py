@@ -17,19 +17,22 @@ from tests.support.extraction import Cache, config, read
 pytestmark = pytest.mark.usefixtures("small_turns")
 
 
-def interrupted(manifest: Path, out: Path, after: int, **changes: object) -> None:
-    """Extract until that many rows are done, then as if by Ctrl-C."""
+def interrupted(manifest: Path, out: Path, after: int, overwrite: bool = False, **changes: object) -> None:
+    """Extract until that many images are encoded, then as if by Ctrl-C."""
+    ended: list[int] = []  # rows that need no encoding
 
     def stop(progress: Progress) -> None:
-        if progress.done >= after:
+        ended.append(progress.done)
+        if progress.done - ended[0] >= after:
             raise KeyboardInterrupt
 
+    before = out.read_bytes() if out.exists() else None
     with pytest.raises(KeyboardInterrupt):
-        extract(manifest, out, config(**changes), report=stop)
-    assert not out.exists()
+        extract(manifest, out, config(**changes), overwrite=overwrite, report=stop)
+    assert (out.read_bytes() if out.exists() else None) == before
 
 
-@pytest.mark.parametrize("after", [0, 3, 4, 7, 8, 10])
+@pytest.mark.parametrize("after", [0, 3, 4, 7, 8, 9])  # of nine: one file is missing
 def test_an_interrupted_call_is_resumed_exactly(after: int, undisturbed: Cache, manifest: Path, tmp_path: Path) -> None:
     interrupted(manifest, tmp_path / "c.h5", after)
     shards = list((tmp_path / "c.h5.shards").glob("*.h5")) if after else []
@@ -40,16 +43,20 @@ def test_an_interrupted_call_is_resumed_exactly(after: int, undisturbed: Cache, 
         seen.append({path: path.stat().st_mtime_ns for path in shards})
 
     summary = extract(manifest, tmp_path / "c.h5", config(), report=watch)
-    assert summary.progress.resumed == min(4 * (after // 4), 10) if after < 10 else 10
+    assert summary.progress.resumed == summary.resumed == (4 * (after // 4) if after < 9 else 9)
+    assert summary.encoded == 9 - summary.resumed
     assert all(stamp == stamps for stamp in seen)
     assert read(tmp_path / "c.h5")[2] == undisturbed[2]
     assert read(tmp_path / "c.h5")[1].failures == undisturbed[1].failures
 
 
-def test_another_shard_size_resumes_with_the_first(manifest: Path, tmp_path: Path) -> None:
+def test_another_shard_size_takes_up_the_shards_that_are_there(
+    undisturbed: Cache, manifest: Path, tmp_path: Path
+) -> None:
     interrupted(manifest, tmp_path / "c.h5", 4)
     summary = extract(manifest, tmp_path / "c.h5", config(shard_size=5))
-    assert (summary.progress.resumed, summary.config.shard_size) == (4, 4)
+    assert (summary.resumed, summary.encoded, summary.shards, summary.config.shard_size) == (4, 5, 1, 5)
+    assert read(tmp_path / "c.h5")[2] == undisturbed[2]
 
 
 def test_a_damaged_shard_is_done_again(undisturbed: Cache, manifest: Path, tmp_path: Path) -> None:
@@ -57,7 +64,8 @@ def test_a_damaged_shard_is_done_again(undisturbed: Cache, manifest: Path, tmp_p
     (shard, *_) = sorted((tmp_path / "c.h5.shards").glob("*.h5"))
     shard.write_bytes(shard.read_bytes()[:-50])
     summary = extract(manifest, tmp_path / "c.h5", config())
-    assert summary.progress.done == 6
+    assert (summary.resumed, summary.encoded) == (4, 5)
+    assert [path.name for path in tmp_path.glob("c.h5*")] == ["c.h5"]
     assert read(tmp_path / "c.h5")[2] == undisturbed[2]
 
 
@@ -104,29 +112,20 @@ def test_other_weights_of_the_same_backbone_are_refused_and_named(
         extract(manifest, tmp_path / "c.h5", config(weights=str(tmp_path / "other.safetensors")))
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_other_boxes_are_refused(finished: bool, manifest: Path, tmp_path: Path) -> None:
-    if finished:
-        extract(manifest, tmp_path / "c.h5", config())
-    else:
-        interrupted(manifest, tmp_path / "c.h5", 4)
-    manifest.write_text(manifest.read_text().replace("10,20,50,60", "10,20,50,61"))
-    with pytest.raises(StaleStoreError, match="made with regions = "):
-        extract(manifest, tmp_path / "c.h5", config())
-
-
 def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_path: Path) -> None:
     extract(manifest, tmp_path / "c.h5", config())
     before = read(tmp_path / "c.h5")
     stamp = (tmp_path / "c.h5").stat().st_mtime_ns
     again = extract(manifest, tmp_path / "c.h5", config())
-    assert (again.progress.done, again.progress.resumed, again.written) == (0, 10, False)
+    assert (again.encoded, again.progress.done, again.progress.resumed, again.written) == (0, 0, 10, False)
+    assert (again.kept, again.differences) == (10, [])
     assert (tmp_path / "c.h5").stat().st_mtime_ns == stamp
     assert [name for name, _ in again.failures] == ["r3", "r6", "r8"]
     manifest.write_text(manifest.read_text().replace("L1,test", "New,val"))
     summary = extract(manifest, tmp_path / "c.h5", config())
     after = read(tmp_path / "c.h5")
-    assert (summary.progress.done, summary.written, after[2]) == (0, False, before[2])
+    assert (summary.encoded, summary.written, after[2]) == (0, True, before[2])
+    assert (summary.kept, summary.differences) == (10, ["labels", "splits"])
     assert after[1].regions.label.tolist() == [*before[1].regions.label[:9], "New"]
     assert after[1].regions.split.tolist() == [*before[1].regions.split[:9], "val"]
     np.testing.assert_array_equal(after[0], before[0])
@@ -135,13 +134,12 @@ def test_new_labels_are_written_without_extracting_again(manifest: Path, tmp_pat
 
 def test_what_killed_processes_left_beside_a_whole_cache_is_removed(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.h5"
-    write_images(manifest.parent, ["3.jpg", "6.jpg"])
+    write_images(manifest.parent, ["3.jpg", "6.jpg"], first=20)
     manifest.write_text(manifest.read_text().replace("70,1,90,5", "7,1,9,5"))  # now nothing fails
     interrupted(manifest, out, 10)
     (tmp_path / "c.h5.shards").rename(tmp_path / "kept")
     assert extract(manifest, out, config()).failures == []
-    for name in ("c.h5.12.part", "c.h5.retry"):
-        (tmp_path / name).touch()
+    (tmp_path / "c.h5.12.part").touch()
     (tmp_path / "kept").rename(tmp_path / "c.h5.shards")
     assert extract(manifest, out, config()).written is False
     assert sorted(path.name for path in tmp_path.glob("c.h5*")) == ["c.h5"]
@@ -151,11 +149,6 @@ def test_shards_of_other_settings_beside_a_whole_cache_are_left_alone(manifest: 
     out = tmp_path / "c.h5"
     extract(manifest, out, config())
 
-    def stop(progress: Progress) -> None:
-        if progress.done >= 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract(manifest, out, config(pool="max"), overwrite=True, report=stop)
+    interrupted(manifest, out, 8, overwrite=True, pool="max")
     assert extract(manifest, out, config()).written is False
-    assert extract(manifest, out, config(pool="max"), overwrite=True).progress.resumed == 8
+    assert extract(manifest, out, config(pool="max"), overwrite=True).resumed == 8

@@ -48,8 +48,9 @@ def write_annotations(root: Path, items: Sequence[Item], annotations: str = "Ann
     write_table(root / "Eval" / "list_eval_partition.txt", "image_name  evaluation_status", partition)
 
 
-def write_images(root: Path, names: Sequence[str], size: tuple[int, int] = (60, 80)) -> None:
-    for seed, name in enumerate(names):
+def write_images(root: Path, names: Sequence[str], size: tuple[int, int] = (60, 80), first: int = 0) -> None:
+    """Write JPEGs. The first has the pixels of that number, the next those of the next."""
+    for seed, name in enumerate(names, first):
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 10, size[0] // 10, 3)).astype(np.uint8)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(root / name, quality=90)
