@@ -4,7 +4,8 @@
     ├── ConfigError              a setting that does not exist or cannot have this value
     ├── DatasetError             annotations, manifests and folder trees that cannot be read as a data set
     │   └── ImageError           one image, or the box in it, cannot become a crop (recorded, never fatal)
-    │       └── ImageTypeError   something that is no image at all (a TypeError too)
+    │       ├── ImageTypeError   something that is no image at all (a TypeError too)
+    │       └── AwayError        one on the network, which does not answer now
     ├── HierarchyError           a category tree that is not one, or does not fit the labels
     ├── EncoderError             a backbone or its weights
     ├── StoreError               a feature cache that cannot be read or written
@@ -57,6 +58,10 @@ class ImageError(DatasetError):
 
 class ImageTypeError(ImageError, TypeError):
     """An object that is no image."""
+
+
+class AwayError(ImageError):
+    """An image on the network, which does not answer now. Nothing is said about the image."""
 
 
 class HierarchyError(HfcError):

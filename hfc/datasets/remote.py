@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hfc.datasets import web
 from hfc.datasets.archives import LARGEST
-from hfc.errors import ConfigError, DatasetError, ImageError, StoreError
+from hfc.errors import AwayError, ConfigError, DatasetError, ImageError, StoreError
 
 WEB = ("http", "https")
 # Storage that fsspec reads, and the package that does it. None of them is a file of this machine.
@@ -202,7 +202,7 @@ def _from_storage(url: str) -> web.Answer:
     try:
         content = _filesystem(_scheme(url), os.getpid()).cat_file(url)
     except Exception as error:  # each kind of storage has errors of its own
-        raise ImageError(_explained(url, error)) from error
+        raise _explained(url, error) from error
     return web.Answer(content, len(content), answer.modified)
 
 
@@ -210,13 +210,14 @@ def _of_storage(url: str) -> web.Answer:
     try:
         info = _filesystem(_scheme(url), os.getpid()).info(url)
     except Exception as error:
-        raise ImageError(_explained(url, error)) from error
+        raise _explained(url, error) from error
     size = info.get("size")
     return web.Answer(b"", web.UNKNOWN if size is None else size, web.version(*(info.get(mark) for mark in VERSIONS)))
 
 
-def _explained(url: str, error: Exception) -> str:
-    """Say what storage refuses. Its own text may hold the URL with its secrets, or an answer of many lines."""
+def _explained(url: str, error: Exception) -> ImageError:
+    """Make the error for what storage refuses. Its own text may hold the URL with its secrets, or many lines."""
     known = {FileNotFoundError: "no such file", PermissionError: "no permission", TimeoutError: "no answer in time"}
     reason = next((text for kind, text in known.items() if isinstance(error, kind)), type(error).__name__)
-    return f"cannot be read from {_scheme(url)}: {reason}"
+    kind = ImageError if isinstance(error, FileNotFoundError | PermissionError) else AwayError
+    return kind(f"cannot be read from {_scheme(url)}: {reason}")

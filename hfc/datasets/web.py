@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hfc import __version__
 from hfc.datasets.archives import LARGEST
-from hfc.errors import ConfigError, ImageError
+from hfc.errors import AwayError, ConfigError, ImageError
 
 CONNECT_S, SILENT_S, REQUEST_S = 10.0, 20.0, 60.0  # to connect, without a byte, and of one request
 TOTAL_S = 180.0  # of all tries of one URL
@@ -148,15 +148,15 @@ class _Client:
                             await asyncio.sleep(min(max(pause, error.pause), LONGEST_PAUSE_S))
                         pause *= 2
         except TimeoutError:
-            raise ImageError(f"not downloaded within {TOTAL_S:g} s{_after(failures)}") from None
+            raise AwayError(f"not downloaded within {TOTAL_S:g} s{_after(failures)}") from None
         count, _ = self._away.get(_server(url), (0, 0.0))
         self._away[_server(url)] = count + 1, time.monotonic()
-        raise ImageError(f"{failures[-1]}, {tries} times" if tries > 1 else failures[-1])
+        raise AwayError(f"{failures[-1]}, {tries} times" if tries > 1 else failures[-1])
 
     def _refuse_away(self, server: str) -> None:
         count, last = self._away.get(server, (0, 0.0))
         if count >= GIVEN_UP and time.monotonic() - last < REST_S:
-            raise ImageError(f"{server} did not answer for {count} images in a row, and was not asked")
+            raise AwayError(f"{server} did not answer for {count} images in a row, and was not asked")
 
     async def _follow(self, method: str, url: str) -> Answer:
         """Send a request, and again to where the answer leads."""

@@ -4,6 +4,7 @@ Dimension: N rows.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc import store
-from hfc.datasets.reading import UNKNOWN, UNREADABLE, read_bytes, reason, stamp
+from hfc.datasets.reading import UNKNOWN, UNREADABLE, named, read_bytes, reason, stamp
 from hfc.datasets.remote import is_url
-from hfc.errors import HfcError, StoppedError
+from hfc.errors import AwayError, HfcError, StoppedError, warn_once
 from hfc.progress import steps
 from hfc.regions import Regions, Remote
+
+logger = logging.getLogger(__name__)
 
 # A file that was written so shortly before it was read may change once more and keep its time, which some file systems
 # count in steps of two seconds. Its bytes decide the next time (git calls such a file racily clean).
 FRESH_NS = 2 * 10**9
-SLICE = 64  # files that a thread takes at a time
-THREADS = 8  # at least: they wait for the disk as much as for the processor
+SLICE, THREADS = 64, 8  # files that a thread takes at a time, and threads at least: they wait for the disk
+REMOTE_SLICE, REMOTE_THREADS = 4, 32  # the same where they wait for servers
 
 
 class Look(NamedTuple):
@@ -89,20 +92,24 @@ def recorded_looks(table: store.Table, root: Path) -> dict[str, Look]:
     rows = zip(prints.sha256, prints.size.tolist(), prints.modified.tolist(), strict=True)
     looks = (Look(sha256.tobytes(), size, modified, was_read=False) for sha256, size, modified in rows)
     paths = table.regions.path.tolist()
-    return {path: look for path, look in zip(paths, looks, strict=True) if look.modified != UNKNOWN}
+    pairs = zip(paths, looks, strict=True)
+    # A server may be away now, so that nothing else is known of its images.
+    return {path: look for path, look in pairs if look.modified != UNKNOWN or (is_url(path) and any(look.sha256))}
 
 
 def _all(
     regions: Regions, paths: Sequence[str], known: Mapping[str, Look], threads: int, stop: Callable[[], bool]
 ) -> Iterator[Look]:
+    size, least = (REMOTE_SLICE, REMOTE_THREADS) if regions.remote else (SLICE, THREADS)
+
     def some(start: int) -> list[Look]:
-        chosen = [] if stop() else paths[start : start + SLICE]
+        chosen = [] if stop() else paths[start : start + size]
         return [_look(regions.root, path, regions.remote, known.get(path)) for path in chosen]
 
-    with ThreadPoolExecutor(max(threads, THREADS), thread_name_prefix="look") as pool:
-        slices = pool.map(some, range(0, len(paths), SLICE))
+    with ThreadPoolExecutor(max(threads, least), thread_name_prefix="look") as pool:
+        slices = pool.map(some, range(0, len(paths), size))
         try:
-            for looks in steps(slices, "looking at images", -(-len(paths) // SLICE)):
+            for looks in steps(slices, "looking at images", -(-len(paths) // size)):
                 if stop():
                     raise StoppedError("interrupted while looking at images; nothing was changed")
                 yield from looks
@@ -112,9 +119,9 @@ def _all(
 
 def _look(root: Path, path: str, remote: Remote | None, known: Look | None) -> Look:
     now, (size, modified) = time.time_ns(), (UNKNOWN, UNKNOWN)
-    if known or not is_url(path):
+    if not is_url(path) or (known and known.modified != UNKNOWN):
         size, modified = stamp(root, path, remote)
-    if known and (size, modified) == (known.size, known.modified):
+    if known and UNKNOWN != modified == known.modified and size == known.size:
         return known
     try:
         if remote and is_url(path):  # the answer has the version too, and whoever is asked once more costs time
@@ -122,8 +129,11 @@ def _look(root: Path, path: str, remote: Remote | None, known: Look | None) -> L
             return Look(hashlib.sha256(content).digest(), len(content), version)
         content = read_bytes(root, path, remote)
     except MemoryError as error:
-        raise HfcError(f"{root / path}: out of memory while reading it; give fewer --workers") from error
+        raise HfcError(f"{named(root, path)}: out of memory while reading it; give fewer --workers") from error
     except UNREADABLE as error:
+        if known and isinstance(error, AwayError):
+            warn_once(logger, f"{reason(error)}; what is known of such images is kept")
+            return known
         return Look(b"", UNKNOWN, UNKNOWN, reason(error))
     if stamp(root, path) != (size, modified) or abs(now - modified) < FRESH_NS:
         modified = UNKNOWN
@@ -139,13 +149,18 @@ def compare(table: store.Table, root: Path, threads: int) -> list[tuple[str, str
         threads: how many read.
 
     Returns:
-        Id and reason of each row whose file changed or is missing, in order.
+        Id and reason of each row whose file changed or is missing, in order. Of images on the network, which are not
+        asked for, a warning gives the count.
     """
     assert table.fingerprints
-    regions = replace(table.regions, root=root)
+    files = np.array([not is_url(path) for path in table.regions.path], dtype=np.bool_)
+    if not files.all():
+        logger.warning("%d images are on the network, and are not compared", (~files).sum())
+    regions = replace(table.regions, root=root).take(np.flatnonzero(files))
+    recorded = table.fingerprints.sha256[files]
     looks = look_at(regions, {}, threads=threads)
-    missing, was_there = dict(looks.failures), table.fingerprints.sha256.max(axis=1) > 0
-    other = (looks.fingerprints.sha256 ^ table.fingerprints.sha256).any(axis=1)
+    missing, was_there = dict(looks.failures), recorded.max(axis=1) > 0
+    other = (looks.fingerprints.sha256 ^ recorded).any(axis=1)
     return [
         (str(regions.id[row]), missing.get(row) or ("has other bytes" if was_there[row] else "can be read now"))
         for row in np.flatnonzero(other).tolist()

@@ -1,6 +1,7 @@
 """Requests of http: limits, tries, redirects, and reasons that hold no secrets."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from hfc.datasets import web
 from hfc.datasets.web import UNKNOWN, get, head, version
-from hfc.errors import ConfigError, ImageError
+from hfc.errors import AwayError, ConfigError, ImageError
 from tests.support.server import Reply, Server, serving
 
 REPLIES = {
@@ -63,12 +64,19 @@ def requests(server: Server, path: str) -> int:
         ("/ok#part", b"an image"),
         ("/a%2Fb+c", b"quoted"),  # as it is written, or a signature would not fit
         ("/unannounced", b"until the end"),
-        ("/more", b"an image"),  # no more than is announced
         ("/moved", b"an image"),
     ],
 )
 def test_an_image_is_downloaded(path: str, content: bytes, server: Server) -> None:
     assert get(server.url + path).content == content
+
+
+def test_no_more_is_taken_than_is_announced(server: Server) -> None:
+    """What follows is no answer to a request: where it comes at once, the connection is given up."""
+    for _ in range(5):
+        with contextlib.suppress(AwayError):
+            assert get(f"{server.url}/more").content == b"an image"
+    assert get(f"{server.url}/ok").content == b"an image"
 
 
 def test_a_version_is_what_the_server_tells() -> None:

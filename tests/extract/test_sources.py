@@ -1,12 +1,15 @@
 """Wherever pixels come from, the features are those of the folder, bit for bit."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hfc.datasets import web
+from hfc.datasets.parquet_file import ParquetFile
 from hfc.errors import DatasetError, StoppedError
+from hfc.extract.fingerprints import compare
 from hfc.extract.stage import extract
 from tests.support import parquet
 from tests.support.deepfashion_tree import write_images
@@ -99,3 +102,105 @@ def test_an_interrupted_extraction_downloads_only_what_is_missing(tmp_path: Path
         extract(source, tmp_path / "c.h5", config(remote=True))
         assert {path: server.requests[f"GET {path}"] for path in replies} == dict.fromkeys(replies, 1)
     assert not (tmp_path / "c.h5.downloads").exists()
+
+
+def test_an_update_downloads_what_its_server_says_is_new(tmp_path: Path) -> None:
+    replies = photographs(tmp_path / "photos")
+    first, second, *_ = paths = list(replies)
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, paths)
+        extract(source, tmp_path / "c.h5", config(remote=True))
+        before, _, _ = read(tmp_path / "c.h5")
+        assert server.requests == {f"GET {path}": 1 for path in paths}
+        server.replies[first] = Reply(replies[second].content, headers={"ETag": '"of the second"'})
+        write_images(tmp_path, ["new.jpg"])
+        server.replies[second] = Reply((tmp_path / "new.jpg").read_bytes()[:-1], headers={"ETag": '"new"'})
+        server.requests.clear()
+        summary = extract(source, tmp_path / "c.h5", config(remote=True))
+        assert summary
+        assert (summary.encoded, summary.changed, summary.new, summary.gone) == (1, 1, 0, 0)
+        asked = {f"HEAD {path}": 1 for path in paths}
+        assert server.requests == {**asked, f"GET {first}": 1, f"GET {second}": 1}
+    after, _, _ = read(tmp_path / "c.h5")
+    np.testing.assert_array_equal(after[0], before[1])
+    np.testing.assert_array_equal(after[2:], before[2:])
+    assert (after[1] != before[1]).any()
+    assert not (tmp_path / "c.h5.downloads").exists()
+
+
+def test_what_has_no_version_is_downloaded_again_and_not_encoded(tmp_path: Path) -> None:
+    replies = {path: Reply(reply.content) for path, reply in photographs(tmp_path / "photos").items()}
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, list(replies))
+        for _ in range(2):
+            summary = extract(source, tmp_path / "c.h5", config(remote=True))
+        assert summary
+        assert (summary.encoded, summary.kept) == (0, 12)
+        assert {path: server.requests[f"GET {path}"] for path in replies} == dict.fromkeys(replies, 2)
+
+
+def test_rows_of_a_parquet_file_are_read_again_only_if_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [reply.content for reply in photographs(tmp_path / "photos").values()]
+    file = tmp_path / "own.parquet"
+    parquet.write_images(file, contents, ["Tee"] * 12)
+    os.utime(file, ns=(0, 1_700_000_000_000_000_000))  # not just now, or its bytes decide
+    extract(file, tmp_path / "c.h5", config())
+    before, _, _ = read(tmp_path / "c.h5")
+    rows: list[int] = []
+    read_row = ParquetFile.read
+    monkeypatch.setattr(ParquetFile, "read", lambda self, row: (rows.append(row), read_row(self, row))[1])
+    summary = extract(file, tmp_path / "c.h5", config())
+    assert summary
+    assert (summary.encoded, rows) == (0, [])
+    parquet.write_images(file, contents[::-1], ["Tee"] * 12)
+    summary = extract(file, tmp_path / "c.h5", config())
+    assert summary
+    assert (summary.encoded, summary.kept, sorted(rows)) == (0, 12, list(range(12)))
+    np.testing.assert_array_equal(read(tmp_path / "c.h5")[0], before[::-1])
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_a_server_that_is_away_costs_no_features(
+    versions: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it says is gone is gone, and of what it says nothing about, the features are kept."""
+    replies = photographs(tmp_path / "photos")
+    first, second, *_ = paths = list(replies)
+    with serving(replies if versions else {path: Reply(reply.content) for path, reply in replies.items()}) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, paths)
+        extract(source, tmp_path / "c.h5", config(remote=True))
+        before, _, _ = read(tmp_path / "c.h5")
+        server.replies |= dict.fromkeys(paths, Reply(status=503))
+        server.replies[second] = Reply(status=404)
+        summary = extract(source, tmp_path / "c.h5", config(remote=True))
+        assert summary
+        assert (summary.encoded, summary.kept) == (0, 11)
+        after, table, _ = read(tmp_path / "c.h5")
+        assert table.failures == [(1, "HTTP 404 Not Found")]
+        np.testing.assert_array_equal(after[[0, *range(2, 12)]], before[[0, *range(2, 12)]])
+        kept = "HTTP 503 Service Unavailable, 4 times; what is known of such images is kept"
+        assert set(caplog.messages) <= {kept}  # once a process
+        server.replies |= replies
+        server.requests.clear()
+        extract(source, tmp_path / "c.h5", config(remote=True))
+        np.testing.assert_array_equal(read(tmp_path / "c.h5")[0], before)
+        assert server.requests[f"GET {first}"] == (not versions)
+
+
+def test_images_on_the_network_are_not_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    replies = photographs(tmp_path / "photos")
+    paths = list(replies)
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, paths)
+        lines = source.read_text().splitlines()
+        lines[2] = lines[2].replace(server.url, "photos")
+        source.write_text("\n".join(lines))
+        extract(source, tmp_path / "c.h5", config(remote=True))
+        _, table, _ = read(tmp_path / "c.h5")
+        server.requests.clear()
+        (tmp_path / "photos" / paths[1][1:]).unlink()
+        assert compare(table, tmp_path, 2) == [(paths[1][1:], "cannot read the file: No such file or directory")]
+        assert server.requests.total() == 0
+    assert caplog.messages == ["11 images are on the network, and are not compared"]
