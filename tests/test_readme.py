@@ -147,16 +147,17 @@ def place_deepfashion(drawn: Path, root: Path) -> None:
 
 
 def place_photographs(drawn: Path, root: Path) -> None:
-    """A reader's own: photos/LABEL/*.jpg, the same as a manifest, and a tree of two levels."""
+    """A reader's own: photos/LABEL/*.jpg, two views of each product; the same as a manifest; a tree of two levels."""
     (root / "photos").mkdir()
     labels = ("T-Shirt", "Sweater", "Shirt", "Jeans", "Shorts", "Skirt")
     pictures = sorted((drawn / "Img").rglob("*.jpg"))
     rows = []
     for number, picture in enumerate(pictures):
-        name = f"{labels[number % 6]}/{number:03d}.jpg"
+        label, product, view = labels[number % 6], number // 12, number // 6 % 2 + 1
+        name = f"{label}/{label.lower()}{product}_{view}.jpg"
         (root / "photos" / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(picture, root / "photos" / name)
-        rows.append((f"photos/{name}", labels[number % 6], ("train", "train", "val", "test")[number // 6 % 4]))
+        rows.append((f"photos/{name}", label, ("train", "train", "val", "test")[number // 6 % 4]))
     shutil.copyfile(pictures[0], root / "new.jpg")
     with (root / "photos.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])

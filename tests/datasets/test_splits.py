@@ -224,7 +224,7 @@ def test_a_group_goes_where_most_of_its_rows_are(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == [f"photos: {words}"]
     caplog.clear()
     # What the source gives is stronger than what was recorded.
-    splits = drawn(rows, given=["", "", "", "train", *[""] * 8], recorded=recorded)
+    splits = drawn(rows, given=["", "", "", "train", *[""] * 8], recorded=["test"] * 3 + [""] * 9)
     assert {splits[f"a{i}.jpg"] for i in range(4)} == {"train"}
     caplog.clear()
     splits = drawn(rows, given=["test", "train", "train", "", *["val"] * 8])
@@ -251,6 +251,13 @@ def test_splits_that_the_source_keeps_apart_take_nothing(caplog: pytest.LogCaptu
     assert set(list(drawn(rows, given=own, recorded=recorded, apart=("train", "test")).values())[20:]) == {"val"}
     whole = table(rows, own, SPLITS)
     assert draw_splits(whole, seed=0, shares=SHARES) is whole
+
+
+def test_a_group_that_the_source_parts_is_not_drawn_into_what_it_keeps_apart() -> None:
+    rows = [(f"{i}.jpg", "Tee", "a" if i < 4 else "") for i in range(40)]
+    splits = drawn(rows, given=["test"] * 3 + ["train"] * 37, apart=("train", "test"))
+    assert list(splits.values())[:3] == ["test"] * 3
+    assert set(list(splits.values())[3:]) == {"train", "val"}
 
 
 def test_the_smallest_label_counts_only_what_can_be_drawn() -> None:

@@ -207,7 +207,7 @@ def test_a_manifest_for_prediction_needs_paths_alone(tmp_path: Path) -> None:
         ["", ""],
         ["", ""],
     )
-    with pytest.raises(DatasetError, match="expected the columns path,label,split and optionally"):
+    with pytest.raises(DatasetError, match="expected the columns path,label and optionally split,group"):
         manifest.read(file)
     file.write_text("id\na\n")
     with pytest.raises(DatasetError, match="expected the columns path and optionally"):
