@@ -16,6 +16,7 @@ from cli.inspect import inspect, verify
 from cli.output import loudness, one_line, ready_streams, watch
 from cli.predict import predict
 from cli.report import report
+from cli.review import review
 from cli.sample import sample
 from cli.sweep import sweep
 from cli.train import train
@@ -89,5 +90,19 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
 
 
-for command in (sample, extract, inspect, verify, sweep, ablation, train, report, predict, export, demo, doctor):
+for command in (
+    sample,
+    extract,
+    inspect,
+    verify,
+    sweep,
+    ablation,
+    train,
+    report,
+    review,
+    predict,
+    export,
+    demo,
+    doctor,
+):
     main.add_command(command)

@@ -18,6 +18,8 @@ from hfc.errors import FORMER_SETTINGS, ConfigError, is_utf8, meant, printable
 
 SPLITS = ("train", "val", "test")
 MIN_COSINE = 0.88  # of twins: notebooks/twins.md shows what others find
+REVIEWED = ("id", "label", "suggested", "p_label", "p_suggested")  # columns of the list of `hfc review`
+REVIEW_FOLDS = 5  # of the cross-validation that judges labels
 AUTO = 0  # an integer setting that the stage chooses by the machine
 RECORDED = "recorded"  # a setting of prediction that is as the run records it
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}

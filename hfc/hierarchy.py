@@ -90,6 +90,11 @@ class Hierarchy:
         """Return the names of the nodes from the coarsest level to a leaf."""
         return tuple(nodes[node] for nodes, node in zip(self.nodes, self.ancestors[leaf], strict=True))
 
+    def are_siblings(self, leaf: Any, other: Any) -> Any:
+        """Return whether leaves have one parent: booleans, in the shape of the indices. One level has one parent."""
+        parents = self.ancestors[:, -2] if len(self.levels) > 1 else np.zeros(len(self.leaves), dtype=np.int64)
+        return parents[leaf] == parents[other]
+
     def index(self, labels: Sequence[str], where: str) -> Ints:
         """Return the (N,) leaf index of each label.
 

@@ -205,9 +205,9 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("statistics", "plots"),
             ("tables", "figures", "training", "trees", "gallery"),
             ("checks",),
-            ("twins",),
+            ("twins", "doubts"),
         ),
-        *(("contents", "latex"), ("page", "texts"), ("twin_page", "compare"), ("__init__",)),
+        *(("contents", "latex"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),
     )
     height = {name: i for i, row in enumerate(order) for name in row}
     for path in (ROOT / "hfc" / "report").glob("*.py"):

@@ -10,6 +10,7 @@ import pytest
 
 from hfc.sample import draw_sample
 from tests.bench.twins import COSINES
+from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -54,8 +55,26 @@ def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
     assert lines[0]["recall"]["recompressed, quality 75"] == 1
 
 
+@pytest.mark.slow
+def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    words = ["none.csv", "--cache", str(cache), "--hierarchy", str(tree), "--method", "flat", "--seeds", "1"]
+    command = [sys.executable, "-m", "tests.bench", "review", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["list"] for line in lines] == [
+        "hfc review",
+        "all rows, by p_label",
+        "off the diagonal, by p_label",
+        "off the diagonal, by margin",
+    ]
+    for line in lines:  # the clusters lie far apart
+        assert (line["planted"], line["precision"], line["right_suggestions"]) == (18, 1, 1)
+        assert line["recall"] == round((line["recall_of_siblings"] + line["recall_of_strangers"]) / 2, 3) >= 0.8
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,twins,twin_search"
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,twins,twin_search,review"
     assert f"usage: python -m tests.bench {{{names}}}" in done.stderr

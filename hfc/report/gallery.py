@@ -186,6 +186,30 @@ def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
         return str(error).partition(";")[0]
 
 
+def pictures_of(regions: Regions, rows: Ints, source: Path, images: Path) -> dict[int, tuple[str, str]]:
+    """Make the thumbnail of some rows of a cache, by row. Without one, give the reason.
+
+    Args:
+        regions: of the cache.
+        rows: whose pictures are made.
+        source: the data set that the cache was made from.
+        images: the folder or archive that image paths are relative to, or that data set itself.
+
+    Raises:
+        RunError: none of the pictures is there.
+    """
+    root = regions.root if source.resolve() == images.resolve() else archive_root(images)
+    pictures = dict(zip(rows.tolist(), thumbnails(replace(regions.take(rows), root=root)), strict=True))
+    if pictures and not any(thumbnail for thumbnail, _ in pictures.values()):
+        path, (_, reason) = regions.path[rows[0]], pictures[int(rows[0])]
+        remedy = f"give the folder that the cache's paths are relative to, which was {regions.root}"
+        raise RunError(
+            f"--images {images}: none of the {len(rows)} pictures to show can be read, such as {named(root, path)} "
+            f"({reason}); {ON_NETWORK if is_url(path) else remedy}"
+        )
+    return pictures
+
+
 def thumbnails(regions: Regions) -> Iterator[tuple[str, str]]:
     """Make a thumbnail of each region, as a data: URI. Without one, give the reason."""
     settings = CropSettings(SIDE, "pad", 0.0, FILL)

@@ -1,20 +1,16 @@
 """Write the twins of a cache: a CSV, a record, and a page with pictures."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from hfc.datasets.listing import archive_root
-from hfc.datasets.reading import named
-from hfc.datasets.remote import is_url
-from hfc.errors import RunError
 from hfc.provenance import write_folder
 from hfc.report import page, texts
-from hfc.report.gallery import ON_NETWORK, thumbnails
+from hfc.report.gallery import pictures_of
 from hfc.report.twins import HEADER, MARK, TWINS, TwinsRecord
 from hfc.store.twins import NONE, Nearest, Rows, Twins
 
@@ -116,8 +112,9 @@ def _words(twins: Twins, rows: Rows) -> str:
 def _page(twins: Twins, images: Path) -> str:
     """Write the page. Sets in training and test come first, then others across splits, then those of several labels."""
     numbered = sorted(enumerate(twins.sets, 1), key=lambda pair: _severity(twins, pair[1]), reverse=True)[:MOST_SETS]
-    pictures = _pictures(twins, [rows[:MOST_OF_A_SET] for _, rows in numbered], images)
     regions = twins.table.regions
+    shown = np.concatenate([np.zeros(0, dtype=np.int64), *(rows[:MOST_OF_A_SET] for _, rows in numbered)])
+    pictures = pictures_of(regions, shown, twins.source, images)
     sets = [
         TwinSet(
             f"Set {number}: {len(rows)} images",
@@ -143,19 +140,3 @@ def _page(twins: Twins, images: Path) -> str:
         style=Markup(style),
         style_hash=page.hash_of(style),
     )
-
-
-def _pictures(twins: Twins, sets: Sequence[Rows], images: Path) -> dict[int, tuple[str, str]]:
-    """Make the thumbnail of each row. Without one, give the reason."""
-    regions = twins.table.regions
-    root = regions.root if twins.source.resolve() == images.resolve() else archive_root(images)
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *sets])
-    pictures = dict(zip(rows.tolist(), thumbnails(replace(regions.take(rows), root=root)), strict=True))
-    if pictures and not any(source for source, _ in pictures.values()):
-        path, (_, reason) = regions.path[rows[0]], pictures[int(rows[0])]
-        remedy = f"give the folder that the cache's paths are relative to, which was {regions.root}"
-        raise RunError(
-            f"--images {images}: none of the {len(rows)} pictures to show can be read, such as {named(root, path)} "
-            f"({reason}); {ON_NETWORK if is_url(path) else remedy}"
-        )
-    return pictures

@@ -20,7 +20,7 @@ from hfc.store.files import (
 from hfc.store.fingerprints import DIGEST_BYTES, Fingerprints, identities
 from hfc.store.header import SCHEMA, DataSet, KeyFields, Provenance, Update
 from hfc.store.locks import locked
-from hfc.store.predictions import Predictions, read_predictions, write_predictions
+from hfc.store.predictions import HeldOut, Predictions, read_predictions, write_predictions
 from hfc.store.shards import (
     Shard,
     read_shard,
@@ -43,6 +43,7 @@ __all__ = [
     "FeatureStore",
     "Features",
     "Fingerprints",
+    "HeldOut",
     "KeyFields",
     "Predictions",
     "Provenance",

@@ -1,5 +1,6 @@
-"""What a run predicted for its test rows, as a file. Dimensions: N rows, C^h nodes on level h, C leaves."""
+"""What heads predicted for rows; that of a run as a file. Dimensions: N rows, C^h nodes on level h, C leaves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import StoreError
+from hfc.hierarchy import Hierarchy
 from hfc.regions import Strings
 from hfc.store.files import (
     READ_ERRORS,
@@ -19,6 +21,8 @@ from hfc.store.files import (
     put_text,
     view,
 )
+from hfc.store.records import CacheRecord
+from hfc.store.table import Table
 
 SCHEMA = 1
 
@@ -39,6 +43,23 @@ class Predictions:
     """Of their run; "" where a file does not say."""
     group: Strings | None = None
     """(N,) names of groups of rows, "" = a row by itself; None where no row has one, as in a file without them."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What heads predicted for rows that they never saw: cross-validation over a whole cache."""
+
+    cache: CacheRecord
+    table: Table
+    """All rows of the cache, with the labels in use."""
+    hierarchy: Hierarchy
+    predictions: Predictions
+    """Of the judged rows, in the order of the cache. The target is the label; P_final is made to sum to 1."""
+    lone: Strings
+    """Ids of the labelled rows that no head can judge, as no row outside their fold has their label."""
+    settings: Mapping[str, object]
+    """Of the trainings, as they were given."""
+    folds: int
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc.config import SPLITS
+from hfc.config import REVIEWED, SPLITS
 from hfc.errors import DatasetError
 from hfc.hierarchy import canonical, warn_of_spellings
 from hfc.provenance import digest_chunks
@@ -39,6 +39,8 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
     neither has one whose label is blank there. A blank split or group leaves the regions' own as it is. Ids that the
     regions lack are ignored.
 
+    The list of `hfc review`, known by its columns, names doubtful rows alone: the others keep their labels.
+
     Raises:
         DatasetError: the file cannot be read, has a blank id, names an id twice or an unknown split, or has no id in
             common with the regions; the message names file and row.
@@ -47,7 +49,7 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
         content = file.read_bytes()  # once: a pipe cannot be read again for its digest
     except OSError as error:
         raise DatasetError(f"{file}: cannot read the labels: {error}") from error
-    rows = _read(file, content)
+    rows, is_list = _read(file, content)
     if not rows:
         raise DatasetError(f"{file}: expected a row for each id, found only the header")
     ids = regions.id.tolist()
@@ -57,14 +59,16 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
             f"{file}: none of its {len(rows)} ids, such as {next(iter(rows))!r}, is among the {len(ids)} of the cache, "
             f"such as {ids[0]!r}"
         )
-    if len(partner) < len(ids) or len(partner) < len(rows):
-        logger.warning(
-            "%s: %d rows of the cache are not in it and have no label; %d of its rows are not in the cache",
-            file,
-            len(ids) - len(partner),
-            len(rows) - len(partner),
-        )
-    joined = [rows[partner[name]] if name in partner else JoinedRow("", "", "") for name in ids]
+    own = regions.label.tolist() if is_list else [""] * len(ids)
+    kept = [JoinedRow(label, "", "") for label in own]
+    joined = [rows[partner[name]] if name in partner else row for name, row in zip(ids, kept, strict=True)]
+    unknown, unlabelled = len(rows) - len(partner), 0 if is_list else len(ids) - len(partner)
+    if unknown or unlabelled:
+        text = "%s: %d rows of the cache are not in it and have no label; %d of its rows are not in the cache"
+        logger.warning(text, file, unlabelled, unknown)
+    if is_list:
+        changed = sum(row.label != old for row, old in zip(joined, own, strict=True))
+        logger.info("%s: gives %d rows another label than the cache's; all others keep theirs", file, changed)
     warn_of_spellings(str(file), (row.label for row in joined))
     splits = [row.split or old for row, old in zip(joined, regions.split.tolist(), strict=True)]
     groups = [row.group or old for row, old in zip(joined, regions.group.tolist(), strict=True)]
@@ -116,8 +120,8 @@ def refuse_unlabelled(file: Path, regions: Regions, ok: NDArray[np.bool_]) -> No
         )
 
 
-def _read(file: Path, content: bytes) -> dict[str, JoinedRow]:
-    """Read what a file says, by id."""
+def _read(file: Path, content: bytes) -> tuple[dict[str, JoinedRow], bool]:
+    """Read what a file says, by id; and whether it is a list of `hfc review`."""
     table = read_csv(file, "labels", content, verbatim=VERBATIM)
     header, lines = table.header, table.rows
     key = "id" if "id" in header else "path"
@@ -140,4 +144,4 @@ def _read(file: Path, content: bytes) -> dict[str, JoinedRow]:
         first[name] = number
         rows[name] = JoinedRow(row["label"], row.get("split", ""), row.get("group", ""))
     check_splits(file, first.values(), (row.split for row in rows.values()))
-    return rows
+    return rows, set(REVIEWED) <= set(header)

@@ -70,12 +70,17 @@ def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedR
         if config.hierarchy not in by_tree:
             by_tree[config.hierarchy] = prepare(cache, config.hierarchy)
         data = by_tree[config.hierarchy]
-        if cache.features.views == 1 and config.views != TrainConfig.views:
-            raise ConfigError(f"views={config.views}: {cache.path} holds one view of every crop; leave views out")
+        refuse_views(cache, config)
         settled = settle(config, data, cache.features.device)
         key = run_key(cache, data, settled)
         runs.append(PreparedRun(data, settled, key, run_name(settled, data, key)))
     return runs
+
+
+def refuse_views(cache: Cache, config: TrainConfig) -> None:
+    """Raise a ConfigError where settings choose among views and the cache holds one."""
+    if cache.features.views == 1 and config.views != TrainConfig.views:
+        raise ConfigError(f"views={config.views}: {cache.path} holds one view of every crop; leave views out")
 
 
 def prepare_run(cache: Cache, config: TrainConfig) -> PreparedRun:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "seeds": "train.seeds",
     "twins": "twins.main",
     "twin_search": "twins.search",
+    "review": "review.main",
 }
 
 if __name__ == "__main__":

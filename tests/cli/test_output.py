@@ -56,6 +56,11 @@ ANSWERS: list[tuple[str, int, Any]] = [
     (TRAIN, 0, {"out": "runs"}),
     ("sweep c.h5 --grid grid.toml --out sweep", 0, {"seeds": [0], "best": "sweep/best.toml"}),
     ("ablation c.h5 --hierarchy tree.csv --plan plan.toml --out ablation", 0, {"trainings": 2, "folder": "ablation"}),
+    (
+        "review c.h5 --hierarchy tree.csv --method flat --set epochs=1 --folds 3 --out review",
+        0,
+        {"judged": 360, "folds": 3, "lone": [], "files": ["review/review.csv", "review/review.json"]},
+    ),
     ("report runs --out report", 0, {"folder": "report", "runs": 2}),
     ("doctor", 0, {"ok": True}),
 ]
@@ -67,6 +72,7 @@ BARS = {
     "extract": [("extract", 40, 40, "img")],
     "train": [("2/2 flat seed 1", 2, 2, "epoch")],
     "sweep": [("search", 2, 2, "run")],
+    "review": [("review", 3, 3, "fold")],
     "ablation": [("testing flat", 2, 2, "run"), ("search", 1, 1, "run")],
 }
 

@@ -115,6 +115,25 @@ def test_rows_without_a_partner_are_counted(tmp_path: Path, caplog: pytest.LogCa
     assert "3 rows of the cache are not in it and have no label; 2 of its rows are not in the cache" in caplog.text
 
 
+def test_rows_that_a_list_of_a_review_does_not_name_keep_their_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    text = "id,label,suggested,p_label,p_suggested\nb c.jpg,X,X,0.1,0.8\nnew,Z,,,\n"
+    assert joined(tmp_path, text) == (["A", "X", "C", ""], ["train", "val", "", "test"])
+    file = tmp_path / "l.csv"
+    assert caplog.messages[1:] == [
+        f"{file}: 0 rows of the cache are not in it and have no label; 1 of its rows are not in the cache",
+        f"{file}: gives 1 rows another label than the cache's; all others keep theirs",
+    ]
+    # As a spreadsheet program may leave it: other columns as well, in another order; a blank label takes one away.
+    text = "p_suggested;p_label;note;label;id;suggested;split\n;;;;a.jpg;;test\n;;;Y;d,e.jpg;;\n"
+    assert joined(tmp_path, text) == (["", "B", "Y", ""], ["test", "val", "", "test"])
+    # Without one of its columns it is any file.
+    text = "id,label,suggested,p_label\nb c.jpg,X,X,0.1\n"
+    assert joined(tmp_path, text)[0] == ["", "X", "", ""]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,0 +1,145 @@
+"""Judge every labelled row by a head that never saw it: cross-validation over all splits.
+
+Dimensions: N rows of a cache, n judged rows, C leaves.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hfc import parallel
+from hfc.config import TrainConfig, plain
+from hfc.errors import ConfigError, HierarchyError, RunError
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.progress import bar
+from hfc.store import HeldOut, Predictions
+from hfc.store.records import CacheRecord
+from hfc.train.cache import Cache, CacheSource, Reading, cache_source, open_cache, same_cache
+from hfc.train.data import TrainingData
+from hfc.train.draws import deal, numbered
+from hfc.train.evaluation import decoded, predict, used_views
+from hfc.train.groups import fit_group
+from hfc.train.prepared import refuse_views
+from hfc.train.settling import settle
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One training of the cross-validation."""
+
+    data: TrainingData
+    """Its split `test` is what the head is to judge."""
+    config: TrainConfig
+    """Settled for these rows."""
+
+
+def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **reading: Unpack[Reading]) -> HeldOut:
+    """Compute the out-of-fold probabilities of all labelled rows, whatever their split.
+
+    Folds are stratified by label, and rows of one group share a fold. A head is taken after its last epoch: rows held
+    back to pick one would be missed in training, and would pick the first of those that leave no mistake.
+
+    Args:
+        path: a feature cache.
+        config: the settings of a training.
+        folds: how many; two at least.
+        jobs: processes, each with the features in its memory.
+        reading: how the cache is read, by the arguments of `load_cache`.
+
+    Raises:
+        HfcError: cache, hierarchy and settings do not fit each other, there are too few labels or rows, or a training
+            diverged.
+    """
+    _refuse_unused(config)
+    source = cache_source(path, config.device, **reading)
+    try:
+        cache = open_cache(source)
+        refuse_views(cache, config)
+        tree, rows, leaf = _labelled(cache, config.hierarchy)
+        dealt = _folds(cache, config, tree, rows, leaf, folds)
+        calls = [joblib.delayed(_judge)(source, cache.meta, cache.features.device.type, fold) for fold in dealt]
+        final = np.empty((len(rows), len(tree.leaves)), dtype=np.float32)
+        judged = np.zeros(len(rows), dtype=np.bool_)
+        with bar("review", len(dealt), unit="fold") as shown:
+            for number, (fold, shares) in enumerate(zip(dealt, parallel.run(calls, jobs, ordered=True), strict=True)):
+                places = np.searchsorted(rows, fold.data.rows["test"].numpy())
+                final[places] = shares
+                known = np.unique(fold.data.leaf("train"))
+                judged[places] = np.isin(leaf[places], known)
+                shown.show(number + 1)
+    finally:
+        open_cache.cache_clear()
+    ids = cache.table.regions.id[rows]
+    predictions = Predictions(ids[judged], leaf[judged], (), final[judged])
+    return HeldOut(cache.meta, cache.table, tree, predictions, ids[~judged], plain(config), folds)
+
+
+def _refuse_unused(config: TrainConfig) -> None:
+    """Raise a ConfigError where a setting cannot have its effect."""
+    if config.decode == "least-cost":
+        raise ConfigError("decode=least-cost: gives scores and no probabilities; leave decode out")
+    if config.select != TrainConfig.select:
+        raise ConfigError(f"select={config.select}: a review takes the last epoch of each training; leave select out")
+
+
+def _labelled(cache: Cache, hierarchy: str) -> tuple[Hierarchy, Ints, Ints]:
+    """Find the rows with features and a label; returns the tree, the rows, and the leaf of each.
+
+    Raises:
+        HierarchyError: no such hierarchy, or it lacks a leaf that the labels name.
+        RunError: fewer than two labels.
+    """
+    if not hierarchy:
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
+    tree = load_hierarchy(hierarchy)
+    label = cache.table.regions.label
+    rows = np.flatnonzero(cache.table.ok & (label != ""))
+    leaf = tree.index(label[rows].tolist(), str(cache.meta.labels))
+    labels = np.unique(leaf)
+    if len(labels) < 2:
+        only = f"all {len(rows)} have {tree.leaves[labels[0]]}" if len(labels) else "none has one"
+        raise RunError(f"{cache.path}: a review needs rows of two labels with features, found that {only}")
+    return tree, rows, leaf
+
+
+def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, rows: Ints, leaf: Ints, folds: int) -> list[Fold]:
+    """Deal the labelled rows into folds: `test` is judged, and `train` trained on."""
+    try:
+        dealt = deal(leaf, numbered(cache.table.regions.group[rows]), folds)
+    except RunError as error:
+        raise RunError(f"{cache.path}: {error}; give fewer --folds") from error
+    target = torch.zeros((len(cache.table.regions), len(tree.sizes)), dtype=torch.int64)
+    target[torch.from_numpy(rows)] = torch.from_numpy(tree.ancestors[leaf])
+    made = []
+    for judged in dealt:
+        rest = np.delete(np.arange(len(rows)), judged)
+        if len(np.unique(leaf[rest])) < 2:
+            raise RunError(f"{cache.path}: --folds {folds}: one fold leaves one label to train on; label more rows")
+        parts = {"train": rows[rest], "val": rows[:0], "test": rows[judged]}
+        split = {name: torch.from_numpy(numbers) for name, numbers in parts.items()}
+        data = TrainingData(tree, split, target, unused={})
+        made.append(Fold(data, settle(config, data, cache.features.device)))
+    return made
+
+
+def _judge(source: CacheSource, known: CacheRecord, device: str, fold: Fold) -> NDArray[np.float32]:
+    """Train on a fold, in any process; returns the shares of all leaves, (n, C), for the rows to judge.
+
+    Args:
+        source, known, device: as for `same_cache`.
+        fold: what is trained on, and what is judged.
+    """
+    features, config = same_cache(source, known, device).features, fold.config
+    (fitted,) = fit_group(features, fold.data, [config])
+    rows = fold.data.rows["test"].to(features.device)
+    prediction = predict(fitted.head, used_views(features, config), rows, config.beta)
+    final = decoded(prediction, fold.data.hierarchy, config).final.double().numpy() + np.finfo(np.float64).tiny
+    shares: NDArray[np.float32] = (final / final.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
