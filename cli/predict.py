@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -117,6 +118,8 @@ def _regions(
         raise click.UsageError(
             "give IMAGE, perhaps with --box, or --manifest, not both: a manifest has boxes of its own"
         )
+    if urls := [str(image) for image in images if re.match(r"https?:/|s3:/", str(image)) and not image.exists()]:
+        raise click.UsageError(f"{urls[0]}: images on the network are named in a --manifest, and read with --remote")
     if not manifest and not images:
         raise click.UsageError("no images: give files or folders, or --manifest FILE")
     from hfc.datasets.manifest import UNLABELLED, read

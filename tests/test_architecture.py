@@ -166,6 +166,9 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
         ("onnx", {"hfc/predict/export/onnx.py"}),
         ("onnxruntime", {"hfc/predict/export/onnx.py"}),
         ("pyarrow", {"hfc/datasets/parquet_file.py"}),
+        ("aiohttp", {"hfc/datasets/web.py"}),
+        ("yarl", {"hfc/datasets/web.py"}),
+        ("fsspec", {"hfc/datasets/remote.py"}),
     ],
 )
 def test_a_package_is_imported_in_its_home_only(package: str, homes: set[str]) -> None:
@@ -190,7 +193,13 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_command_line_starts_without_what_is_slow_to_load() -> None:
-    assert not loaded_by("import cli.main") & {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn", "pyarrow"}
+    slow = {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn", "pyarrow", "aiohttp", "fsspec"}
+    assert not loaded_by("import cli.main") & slow
+
+
+def test_reading_images_loads_no_extra() -> None:
+    """They are for Parquet files and for the network alone."""
+    assert not loaded_by("import hfc.datasets, hfc.datasets.images") & {"pyarrow", "aiohttp", "fsspec"}
 
 
 def test_the_report_needs_no_torch_and_no_plotting_library() -> None:

@@ -32,6 +32,7 @@ from hfc.extract.worker import Job, Worker, decoding_threads, open_encoder
 from hfc.regions import Regions, strings
 from hfc.sample import draw_sample
 from tests.bench import peak_bytes, say, seconds
+from tests.support.parquet import write_images
 
 STOCK = (256,) if torch.cuda.is_available() else (4, 8, 16)  # batches of the stock recipe; the fastest counts
 STOCK_IMAGES = 192  # enough for a rate; the recipe is slow
@@ -165,7 +166,7 @@ def memory(words: list[str], folder: Path, count: int) -> int:
 
 
 def decode(words: list[str]) -> None:
-    """Pillow against torchvision's codec, threads against processes, archives against a folder."""
+    """Pillow against torchvision's codec, threads against processes, archives and Parquet against a folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench decode")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--turns", type=int, default=5)
@@ -182,6 +183,7 @@ def decode(words: list[str]) -> None:
             for name in names:
                 shard.add(folder / name, name)
         places = {"folder": folder, "zip": archive, "tar": folder / "images.tar"}
+        places["parquet"] = write_images(folder / "images.parquet", files, ["Tee"] * len(files))
         by_place = time_places(places, names, options.turns)
     cores = len(os.sched_getaffinity(0))
     pools: dict[str, Executor] = {"threads": ThreadPoolExecutor(cores), "processes": ProcessPoolExecutor(cores)}
@@ -211,17 +213,19 @@ def decode(words: list[str]) -> None:
         crops_per_s_from={place: round(len(names) / statistics.median(spent)) for place, spent in by_place.items()},
         zip_of_folder=paired(by_place["folder"], by_place["zip"]),
         tar_of_folder=paired(by_place["folder"], by_place["tar"]),
+        parquet_of_folder=paired(by_place["folder"], by_place["parquet"]),
         same_pixels=bool((with_pillow(files[0]) == with_torchvision(files[0])).all()),
     )
 
 
 def time_places(places: dict[str, Path], names: list[str], turns: int) -> dict[str, list[float]]:
     """Seconds of stage 1's own stream, with a thread a core, from every place that holds the images."""
-    paths, blank = strings(names), strings([""] * len(names))
+    blank, numbers = strings([""] * len(names)), [str(row) for row in range(len(names))]
     box = np.tile(BOX, (len(names), 1))
     times: dict[str, list[float]] = {place: [] for place in places}
     for turn in range(turns + 1):  # the first is for the page cache and an archive's index
         for place in sorted(places, reverse=bool(turn % 2)):
+            paths = strings(numbers if place == "parquet" else names)
             regions = Regions(places[place], "bench", paths, paths, box, blank, blank)
             shards = [(0, range(len(names)))]
             stream = partial(stream_crops, regions, shards, CROP, batch_size=128, workers=decoding_threads(), ahead=0)

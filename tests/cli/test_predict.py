@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from hfc import Classifier
+from tests.support.server import Reply, serving
 from tests.support.trained import TOP_DOWN, train_run, write_pictures
 from tests.support.watching import Watcher
 
@@ -102,6 +103,7 @@ def test_random_weights_are_marked_in_every_format(place: Path) -> None:
     [
         (("01.jpg", "--manifest", "m.csv"), "give IMAGE, perhaps with --box, or --manifest, not both"),
         (("--manifest", "m.csv", "--box", "0,0,1,1"), "not both"),
+        (("https://example.com/1.jpg",), "https:/example.com/1.jpg: images on the network are named in a --manifest"),
         ((), "no images: give files or folders, or --manifest FILE"),
         (("01.jpg", "--box", "1,2,3"), "expected four numbers x1,y1,x2,y2 in pixels, found '1,2,3'"),
         (("01.jpg", "--box", "a,b,c,d"), "expected four numbers"),
@@ -160,6 +162,25 @@ def test_how_far_a_prediction_is_can_be_watched(place: Path, monkeypatch: pytest
     hfc("predict", place / "run", "--manifest", place / "m.csv", "--format", "csv")
     (shown,) = [shown for shown in watcher.bars if shown.what == "predict"]
     assert (shown.done, shown.total, shown.closed) == (50, 50, True)
+
+
+def test_a_manifest_names_images_on_the_network(place: Path, tmp_path: Path) -> None:
+    """They get the answers of the files, and are asked for with --remote alone."""
+    names = ("01.jpg", "03.jpg")
+    with serving({f"/{name}": Reply((place / "img" / name).read_bytes()) for name in names}) as server:
+        urls = [f"{server.url}/{name}" for name in (*names, "none.jpg")]
+        (tmp_path / "m.csv").write_text("\n".join(["path", *urls]))
+        words = ("predict", place / "run", "--manifest", tmp_path / "m.csv", "--json")
+        refused = hfc(*words)
+        assert (refused.exit_code, server.requests.total()) == (1, 0)
+        assert "row 2: the image is on the network" in refused.stderr
+        result = hfc(*words, "--remote")
+        assert result.exit_code == 3
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        assert server.requests == {f"GET {url.removeprefix(server.url)}": 1 for url in urls}
+    files = hfc("predict", place / "run", *(place / "img" / name for name in names), "--json").stdout.splitlines()
+    assert [{**line, "id": ""} for line in lines[:2]] == [{**json.loads(line), "id": ""} for line in files]
+    assert lines[2] == {"id": urls[2], "error": "HTTP 404 Not Found"}
 
 
 def test_an_archive_gets_the_answers_of_the_folder(place: Path, tmp_path: Path) -> None:
