@@ -5,7 +5,7 @@ synced to disk, and renamed. Every byte that can become a number is under a chec
 (`files.LIBVER`), fletcher32 over every chunk, SHA-256 over the features, the rows and the header.
 """
 
-from hfc.store.assembly import assemble, merge, relabel
+from hfc.store.assembly import assemble
 from hfc.store.cache import FeatureStore, problems
 from hfc.store.files import (
     CHUNK_ROWS,
@@ -57,14 +57,12 @@ __all__ = [
     "identities",
     "is_cache",
     "locked",
-    "merge",
     "problems",
     "read_predictions",
     "read_shard",
     "read_shard_rows",
     "refuse_other_file",
     "refuse_other_key",
-    "relabel",
     "remove_leftovers",
     "remove_shards",
     "shard_files",

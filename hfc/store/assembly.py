@@ -1,33 +1,25 @@
 """Make a cache out of shards and of the cache before it. Dimensions: N regions, V views, D features."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hfc.errors import StoreError
-from hfc.provenance import digest, digest_chunks
-from hfc.regions import Regions
+from hfc.provenance import digest
 from hfc.store.cache import FeatureStore
 from hfc.store.copying import Expected, Origin, copy_rows, read_back
 from hfc.store.files import (
-    CHUNK_ROWS,
     Features,
     atomically,
     create,
     create_features,
     edit,
-    put_array,
-    put_failures,
-    put_text,
     syncing,
 )
 from hfc.store.fingerprints import DIGEST_BYTES
-from hfc.store.header import SCHEMA, KeyFields, Provenance, change_header, put_header
+from hfc.store.header import SCHEMA, KeyFields, Provenance, put_header
 from hfc.store.sources import Source, opened, table_identity
 from hfc.store.table import Rows, Table, put_table
 
@@ -115,61 +107,3 @@ def _refuse_other_rows(path: Path, table: Table, sources: Sequence[Source], orig
         i = int(wrong.argmax())
         expected, there = ("features", "none") if table.ok[i] else ("none", "some")
         raise StoreError(f"{path}: row {i} ({table.regions.id[i]}): expected {expected}, found {there} in its source")
-
-
-def relabel(path: Path, regions: Regions) -> None:
-    """Give a cache the labels and splits of `regions`, atomically. Its features stay as they are.
-
-    Raises:
-        StoreError: the cache is damaged or cannot be written.
-    """
-    with FeatureStore(path) as store, atomically(path) as partial:
-        old = store.table()
-        shutil.copyfile(path, partial)
-        store.refuse_change(by_path=True)
-        with edit(partial) as file:
-            for name in ("label", "split") if store.schema == 1 else ("label", "split", "group"):
-                del file[name]
-                put_text(file, name, getattr(regions, name))
-            change_header(file, table_sha256=replace(old, regions=regions).digest())
-        with FeatureStore(partial) as result:
-            result.verify()
-
-
-def merge(path: Path, rows: NDArray[np.int64], other: Path, provenance: Provenance) -> None:
-    """Put another cache's rows in the place of some rows of this one, atomically.
-
-    Args:
-        path: the cache that changes.
-        rows: (n,) ascending; row i of the other cache becomes row `rows[i]`.
-        other: a cache of n rows made under the same settings.
-        provenance: what the changed cache says of where it came from.
-
-    Raises:
-        StoreError: a cache is damaged, does not fit the other, or cannot be written.
-    """
-    with FeatureStore(path) as store, FeatureStore(other) as new:
-        old, change = store.table(), new.table()
-        if (new.shape, new.dtype) != ((len(rows), *store.shape[1:]), store.dtype):
-            raise StoreError(f"{other}: expected {len(rows)} rows like those of {path}, found {new.shape} {new.dtype}")
-        with atomically(path) as partial:
-            shutil.copyfile(path, partial)
-            store.refuse_change(by_path=True)
-            with edit(partial) as file:
-                for start, block in new.blocks():
-                    file["features"][rows[start : start + len(block)]] = block
-                ok = old.ok.copy()
-                ok[rows] = change.ok
-                replaced = set(rows.tolist())
-                kept = [(row, reason) for row, reason in old.failures if row not in replaced]
-                failures = sorted(kept + [(int(rows[row]), reason) for row, reason in change.failures])
-                del file["ok"], file["failures"]
-                put_array(file, "ok", ok)
-                put_failures(file, failures)
-                features = file["features"]
-                starts = range(0, len(features), CHUNK_ROWS)
-                sha = digest_chunks(features[start : start + CHUNK_ROWS].data.cast("B") for start in starts)
-                table = replace(old, ok=ok, failures=failures).digest()
-                change_header(file, features_sha256=sha, table_sha256=table, provenance=json.dumps(provenance))
-            with FeatureStore(partial) as result:
-                result.verify()

@@ -1,7 +1,7 @@
 """The header of a cache: texts in attributes, under a checksum of their own. Three of them are JSON."""
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import h5py
 import numpy as np
@@ -37,9 +37,6 @@ class KeyFields(TypedDict):
     compile: bool
     store: str
     """Type of the stored features."""
-    schema: NotRequired[int]
-    rows: NotRequired[int]
-    regions: NotRequired[str]
 
 
 class DataSet(TypedDict, total=False):
@@ -108,11 +105,6 @@ def put_header(file: h5py.File, header: Mapping[str, str]) -> None:
         put_attribute(file, name, text)
     features = file["features"]
     put_attribute(file, "header_sha256", header_digest(header, features.shape, features.dtype))
-
-
-def change_header(file: h5py.File, **changes: str) -> None:
-    """Write some texts of a header anew, and its checksum."""
-    put_header(file, read_header(file) | changes)
 
 
 def header_digest(header: Mapping[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

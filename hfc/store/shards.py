@@ -163,7 +163,7 @@ def refuse_other_key(path: Path, stored: Mapping[str, object], asked: Mapping[st
 
     What schema 1 took into the key beside the settings does not count: which rows there are is no setting.
     """
-    stored = {name: value for name, value in stored.items() if name not in ONCE_IN_KEY or name in asked}
+    stored = {name: value for name, value in stored.items() if name not in ONCE_IN_KEY}
     for name in asked:
         if stored.get(name) != asked[name]:
             raise StaleStoreError(

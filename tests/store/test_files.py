@@ -29,6 +29,8 @@ def test_a_full_disk_leaves_the_old_cache_and_no_temporary(tmp_path: Path, monke
 
     write(tmp_path / "c.h5", 300)
     before = (tmp_path / "c.h5").read_bytes()
+    with store.FeatureStore(tmp_path / "c.h5") as cache:
+        old = cache.table()
     shard = shard_of(np.ones((3, 1, 8), np.float16))
     store.write_shard(tmp_path / "0.h5", shard, KEY)
     table = store.Table(regions(3), shard.ok, [], fingerprints(3))
@@ -45,7 +47,7 @@ def test_a_full_disk_leaves_the_old_cache_and_no_temporary(tmp_path: Path, monke
             writer(tmp_path / "new.h5")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "c.h5"]
     with pytest.raises(StoreError, match=r"c\.h5: cannot be written: No space left on device"):
-        store.relabel(tmp_path / "c.h5", regions(300))
+        store.assemble(tmp_path / "c.h5", old, [tmp_path / "c.h5"], np.zeros(300), np.arange(300), **settings)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "c.h5"]
     assert (tmp_path / "c.h5").read_bytes() == before
 
