@@ -1,5 +1,6 @@
 """What a cache is made of: refused where it was made under other settings, is damaged, or is of another kind."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hfc import store
 from hfc.errors import StaleStoreError, StoreError
 from hfc.provenance import digest
+from hfc.store.header import put_header, read_header
 from hfc.store.sources import opened
 from tests.support.caches import KEY, fingerprints, put, regions, shard_of
 
@@ -42,7 +44,10 @@ def test_a_source_of_other_settings_is_refused_and_the_setting_named(kind: str, 
 
 
 def test_what_schema_1_took_into_its_key_is_no_setting(tmp_path: Path) -> None:
-    source = write_source(tmp_path / "s.h5", "cache", schema=1, rows=600, regions="1" * 64)
+    source = write_source(tmp_path / "s.h5", "cache")
+    former = json.dumps(KEY | {"schema": 1, "rows": 600, "regions": "1" * 64})
+    with h5py.File(source, "r+") as file:
+        put_header(file, read_header(file) | {"key_fields": former})
     make(tmp_path / "c.h5", source)
     with store.FeatureStore(tmp_path / "c.h5") as cache:
         assert (cache.key_fields, np.array_equal(cache.features(), FEATURES)) == (KEY, True)
