@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.datasets import archives
-from hfc.datasets.remote import Downloads, check_urls, is_url
+from hfc.datasets.remote import Downloads, check_urls, is_url, shown
 from hfc.errors import DatasetError, ImageError
 from hfc.hierarchy import some
 from hfc.regions import VERBATIM, Regions, check_inside, check_splits, coordinate, read_csv, strings
@@ -149,6 +149,10 @@ def _with_point(cell: str) -> str:
 def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> None:
     """Raise a DatasetError where an id comes twice. Without ids, paths must be unique."""
     key = "id" if "id" in cells else "path"
+    if queries := sum("?" in value for value in cells[key] if is_url(value)):
+        logger.warning(
+            "%s: URLs with a query are printed as ids (%d rows); if it is a secret, add an id column", file, queries
+        )
     first: dict[str, int] = {}
     for row, value in enumerate(cells[key]):
         if not value.strip():
@@ -157,7 +161,7 @@ def _check_ids(file: Path, numbers: list[int], cells: dict[str, list[str]]) -> N
         if before == row:
             continue
         same_box = all(cells[name][row] == cells[name][before] for name in CORNERS if name in cells)
-        what = f"{key} {value} was listed before, in row {numbers[before]}"
+        what = f"{key} {shown(value) if is_url(value) else value} was listed before, in row {numbers[before]}"
         if key == "path" and not same_box:
             raise DatasetError(
                 f"{file}: row {numbers[row]}: {what}, with another box; add an id column to tell them apart"

@@ -96,6 +96,22 @@ def test_other_urls_are_refused_with_their_row(url: str, problem: str, tmp_path:
     assert "token" not in str(caught.value)
 
 
+def test_urls_that_may_hold_secrets_want_ids(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = "https://example.com/1.jpg?key=secret"
+    file = write(tmp_path, url, "https://example.com/2.jpg")
+    manifest.read(file, remote=Downloads())
+    assert caplog.messages == [
+        f"{file}: URLs with a query are printed as ids (1 rows); if it is a secret, add an id column"
+    ]
+    message = f"{file}: row 3: path https://example.com/1.jpg?… was listed before, in row 2; list each region once"
+    with pytest.raises(DatasetError, match=f"^{re.escape(message)}$"):
+        manifest.read(write(tmp_path, url, url), remote=Downloads())
+    caplog.clear()
+    file.write_text(f"id,path,label\n1,{url},Tee\n")
+    manifest.read(file, remote=Downloads())
+    assert caplog.messages == []
+
+
 def test_a_path_with_a_colon_is_no_url(tmp_path: Path) -> None:
     (tmp_path / "a:").mkdir()
     (tmp_path / "a:" / "1.jpg").write_bytes(b"a file")
