@@ -3,17 +3,22 @@
 Dimension: N rows.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from hfc import store
+from hfc.config import SPLITS, ExtractConfig
 from hfc.datasets.reading import UNKNOWN
 from hfc.regions import Regions, Strings, strings
 
+logger = logging.getLogger(__name__)
+
+DRAWING = ("split", "split_seed", "val_fraction", "test_fraction")
 COLUMNS = {"path": "paths", "label": "labels", "split": "splits", "group": "groups"}
 
 
@@ -26,6 +31,8 @@ class Former:
     identities: list[bytes]
     """Of its rows; b"" where the bytes of the image are not known."""
     provenance: store.Provenance
+    drawing: Mapping[str, object] = field(default_factory=dict)
+    """The settings by which its splits were drawn."""
 
 
 def open_former(path: Path, key_fields: store.KeyFields) -> Former | None:
@@ -41,7 +48,9 @@ def open_former(path: Path, key_fields: store.KeyFields) -> Former | None:
         store.refuse_other_key(path, cache.key_fields, key_fields)
         table = cache.table()
         prints = table.fingerprints or store.Fingerprints.unknown(len(table.ok))
-        return Former(path, table, store.identities(prints.sha256, table.regions.box), cache.provenance)
+        identities = store.identities(prints.sha256, table.regions.box)
+        drawing = {name: cache.config[name] for name in DRAWING if name in cache.config}
+        return Former(path, table, identities, cache.provenance, drawing)
 
 
 def trusted(former: Former, regions: Regions, fingerprints: store.Fingerprints) -> Former:
@@ -85,6 +94,20 @@ def count(regions: Regions, identities: Sequence[bytes], former: Former | None) 
     names, there = {*regions.id.tolist()}, {*identities} - {b""}
     gone = sum(name not in names and identity not in there for name, identity in old.items())
     return Counts(kinds["kept"], kinds["new"], kinds["changed"], gone)
+
+
+def recording(former: Former | None, regions: Regions, config: ExtractConfig) -> Former | None:
+    """Return the cache if its splits are to stay; None where DeepFashion's other split is asked for.
+
+    A warning says that other settings of the draw are for new rows alone.
+    """
+    if former is None or former.drawing.get("split", ExtractConfig.split) != config.split:
+        return None
+    asked = {name: (former.drawing[name], getattr(config, name)) for name in DRAWING if name in former.drawing}
+    other = [f"{name} = {old!r}, asked for {new!r}" for name, (old, new) in asked.items() if old != new]
+    if other and len(regions.apart) < len(SPLITS) and not all(regions.split):
+        logger.warning("%s: made with %s: rows that are known keep their splits", former.path, "; ".join(other))
+    return former
 
 
 def recorded_splits(regions: Regions, identities: Sequence[bytes], former: Former | None) -> Strings:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hfc import store
-from hfc.extract.former import Counts, Former, count, differences, open_former, recorded_splits, trusted
+from hfc.config import ExtractConfig
+from hfc.extract.former import Counts, Former, count, differences, open_former, recorded_splits, recording, trusted
 from hfc.regions import Regions, strings
 
 NAN = np.nan
@@ -97,6 +98,27 @@ def test_of_rows_with_the_same_pixels_every_one_keeps_its_own_split() -> None:
     splits = recorded_splits(rows, identities("AAAA", rows), former("abc", "AAA", "ve-"))
     assert splits.tolist() == ["val", "test", "val", "val"]
     assert recorded_splits(rows, identities("AAAA", rows), None).tolist() == [""] * 4
+
+
+def test_other_settings_of_the_draw_are_for_new_rows(caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"split": "official", "split_seed": 5, "val_fraction": 0.1, "test_fraction": 0.2}
+    old = replace(former("abc", "ABC", "tve"), drawing=settings)
+    rows = regions("abcd")
+    assert recording(None, rows, ExtractConfig()) is None
+    assert recording(old, rows, ExtractConfig(split_seed=5)) is old
+    assert recording(old, regions("abcd", "ttve"), ExtractConfig()) is old  # nothing is drawn
+    assert recording(replace(old, drawing={}), rows, ExtractConfig()) is not None  # made before there were any
+    assert caplog.messages == []
+    assert recording(old, rows, ExtractConfig(test_fraction=0.3)) is old
+    words = "made with split_seed = 5, asked for 0; test_fraction = 0.2, asked for 0.3: rows that are known keep their"
+    assert caplog.messages == [f"c.h5: {words} splits"]
+
+
+def test_the_other_split_of_deepfashion_is_drawn_anew() -> None:
+    old, rows = former("abc", "ABC", "tve"), regions("abc")
+    assert recording(old, rows, ExtractConfig(split="item")) is None
+    assert recording(replace(old, drawing={"split": "item"}), rows, ExtractConfig()) is None
+    assert recording(replace(old, drawing={"split": "item"}), rows, ExtractConfig(split="item")) is not None
 
 
 def changed(**columns: object) -> store.Table:
