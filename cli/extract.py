@@ -11,7 +11,7 @@ import click
 
 from cli.options import build, configuration, settings
 from cli.output import Command, one_line, print_json, say
-from hfc.config import ExtractConfig
+from hfc.config import SPLITS, ExtractConfig
 from hfc.progress import Bar, bar
 
 if TYPE_CHECKING:
@@ -152,6 +152,13 @@ def _times(progress: "Progress") -> str:
     )
 
 
+def _splits(summary: "ExtractSummary") -> str:
+    """List how many regions are in each split, and in how many groups they are."""
+    counts = [f"{summary.splits[split]} {split}" for split in SPLITS if split in summary.splits]
+    counts += [f"{summary.splits['']} in none"] if "" in summary.splits else []
+    return ", ".join(counts) + (f", in {summary.groups} groups" if summary.groups else "")
+
+
 def _headline(summary: "ExtractSummary", dry_run: bool) -> str:
     """Say what was done, or would be."""
     work = f"{summary.encoded} of {summary.rows}" if summary.updated else str(summary.rows)
@@ -175,6 +182,7 @@ def _echo(summary: "ExtractSummary", dry_run: bool) -> None:
             f"{summary.gone} gone"
         )
     say(f"  source     {summary.origin}")
+    say(f"  splits     {_splits(summary)}")
     random = "  RANDOM WEIGHTS: for benchmarks only" if config.weights == "random" else ""
     say(f"  backbone   {config.backbone}, weights {config.weights}, {config.precision} on {config.device}{random}")
     grid = " x ".join(map(str, summary.feature_map))

@@ -110,11 +110,14 @@ def recording(former: Former | None, regions: Regions, config: ExtractConfig) ->
     return former
 
 
-def recorded_splits(regions: Regions, identities: Sequence[bytes], former: Former | None) -> Strings:
+def recorded_splits(
+    regions: Regions, identities: Sequence[bytes], former: Former | None, config: ExtractConfig
+) -> Strings:
     """Return the (N,) splits that a cache has for rows; "" where it has none.
 
     Pixels tell which row of the cache it is, and its name where several have them; where none has, its name alone.
     """
+    former = recording(former, regions, config)
     if former is None:
         return strings([""] * len(regions))
     old = former.table.regions

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hfc import store
 from hfc.errors import DatasetError, StaleStoreError, StoreError
 from hfc.extract.fingerprints import Looks, look_at, recorded_looks
-from hfc.extract.former import Counts, Former, count, open_former, recorded_splits, recording, trusted
+from hfc.extract.former import Counts, Former, count, open_former, recorded_splits, trusted
 from hfc.extract.worker import Job, decoding_threads
 from hfc.progress import steps
 from hfc.regions import Regions, Strings
@@ -202,7 +202,6 @@ def make_plan(
         pool.add(former.path, former.identities, former.table.failures)
     shards, others = _read_shards(job, pool, pass_over=options.overwrite or former is not None)
     identities = store.identities(prints.sha256, job.regions.box)
-    recorded = recording(former, job.regions, job.config)
     places = [pool.places.get(identity) for identity in identities]
     known = {row: place for row, place in enumerate(places) if place and not (options.retry and place.failure)}
     first: dict[bytes, int] = {}
@@ -210,7 +209,7 @@ def make_plan(
         if identity and row not in known:
             first.setdefault(identity, row)
     return Plan(
-        regions=draw(job.regions, recorded_splits(job.regions, identities, recorded)),
+        regions=draw(job.regions, recorded_splits(job.regions, identities, former, job.config)),
         fingerprints=prints,
         identities=identities,
         unreadable=unreadable,

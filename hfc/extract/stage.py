@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from hfc.extract.engines import open_engine
 from hfc.extract.plan import Options
 from hfc.extract.summary import ExtractSummary, Progress
 from hfc.extract.worker import Job, crop_settings, open_encoder
-from hfc.hierarchy import keep_tree, tree_file
+from hfc.hierarchy import canonical, keep_tree, tree_file
 from hfc.provenance import followed, make_folder
 from hfc.regions import Regions, Strings
 
@@ -200,6 +201,8 @@ def _summary(outcome: Outcome) -> ExtractSummary:
         new=counts.new,
         changed=counts.changed,
         gone=counts.gone,
+        splits=dict(Counter(plan.regions.split.tolist())),
+        groups=len({*map(canonical, plan.regions.group.tolist())} - {""}),
         resumed=plan.resumed,
         differences=list(outcome.differences),
         updated=plan.former is not None,

@@ -43,6 +43,10 @@ class ExtractSummary:
     changed: int
     gone: int
     """Regions of the cache that are in the data set no more."""
+    splits: dict[str, int]
+    """Regions of each split; "" = of none."""
+    groups: int
+    """Groups of regions that belong together."""
     resumed: int
     """Regions whose features an interrupted call had left."""
     differences: list[str]

@@ -128,10 +128,12 @@ def test_an_unreadable_image_is_listed_and_ends_with_3(place: Path, tmp_path: Pa
     images = sorted((place / "sample" / "Img").rglob("*.jpg"))[:6]
     bad = tmp_path / "bad.jpg"
     bad.write_text("no picture")
-    lines = [f"{path},Tee,train" for path in (*images, bad)]
-    (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *lines]))
+    splits = ("test", "val", "train", "train", "train", "train", "train")
+    lines = [f"{path},Tee,{split},pair" for path, split in zip((*images, bad), splits, strict=True)]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,split,group", *lines]))
     result = hfc("extract", tmp_path / "m.csv", *LITE, "--outside-root", "--out", tmp_path / "m.h5")
     assert result.exit_code == 3
+    assert "splits     5 train, 1 val, 1 test, in 1 groups\n" in result.output
     assert "failures   1" in result.output
     assert f"{bad}: not an image in a known format" in result.output
     with FeatureStore(tmp_path / "m.h5") as store:

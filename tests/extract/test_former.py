@@ -89,15 +89,15 @@ def test_another_box_in_the_same_bytes_is_a_change() -> None:
 )
 def test_splits_are_those_of_the_same_pixels_or_else_of_the_name(ids: str, pixels: str, want: str) -> None:
     rows = regions(ids)
-    splits = recorded_splits(rows, identities(pixels, rows), former("abcd", "ABC.", "tevt"))
+    splits = recorded_splits(rows, identities(pixels, rows), former("abcd", "ABC.", "tevt"), ExtractConfig())
     assert splits.tolist() == regions("x" * len(want), want).split.tolist()
 
 
 def test_of_rows_with_the_same_pixels_every_one_keeps_its_own_split() -> None:
     rows = regions("abcx")
-    splits = recorded_splits(rows, identities("AAAA", rows), former("abc", "AAA", "ve-"))
+    splits = recorded_splits(rows, identities("AAAA", rows), former("abc", "AAA", "ve-"), ExtractConfig())
     assert splits.tolist() == ["val", "test", "val", "val"]
-    assert recorded_splits(rows, identities("AAAA", rows), None).tolist() == [""] * 4
+    assert recorded_splits(rows, identities("AAAA", rows), None, ExtractConfig()).tolist() == [""] * 4
 
 
 def test_other_settings_of_the_draw_are_for_new_rows(caplog: pytest.LogCaptureFixture) -> None:
@@ -117,6 +117,8 @@ def test_other_settings_of_the_draw_are_for_new_rows(caplog: pytest.LogCaptureFi
 def test_the_other_split_of_deepfashion_is_drawn_anew() -> None:
     old, rows = former("abc", "ABC", "tve"), regions("abc")
     assert recording(old, rows, ExtractConfig(split="item")) is None
+    by_item = ExtractConfig(split="item")
+    assert recorded_splits(rows, identities("ABC", rows), old, by_item).tolist() == [""] * 3
     assert recording(replace(old, drawing={"split": "item"}), rows, ExtractConfig()) is None
     assert recording(replace(old, drawing={"split": "item"}), rows, ExtractConfig(split="item")) is not None
 

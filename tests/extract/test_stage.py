@@ -21,7 +21,7 @@ from hfc.extract.encoder import load_encoder
 from hfc.extract.stage import extract
 from hfc.extract.summary import ExtractSummary, Progress
 from tests.datasets.test_archives import pack, pack_tar
-from tests.support.deepfashion_tree import ITEMS, write_images, write_tree
+from tests.support.deepfashion_tree import ITEMS, Item, write_images, write_tree
 from tests.support.extraction import Cache, config, read
 from tests.support.privileges import unprivileged
 
@@ -249,3 +249,51 @@ def test_a_manifest_names_images_in_archives_beside_it(manifest: Path, undisturb
     np.testing.assert_array_equal(features, undisturbed[0])
     assert table.failures == undisturbed[1].failures
     assert table.regions.id.tolist() == undisturbed[1].regions.id.tolist()
+
+
+def by_id(path: Path) -> dict[str, tuple[str, str]]:
+    """Split and group of each row of a cache."""
+    rows = read(path)[1].regions
+    return dict(zip(rows.id.tolist(), zip(rows.split.tolist(), rows.group.tolist(), strict=True), strict=True))
+
+
+def test_photographs_that_are_added_take_splits_beside_those_that_were_there(tmp_path: Path) -> None:
+    names = [f"{label}/{item}_{view}.jpg" for label in ("Tee", "Coat") for item in range(8) for view in range(2)]
+    write_images(tmp_path / "photos", names[:-8], size=(20, 20))
+    first = extract(tmp_path / "photos", tmp_path / "c.h5", config())
+    before = by_id(tmp_path / "c.h5")
+    assert (sum(first.splits.values()), set(first.splits), first.groups) == (24, {"train", "val", "test"}, 0)
+    write_images(tmp_path / "photos", names, size=(20, 20))
+    second = extract(tmp_path / "photos", tmp_path / "c.h5", config(split_seed=7))
+    after = by_id(tmp_path / "c.h5")
+    assert (len(after), second.new) == (32, 8)
+    assert {name: after[name] for name in before} == before
+    # Views that were parted are put together, where most of them were.
+    third = extract(tmp_path / "photos", tmp_path / "c.h5", config(group=r"(.+)_\d\."))
+    together = by_id(tmp_path / "c.h5")
+    assert (third.encoded, third.groups) == (0, 16)
+    for item in {group for _, group in together.values()}:
+        views = [name for name, (_, group) in together.items() if group == item]
+        kinds = {together[name][0] for name in views}
+        assert len(kinds) == 1
+        assert kinds <= {after[name][0] for name in views}
+
+
+def test_deepfashion_by_items_costs_no_encoding(tmp_path: Path) -> None:
+    splits = ("train", "val", "test")
+    items: list[Item] = [
+        (f"img/{item}/{view}.jpg", 18, (1, 1, 59, 79), splits[view]) for item in range(8) for view in range(3)
+    ]
+    write_tree(tmp_path / "df", items)
+    extract(tmp_path / "df", tmp_path / "c.h5", config())
+    assert by_id(tmp_path / "c.h5") == {item[0]: (item[3], item[0].rpartition("/")[0]) for item in items}
+    summary = extract(tmp_path / "df", tmp_path / "c.h5", config(split="item"))
+    rows = by_id(tmp_path / "c.h5")
+    assert (summary.encoded, summary.written, summary.origin) == (0, True, "DeepFashion, item split")
+    assert len(set(rows.values())) == 8  # every item in one split
+    assert {split for split, _ in rows.values()} == set(splits)
+    again = extract(tmp_path / "df", tmp_path / "c.h5", config(split="item"))
+    assert (again.written, by_id(tmp_path / "c.h5")) == (False, rows)
+    extract(tmp_path / "df", tmp_path / "c.h5", config())
+    official = {name: split for name, (split, _) in by_id(tmp_path / "c.h5").items()}
+    assert official == {item[0]: item[3] for item in items}
