@@ -140,7 +140,7 @@ def _look(root: Path, path: str, remote: Remote | None, known: Look | None) -> L
     return Look(hashlib.sha256(content).digest(), len(content) if size == UNKNOWN else size, modified)
 
 
-def compare(table: store.Table, root: Path, threads: int) -> list[tuple[str, str]]:
+def compare(table: store.Table, root: Path, threads: int = THREADS) -> list[tuple[str, str]]:
     """Compare the file of every row with what the row was made of.
 
     Args:

@@ -1,6 +1,7 @@
 """`hfc inspect` and `hfc verify` on caches that are whole, damaged and unfinished."""
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from hfc import store
+from hfc import __version__, store
 from hfc.config import ExtractConfig, resolve
 from hfc.errors import DatasetError
 from hfc.extract.stage import extract
@@ -189,3 +190,108 @@ def test_verify_says_when_extraction_did_not_finish(cache: Path) -> None:
     result = hfc("verify", out)
     assert (result.exit_code, "extraction did not finish" in result.output) == (1, True)
     assert hfc("verify", cache.with_name("none.h5")).exit_code == 1
+
+
+def test_verify_compares_every_image_with_its_row(cache: Path) -> None:
+    folder = cache.parent
+    result = hfc("verify", cache, "--images")
+    assert (result.exit_code, result.output.splitlines()) == (
+        0,
+        [f"{cache}: every checksum is right", f"{cache}: every image is the one that its row was made of"],
+    )
+    stamp = (folder / "1.jpg").stat()
+    content = bytearray((folder / "1.jpg").read_bytes())
+    content[-20] ^= 1
+    (folder / "1.jpg").write_bytes(content)
+    os.utime(folder / "1.jpg", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the same size and time: its bytes tell
+    (folder / "3.jpg").unlink()
+    changed = [["1.jpg", "has other bytes"], ["3.jpg", "cannot read the file: No such file or directory"]]
+    (folder / "moved").mkdir()
+    for root in ((), (str(folder),)):
+        result = hfc("verify", cache, "--images", *root)
+        assert result.exit_code == 1
+        assert "  1.jpg: has other bytes\n  3.jpg: cannot read the file: No such file or directory\n" in result.output
+        assert "2 images are not those that it was made of; hfc extract brings it up to date" in result.output
+        found = hfc("verify", cache, "--images", *root, "--json")
+        assert found.exit_code == 1
+        assert json.loads(found.stdout) == {"path": str(cache), "problems": [], "changed": changed}
+    assert "9 images are not" in hfc("verify", cache, "--images", folder / "moved").output
+    result = hfc("verify", cache, "--images", folder / "none")
+    assert result.exit_code == 1
+    assert (
+        f"{folder / 'none'}: no such folder, in which the images of {cache} were; give --images ROOT" in result.output
+    )
+    assert hfc("verify", cache).exit_code == 0
+
+
+def test_verify_says_which_cache_does_not_know_its_images() -> None:
+    result = hfc("verify", MADE / "cache.h5", "--images", MADE / "photos")
+    assert result.exit_code == 1
+    assert (
+        "made by an earlier version of hfc, which did not keep what tells whether an image has changed" in result.output
+    )
+
+
+def test_inspect_shows_updates(cache: Path) -> None:
+    write_images(cache.parent, ["9.jpg", "0.jpg"], first=30)
+    extract(cache.parent / "m.csv", cache, resolve(ExtractConfig, TINY))
+    with store.FeatureStore(cache) as opened:
+        (update,) = opened.provenance["updates"]
+    assert (update["kept"], update["encoded"], update["gone"]) == (8, 2, 0)
+    line = next(line for line in hfc("inspect", cache).output.splitlines() if line.startswith("  updated"))
+    assert line.split()[1:] == [f"{update['created']}:", *f"8 kept, 2 encoded, 0 gone, by hfc {__version__}".split()]
+
+
+def test_extract_says_what_an_update_does_and_would_do(cache: Path) -> None:
+    words = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "32", "--precision", "fp32")
+    command = ("extract", cache.parent / "m.csv", "--out", cache, *words)
+    assert f"{cache}: already complete, 10 regions\n" in hfc(*command).output
+    (cache.parent / "9.jpg").write_bytes((cache.parent / "0.jpg").read_bytes())
+    write_images(cache.parent, ["0.jpg"], first=30)
+    lines = (cache.parent / "m.csv").read_text().splitlines()
+    (cache.parent / "m.csv").write_text("\n".join([*lines[:8], "new.jpg,L1,test", lines[-1]]))
+    write_images(cache.parent, ["new.jpg"], first=40)
+    before = cache.read_bytes()
+    result = hfc(*command, "--dry-run")
+    assert result.exit_code == 0
+    assert f"{cache}: dry run; would extract 2 of 9 regions in 1 shards\n" in result.output
+    # 9.jpg has the pixels that 0.jpg had.
+    counts = "9 regions: 7 kept, 1 new, 1 changed, 2 gone"
+    assert f"  update     {counts}\n" in result.output
+    assert cache.read_bytes() == before
+    found = json.loads(hfc(*command, "--dry-run", "--json").output)
+    assert {name: found[name] for name in ("kept", "new", "changed", "gone", "encoded", "resumed", "failures")} == {
+        **{"kept": 7, "new": 1, "changed": 1, "gone": 2, "encoded": 2, "resumed": 0, "failures": []}
+    }
+    result = hfc(*command)
+    assert f"{cache}: 2 of 9 regions in " in result.output
+    assert f"  update     {counts}\n" in result.output
+    (cache.parent / "m.csv").write_text((cache.parent / "m.csv").read_text().replace("L1", "L2"))
+    line = "nothing to encode; {} 9 regions anew, with other labels\n"
+    assert line.format("would write") in hfc(*command, "--dry-run").output
+    assert line.format("wrote") in hfc(*command).output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--trust-files", "--overwrite"),
+            "--trust-files keeps features without looking at files; leave --overwrite out",
+        ),
+        (
+            ("--trust-files", "--check", "content"),
+            "--trust-files keeps features without looking at files; leave --check content out",
+        ),
+        (
+            ("--overwrite", "--check", "content"),
+            "--overwrite makes the cache anew, so that there is nothing to --check",
+        ),
+    ],
+)
+def test_options_of_updates_that_contradict_each_other_are_refused(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    result = hfc("extract", tmp_path, "--out", tmp_path / "c.h5", *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
