@@ -72,11 +72,11 @@ class Counts:
     """How many rows of a table are as in the former cache."""
 
     kept: int = 0
-    """Of known pixels, wherever they were; or without bytes as before."""
+    """Of the pixels that their name had, or of a new name and known pixels, as after a move."""
     new: int = 0
     """Of new names and new pixels."""
     changed: int = 0
-    """Of known names and new pixels."""
+    """Of known names and other pixels than these had, also where another row has had them."""
     gone: int = 0
     """Rows of the former cache of which neither name nor pixels are there any more."""
 
@@ -89,7 +89,7 @@ def count(regions: Regions, identities: Sequence[bytes], former: Former | None) 
     known = {*former.identities} - {b""}
     kinds: Counter[str] = Counter()
     for name, identity in zip(regions.id.tolist(), identities, strict=True):
-        kept = identity in known or (not identity and old.get(name) == b"")
+        kept = identity == old[name] if name in old else identity in known
         kinds["kept" if kept else "changed" if name in old else "new"] += 1
     names, there = {*regions.id.tolist()}, {*identities} - {b""}
     gone = sum(name not in names and identity not in there for name, identity in old.items())

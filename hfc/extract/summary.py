@@ -38,9 +38,10 @@ class ExtractSummary:
     encoded: int
     """Images that went through the backbone in this call, or would; of equal ones the first alone."""
     kept: int
-    """Regions whose pixels the cache knew, wherever they were."""
+    """Regions whose pixels are those that they had, also under a new name."""
     new: int
     changed: int
+    """Regions whose pixels are others now. Nothing is encoded where the cache has those of another region."""
     gone: int
     """Regions of the cache that are in the data set no more."""
     splits: dict[str, int]

@@ -52,7 +52,8 @@ def former(ids: str, pixels: str, splits: str = "") -> Former:
         ("abcd", "XBC.", Counts(kept=3, changed=1)),
         ("abcd", "ABCD", Counts(kept=3, changed=1)),  # mended
         ("abcd", "A.C.", Counts(kept=3, changed=1)),  # deleted
-        ("abcd", "BAC.", Counts(kept=4)),  # exchanged
+        ("abcd", "BAC.", Counts(kept=2, changed=2)),  # exchanged
+        ("abcd", "CBC.", Counts(kept=3, changed=1)),  # one file overwritten by another
         ("bcd", "BC.", Counts(kept=3, gone=1)),
         ("abc", "ABC", Counts(kept=3, gone=1)),
         ("xyz", "XYZ", Counts(new=3, gone=4)),
