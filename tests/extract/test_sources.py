@@ -1,6 +1,9 @@
 """Wherever pixels come from, the features are those of the folder, bit for bit."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ from hfc.extract.fingerprints import compare
 from hfc.extract.stage import extract
 from tests.support import parquet
 from tests.support.deepfashion_tree import write_images
-from tests.support.extraction import config, read
+from tests.support.extraction import TINY, config, read
 from tests.support.server import Reply, serving
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("small_turns")
 
@@ -204,3 +209,29 @@ def test_images_on_the_network_are_not_compared(tmp_path: Path, caplog: pytest.L
         assert compare(table, tmp_path, 2) == [(paths[1][1:], "cannot read the file: No such file or directory")]
         assert server.requests.total() == 0
     assert caplog.messages == ["11 images are on the network, and are not compared"]
+
+
+@pytest.mark.slow
+def test_killed_while_it_downloads_it_downloads_only_the_rest(tmp_path: Path) -> None:
+    names = [f"{i:03d}.jpg" for i in range(100)]
+    write_images(tmp_path / "photos", names)
+    replies = {f"/photos/{name}": Reply((tmp_path / "photos" / name).read_bytes(), pause_s=0.2) for name in names}
+    settings = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    with serving(replies) as server:
+        source = manifest(tmp_path / "urls.csv", server.url, list(replies))
+        command = ["extract", str(source), "--out", str(tmp_path / "c.h5"), "--remote", *settings]
+        with subprocess.Popen([sys.executable, "-m", "cli", *command], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            while server.requests.total() < 50:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+        time.sleep(0.5)  # the server notices
+        kept = {file.name for file in (tmp_path / "c.h5.downloads").iterdir() if not file.name.endswith(".part")}
+        before = server.requests.total()
+        assert 10 < len(kept) < 100
+        subprocess.run([sys.executable, "-m", "cli", *command], cwd=ROOT, check=True, capture_output=True)
+        assert server.requests.total() - before == 100 - len(kept)
+    assert not (tmp_path / "c.h5.downloads").exists()
+    (tmp_path / "own.csv").write_text(source.read_text().replace(f"{server.url}/", ""))
+    extract(tmp_path / "own.csv", tmp_path / "own.h5", config())
+    assert read(tmp_path / "own.h5")[2] == read(tmp_path / "c.h5")[2]
