@@ -83,8 +83,8 @@ class ExtractConfig:
     label_column: str = setting("", "column of the labels in Parquet files; without it as its kind or name tells")
     group: str = setting(
         "",
-        r"a regular expression for the paths: what its one capture group finds, such as a product's name, is the "
-        r"image's group, which no split parts; for dress_1.jpg and dress_2.jpg ([^/_-]+)[_-]\d+\.\w+$",
+        r"a regular expression for the paths, such as ([^/_-]+)[_-]\d+\.\w+$ for dress_1.jpg and dress_2.jpg: what its "
+        "one capture group finds is the image's group, which no drawn split parts",
     )
     split: str = setting(
         "official",
