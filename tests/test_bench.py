@@ -64,6 +64,7 @@ def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["list"] for line in lines] == [
         "hfc review",
+        "as many as estimated",
         "all rows, by p_label",
         "off the diagonal, by p_label",
         "off the diagonal, by margin",

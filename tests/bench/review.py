@@ -96,8 +96,13 @@ def lists(probability: NDArray[np.float32], label: Ints, tree: Hierarchy) -> Lis
     by_margin = off[np.argsort((own - others.max(axis=1))[off], kind="stable")]
     by_own = off[np.argsort(own[off], kind="stable")]
     naive = np.argsort(own, kind="stable")
+    pruned = np.zeros(len(label), dtype=np.bool_)
+    for leaf, count in enumerate(doubts.estimated.sum(axis=1) - np.diag(doubts.estimated)):
+        pruned[naive[label[naive] == leaf][: round(count)]] = True
+    estimated = naive[(pruned & (own < others.max(axis=1)))[naive]]
     return {
         "hfc review": (doubts.row, doubts.suggested),
+        "as many as estimated": (estimated, best[estimated]),
         "all rows, by p_label": (naive, best[naive]),
         "off the diagonal, by p_label": (by_own, sure[by_own]),
         "off the diagonal, by margin": (by_margin, sure[by_margin]),

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from hfc.report import write_comparison, write_report
+from hfc.report.review_page import write_review
 from tests.report.test_gallery import picture
 from tests.support.made_runs import tree_of, two_methods
+from tests.support.made_up import write_cache
+from tests.support.reviews import held_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -45,6 +48,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture(folder / "root" / name, (0, 90, 160))
     write_report([folder / "runs"], folder / "report", images=folder / "root")
     write_comparison(folder / "runs", folder / "runs", folder / "report")
+    cache = write_cache(folder / "c.h5", ["Tank", "Jeans", HOSTILE] * 4, ["train"] * 12)
+    picture(folder / "root" / "00000.jpg", (0, 90, 160))
+    held = held_of(cache, tree, {0: HOSTILE, 1: "Tank", 2: "Jeans"})
+    write_review(held, cache, folder / "report" / "review", images=folder / "root")
     return folder / "report"
 
 
@@ -84,7 +91,7 @@ def requests(browser: Any) -> set[str]:
     return {url for url in asked if not url.startswith("data:")}
 
 
-@pytest.mark.parametrize("name", ["report.html", "compare.html"])
+@pytest.mark.parametrize("name", ["report.html", "compare.html", "review/review.html"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_asks_nobody_and_complains_of_nothing(
@@ -144,6 +151,15 @@ def test_hostile_names_are_shown_and_not_run(place: Path, browser: Any) -> None:
     assert all(image.get_attribute("src").startswith("data:image/jpeg") for image in images)
     assert browser.execute_script("return [...document.images].filter(i => !i.hidden && !i.complete).length") == 0
     assert "<img src=x onerror=alert(" in images[0].get_attribute("alt")
+
+
+def test_a_review_shows_hostile_names_and_runs_none(place: Path, browser: Any) -> None:
+    open_page(browser, place / "review" / "review.html")
+    assert browser.title == "Doubtful labels"
+    answers = [element.text for element in browser.find_elements("css selector", "dd.answer")]
+    assert f"<b>tops</b> > {HOSTILE} (0.800)" in answers
+    assert browser.find_elements("css selector", "script, b, i") == []
+    assert len(browser.find_elements("css selector", "img")) == 1
 
 
 def test_marks_say_their_value_to_mouse_and_finger(place: Path, browser: Any) -> None:
