@@ -50,11 +50,11 @@ def join_labels(regions: Regions, file: Path) -> tuple[Regions, str]:
     except OSError as error:
         raise DatasetError(f"{file}: cannot read the labels: {error}") from error
     rows, is_list = _read(file, content)
-    if not rows:
+    if not (rows or is_list):
         raise DatasetError(f"{file}: expected a row for each id, found only the header")
     ids = regions.id.tolist()
     partner = _partners(ids, rows)
-    if not partner:
+    if rows and not partner:
         raise DatasetError(
             f"{file}: none of its {len(rows)} ids, such as {next(iter(rows))!r}, is among the {len(ids)} of the cache, "
             f"such as {ids[0]!r}"

@@ -129,6 +129,8 @@ def test_rows_that_a_list_of_a_review_does_not_name_keep_their_labels(
     # As a spreadsheet program may leave it: other columns as well, in another order; a blank label takes one away.
     text = "p_suggested;p_label;note;label;id;suggested;split\n;;;;a.jpg;;test\n;;;Y;d,e.jpg;;\n"
     assert joined(tmp_path, text) == (["", "B", "Y", ""], ["test", "val", "", "test"])
+    # A list without doubtful rows changes nothing.
+    assert joined(tmp_path, "id,label,suggested,p_label,p_suggested\n")[0] == ["A", "B", "C", ""]
     # Without one of its columns it is any file.
     text = "id,label,suggested,p_label\nb c.jpg,X,X,0.1\n"
     assert joined(tmp_path, text)[0] == ["", "X", "", ""]
