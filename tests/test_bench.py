@@ -71,7 +71,7 @@ def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
     ]
     for line in lines:  # the clusters lie far apart
         assert (line["planted"], line["precision"], line["right_suggestions"]) == (18, 1, 1)
-        assert line["recall"] == round((line["recall_of_siblings"] + line["recall_of_strangers"]) / 2, 3) >= 0.8
+        assert min(line["recall"], line["recall_of_siblings"], line["recall_of_strangers"]) > 0.7
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

@@ -76,6 +76,8 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
                 shown.show(number + 1)
     finally:
         open_cache.cache_clear()
+    if not judged.any():
+        raise RunError(f"{path}: no label has rows in two folds, so no row can be judged; label more rows")
     ids = cache.table.regions.id[rows]
     predictions = Predictions(ids[judged], leaf[judged], (), final[judged])
     return HeldOut(cache.meta, cache.table, tree, predictions, ids[~judged], plain(config), folds)
@@ -111,6 +113,8 @@ def _labelled(cache: Cache, hierarchy: str) -> tuple[Hierarchy, Ints, Ints]:
 
 def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, rows: Ints, leaf: Ints, folds: int) -> list[Fold]:
     """Deal the labelled rows into folds: `test` is judged, and `train` trained on."""
+    if folds < 2:
+        raise ConfigError(f"folds: expected two or more, found {folds}")
     try:
         dealt = deal(leaf, numbered(cache.table.regions.group[rows]), folds)
     except RunError as error:

@@ -172,6 +172,7 @@ CASES: dict[str, tuple[Sequence[str], int, dict[str, object], type[HfcError], st
         r"c\.h5: a review needs rows of two labels with features, found that all 20 have Tee",
     ),
     "few rows": (["Tee", "Tank"], 5, {}, RunError, r"c\.h5: 5 folds need as many rows .*, found 2; give fewer --folds"),
+    "one fold": (LEAVES * 4, 1, {}, ConfigError, "folds: expected two or more, found 1"),
     "another tree": (
         ["Tee", "Tank", "Hat"] * 9,
         3,
@@ -191,6 +192,11 @@ CASES: dict[str, tuple[Sequence[str], int, dict[str, object], type[HfcError], st
         "--folds 2: one fold leaves one label to train on; label more rows",
     ),
 }
+
+
+def test_where_no_label_is_in_two_folds_nothing_can_be_judged(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"c\.h5: no label has rows in two folds, so no row can be judged"):
+        held_out(cache_of(tmp_path, LEAVES[:3]), settings(tmp_path), 3)
 
 
 @pytest.mark.parametrize("case", CASES)
