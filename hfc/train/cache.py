@@ -150,24 +150,24 @@ def open_cache(source: CacheSource) -> Cache:
     return load_cache(**vars(source))
 
 
-def same_cache(source: CacheSource, known: CacheRecord, device: str) -> Cache:
+def same_cache(source: CacheSource, known: CacheRecord) -> Cache:
     """Open a cache in another process than the one that planned the work.
 
     Args:
-        source: which cache, and how it is read.
-        known: the `meta` of the cache, as the process that planned the work saw it.
-        device: the kind of device that it planned the work for: cpu or cuda.
+        source: which cache, how it is read, and the device that the process that planned the work took.
+        known: the `meta` of the cache, as that process saw it.
 
     Raises:
         StoreError: it, or its labels, were changed since.
-        ConfigError: this process has a device of another kind, on which the numbers would be others.
+        ConfigError: this process has no such device; on another the numbers would be others.
     """
-    cache = open_cache(source)
-    if cache.features.device.type != device:
+    try:
+        cache = open_cache(source)
+    except ConfigError as error:
         raise ConfigError(
-            f"device: expected {device} in every process, as in the one that started them, found "
-            f"{cache.features.device.type} in one; set device to cpu, or take machines with one kind of device"
-        )
+            f"{error}; every process needs the device of the one that started them: set device to cpu, or take "
+            "machines with one kind of device"
+        ) from error
     for name in ("features_sha256", "labels_digest"):
         if getattr(cache.meta, name) != getattr(known, name):
             file = cache.meta.labels if name == "labels_digest" else source.path

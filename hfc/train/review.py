@@ -64,7 +64,7 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
         refuse_views(cache, config)
         tree, rows, leaf = _labelled(cache, config.hierarchy)
         dealt = _folds(cache, config, tree, rows, leaf, folds)
-        calls = [joblib.delayed(_judge)(source, cache.meta, cache.features.device.type, fold) for fold in dealt]
+        calls = [joblib.delayed(_judge)(source, cache.meta, fold) for fold in dealt]
         final = np.empty((len(rows), len(tree.leaves)), dtype=np.float32)
         judged = np.zeros(len(rows), dtype=np.bool_)
         with bar("review", len(dealt), unit="fold") as shown:
@@ -133,14 +133,14 @@ def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, rows: Ints, leaf:
     return made
 
 
-def _judge(source: CacheSource, known: CacheRecord, device: str, fold: Fold) -> NDArray[np.float32]:
+def _judge(source: CacheSource, known: CacheRecord, fold: Fold) -> NDArray[np.float32]:
     """Train on a fold, in any process; returns the shares of all leaves, (n, C), for the rows to judge.
 
     Args:
-        source, known, device: as for `same_cache`.
+        source, known: as for `same_cache`.
         fold: what is trained on, and what is judged.
     """
-    features, config = same_cache(source, known, device).features, fold.config
+    features, config = same_cache(source, known).features, fold.config
     (fitted,) = fit_group(features, fold.data, [config])
     rows = fold.data.rows["test"].to(features.device)
     prediction = predict(fitted.head, used_views(features, config), rows, config.beta)

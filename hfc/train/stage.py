@@ -103,9 +103,9 @@ def _outcomes(
     prepared = prepare_runs(cache, configs)
     announce(cache.path, {run.config.hierarchy: run.data for run in prepared}.values())
     places = groups(configs)
-    watch, kind = on_epoch if jobs == 1 else quiet, cache.features.device.type
+    watch = on_epoch if jobs == 1 else quiet
     calls = [
-        joblib.delayed(_train_group)(source, cache.meta, kind, [prepared[i] for i in group], out, overwrite, watch)
+        joblib.delayed(_train_group)(source, cache.meta, [prepared[i] for i in group], out, overwrite, watch)
         for group in places
     ]
     yield from in_order(places, parallel.run(calls, jobs, ordered=True))
@@ -114,14 +114,13 @@ def _outcomes(
 def _train_group(
     source: CacheSource,
     known: CacheRecord,
-    device: str,
     group: Sequence[PreparedRun],
     out: Path,
     overwrite: bool,
     on_epoch: OnEpoch,
 ) -> list[tuple[runs.Run, bool] | DivergedError]:
     """Train the runs of a group, in any process; returns of one that diverges its error."""
-    cache = same_cache(source, known, device)
+    cache = same_cache(source, known)
     by_config = {run.config: run for run in group}
 
     def attempt(configs: Sequence[TrainConfig]) -> list[tuple[runs.Run, bool]]:

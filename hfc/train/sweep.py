@@ -94,7 +94,7 @@ def sweep(cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, **reading: Unpa
         keys = [_key(run.key, fold, plan.folds) for run in runs for fold in plan.fold_numbers]
         lines = _begin(out)
         waiting = _waiting(plan, configs, runs, opened.features.device, lines.keys())
-        calls = [joblib.delayed(_score)(source, opened.meta, opened.features.device.type, group) for group in waiting]
+        calls = [joblib.delayed(_score)(source, opened.meta, group) for group in waiting]
         _search(out / TRIALS, keys, lines, parallel.run(calls, jobs, ordered=False))
         trials = _trials(plan, [lines[key] for key in keys])
         if trials[0].failed:
@@ -175,14 +175,14 @@ def _search(
             shown.show(sum(key in lines for key in keys), len(keys))
 
 
-def _score(source: CacheSource, known: CacheRecord, device: str, group: Sequence[PointRun]) -> list[dict[str, Any]]:
+def _score(source: CacheSource, known: CacheRecord, group: Sequence[PointRun]) -> list[dict[str, Any]]:
     """Train the points of a group once, in any process; returns their lines.
 
     Args:
-        source, known, device: as for `same_cache`.
+        source, known: as for `same_cache`.
         group: on one fold.
     """
-    features, data = same_cache(source, known, device).features, group[0].data
+    features, data = same_cache(source, known).features, group[0].data
     outcomes = surviving([run.config for run in group], lambda configs: fit_group(features, data, configs))
     return [_line(run, outcome) for run, outcome in zip(group, outcomes, strict=True)]
 

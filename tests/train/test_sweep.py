@@ -181,20 +181,20 @@ def test_an_interrupted_sweep_goes_on(place: Path, tmp_path: Path) -> None:
     assert shown == [(8, 8)]
 
 
-def test_a_search_on_another_kind_of_device_than_planned_is_refused(
+def test_a_search_where_the_planned_device_is_not_is_refused(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a cluster whose machines have no GPU, while the one that planned the search has."""
     plan = read_sweep(write(tmp_path, place, "device = 'cpu'\n[grid]\ndropout = [0.0, 0.5]\n"))
 
     def on_other_machines(calls: Iterable[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
-        for function, (source, known, device, group), _ in calls:
-            assert device == "cpu"
-            yield function(source, known, "cuda", group)
+        for function, (source, known, group), _ in calls:
+            assert source.device == "cpu"
+            yield function(replace(source, device="cuda:77"), known, group)
 
     monkeypatch.setattr("hfc.train.sweep.parallel.run", on_other_machines)
     with pytest.raises(
-        ConfigError, match=r"^device: expected cuda in every process, .* found cpu in one; set device to"
+        ConfigError, match=r"^device cuda:77 cannot be used here: .*; every process needs the device of the one that"
     ):
         sweep(place / "cache.h5", plan, tmp_path / "out")
     assert (tmp_path / "out" / "trials.jsonl").read_text() == ""
