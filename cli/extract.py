@@ -164,7 +164,7 @@ def _headline(summary: "ExtractSummary", dry_run: bool) -> str:
     work = f"{summary.encoded} of {summary.rows}" if summary.updated else str(summary.rows)
     if dry_run and (summary.encoded or not summary.updated):
         return f"dry run; would extract {work} regions in {summary.shards} shards"
-    if not summary.encoded and summary.differences:
+    if not summary.encoded and summary.differences and not summary.resumed:
         verb = "would write" if dry_run else "wrote"
         return f"nothing to encode; {verb} {summary.rows} regions anew, with other {', '.join(summary.differences)}"
     if not summary.written:

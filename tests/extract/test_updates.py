@@ -145,9 +145,9 @@ def exchange_two_files(photos: Path) -> None:
     (photos / "x").rename(photos / "Coat/02.jpg")
 
 
-@pytest.mark.parametrize("change", [rename_a_file, rename_a_label, exchange_two_files])
+@pytest.mark.parametrize(("change", "changed"), [(rename_a_file, 0), (rename_a_label, 0), (exchange_two_files, 2)])
 def test_what_moves_costs_no_encoding(
-    change: Callable[[Path], None], photos: Path, tmp_path: Path, encoded: list[bytes]
+    change: Callable[[Path], None], changed: int, photos: Path, tmp_path: Path, encoded: list[bytes]
 ) -> None:
     out = tmp_path / "c.h5"
     run(photos, out)
@@ -157,7 +157,7 @@ def test_what_moves_costs_no_encoding(
     summary = run(photos, out)
     assert summary.written
     assert sorted(splits(out).values()) == before
-    check(summary, photos, encoded, kept=12)
+    check(summary, photos, encoded, kept=12 - changed, changed=changed)
 
 
 def test_a_moved_folder_costs_no_encoding(photos: Path, tmp_path: Path, encoded: list[bytes]) -> None:
