@@ -67,8 +67,8 @@ def extract(
     also inside folders train, val and test. A ZIP or TAR archive is read like a folder: photos.zip,
     photos.zip/labels.csv, or paths like photos.zip/1.jpg in a manifest. So are TAR shards in WebDataset's layout, and
     Parquet files as Hugging Face writes them: a folder of them, or 'data-{000000..000003}.tar'. A manifest may name
-    images by URL if --remote is given. If the command is interrupted, run it again: it continues where it
-    stopped.
+    images by URL if --remote is given. If the command is interrupted, run it again: it continues where it stopped. On
+    a finished cache it is an update: only images whose bytes or boxes are new go through the backbone.
 
     \b
     Example:

@@ -52,7 +52,9 @@ def write_dataset(folder: Path, count: int) -> Path:
             Image.fromarray(pixels).save(folder / f"{i}.jpg", quality=80)
         else:
             (folder / f"{i}.jpg").hardlink_to(folder / f"{i % len(drawn)}.jpg")
-        rows.append(f"{i},{i}.jpg,L,train,{10 + i % 20},{15 + i % 20},{170 + i % 20},{265 + i % 20}")
+        # No box is that of another row: the same pixels would be encoded once.
+        left = 10 + i % 20 + i / 1e5
+        rows.append(f"{i},{i}.jpg,L,train,{left:.5f},{15 + i % 20},{170 + i % 20},{265 + i % 20}")
     (folder / "m.csv").write_text("\n".join(rows))
     return folder / "m.csv"
 
