@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hfc import store
-from hfc.store import copying
+from hfc.errors import StoreError
+from hfc.store import assembly, copying
 from hfc.store.copying import Origin
 from tests.support.caches import KEY, fingerprints, put_parts, regions, shard_of
 
@@ -130,3 +131,19 @@ def test_a_cache_may_take_its_own_place(sources: list[Path], features: store.Fea
 def test_rows_are_sorted_by_their_source() -> None:
     origin = Origin(np.array([2, -1, 0, 2, 0]), np.array([5, -1, 0, 4, 1]))
     assert [(number, rows.tolist()) for number, rows in origin.by_source()] == [(0, [2, 4]), (2, [0, 3])]
+
+
+@pytest.mark.parametrize("name", ["all in order", "permuted", "failures between"])
+def test_what_is_read_back_must_be_what_the_sources_hold(
+    name: str, sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = assembly.put_table
+
+    def put_table(file: h5py.File, table: store.Table) -> None:
+        file["features"][4, 1, 2] += 1  # a row without features in the last selection
+        real(file, table)
+
+    monkeypatch.setattr(assembly, "put_table", put_table)
+    with pytest.raises(StoreError, match=r"/c\.h5: the disk does not give back what was written; nothing was kept$"):
+        make(tmp_path / "c.h5", sources, SELECTIONS[name])
+    assert not list(tmp_path.iterdir())
