@@ -172,7 +172,7 @@ def _refuse_failures(call: Call, failed: int, example: str) -> None:
         raise DatasetError(
             f"{call.job.out}: stopped: {failed} images failed, more than --max-failures "
             f"{call.job.config.max_failures}{f'; the first: {example}' if example else ''}. Finished shards are kept: "
-            "mend the images and run again, with --retry-failures"
+            "mend the images and run again"
         )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import mmap
 import os
 import re
 import threading
@@ -222,8 +223,9 @@ def is_cache(path: Path, *, begun: bool = False) -> bool:
     try:
         with view(path) as opened:
             return {"schema", "feature_key"} <= set(opened.attrs)
-    except READ_ERRORS:  # the first name in the file is there even where the rest is cut off
-        return b"features" in beginning
+    except READ_ERRORS:  # the names of a cache are there even where its end is cut off
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return all(content.find(name) >= 0 for name in (b"features", b"failures"))
 
 
 def refuse_other_file(path: Path) -> None:
