@@ -75,11 +75,21 @@ class Hierarchy:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of level names, node names and ancestors. The tree's own name does not change it."""
+        """SHA-256 of level names, node names and ancestors, in their order. The tree's own name does not change it."""
         return digest([self.levels, self.nodes, self.ancestors.tolist()])
 
+    def in_canonical_order(self) -> "Hierarchy":
+        """Put the leaves in the order of their names.
+
+        The nodes above stand in the order of their first leaf. So the tree does not depend on who lists its leaves how,
+        and neither do the numbers; those of a head over the leaves alone do not depend on the levels above either.
+        """
+        paths = (self.path(leaf) for leaf in range(len(self.leaves)))
+        in_order = sorted(paths, key=lambda path: (canonical(path[-1]), path[-1]))
+        return from_paths(self.name, self.name, self.levels, enumerate(in_order, 1))
+
     def to_csv(self) -> str:
-        """Write the tree as `load_hierarchy` reads it, nodes and leaves in the same order."""
+        """Write the tree as `parse_hierarchy` reads it, nodes and leaves in the same order."""
         stream = io.StringIO()
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(self.levels[::-1])
@@ -137,14 +147,16 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     """Load a hierarchy that ships with hfc by its name, or one from CSV.
 
     The CSV has a header and one row a leaf, its columns from the leaf to the coarsest level:
-    `category,group` or `articleType,subCategory,masterCategory`, any depth.
+    `category,group` or `articleType,subCategory,masterCategory`, any depth. The order of its rows changes nothing: the
+    tree is in canonical order.
 
     Raises:
         HierarchyError: no such name or file, or the rows are not a tree.
     """
     shipped = {Path(f.name).stem: f for f in (resources.files("hfc") / "hierarchies").iterdir()}
     if name_or_path in shipped:
-        return parse_hierarchy(name_or_path, name_or_path, io.StringIO(shipped[name_or_path].read_text("utf-8")))
+        lines = io.StringIO(shipped[name_or_path].read_text("utf-8"))
+        return parse_hierarchy(name_or_path, name_or_path, lines).in_canonical_order()
     path = Path(name_or_path)
     try:
         content = path.read_bytes()
@@ -157,7 +169,8 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
     except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
     table = read_csv(path, "hierarchy", content, error=HierarchyError)
-    return _from_rows(path.stem, str(path), [(1, table.header), *table.rows] if table.header else [])
+    rows = [(1, table.header), *table.rows] if table.header else []
+    return _from_rows(path.stem, str(path), rows).in_canonical_order()
 
 
 def tree_file(cache: Path) -> Path:
@@ -181,7 +194,10 @@ def keep_tree(file: Path, tree: str) -> None:
 
 
 def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
-    """Read a hierarchy from lines of CSV, as `to_csv` writes them. `where` names the file in messages."""
+    """Read a hierarchy from lines of CSV, as `to_csv` writes them, in their order.
+
+    `where` names the file in messages.
+    """
     try:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
     except csv.Error as error:
@@ -196,7 +212,7 @@ def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
     if "" in header or len(set(map(canonical, header))) < len(header):
         raise HierarchyError(f"{where}: row 1: expected distinct level names, found {','.join(header)}")
     paths = []
-    names: dict[tuple[int, str], str] = {}
+    names = _spelled(row for _, row in rows[1:])
     for number, row in rows[1:]:
         if len(row) != len(header) or "" in row:
             hint = f"; {PAD}" if len(row) <= len(header) else ""
@@ -204,11 +220,22 @@ def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
                 f"{where}: row {number}: expected {len(header)} names ({','.join(header)}), "
                 f"found {','.join(row)!r}{hint}"
             )
-        # A node is named as in its first row; in others its name may be in another Unicode form.
-        path = tuple(names.setdefault((h, canonical(cell)), cell) for h, cell in enumerate(reversed(row)))
-        paths.append((number, path))
+        paths.append((number, tuple(names[h, canonical(cell)] for h, cell in enumerate(reversed(row)))))
     _check_leaves(where, paths)
     return from_paths(name, where, header[::-1], paths)
+
+
+def _spelled(rows: Iterable[Sequence[str]]) -> dict[tuple[int, str], str]:
+    """Choose the name of each node, which rows may write in several Unicode forms.
+
+    It is NFC if a row has that.
+    """
+    spelled: dict[tuple[int, str], str] = {}
+    for row in rows:
+        for h, cell in enumerate(reversed(row)):
+            node = h, canonical(cell)
+            spelled[node] = min(spelled.get(node, cell), cell, key=lambda form: (form != canonical(form), form))
+    return spelled
 
 
 def from_paths(name: str, where: str, levels: Sequence[str], paths: Iterable[tuple[int, tuple[str, ...]]]) -> Hierarchy:

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from hfc import runs
+from hfc.config import TrainConfig, resolve
 from hfc.predict import Classifier
 from hfc.report import write_report
+from hfc.report.rows import read_groups
+from hfc.report.statistics import all_pairs
 from hfc.runs import Epoch, Result
 from hfc.store import FeatureStore, read_predictions
+from hfc.train.cache import load_cache
+from hfc.train.stage import train
 
 MADE = Path(__file__).parent / "made_before"
 RUNS = sorted(path.parent.name for path in MADE.glob("runs/*/result.json"))
@@ -126,3 +131,25 @@ def test_the_report_has_the_same_tables_and_numbers(tmp_path: Path, monkeypatch:
     assert {name: found[name] for name in ("rows", "differences", "runs", "published", "verdicts")} == {
         name: expected[name] for name in ("rows", "differences", "runs", "published", "verdicts")
     }
+
+
+def test_a_report_takes_its_tree_and_that_of_a_new_run_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older run keeps the order of the rows in the tree's file, a new one the order of names."""
+    monkeypatch.chdir(MADE)
+    config = resolve(TrainConfig, {"method": "levels+path", "hierarchy": "deepfashion-5", "epochs": 3, "device": "cpu"})
+    new, _ = train(load_cache(Path("cache.h5"), device="cpu"), config, tmp_path)
+    old = runs.read(MADE / "runs" / ANSWERED["levels+path"])
+    trees = [runs.hierarchy(run) for run in (old, new)]
+    assert trees[0].leaves != trees[1].leaves
+    assert sorted(trees[0].leaves) == list(trees[1].leaves)
+    (group,) = read_groups([old, new])
+    assert len({outcome.row.first.hierarchy.digest for outcome in group.outcomes}) == 1
+    (difference,) = all_pairs(group.outcomes)
+    shares = {}
+    for run, tree in zip((old, new), trees, strict=True):  # hF by hand, in names
+        stored = read_predictions(run.folder / "predictions.h5")
+        pairs = zip(stored.final.argmax(axis=1).tolist(), stored.target.tolist(), strict=True)
+        same = [[a == b for a, b in zip(tree.path(x), tree.path(y), strict=True)] for x, y in pairs]
+        shares[run.folder] = float(np.mean(same))
+    first, second = (shares[outcome.row.runs[0].folder] for outcome in (difference.first, difference.second))
+    assert difference.intervals["hF"].difference == pytest.approx(first - second)

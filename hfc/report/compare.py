@@ -14,7 +14,7 @@ from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
-from hfc.report.rows import Group, Outcome, read_groups
+from hfc.report.rows import Group, Outcome, read_sets
 from hfc.report.statistics import Difference, differences, method
 
 COMPARED = tuple(metric for metric in METRICS.values() if metric.key != "ece")
@@ -70,7 +70,7 @@ def compare(first: Path, second: Path) -> Comparison:
         RunError: a folder holds no runs, or a damaged one.
     """
     all_runs = [runs.find([root]) for root in (first, second)]
-    groups = [tuple(read_groups(finished)) for finished in all_runs]
+    groups = [tuple(grouped) for grouped in read_sets(all_runs)]
     left = [[outcome for group in side for outcome in group.outcomes] for side in groups]
     matched: list[tuple[Outcome, Outcome]] = []
     for parts in MATCHES:

@@ -87,7 +87,7 @@ def severity(group: Group) -> Figure:
     """Draw the share of test images at each LCA height."""
     highest = max(len(outcome.tree.levels) for outcome in group.outcomes)
     shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes]
-    one_tree = len({outcome.tree.digest for outcome in group.outcomes}) == 1
+    one_tree = len({outcome.row.first.hierarchy.digest for outcome in group.outcomes}) == 1
     names = [_height_name(group.best, h, one_tree) for h in range(1, highest + 1)]
     x = svg.Scale(0, highest, svg.LEFT, svg.WIDTH - svg.RIGHT)
     _, y = svg.plot((0, 1), svg.span([v for row in shares for v in row[1:]], zero=True))

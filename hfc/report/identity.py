@@ -2,14 +2,17 @@
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from hfc.config import TrainConfig, plain
 from hfc.errors import FORMER_SETTINGS
+from hfc.hierarchy import Hierarchy
 from hfc.provenance import digest
-from hfc.runs import Result
+from hfc.runs import Result, Run
 
 Identity = Mapping[str, str]
 """What makes a row, by the name of the part."""
@@ -69,6 +72,23 @@ def identity(result: Result, tested: str = "") -> Identity:
         "test images": tested,
     }
     return {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
+
+
+def tree_digests(trees: Iterable[Hierarchy]) -> dict[str, str]:
+    """Give trees that differ in the order of their leaves alone one digest; returns it by each tree's own.
+
+    Older runs kept the order of the rows in the tree's file. Where all of a tree's runs have one order, it keeps its
+    own digest.
+    """
+    orders = {tree.digest: tree for tree in trees}
+    canonical = {own: tree.in_canonical_order().digest for own, tree in orders.items()}
+    count = Counter(canonical.values())
+    return {own: one if count[one] > 1 else own for own, one in canonical.items()}
+
+
+def with_tree(run: Run, tree: str) -> Run:
+    """Let a run's result name its tree by another digest."""
+    return replace(run, result=replace(run.result, hierarchy=replace(run.result.hierarchy, digest=tree)))
 
 
 def method(result: Result, distinction: str = "") -> str:

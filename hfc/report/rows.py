@@ -1,7 +1,7 @@
 """Rows of runs: runs that differ in their seed alone are one row. S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from hfc.hierarchy import Hierarchy, lca_height
 from hfc.progress import steps
 from hfc.regions import Strings
 from hfc.report.grouped import Groups, named_groups
-from hfc.report.identity import Identity, distinct_labels, identity
+from hfc.report.identity import Identity, distinct_labels, identity, tree_digests, with_tree
 from hfc.runs import Result, Run
 from hfc.store import read_predictions
 from hfc.store.records import REMEDY
@@ -54,6 +54,13 @@ class SeedPredictions:
         """The digest of test images, true leaves and groups. Runs that share it may be compared."""
         number = self.groups.number
         return provenance.digest([self.images, number.tolist()]) if self.groups.shared else self.images
+
+    def in_order_of(self, tree: Hierarchy) -> "SeedPredictions":
+        """Number the leaves as another tree does, which differs in their order alone."""
+        if tree.digest == self.tree.digest:
+            return self
+        place = tree.index(self.tree.leaves, "predictions")
+        return replace(self, tree=tree, target=place[self.target], predicted=place[self.predicted])
 
 
 @dataclass(frozen=True)
@@ -268,13 +275,27 @@ def read_groups(all_runs: Sequence[Run]) -> list[Group]:
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    predictions = {run.folder: read_seed(run) for run in steps(all_runs, "reading predictions")}
-    rows = summarise(all_runs, [predictions[run.folder].digest for run in all_runs])
-    groups: dict[str, list[Outcome]] = {}
-    for row in rows:
-        outcome = Outcome(row, tuple(predictions[run.folder] for run in row.runs))
-        groups.setdefault(outcome.predictions[0].digest, []).append(outcome)
-    return [
-        Group(tuple(sorted(outcomes, key=lambda outcome: (-outcome.correct.mean(), outcome.label))))
-        for outcomes in groups.values()
-    ]
+    return read_sets([all_runs])[0]
+
+
+def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Group]]:
+    """Group the rows of several sets of runs, each set by itself. A tree has one digest in all of them.
+
+    Raises:
+        RunError: a run's predictions or hierarchy cannot be read.
+    """
+    every = {run.folder: run for all_runs in sets for run in all_runs}
+    predictions = {folder: read_seed(run) for folder, run in steps(every.items(), "reading predictions")}
+    digests = tree_digests(seed.tree for seed in predictions.values())
+    grouped = []
+    for all_runs in sets:
+        renamed = [with_tree(run, digests[predictions[run.folder].tree.digest]) for run in all_runs]
+        rows = summarise(renamed, [predictions[run.folder].digest for run in all_runs])
+        groups: dict[str, list[Outcome]] = {}
+        for row in rows:
+            seeds = [predictions[run.folder] for run in row.runs]
+            aligned = tuple(seed.in_order_of(seeds[0].tree) for seed in seeds)
+            groups.setdefault(seeds[0].digest, []).append(Outcome(row, aligned))
+        best_first = (sorted(group, key=lambda row: (-row.correct.mean(), row.label)) for group in groups.values())
+        grouped.append([Group(tuple(outcomes)) for outcomes in best_first])
+    return grouped

@@ -182,7 +182,7 @@ def _scores(outcome: Outcome) -> dict[str, Floats]:
 
 def _difference(first: Outcome, second: Outcome, drawn: Drawn) -> Difference:
     scores, other = _scores(first), _scores(second)
-    one_tree = first.tree.digest == second.tree.digest
+    one_tree = first.row.first.hierarchy.digest == second.row.first.hierarchy.digest
     intervals = {}
     for metric in (name for name in scores if name in other and (one_tree or name != "hF")):
         gap = scores[metric] - other[metric]

@@ -218,3 +218,18 @@ def test_rows_are_tested_over_the_groups_that_both_have(tmp_path: Path) -> None:
     ((what, before, after),) = [change.values() for change in pair["changes"]]
     assert (what, before[:4], after[:4]) == ("groups of test images", "30 (", "20 (")
     assert pair["difference"] is None
+
+
+def test_a_tree_in_another_order_is_no_change(tmp_path: Path) -> None:
+    older = tree_of(tmp_path / "tree.csv")
+    newer = older.in_canonical_order()
+    names = [older.leaves[i * i % 5] for i in range(60)]
+    for side, tree in (("a", older), ("b", newer)):
+        write_run(tmp_path / side, tree, target=tree.index(names, "names"), final=np.eye(6, dtype=np.float32)[[0] * 60])
+    (pair,) = compare.compare(tmp_path / "a", tmp_path / "b").pairs
+    assert compare.changes(pair) == []
+    assert pair.difference
+    assert "hF" in pair.difference.intervals
+    hits = names.count(newer.leaves[0]) - names.count(older.leaves[0])
+    assert hits
+    assert pair.difference.intervals["top1"].difference == pytest.approx(hits / 60)

@@ -196,3 +196,46 @@ def test_rows_with_other_groups_of_the_same_images_are_compared_apart(other: lis
         "Rows were not tested on the same groups of images, and are compared apart: flat (tree) on 60 images in 30 "
         f"groups; levels (tree) on {apart}; train them again on one cache with one column of groups."
     )
+
+
+def test_runs_of_one_tree_in_two_orders_are_one_row(tmp_path: Path) -> None:
+    """Seed 0 is of an older version, which kept the order of the rows in the file; the oracle speaks in names."""
+    older = tree_of(tmp_path / "tree.csv")
+    newer = older.in_canonical_order()
+    assert older.digest != newer.digest
+    ids = [f"{i:02d}" for i in range(40)]
+    rng = np.random.default_rng(3)
+    truth = rng.choice(older.leaves, 40).tolist()
+    answers = [rng.choice(older.leaves, 40).tolist() for _ in range(2)]
+    for seed, tree in enumerate((older, newer)):
+        target, said = tree.index(truth, "truth"), tree.index(answers[seed], "answers")
+        final = np.eye(6, dtype=np.float32)[said]
+        write_run(tmp_path / "r" / str(seed), tree, seed=seed, ids=ids, target=target, final=final)
+    (group,) = read_groups(runs.find([tmp_path / "r"]))
+    (outcome,) = group.outcomes
+    assert outcome.row.seeds == [0, 1]
+    names = np.array(outcome.tree.leaves)
+    assert names[outcome.target].tolist() == truth
+    assert names[outcome.predicted].tolist() == answers
+    paths = {leaf: older.path(i) for i, leaf in enumerate(older.leaves)}
+    for seed in (0, 1):
+        for i, (true, answer) in enumerate(zip(truth, answers[seed], strict=True)):
+            same = [a == b for a, b in zip(paths[true], paths[answer], strict=True)]
+            assert outcome.on_path[seed, i].tolist() == same
+            assert outcome.height[seed, i] == same.count(False)
+    for name, _, support, (score,) in group.category_scores():
+        right = sum(a == t == name for said in answers for a, t in zip(said, truth, strict=True))
+        assert (support, score) == (truth.count(name), pytest.approx(right / 2 / truth.count(name)))
+
+
+def test_where_all_runs_have_one_order_the_tree_keeps_its_digest(tmp_path: Path) -> None:
+    older = tree_of(tmp_path / "tree.csv")
+    for name, tree in (("older", older), ("newer", older.in_canonical_order())):
+        write_run(tmp_path / "one" / name, tree)
+        target = tree.index([older.leaves[i % 6] for i in range(60)], "names")
+        write_run(tmp_path / "both" / name, tree, method=name, target=target)
+        (group,) = read_groups(runs.find([tmp_path / "one" / name]))
+        assert group.best.row.first.hierarchy.digest == tree.digest
+    (group,) = read_groups(runs.find([tmp_path / "both"]))
+    digest = older.in_canonical_order().digest
+    assert {outcome.row.first.hierarchy.digest for outcome in group.outcomes} == {digest}

@@ -6,16 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from hfc import provenance
 from hfc.config import TrainConfig, resolve
+from hfc.runs import Run
+from hfc.store import read_predictions
 from hfc.train import prepared
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import TrainingData
 from hfc.train.prepared import prepare_run, run_key
 from hfc.train.stage import train
+from tests.support.training import quick
 from tests.test_architecture import ROOT, imports
 
 PACKAGE = ROOT / "hfc"
@@ -164,3 +169,39 @@ def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cac
     assert first.result.key == run.key
     on_gpu = replace(cache, features=SimpleNamespace(device=torch.device("cuda")))  # type: ignore[arg-type]
     assert not list(tmp_path.glob(f"*{run_key(on_gpu, run.data, run.config)[:8]}"))
+
+
+@pytest.mark.parametrize("method", ["flat", "levels+path", "hmcn-f"])
+def test_the_order_of_the_trees_rows_changes_no_bit(method: str, place: Path, cache: Cache, tmp_path: Path) -> None:
+    header, *rows = (place / "tree.csv").read_text().splitlines()
+    finished = []
+    for order in ([0, 1, 2, 3, 4, 5], [4, 2, 5, 1, 3, 0]):
+        file = tmp_path / str(order[0]) / "tree.csv"
+        file.parent.mkdir()
+        file.write_text("\n".join([header, *(rows[i] for i in order)]))
+        finished.append(train(cache, quick(file.parent, method=method), file.parent)[0])
+    one, other = finished
+    assert one.result.key == other.result.key
+    assert one.result.hierarchy == other.result.hierarchy
+    assert [epoch.loss for epoch in one.epochs] == [epoch.loss for epoch in other.epochs]
+    for name in ("hierarchy.csv", "head.safetensors"):
+        assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
+    assert one.result.test == other.result.test
+    assert (final_of(one) == final_of(other)).all()
+
+
+def test_flat_gives_the_same_bits_whatever_stands_above_the_leaves(place: Path, cache: Cache, tmp_path: Path) -> None:
+    trees = {
+        "other groups": "leaf,group\nShorts,z\nChinos,a\nTee,z\nTank,a\nJeans,z\nCoat,a\n",
+        "one level": "leaf\nTank\nTee\nShorts\nCoat\nJeans\nChinos\n",
+    }
+    expected = final_of(train(cache, quick(place, method="flat"), tmp_path)[0])
+    for name, text in trees.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tree.csv").write_text(text)
+        run, _ = train(cache, quick(tmp_path / name, method="flat"), tmp_path / name)
+        assert (final_of(run) == expected).all()
+
+
+def final_of(run: Run) -> NDArray[np.float32]:
+    return read_predictions(run.folder / "predictions.h5").final
