@@ -51,7 +51,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     type=click.Path(path_type=Path, dir_okay=False),
     help="A CSV file that lists the images (path and optionally id,x1,y1,x2,y2), instead of IMAGE.",
 )
-@settings(PredictConfig, "top", "min_confidence")
+@settings(PredictConfig, "top", "min_confidence", "within")
 @click.option(
     "--format",
     "form",
@@ -83,7 +83,7 @@ def predict(
 
     \b
     Example:
-      hfc predict cache/runs/own/levels+path--tree--seed0--1a2b3c4d photos/new.jpg --top 3
+      hfc predict cache/runs/own/levels+path--tree--seed0--1a2b3c4d photos/new.jpg --top 3 --within tops
 
     \b
     --format json prints one object a line:
@@ -91,8 +91,10 @@ def predict(
        "top": [{"path": ["full-body", "Dress"], "probability": 0.83}, ...]}
       {"id": "b.jpg", "error": "the file is empty"}
 
-    \b
     --format csv has a column for every level, under its name; " level" is added if another column has that name.
+
+    With --within the leaves below that node share all probability, and --min-confidence climbs to the node at most;
+    JSON and CSV say "within". Of a name that several nodes have, give the path; "> Tops" begins at the root.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     regions = _regions(images, box, manifest, given)
@@ -105,8 +107,13 @@ def predict(
     failures: list[str] = []
     for line in FORMATS["json" if as_json else form](_noting(answers, failures), classifier):
         click.echo(line)
-    if failures:
-        click.echo(f"{len(failures)} of {len(regions)} images could not be read", err=True)
+    _end(context, len(failures), len(regions))
+
+
+def _end(context: click.Context, failed: int, images: int) -> None:
+    """End with exit code 3 if images could not be read."""
+    if failed:
+        click.echo(f"{failed} of {images} images could not be read", err=True)
         context.exit(SOME_FAILED)
 
 
@@ -163,7 +170,9 @@ def _as_csv(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[s
     """A header and a row an answer."""
     from hfc.predict.answers import AnswerTable
 
-    table = AnswerTable(classifier.trained.hierarchy, classifier.settings.top)
+    within = classifier.within
+    top = min(classifier.settings.top, len(within.leaves))
+    table = AnswerTable(classifier.trained.hierarchy, top, within=bool(within.path))
     random = classifier.trained.random_weights
     for number, answer in enumerate(answers):
         if number == 0:

@@ -202,6 +202,10 @@ class PredictConfig:
     min_confidence: float = setting(
         0.0, "answer with an inner node where the nodes below it are less probable than this", low=0, high=1
     )
+    within: str = setting(
+        "",
+        'answer below this node alone: its name, or its path as in "Apparel > Tops"; its leaves share the probability',
+    )
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
     remote: bool = setting(False, "download the images that the manifest names by URL")
 

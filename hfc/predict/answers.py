@@ -31,7 +31,9 @@ class Answer:
     top: tuple[Leaf, ...]
     """The best leaves, best first."""
     error: str = ""
-    """Why the image could not be read; then the rest is empty."""
+    """Why the image could not be read; then there is no answer."""
+    within: tuple[str, ...] = ()
+    """Names down to the node that answers were asked for below; its leaves alone share the probabilities."""
 
     def __str__(self) -> str:
         """The path and the probability of its last node."""
@@ -40,11 +42,12 @@ class Answer:
         return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
 
     def to_json(self) -> dict[str, object]:
-        """The answer as a JSON object: id and error, or id, path, probabilities, top."""
+        """The answer as a JSON object: id and error, or id, path, probabilities, top; within where it was asked for."""
+        about = {"id": _utf8(self.id)} | ({"within": self.within} if self.within else {})
         if self.error:
-            return {"id": _utf8(self.id), "error": _utf8(self.error)}
+            return {**about, "error": _utf8(self.error)}
         return {
-            "id": _utf8(self.id),
+            **about,
             "path": self.path,
             "probabilities": [round(probability, 6) for probability in self.probabilities],
             "top": [leaf.to_json() for leaf in self.top],
@@ -54,17 +57,19 @@ class Answer:
 class AnswerTable:
     """A table with a row for each answer: the path, its probabilities and the best leaves."""
 
-    def __init__(self, hierarchy: Hierarchy, top: int) -> None:
+    def __init__(self, hierarchy: Hierarchy, top: int, *, within: bool = False) -> None:
         """Name the columns.
 
         Args:
             hierarchy: the tree, whose levels get a column each; a name that another column has gets " level" behind it.
             top: how many of the best leaves are told, at most all.
+            within: whether a column tells below which node the answers were asked for.
         """
         self.leaves = min(top, len(hierarchy.leaves))
         best = [name for k in range(1, self.leaves + 1) for name in (f"top{k}", f"top{k} probability")]
-        self.levels = hierarchy.columns(["id", *best, "error", "random_weights"])
-        self.header = ["id", *self.levels, *(f"{level} probability" for level in self.levels), *best, "error"]
+        self.last = [*(["within"] if within else []), "error"]
+        self.levels = hierarchy.columns(["id", *best, *self.last, "random_weights"])
+        self.header = ["id", *self.levels, *(f"{level} probability" for level in self.levels), *best, *self.last]
 
     def row(self, answer: Answer) -> list[str]:
         """The cells of an answer."""
@@ -72,7 +77,8 @@ class AnswerTable:
         probabilities = [f"{probability:.6f}" for probability in answer.probabilities]
         best = [cell for leaf in answer.top for cell in (leaf.path[-1], f"{leaf.probability:.6f}")]
         best += [""] * (2 * self.leaves - len(best))
-        return [_utf8(answer.id), *answer.path, *blank, *probabilities, *blank, *best, _utf8(answer.error)]
+        last = [" > ".join(answer.within), _utf8(answer.error)][-len(self.last) :]
+        return [_utf8(answer.id), *answer.path, *blank, *probabilities, *blank, *best, *last]
 
 
 def _utf8(text: str) -> str:

@@ -20,6 +20,7 @@ from hfc.predict.answers import Answer
 from hfc.predict.backbone import open_backbone
 from hfc.predict.head import Trained, load_trained
 from hfc.predict.sources import PATHS, Box, Source, as_regions, check_images, corners_of, crop_source
+from hfc.predict.within import below
 from hfc.regions import Regions
 from hfc.store import Features
 
@@ -36,6 +37,7 @@ class Classifier:
                 "use a run with another decode"
             )
         self.trained, self.encoder, self.settings = trained, encoder, settings
+        self.within = below(trained.hierarchy, settings.within)
         self.stage1 = stage1
         self.crop = worker.crop_settings(stage1, encoder)
 
@@ -45,11 +47,12 @@ class Classifier:
 
         Args:
             run: the folder.
-            settings: any of hfc.config.PredictConfig, such as device, weights, top or min_confidence.
+            settings: any of hfc.config.PredictConfig, such as device, weights, top, min_confidence or within.
 
         Raises:
             RunError: a file is missing or damaged, or the backbone's weights are not at hand or not the run's.
             ConfigError: a setting that does not exist or cannot have this value.
+            HierarchyError: the tree has no node of the name that is given as `within`, or several.
         """
         given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
         config = resolve(PredictConfig, given)
@@ -97,7 +100,10 @@ class Classifier:
         """
         for batch, features in self.features(regions):
             answers = dict(zip(batch.rows, self._answers(features, regions.id[batch.rows].tolist()), strict=True))
-            answers |= {row: Answer(str(regions.id[row]), (), (), (), reason) for row, reason in batch.failures}
+            answers |= {
+                row: Answer(str(regions.id[row]), (), (), (), reason, self.within.path)
+                for row, reason in batch.failures
+            }
             for row in sorted(answers):
                 yield answers[row]
 
@@ -123,4 +129,4 @@ class Classifier:
             yield from self._answers(features, names)
 
     def _answers(self, features: Features, ids: Sequence[str]) -> Iterator[Answer]:
-        return self.trained.answers(features, ids, self.settings.top, self.settings.min_confidence)
+        return self.trained.answers(features, ids, self.settings.top, self.settings.min_confidence, self.within)

@@ -1,6 +1,6 @@
 """A run's head, with what is needed to read its answers. No images, no backbone.
 
-Dimensions: B rows, V views, D features, H levels, C leaves.
+Dimensions: B rows, V views, D features, H levels, K leaves below a node.
 """
 
 import json
@@ -13,16 +13,18 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from hfc import runs
 from hfc.config import TrainConfig, resolve
 from hfc.errors import FORMER_SETTINGS, FORMER_VALUES, ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
+from hfc.predict.within import Below, below
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import climbed
-from hfc.train.evaluation import decoded, predict, used_views
+from hfc.train.decoding import DECODINGS, climbed
+from hfc.train.evaluation import predict, used_views
 from hfc.train.features import Resident
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
@@ -58,7 +60,9 @@ class Trained:
         """Of each leaf the names of the nodes down to it."""
         return [self.hierarchy.path(leaf) for leaf in range(len(self.hierarchy.leaves))]
 
-    def answers(self, features: Features, ids: Sequence[str], top: int, min_confidence: float) -> Iterator[Answer]:
+    def answers(
+        self, features: Features, ids: Sequence[str], top: int, min_confidence: float, within: Below | None = None
+    ) -> Iterator[Answer]:
         """Tell what (B, V, D) features mean, in B answers.
 
         Args:
@@ -66,31 +70,47 @@ class Trained:
             ids: of each row.
             top: leaves to name.
             min_confidence: the answer is the deepest node of the path that is at least so probable.
+            within: the node that every answer lies below, itself at the least; None: the root.
         """
         if not len(features):
             return
-        ancestors = torch.from_numpy(self.hierarchy.ancestors)
-        raw = self.predict(features)
-        scores = decoded(raw, self.hierarchy, self.config).final
-        # The scores of least-cost rank the leaves; what is probable, the head says.
-        final = raw.final if self.config.decode == "least-cost" else scores
-        shares = torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
+        part = within or below(self.hierarchy)
+        scores, shares = self._below(features, part)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, :top]
+        ancestors = torch.from_numpy(part.ancestors)
         path = ancestors[best[:, 0]]
         depth = torch.full((len(path),), ancestors.shape[1])
         if min_confidence:
-            depth, _ = climbed(shares, ancestors, min_confidence)
+            depth = climbed(shares, ancestors, min_confidence)[0].clamp_min(len(part.path))
         along = torch.stack(
             [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
         ).clamp_max(1)
-        rows = zip(ids, depth.tolist(), along.tolist(), best.tolist(), shares.gather(1, best).tolist(), strict=True)
+        named = part.leaves[best.numpy()].tolist()
+        rows = zip(ids, depth.tolist(), along.tolist(), named, shares.gather(1, best).tolist(), strict=True)
         for name, level, probabilities, leaves, chances in rows:
             yield Answer(
                 name,
                 self.paths[leaves[0]][:level],
                 tuple(probabilities[:level]),
                 tuple(Leaf(self.paths[leaf], chance) for leaf, chance in zip(leaves, chances, strict=True)),
+                within=part.path,
             )
+
+    def _below(self, features: Features, part: Below) -> tuple[Tensor, Tensor]:
+        """Compute what ranks the leaves below a node, and their probabilities there, (B, K) each."""
+        raw = self.predict(features)
+        if part.path:
+            raw = _within(raw, torch.from_numpy(part.leaves))
+        scores = DECODINGS[self.config.decode](raw, torch.from_numpy(part.ancestors)).final
+        # The scores of least-cost rank the leaves; what is probable, the head says.
+        final = raw.final if self.config.decode == "least-cost" else scores
+        return scores, torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
+
+
+def _within(raw: Prediction, leaves: Tensor) -> Prediction:
+    """Share all probability among some leaves, however little of it they had; those without any share it evenly."""
+    final = raw.final[:, leaves].double() + torch.finfo(torch.float64).tiny
+    return Prediction(tuple(level.double() for level in raw.levels), final / final.sum(dim=1, keepdim=True))
 
 
 def load_trained(folder: Path) -> Trained:

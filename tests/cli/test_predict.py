@@ -76,6 +76,36 @@ def test_csv_is_a_row_an_image(place: Path) -> None:
     assert result.exit_code == 3
 
 
+def test_answers_may_lie_below_one_node(place: Path) -> None:
+    file, node = place / "img" / "01.jpg", "tops, of all > kinds"
+    names = ['Tank "Top"', "Mantel\u2028länger", "Tee"]
+    words = ("predict", place / "run", file, place / "img" / "07.jpg", "--within", node)
+    result = hfc(*words, "--format", "json")
+    answer, failed = map(json.loads, result.stdout.splitlines())
+    assert (answer["within"], failed) == (
+        [node],
+        {"id": str(place / "img" / "07.jpg"), "within": [node], "error": "the file is empty"},
+    )
+    assert sorted(leaf["path"] for leaf in answer["top"]) == sorted([node, name] for name in names)
+    assert sum(leaf["probability"] for leaf in answer["top"]) == pytest.approx(1, abs=1e-5)
+    whole = {leaf.path[-1]: leaf.probability for leaf in Classifier.load(place / "run")(file).top}
+    total = sum(whole[name] for name in names)
+    for leaf in answer["top"]:
+        assert leaf["probability"] == pytest.approx(whole[leaf["path"][-1]] / total, abs=1e-5)
+    in_python = Classifier.load(place / "run", within=node)(file)
+    assert [list(leaf.path) for leaf in in_python.top] == [leaf["path"] for leaf in answer["top"]]
+
+    rows = list(csv.reader(io.StringIO(hfc(*words, "--format", "csv").stdout), strict=True))
+    assert rows[0][5:] == [f"top{k}{more}" for k in (1, 2, 3) for more in ("", " probability")] + ["within", "error"]
+    assert [row[-2:] for row in rows[1:]] == [[node, ""], [node, "the file is empty"]]
+    assert rows[1][1:3] == answer["path"]
+
+    result = hfc(*words[:3], "--within", node, "--min-confidence", 1)
+    assert result.stdout.splitlines()[0] == f"{file}: {node} 1.00"
+    result = hfc(*words[:3], "--within", "Jeans", "--min-confidence", 1)
+    assert (result.stdout, result.exit_code) == (f"{file}: <script> > Jeans 1.00\n", 0)
+
+
 def test_a_box_is_used(place: Path) -> None:
     file = place / "img" / "01.jpg"
     by_hand = Classifier.load(place / "run")(file, box=(1, 2, 41.5, 70))
@@ -137,6 +167,7 @@ def test_what_is_wrong_is_said_in_one_line(place: Path, tmp_path: Path) -> None:
         ((place / "run", file, "--weights", "random"), "are not those the run was trained on: expected digest"),
         ((place / "run", file, "--device", "cuda:77"), "device cuda:77 cannot be used here"),
         ((place / "run", file, "--min-confidence", 7), "min_confidence: expected 0 to 1"),
+        ((place / "run", file, "--within", "Jean"), "within: hierarchy tree has no node 'Jean'; did you mean Jeans.$"),
     ):
         result = hfc("predict", *words)
         assert (result.exit_code, result.stdout) == (1, ""), message

@@ -1,6 +1,7 @@
 """An answer as text, as JSON and as the cells of a table, written out in full."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_answers_as_a_table(tree: Hierarchy) -> None:
         ["c.jpg", "", "", "", "", "Skirt", "0.400000", "Coat", "0.350000", ""],
         ["caf\ufffd.jpg", *[""] * 8, "caf\ufffd.jpg: the file is empty"],
     ]
+
+
+def test_an_answer_below_a_node_names_it(tree: Hierarchy) -> None:
+    sure = replace(SURE, top=SURE.top[:1], within=("full-body",))
+    failed = replace(UNREADABLE, within=("full-body",))
+    assert json.dumps(sure.to_json()) == (
+        '{"id": "a.jpg", "within": ["full-body"], "path": ["full-body", "Dress"], "probabilities": [0.912346, '
+        '0.834568], "top": [{"path": ["full-body", "Dress"], "probability": 0.834568}]}'
+    )
+    assert json.dumps(failed.to_json()) == (
+        '{"id": "caf\\ufffd.jpg", "within": ["full-body"], "error": "caf\\ufffd.jpg: the file is empty"}'
+    )
+    table = AnswerTable(tree, 1, within=True)
+    levels = ["group", "leaf", "group probability", "leaf probability"]
+    assert table.header == ["id", *levels, "top1", "top1 probability", "within", "error"]
+    assert [table.row(answer) for answer in (sure, replace(failed, within=DRESS))] == [
+        ["a.jpg", *DRESS, "0.912346", "0.834568", "Dress", "0.834568", "full-body", ""],
+        ["caf\ufffd.jpg", *[""] * 6, "full-body > Dress", "caf\ufffd.jpg: the file is empty"],
+    ]
+    lines = ["within,id", "Dress,a", "Skirt,b"]
+    assert AnswerTable(parse_hierarchy("tree", "t", lines), 1, within=True).header[1:3] == ["id level", "within level"]
 
 
 def test_a_table_has_no_more_leaves_than_the_tree_and_no_column_twice() -> None:

@@ -14,6 +14,7 @@ from hfc import Classifier
 from hfc.config import METHODS
 from hfc.errors import RunError
 from hfc.predict.head import load_trained
+from hfc.predict.within import below
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
 from tests.support.trained import rewrite_result, train_on
@@ -33,6 +34,13 @@ def test_every_head_predicts_what_it_was_tested_with(method: str, trained: tuple
         np.testing.assert_allclose(final, wanted.final, atol=1e-6)
     for answer, row in zip(loaded.answers(features, wanted.id.tolist(), 1, 0.0), wanted.final, strict=True):
         assert answer.probabilities[-1] == pytest.approx(row.max() / row.sum(dtype=np.float64), abs=1e-6)
+    leaves, node = loaded.hierarchy.leaves, below(loaded.hierarchy, "tops, of all > kinds")
+    inside = [leaf for leaf in range(len(leaves)) if loaded.hierarchy.path(leaf)[0] == "tops, of all > kinds"]
+    for answer, row in zip(loaded.answers(features, wanted.id.tolist(), 9, 0.0, node), wanted.final, strict=True):
+        shares = row[inside] / row[inside].sum(dtype=np.float64)
+        chances = {leaf.path[-1]: leaf.probability for leaf in answer.top}
+        assert chances == pytest.approx({leaves[leaf]: p for leaf, p in zip(inside, shares, strict=True)}, abs=1e-6)
+        assert answer.path == ("tops, of all > kinds", leaves[inside[int(shares.argmax())]])
 
 
 def other_head(run: Path) -> None:
