@@ -4,12 +4,13 @@ Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from hfc.hierarchy import lca_height
 from hfc.train.heads.layers import Prediction
+from hfc.train.losses import sums_by
 
 
 def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
@@ -48,11 +49,13 @@ def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
     """Rank leaves by expected cost, the LCA height of a mistake.
 
     This is conditional risk minimisation (Karthik et al. 2021). The scores are 1 − cost/H, normalised over the leaves:
-    they rank, but are no probabilities.
+    they rank, but are no probabilities. A mistake costs a level wherever the paths differ, so the cost of a leaf is the
+    sum over its path of the probability that lies elsewhere.
     """
-    distance = lca_height(ancestors.T[:, :, None], ancestors.T[:, None]).to(prediction.final.dtype)
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
-    scores = 1 - shares @ distance / ancestors.shape[1]
+    sizes = [level.shape[1] for level in prediction.levels]
+    on_path = (sums_by(shares, h, size)[:, h] for h, size in zip(ancestors.unbind(dim=1), sizes, strict=True))
+    scores = 1 - shares.sum(dim=1, keepdim=True) + reduce(torch.add, on_path) / len(sizes)
     return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))
 
 
@@ -87,8 +90,8 @@ def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor
 def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
     """Multiply the probabilities on each leaf's path, P_final for the leaf itself: (B, C), normalised over leaves."""
     levels = (*prediction.levels[:-1], prediction.final)
-    logs = [level.clamp_min(1e-30).log()[:, ancestors[:, h]] for h, level in enumerate(levels)]
-    return torch.softmax(torch.stack(logs).sum(dim=0), dim=1)
+    logs = (level.clamp_min(1e-30).log()[:, ancestors[:, h]] for h, level in enumerate(levels))
+    return torch.softmax(reduce(torch.add, logs), dim=1)
 
 
 DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {

@@ -5,13 +5,12 @@ Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from hfc.hierarchy import lca_height
 
 LevelLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,6 +55,17 @@ def hierarchical_violation(children: Tensor, parents: Tensor) -> Tensor:
     return (children - parents).clamp(min=0).square().sum(dim=1)
 
 
+def sums_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(B, groups) the sum of each group of columns.
+
+    Args:
+        values: (B, C).
+        group: (C,) which group each column belongs to.
+        groups: how many there are; read off the index, it could not be known where a head is exported.
+    """
+    return values.new_zeros(values.shape[0], groups).scatter_add(1, group.expand_as(values), values)
+
+
 def logsumexp_by(logits: Tensor, group: Tensor, groups: int) -> Tensor:
     """(B, groups) the logarithm of the sum of exponentials in each group of columns.
 
@@ -68,8 +78,7 @@ def logsumexp_by(logits: Tensor, group: Tensor, groups: int) -> Tensor:
     shape = (logits.shape[0], groups)  # len() would fix the number of rows where a head is exported
     # The greatest of each group is taken off first, so that nothing overflows.
     top = logits.new_full(shape, -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
-    shifted = (logits - top.gather(1, index)).exp()
-    return top + logits.new_zeros(shape).scatter_add(1, index, shifted).log()
+    return top + sums_by((logits - top.gather(1, index)).exp(), group, groups).log()
 
 
 def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> Tensor:
@@ -108,19 +117,24 @@ def hierarchical_cross_entropy(
     return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
-def soft_labels(ancestors: Tensor, beta: float) -> Tensor:
-    """(C, C) the soft label of each leaf, a row each.
+def soft_labels(target: Tensor, ancestors: Tensor, sizes: Sequence[int], beta: float) -> Tensor:
+    """(B, C) the soft label of each row. A table of all leaves' labels would grow with their square.
 
     It is y(c) ∝ exp(−β d(c, y)/max d), d the LCA height (Bertinetto et al. 2020, equation 5). As in the authors' code
     (`make_all_soft_labels`), distances are fractions of the largest one between two leaves: a root above all others
     changes nothing. For large β a label is one-hot.
 
     Args:
+        target: (B, H) index of the true node on each level.
         ancestors: (C, H) index of each leaf's ancestor on each level.
+        sizes: C^h of each level.
         beta: β, how sharply the labels fall off.
     """
-    distance: Tensor = lca_height(ancestors.T[:, :, None], ancestors.T[:, None])
-    return torch.softmax(-beta * distance.float() / distance.max().clamp(min=1), dim=1)
+    pairs = zip(ancestors.unbind(dim=1), target.unbind(dim=1), strict=True)
+    # As `lca_height`, in bytes: an eighth of the memory that integers take.
+    distance = reduce(torch.add, ((column != own[:, None]).to(torch.uint8) for column, own in pairs))
+    largest = max(sum(size > 1 for size in sizes), 1)  # two leaves part on the first level that has several nodes
+    return torch.softmax(-beta * distance.float() / largest, dim=1)
 
 
 def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -76,6 +76,21 @@ def test_least_cost_ranks_by_the_expected_height_to_climb(prediction: Prediction
     torch.testing.assert_close(decoded.final.sum(dim=1), torch.ones(40))
 
 
+@given(tree=trees(), seed=st.integers(0, 2**32 - 1))
+def test_least_cost_equals_the_table_of_all_distances(tree: NDArray[np.int64], seed: int) -> None:
+    """The table grows with the square of the leaves; the decoding does without."""
+    levels = tuple(torch.rand(4, size) for size in (tree.max(axis=0) + 1).tolist())
+    final = torch.rand(4, len(tree), generator=torch.Generator().manual_seed(seed)).double()
+    final[3] = 0  # sigmoids may all be 0
+    distance = (tree[:, None] != tree[None]).sum(axis=2)
+    shares = final[:3].numpy() / final[:3].numpy().sum(axis=1, keepdims=True)
+    scores = 1 - shares @ distance / tree.shape[1]
+    decoded = DECODINGS["least-cost"](Prediction(levels, final), torch.from_numpy(tree))
+    np.testing.assert_allclose(decoded.final[:3].numpy(), scores / scores.sum(axis=1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(decoded.final[3].numpy(), 1 / len(tree), rtol=1e-12)
+    assert decoded.levels is levels
+
+
 def naive_stop(counts: list[int], tree: list[list[int]], least: int) -> tuple[int, int]:
     """Depth and node of the deepest node above the best leaf whose leaves have `least` counts together."""
     path = tree[counts.index(max(counts))]

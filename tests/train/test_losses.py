@@ -172,7 +172,7 @@ def test_soft_labels_fall_off_with_the_distance_in_the_tree(
         heights = [sum(ANCESTORS[c, h] != ANCESTORS[y, h] for h in range(3)) for c in range(5)]
         labels = naive_softmax([-beta * float(height) / 3 for height in heights])
         total -= sum(label * math.log(q) for label, q in zip(labels, p, strict=True))
-    got = soft_label_cross_entropy(logits, soft_labels(ANCESTORS, beta)[leaf]).mean().item()
+    got = soft_label_cross_entropy(logits, soft_labels(ANCESTORS[leaf], ANCESTORS, SIZES, beta)).mean().item()
     assert got == pytest.approx(total / 7, rel=1e-6)
     if beta == 500:
         assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
@@ -189,7 +189,13 @@ AUTHORS_SOFT_LABELS = [
 
 
 def test_soft_labels_equal_the_authors_code() -> None:
-    np.testing.assert_allclose(soft_labels(ANCESTORS, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6)
+    np.testing.assert_allclose(soft_labels(ANCESTORS, ANCESTORS, SIZES, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6)
+
+
+def labels_of_leaves(tree: Ints, beta: float) -> torch.Tensor:
+    """The soft label of every leaf of a tree, a row each."""
+    ancestors = torch.from_numpy(tree)
+    return soft_labels(ancestors, ancestors, (tree.max(axis=0) + 1).tolist(), beta)
 
 
 @settings(deadline=None)  # the first assert_close imports half of torch
@@ -203,15 +209,15 @@ def test_soft_labels_follow_fractions_of_the_largest_distance(tree: Ints, beta: 
             distances[a, b] = len(one) - common
     powers = np.exp(-beta * distances / distances.max())
     want = powers / powers.sum(axis=0)  # a leaf a column
-    got = soft_labels(torch.from_numpy(tree), beta)
+    got = labels_of_leaves(tree, beta)
     np.testing.assert_allclose(got.numpy(), want.T, rtol=1e-5)
     # The same tree below one more node that holds everything.
     under = np.concatenate([np.zeros((len(tree), 1), dtype=np.int64), tree], axis=1)
-    torch.testing.assert_close(soft_labels(torch.from_numpy(under), beta), got)
+    torch.testing.assert_close(labels_of_leaves(under, beta), got)
 
 
 def test_soft_labels_of_a_single_leaf_are_one_hot() -> None:
-    assert soft_labels(torch.zeros(1, 2, dtype=torch.int64), 4.0).tolist() == [[1.0]]
+    assert labels_of_leaves(np.zeros((1, 2), dtype=np.int64), 4.0).tolist() == [[1.0]]
 
 
 def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
@@ -219,7 +225,7 @@ def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
 ) -> None:
     logits, leaf = batch
     logits.requires_grad_()
-    labels = soft_labels(ANCESTORS, 4.0).double()[leaf]
+    labels = soft_labels(ANCESTORS[leaf], ANCESTORS, SIZES, 4.0).double()
     (got,) = torch.autograd.grad(soft_label_cross_entropy(logits, labels).mean(), logits)
     # KLDivLoss() of the authors' code: a mean over rows and classes.
     divergence = torch.nn.KLDivLoss(reduction="sum")(logits.log_softmax(dim=1), labels) / labels.numel()
@@ -231,7 +237,7 @@ def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> No
     logits = torch.tensor([[200.0, 0, 0, 0, -200]], requires_grad=True)
     values = (
         hierarchical_cross_entropy(logits, ANCESTORS[[4]], ANCESTORS, SIZES, 1.0).sum(),
-        soft_label_cross_entropy(logits, soft_labels(ANCESTORS, 1.0)[[4]]).sum(),
+        soft_label_cross_entropy(logits, soft_labels(ANCESTORS[[4]], ANCESTORS, SIZES, 1.0)).sum(),
     )
     for value in values:
         (grad,) = torch.autograd.grad(value, logits)

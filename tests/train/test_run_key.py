@@ -51,9 +51,6 @@ SHAPELESS = {
     "store/fingerprints.py": "of extraction",
     "store/sources.py": "of extraction",
     "store/shards.py": "of extraction",
-    "store/sources.py": "of extraction",
-    "store/copying.py": "of extraction",
-    "store/fingerprints.py": "of extraction",
     "store/survey.py": "of `hfc inspect`",
     "__init__.py": "the version",
 }

@@ -16,6 +16,7 @@ from hfc.train.losses import (
     probabilities,
     soft_label_cross_entropy,
     soft_labels,
+    sums_by,
 )
 
 
@@ -73,9 +74,8 @@ class Flat(nn.Module):
         final = probabilities(full(logits.leaf), self.loss)
         # Sigmoids of different leaves do not add up to a probability: normalise before summing over a node's leaves.
         shares = F.normalize(final, p=1.0, dim=1)
-        # Sizes are given: read off the index, they could not be known when the head is exported.
         columns = zip(self.ancestors.unbind(dim=1)[:-1], self.sizes, strict=False)
-        above = [shares @ F.one_hot(column, size).to(shares.dtype) for column, size in columns]
+        above = [sums_by(shares, column, size) for column, size in columns]
         return Prediction((*above, final), final)
 
 
@@ -96,16 +96,15 @@ class FlatHXE(Flat):
 class FlatSoftLabels(Flat):
     """The flat head under the soft labels of Bertinetto et al. 2020."""
 
-    labels: Tensor
-
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, soft_label_beta: float) -> None:
         """Build the head; `soft_label_beta` is β, for the others see `Flat`."""
         super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
-        self.register_buffer("labels", soft_labels(ancestors, soft_label_beta), persistent=False)
+        self.soft_label_beta = soft_label_beta
 
     def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
-        return {"global": soft_label_cross_entropy(logits.leaf.float(), self.labels[target[:, -1]])}
+        labels = soft_labels(target, self.ancestors, self.sizes, self.soft_label_beta)
+        return {"global": soft_label_cross_entropy(logits.leaf.float(), labels)}
 
 
 # Losses that know the tree, and the flat head under each.
