@@ -21,6 +21,7 @@ RUNS = {
     "read": (["--rows", "500"], "peak_mb_of_the_process"),
     "train": (["--rows", "6000", "--dim", "32", "--turns", "1", "--slice", "300"], "of_the_matrix_products"),
     "stream": (["--rows", "6000", "--dim", "32", "--turns", "1"], "streamed_of_resident"),
+    "leaves": (["--leaves", "60", "--rows", "900", "--dim", "16", "--levels", "4", "--epochs", "1"], "report"),
     "twin_search": (["--rows", "3000", "--dim", "64"], "twins"),
     "seeds": (
         ["--rows", "2000", "--dim", "32", "--turns", "1", "--epochs", "1", "--seeds", "2", "--methods", "flat"],
@@ -77,5 +78,5 @@ def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,twins,twin_search,review"
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,twins,twin_search,review"
     assert f"usage: python -m tests.bench {{{names}}}" in done.stderr

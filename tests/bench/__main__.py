@@ -14,6 +14,7 @@ BENCHMARKS = {
     "train": "train.main",
     "stream": "train.stream",
     "seeds": "train.seeds",
+    "leaves": "leaves.main",
     "twins": "twins.main",
     "twin_search": "twins.search",
     "review": "review.main",
