@@ -199,9 +199,7 @@ class PredictConfig:
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
     device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     top: int = setting(5, "how many leaves to name with their probabilities", low=1)
-    min_confidence: float = setting(
-        0.0, "answer with an inner node where the nodes below it are less probable than this", low=0, high=1
-    )
+    min_confidence: float = setting(0.0, "answer with an inner node where those below are less probable", low=0, high=1)
     within: str = setting(
         "",
         'answer below this node alone: its name, or its path as in "Apparel > Tops"; its leaves share the probability',

@@ -290,12 +290,11 @@ def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Group]]:
     grouped = []
     for all_runs in sets:
         renamed = [with_tree(run, digests[predictions[run.folder].tree.digest]) for run in all_runs]
-        rows = summarise(renamed, [predictions[run.folder].digest for run in all_runs])
-        groups: dict[str, list[Outcome]] = {}
-        for row in rows:
+        same: dict[str, list[Outcome]] = {}
+        for row in summarise(renamed, [predictions[run.folder].digest for run in all_runs]):
             seeds = [predictions[run.folder] for run in row.runs]
             aligned = tuple(seed.in_order_of(seeds[0].tree) for seed in seeds)
-            groups.setdefault(seeds[0].digest, []).append(Outcome(row, aligned))
-        best_first = (sorted(group, key=lambda row: (-row.correct.mean(), row.label)) for group in groups.values())
-        grouped.append([Group(tuple(outcomes)) for outcomes in best_first])
+            same.setdefault(seeds[0].digest, []).append(Outcome(row, aligned))
+        groups = (sorted(one, key=lambda row: (-row.correct.mean(), row.label)) for one in same.values())
+        grouped.append([Group(tuple(outcomes)) for outcomes in groups])
     return grouped
