@@ -217,6 +217,15 @@ def test_the_rank_is_the_place_in_the_order_of_top(seed: int, leaves: int, steps
     assert rank(final, target).tolist() == [row.index(leaf) for row, leaf in zip(order, target, strict=True)]
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1), leaves=st.integers(1, 40), k=st.integers(1, 9), steps=st.sampled_from([1, 3, 1024])
+)
+def test_the_top_is_the_beginning_of_the_whole_order(seed: int, leaves: int, k: int, steps: int) -> None:
+    shares = np.random.default_rng(seed).integers(0, steps, (ROWS, leaves), endpoint=True) / steps
+    order = [sorted(range(leaves), key=lambda leaf, row=row: (-row[leaf], leaf))[:k] for row in shares.tolist()]
+    assert top(shares, k).tolist() == order
+
+
 def test_blocks_of_rows_give_what_all_rows_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.integers(4, size=(23, 7)) / 10

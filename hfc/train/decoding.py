@@ -3,7 +3,7 @@
 Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 
 import torch
@@ -52,11 +52,16 @@ def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
     they rank, but are no probabilities. A mistake costs a level wherever the paths differ, so the cost of a leaf is the
     sum over its path of the probability that lies elsewhere.
     """
+    return Prediction(prediction.levels, _scores(prediction, ancestors))
+
+
+def _scores(prediction: Prediction, ancestors: Tensor) -> Tensor:
+    """Score the leaves by expected cost: (B, C), normalised over the leaves."""
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
     sizes = [level.shape[1] for level in prediction.levels]
     on_path = (sums_by(shares, h, size)[:, h] for h, size in zip(ancestors.unbind(dim=1), sizes, strict=True))
     scores = 1 - shares.sum(dim=1, keepdim=True) + reduce(torch.add, on_path) / len(sizes)
-    return Prediction(prediction.levels, torch.nn.functional.normalize(scores, p=1.0, dim=1))
+    return torch.nn.functional.normalize(scores, p=1.0, dim=1)
 
 
 def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
@@ -75,6 +80,11 @@ def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor
         (B,) depth of the answer, 0 for the root to H for a leaf, and (B,) its index among the nodes of that level, 0
         for the root.
     """
+    return next(climbs(final, ancestors, [confidence]))
+
+
+def climbs(final: Tensor, ancestors: Tensor, confidences: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Climb as `climbed` for each of several confidences; a path's shares are computed once."""
     path = ancestors[final.argmax(dim=1)]
     shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
     path_shares = []
@@ -83,8 +93,9 @@ def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor
         path_shares.append(nodes.gather(1, own[:, None]))
     # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
     along = torch.cat(path_shares, dim=1).flip(1).cummax(dim=1).values
-    depth = (along >= confidence).sum(dim=1)
-    return depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
+    for confidence in confidences:
+        depth = (along >= confidence).sum(dim=1)
+        yield depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
 
 
 def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
@@ -94,9 +105,20 @@ def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
     return torch.softmax(reduce(torch.add, logs), dim=1)
 
 
+def _final(prediction: Prediction, ancestors: Tensor) -> Tensor:
+    return prediction.final
+
+
 DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {
     "leaf": leaf,
     "path": path,
     "consistent": consistent,
     "least-cost": least_cost,
 }
+LEAVES: Mapping[str, Callable[[Prediction, Tensor], Tensor]] = {
+    "leaf": _final,
+    "path": _final,
+    "consistent": _paths,
+    "least-cost": _scores,
+}
+"""What the decodings give as P_final. Where the leaves' ranks alone count, the levels need not be decoded."""

@@ -17,12 +17,13 @@ from hfc.hierarchy import Hierarchy
 from hfc.metrics import Metrics
 from hfc.runs import BetaReading, ClimbReading
 from hfc.train.data import TrainingData
-from hfc.train.decoding import DECODINGS, climbed
+from hfc.train.decoding import DECODINGS, LEAVES, climbs
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
 
 BETAS = tuple(step / 10 for step in range(11))
+CELLS = 1 << 22  # of logits in a block of rows
 CONFIDENCES = (*(step / 20 for step in range(20)), 0.99)
 
 
@@ -42,10 +43,15 @@ def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Predic
 
 
 def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
-    """Compute a head's logits for some rows, which ascend: a list by view for each block of rows."""
+    """Compute a head's logits for some rows, which ascend: a list by view for each block of rows.
+
+    A block has the fewer rows the wider the head's widest layer, which with thousands of leaves is their own.
+    """
     head.eval()
-    for block in features.blocks(rows):
-        yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
+    most = max(CELLS // max(len(weight) for weight in head.parameters()), 1)
+    for read in features.blocks(rows):
+        for block in read.split(most):
+            yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]
 
 
 def blended(head: Head, views: list[Any], beta: float) -> Prediction:
@@ -104,7 +110,7 @@ def by_beta(
         them, of what is decoded after blending. Nothing of the latter for a head that does not blend.
     """
     betas = sorted({*BETAS, config.beta}) if head.blends else []
-    leaf = data.leaf(split)
+    leaf, ancestors = data.leaf(split), torch.from_numpy(data.hierarchy.ancestors)
     blocks: list[Prediction] = []
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
     start = 0
@@ -112,8 +118,8 @@ def by_beta(
         blocks.append(blended(head, views, config.beta))
         stop = start + len(blocks[-1].final)
         for i, beta in enumerate(betas):
-            prediction = decoded(joined([blended(head, views, beta)]), data.hierarchy, config)
-            ranks[i, start:stop] = metrics.rank(prediction.final.numpy(), leaf[start:stop])
+            final = LEAVES[config.decode](joined([blended(head, views, beta)]), ancestors)
+            ranks[i, start:stop] = metrics.rank(final.numpy(), leaf[start:stop])
         start = stop
     others = sorted({*config.topk} - {1})
     return joined(blocks), tuple(
@@ -141,11 +147,10 @@ def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple
         leaf: (n,) true leaves.
         hierarchy: the tree.
     """
-    ancestors = torch.from_numpy(hierarchy.ancestors)
+    answers = climbs(final, torch.from_numpy(hierarchy.ancestors), CONFIDENCES)
     curve = []
-    for confidence in CONFIDENCES:
-        depth, node = (numbers.numpy() for numbers in climbed(final, ancestors, confidence))
-        specificity, correct, precision = metrics.climb(depth, node, leaf, hierarchy.ancestors)
+    for confidence, (depth, node) in zip(CONFIDENCES, answers, strict=True):
+        specificity, correct, precision = metrics.climb(depth.numpy(), node.numpy(), leaf, hierarchy.ancestors)
         reading = ClimbReading(confidence=confidence, specificity=specificity, correct=correct, precision=precision)
         curve.append(reading)
     return tuple(curve)

@@ -9,6 +9,7 @@ import torch
 
 from hfc.config import TrainConfig, resolve
 from hfc.runs import BetaReading, Result
+from hfc.train import evaluation
 from hfc.train import features as features_module
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
@@ -79,6 +80,12 @@ def test_all_betas_take_one_pass_whatever_the_blocks(
     rows.clear()
     parts, again = by_beta(head, both, data, "test", config)
     assert rows == [32, 32, 32, 32, 8, 8]
+    assert again == swept
+    np.testing.assert_allclose(parts.final.numpy(), whole.final.numpy(), rtol=1e-4)
+    monkeypatch.setattr(evaluation, "CELLS", 20 * 32)  # of logits: the head's widest layer has 32
+    rows.clear()
+    parts, again = by_beta(head, both, data, "test", config)
+    assert rows == [20, 20, 12, 12, 20, 20, 12, 12, 8, 8]
     assert again == swept
     np.testing.assert_allclose(parts.final.numpy(), whole.final.numpy(), rtol=1e-4)
 

@@ -3,7 +3,8 @@
 Dimensions: B batch, D features, H levels, C^h nodes on level h.
 """
 
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,11 +13,14 @@ from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree,
 from hfc.train.losses import LEVEL_LOSSES, probabilities
 
 
-class Logits(NamedTuple):
+@dataclass
+class Logits:
     """Outputs of the head."""
 
     levels: tuple[Tensor, ...]
     """H tensors (B, C^h), coarse to fine."""
+    top_down: Tensor | None = None
+    """(B, C) P_top-down, once it was asked for: β changes nothing of it."""
 
 
 class Levels(nn.Module):
@@ -69,6 +73,7 @@ class Levels(nn.Module):
         levels = tuple(probabilities(full(z), self.loss) for z in logits.levels)
         if beta == 0:
             return Prediction(levels, levels[-1])
-        logs = [F.logsigmoid(full(z)) if self.loss == "bce" else full(z) for z in logits.levels]
-        top_down = self.tree.down(self.tree.given_parent(logs))[-1].exp()
-        return Prediction(levels, beta * top_down + (1 - beta) * F.normalize(levels[-1], p=1.0, dim=1))
+        if logits.top_down is None:
+            logs = [F.logsigmoid(full(z)) if self.loss == "bce" else full(z) for z in logits.levels]
+            logits.top_down = self.tree.down(self.tree.given_parent(logs))[-1].exp()
+        return Prediction(levels, beta * logits.top_down + (1 - beta) * F.normalize(levels[-1], p=1.0, dim=1))
