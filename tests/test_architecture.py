@@ -210,6 +210,7 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
     """Numbers know nothing of tables and pictures, and these nothing of pages."""
     order = (
         *(
+            ("seeds",),
             ("rows", "svg", "cells"),
             ("statistics", "plots"),
             ("tables", "figures", "training", "trees", "gallery"),

@@ -1,66 +1,25 @@
 """Rows of runs: runs that differ in their seed alone are one row. S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc import metrics, provenance, runs
-from hfc.errors import RunError, StoreError
+from hfc import provenance
 from hfc.hierarchy import Hierarchy, lca_height
 from hfc.progress import steps
-from hfc.regions import Strings
-from hfc.report.grouped import Groups, named_groups
+from hfc.report.grouped import Groups
 from hfc.report.identity import Identity, distinct_labels, identity, tree_digests, with_tree
+from hfc.report.seeds import SeedPredictions, read_seed
 from hfc.runs import Result, Run
-from hfc.store import read_predictions
-from hfc.store.records import REMEDY
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 BENCHMARK_TEST_ROWS = 40_000  # DeepFashion, Category and Attribute Prediction
-PREDICTIONS = "predictions.h5"
-
-
-@dataclass(frozen=True, eq=False)
-class SeedPredictions:
-    """The predictions of one run for its test images, in the order of their ids."""
-
-    tree: Hierarchy
-    id: Strings
-    """(N,)"""
-    target: Ints
-    """(N,) true leaves."""
-    predicted: Ints
-    """(N,) most probable leaves of P_final."""
-    rank: Ints
-    """(N,) how many leaves come before the true one."""
-    confidence: Floats
-    """(N,) the predicted leaf's share of P_final."""
-    groups: Groups
-
-    @cached_property
-    def images(self) -> str:
-        """The digest of the test images and their true leaves."""
-        names = [self.tree.leaves[leaf] for leaf in self.target]
-        return provenance.digest([self.id.tolist(), names])
-
-    @cached_property
-    def digest(self) -> str:
-        """The digest of test images, true leaves and groups. Runs that share it may be compared."""
-        number = self.groups.number
-        return provenance.digest([self.images, number.tolist()]) if self.groups.shared else self.images
-
-    def in_order_of(self, tree: Hierarchy) -> "SeedPredictions":
-        """Number the leaves as another tree does, which differs in their order alone."""
-        if tree.digest == self.tree.digest:
-            return self
-        place = tree.index(self.tree.leaves, "predictions")
-        return replace(self, tree=tree, target=place[self.target], predicted=place[self.predicted])
 
 
 @dataclass(frozen=True)
@@ -210,42 +169,6 @@ class Group:
             )
             for leaf, n in enumerate(support)
         ]
-
-
-def read_seed(run: Run) -> SeedPredictions:
-    """Read a run's predictions.
-
-    Raises:
-        RunError: the predictions or the hierarchy are missing, damaged, or do not fit each other.
-    """
-    tree = runs.hierarchy(run)
-    file = run.folder / PREDICTIONS
-    try:
-        predictions = read_predictions(file)
-    except StoreError as error:
-        closed = isinstance(error.__cause__, PermissionError)
-        raise RunError(f"{error}; {'ask its owner for permission' if closed else REMEDY}") from error
-    if predictions.key not in ("", run.result.key):
-        wanted = f"expected key {run.result.key[:12]}…, found {predictions.key[:12]}…"
-        raise RunError(f"{file}: the predictions of another run: {wanted}; {REMEDY}")
-    rows, leaves = len(predictions.id), len(tree.leaves)
-    if predictions.final.shape != (rows, leaves) or predictions.target.shape != (rows,) or rows == 0:
-        raise RunError(
-            f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {predictions.final.shape}; "
-            f"{REMEDY}"
-        )
-    if not 0 <= predictions.target.min() <= predictions.target.max() < leaves:
-        raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; {REMEDY}")
-    if predictions.group is not None and len(predictions.group) != rows:
-        raise RunError(f"{file}: expected a group for each of {rows} rows, found {len(predictions.group)}; {REMEDY}")
-    order = np.argsort(predictions.id, kind="stable")
-    final, target = predictions.final[order], predictions.target[order]
-    rank = metrics.rank(final, target)
-    predicted = final.argmax(axis=1)  # ties go to the first, as in `metrics.top`
-    shares = final / np.maximum(final.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    confidence = shares.max(axis=1).astype(np.float64)
-    groups = named_groups([""] * rows if predictions.group is None else predictions.group[order])
-    return SeedPredictions(tree, predictions.id[order], target, predicted, rank, confidence, groups)
 
 
 def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:

@@ -20,7 +20,16 @@ from hfc.store.files import (
 from hfc.store.fingerprints import DIGEST_BYTES, Fingerprints, identities
 from hfc.store.header import SCHEMA, DataSet, KeyFields, Provenance, Update
 from hfc.store.locks import locked
-from hfc.store.predictions import HeldOut, Predictions, read_predictions, write_predictions
+from hfc.store.predictions import (
+    HeldOut,
+    Kept,
+    Predictions,
+    Shortened,
+    count_kept,
+    read_predictions,
+    shortened,
+    write_predictions,
+)
 from hfc.store.shards import (
     Shard,
     read_shard,
@@ -44,15 +53,18 @@ __all__ = [
     "Features",
     "Fingerprints",
     "HeldOut",
+    "Kept",
     "KeyFields",
     "Predictions",
     "Provenance",
     "Shard",
+    "Shortened",
     "Survey",
     "Table",
     "Update",
     "ahead",
     "assemble",
+    "count_kept",
     "encode_text",
     "identities",
     "is_cache",
@@ -67,6 +79,7 @@ __all__ = [
     "remove_shards",
     "shard_files",
     "shard_folder",
+    "shortened",
     "survey",
     "write_predictions",
     "write_shard",

@@ -1,12 +1,18 @@
-"""What heads predicted for rows; that of a run as a file. Dimensions: N rows, C^h nodes on level h, C leaves."""
+"""What heads predicted for rows; that of a run as a file.
+
+Dimensions: N rows, H levels, C^h nodes on level h, C leaves, K nodes that are kept of a level.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hfc import metrics
 from hfc.errors import StoreError
 from hfc.hierarchy import Hierarchy
 from hfc.regions import Strings
@@ -24,7 +30,11 @@ from hfc.store.files import (
 from hfc.store.records import CacheRecord
 from hfc.store.table import Table
 
-SCHEMA = 1
+SCHEMA, SCHEMA_KEPT = 1, 2
+MOST_LEAVES = 1000  # of trees whose probabilities are all kept
+KEPT = 20
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,37 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
+class Kept:
+    """The probabilities of each row's best nodes alone, where a level has thousands."""
+
+    node: NDArray[np.int32]
+    """(N, K) the most probable nodes, best first."""
+    probability: Floats
+    """(N, K)"""
+    rank: NDArray[np.int32]
+    """(N,) how many nodes come before the true one."""
+    true: Floats
+    """(N,) probability of the true node."""
+    answer: Floats
+    """(N,) probability of the node above the most probable leaf of P_final."""
+    total: Floats
+    """(N,) sum over all nodes."""
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """What is kept of a run's predictions where the tree has thousands of leaves."""
+
+    id: Strings
+    """(N,) as of `Predictions`, like all that follows."""
+    target: NDArray[np.int64]
+    levels: tuple[Kept, ...]
+    final: Kept
+    key: str = ""
+    group: Strings | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class HeldOut:
     """What heads predicted for rows that they never saw: cross-validation over a whole cache."""
 
@@ -62,31 +103,88 @@ class HeldOut:
     folds: int
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def shortened(predictions: Predictions, ancestors: NDArray[np.int64]) -> Predictions | Shortened:
+    """Keep the best nodes alone where there are more than MOST_LEAVES leaves; else everything.
+
+    Args:
+        predictions: all of them.
+        ancestors: (C, H) index of each leaf's ancestor on each level.
+    """
+    target, final = predictions.target, predictions.final
+    if final.shape[1] <= MOST_LEAVES:
+        return predictions
+    answer, pairs = final.argmax(axis=1), zip(predictions.levels, ancestors.T, strict=True)
+    levels = tuple(_kept(level, column[target], column[answer]) for level, column in pairs)
+    best = _kept(final, target, answer)
+    return Shortened(predictions.id, target, levels, best, predictions.key, predictions.group)
+
+
+def _kept(probabilities: Floats, true: NDArray[np.int64], answer: NDArray[np.int64]) -> Kept:
+    node = metrics.top(probabilities, KEPT)
+    rows = np.arange(len(node))
+    return Kept(
+        node.astype(np.int32),
+        np.take_along_axis(probabilities, node, axis=1),
+        metrics.rank(probabilities, true).astype(np.int32),
+        probabilities[rows, true],
+        probabilities[rows, answer],
+        probabilities.sum(axis=1),
+    )
+
+
+def count_kept(sizes: tuple[int, ...]) -> int:
+    """Count the numbers that are kept of a row.
+
+    Args:
+        sizes: C^h of each level.
+    """
+    if sizes[-1] <= MOST_LEAVES:
+        return sum(sizes) + sizes[-1]
+    return sum(2 * min(size, KEPT) + 4 for size in (*sizes, sizes[-1]))
+
+
+def write_predictions(path: Path, predictions: Predictions | Shortened) -> None:
     """Write a run's predictions, atomically. Raises StoreError if they cannot be written."""
     with atomically(path) as partial, create(partial) as file:
-        file.attrs["schema"] = SCHEMA
+        file.attrs["schema"] = SCHEMA_KEPT if isinstance(predictions, Shortened) else SCHEMA
         put_attribute(file, "key", predictions.key)
         put_text(file, "id", predictions.id)
         put_array(file, "target", predictions.target)
-        for h, probabilities in enumerate(predictions.levels):
-            put_array(file, f"level/{h}", probabilities)
-        put_array(file, "final", predictions.final)
+        levels: tuple[Floats | Kept, ...] = predictions.levels
+        for h, probabilities in enumerate(levels):
+            _put(file, f"level/{h}", probabilities)
+        _put(file, "final", predictions.final)
         if predictions.group is not None and (predictions.group != "").any():
             put_text(file, "group", predictions.group)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path) -> Predictions | Shortened:
     """Read a run's predictions. Raises StoreError if they cannot be read."""
     try:
         with view(path) as file:
-            return Predictions(
+            kind = Shortened if isinstance(file["final"], h5py.Group) else Predictions
+            return kind(
                 id=get_text(file, "id"),
                 target=file["target"][:],
-                levels=tuple(file[f"level/{h}"][:] for h in range(len(file.get("level", ())))),
-                final=file["final"][:],
+                levels=tuple(_get(file[f"level/{h}"]) for h in range(len(file.get("level", ())))),
+                final=_get(file["final"]),
                 key=get_attribute(file, "key") if "key" in file.attrs else "",
                 group=get_text(file, "group") if "group" in file else None,
             )
     except READ_ERRORS as error:
         raise StoreError(f"{path}: cannot read predictions: {error}") from error
+
+
+def _put(file: h5py.File, name: str, probabilities: Floats | Kept) -> None:
+    if isinstance(probabilities, Kept):
+        for part in fields(Kept):
+            put_array(file, f"{name}/{part.name}", getattr(probabilities, part.name))
+    else:
+        put_array(file, name, probabilities)
+
+
+def _get(place: h5py.Dataset | h5py.Group) -> Any:
+    """Read the probabilities of a level: all, or what is kept of them."""
+    return (
+        Kept(**{part.name: place[part.name][:] for part in fields(Kept)}) if isinstance(place, h5py.Group) else place[:]
+    )

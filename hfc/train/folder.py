@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from hfc.errors import StoreError, explained, in_the_way
 from hfc.provenance import followed, make_folder, remove, temporary
 from hfc.runs import FILES, HEAD, HIERARCHY, METRICS, RESULT, Epoch, Result
-from hfc.store import Predictions, write_predictions
+from hfc.store import Predictions, Shortened, write_predictions
 
 
 class RunWriter:
@@ -41,7 +41,7 @@ class RunWriter:
         # Not save_file, whose files their owner alone may read.
         (self.folder / HEAD).write_bytes(save(arrays, {"key": key}))
 
-    def predictions(self, predictions: Predictions) -> None:
+    def predictions(self, predictions: Predictions | Shortened) -> None:
         """Write the test predictions."""
         try:
             write_predictions(self.folder / "predictions.h5", predictions)

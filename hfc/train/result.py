@@ -10,7 +10,7 @@ from hfc import provenance
 from hfc.config import plain
 from hfc.metrics import Metrics
 from hfc.runs import Betas, ClimbReading, Code, Machine, Result, Seconds, TreeRecord
-from hfc.store import Predictions
+from hfc.store import Predictions, Shortened, shortened
 from hfc.train.cache import Cache
 from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
 from hfc.train.prepared import PreparedRun, changed_settings
@@ -26,7 +26,7 @@ class _Tested(NamedTuple):
     seconds: float
 
 
-def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions, Result]:
+def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | Shortened, Result]:
     """Test a trained head, once, on the test split.
 
     Returns:
@@ -49,7 +49,7 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions, R
     regions = cache.table.regions.take(run.data.rows["test"].numpy())
     predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group)
     tested = _Tested(measured, betas, climbs, time.perf_counter() - started)
-    return predictions, _result(cache, run, fitted, tested)
+    return shortened(predictions, tree.ancestors), _result(cache, run, fitted, tested)
 
 
 def _result(cache: Cache, run: PreparedRun, fitted: Fitted, tested: _Tested) -> Result:

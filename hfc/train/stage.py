@@ -13,7 +13,7 @@ from hfc import parallel, runs
 from hfc.config import TrainConfig, to_toml
 from hfc.errors import DivergedError, RunError, StoreError
 from hfc.hierarchy import some
-from hfc.store import encode_text
+from hfc.store import count_kept, encode_text
 from hfc.store.records import CacheRecord
 from hfc.train.cache import Cache, CacheSource, Reading, cache_source, open_cache, same_cache
 from hfc.train.checkpoint import Checkpoint
@@ -197,7 +197,7 @@ def _check_room(out: Path, waiting: Sequence[PreparedRun]) -> None:
     if not there:
         return
     data = waiting[0].data
-    numbers = len(data.rows["test"]) * (sum(data.hierarchy.sizes) + len(data.hierarchy.leaves)) * len(waiting)
+    numbers = len(data.rows["test"]) * count_kept(data.hierarchy.sizes) * len(waiting)
     needed, free = numbers * np.dtype(np.float32).itemsize, shutil.disk_usage(there).free
     if needed > free:
         raise RunError(

@@ -1,12 +1,13 @@
 """Runs to rows and groups: what is averaged, what may be compared, what the predictions hold."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hfc import runs
+from hfc import runs, store
 from hfc.errors import RunError
 from hfc.report.cells import plus_minus
 from hfc.report.checks import check
@@ -239,3 +240,29 @@ def test_where_all_runs_have_one_order_the_tree_keeps_its_digest(tmp_path: Path)
     (group,) = read_groups(runs.find([tmp_path / "both"]))
     digest = older.in_canonical_order().digest
     assert {outcome.row.first.hierarchy.digest for outcome in group.outcomes} == {digest}
+
+
+def test_predictions_of_the_best_leaves_alone_are_read_as_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    folder = write_run(tmp_path / "r", tree, ids=[f"{-i}" for i in range(60)])  # in another order than sorted
+    (group,) = read_groups([runs.read(folder)])
+    whole = group.best.predictions[0]
+    monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 5)
+    monkeypatch.setattr("hfc.store.predictions.KEPT", 2)
+    shortened = store.shortened(store.read_predictions(folder / "predictions.h5"), tree.ancestors)
+    write_predictions(folder / "predictions.h5", shortened)
+    (group,) = read_groups([runs.read(folder)])
+    kept = group.best.predictions[0]
+    assert kept.digest == whole.digest
+    for name in ("id", "target", "predicted", "rank", "confidence"):
+        assert getattr(kept, name).tolist() == getattr(whole, name).tolist()
+    assert isinstance(shortened.final, store.Kept)
+    for change, message in (
+        ({"node": shortened.final.node[:3]}, r"expected probabilities of 60 rows over 6 leaves, found \(3, 2\); train"),
+        ({"rank": shortened.final.rank[:3]}, "expected probabilities of 60 rows over 6 leaves"),
+        ({"node": shortened.final.node + 6}, "names a leaf that the run's hierarchy lacks"),
+    ):
+        damaged = replace(shortened, final=replace(shortened.final, **change))
+        write_predictions(folder / "predictions.h5", damaged)
+        with pytest.raises(RunError, match=message):
+            read_groups([runs.read(folder)])

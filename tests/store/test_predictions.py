@@ -1,6 +1,6 @@
 """Predictions as a file."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +38,41 @@ def test_a_file_without_groups_is_the_same_to_the_byte(tmp_path: Path) -> None:
     got = store.read_predictions(tmp_path / "some")
     assert got.group is not None
     assert got.group.tolist() == ["", "dress"]
+
+
+@pytest.mark.parametrize("leaves", [30, 12])
+def test_of_thousands_of_leaves_the_best_alone_are_kept(
+    leaves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 11)
+    rng = np.random.default_rng(leaves)
+    ancestors = np.stack([np.arange(leaves) // 4, np.arange(leaves)], axis=1)
+    levels = tuple(rng.random((9, size), dtype=np.float32) for size in (ancestors[-1, 0] + 1, leaves))
+    final = rng.integers(0, 9, (9, leaves)).astype(np.float32)  # ties go to the first
+    target = rng.integers(0, leaves, 9)
+    whole = store.Predictions(strings([f"{i}" for i in range(9)]), target, levels, final, "key")
+    store.write_predictions(tmp_path / "p.h5", store.shortened(whole, ancestors))
+    got = store.read_predictions(tmp_path / "p.h5")
+    assert (got.id.tolist(), got.target.tolist(), got.key) == (whole.id.tolist(), target.tolist(), "key")
+    best = final.argmax(axis=1)
+    for h, probabilities in enumerate((*levels, final)):
+        column = ancestors[:, min(h, 1)]
+        kept = (*got.levels, got.final)[h]
+        assert isinstance(kept, store.Kept)
+        for row, shares in enumerate(probabilities.tolist()):
+            order = sorted(range(len(shares)), key=lambda node, shares=shares: (-shares[node], node))
+            assert kept.node[row].tolist() == order[:20]
+            assert kept.probability[row].tolist() == [shares[node] for node in order[:20]]
+            assert kept.rank[row] == order.index(column[target[row]])
+            assert kept.true[row] == shares[column[target[row]]]
+            assert kept.answer[row] == shares[column[best[row]]]
+            assert kept.total[row] == pytest.approx(sum(shares))
+    numbers = [getattr(kept, part.name) for kept in (*got.levels, got.final) for part in fields(store.Kept)]
+    assert sum(array.size for array in numbers) == 9 * store.count_kept((ancestors[-1, 0] + 1, leaves))
+
+
+def test_of_few_leaves_every_probability_is_kept() -> None:
+    levels = (np.ones((2, 1), dtype=np.float32), np.ones((2, 1000), dtype=np.float32))
+    whole = store.Predictions(strings(["a", "b"]), np.array([0, 999]), levels, levels[1])
+    assert store.shortened(whole, np.zeros((1000, 2), dtype=np.int64)) is whole
+    assert store.count_kept((1, 1000)) == 2001

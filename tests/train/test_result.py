@@ -8,7 +8,8 @@ import torch
 
 from hfc import metrics
 from hfc.errors import ConfigError
-from hfc.store import read_predictions
+from hfc.report import write_report
+from hfc.store import Kept, read_predictions
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
 from hfc.train.settings import build_head
@@ -98,3 +99,30 @@ def test_conditional_is_consistent_in_its_probabilities(place: Path, cache: Cach
         for node in range(level.shape[1]):
             below = stored.final[:, ancestors[:, h] == node].sum(axis=1)
             np.testing.assert_allclose(level[:, node], below, rtol=1e-5)
+
+
+def test_of_many_leaves_the_best_alone_are_stored_and_reported(
+    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = train(cache, quick(place), tmp_path / "whole")
+    monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 5)
+    monkeypatch.setattr("hfc.store.predictions.KEPT", 3)
+    short, _ = train(cache, quick(place), tmp_path / "short")
+    assert short.result.test == whole.result.test
+    stored, every = (read_predictions(run.folder / "predictions.h5") for run in (short, whole))
+    assert isinstance(stored.final, Kept)
+    assert not isinstance(every.final, Kept)
+    assert stored.final.node.tolist() == metrics.top(every.final, 3).tolist()
+    assert stored.final.total.tolist() == every.final.sum(axis=1).tolist()
+    for kept, probabilities in zip(stored.levels, every.levels, strict=True):
+        assert isinstance(kept, Kept)
+        assert kept.probability[:, 0].tolist() == np.asarray(probabilities).max(axis=1).tolist()
+    for name in ("whole", "short"):
+        write_report([tmp_path / name], tmp_path / f"report {name}")
+    pages = [(tmp_path / f"report {name}" / "differences.csv").read_text() for name in ("whole", "short")]
+    pages += [
+        (tmp_path / f"report {name}" / "figures" / file).read_text()
+        for file in ("categories.csv", "reliability.csv", "rejection.csv")
+        for name in ("whole", "short")
+    ]
+    assert pages[0::2] == pages[1::2]
