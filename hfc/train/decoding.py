@@ -40,9 +40,10 @@ def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
 
 def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
     """Give every node the greatest number of its leaves: (B, C) to H tensors (B, C^h), shaped as `levels`."""
-    starts = (leaves.new_zeros(level.shape) for level in levels)
-    pairs = zip(starts, ancestors.unbind(dim=1), strict=True)
-    return tuple(zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
+    starts = (leaves.new_zeros(level.shape) for level in levels[:-1])
+    pairs = zip(starts, ancestors.unbind(dim=1), strict=False)
+    above = (zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
+    return (*above, leaves)
 
 
 def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:

@@ -64,10 +64,20 @@ def blended(head: Head, views: list[Any], beta: float) -> Prediction:
     return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
-def joined(blocks: Sequence[Prediction]) -> Prediction:
-    """Join the predictions of all blocks, on the CPU."""
-    levels = tuple(torch.cat(level).cpu() for level in zip(*(block.levels for block in blocks), strict=True))
-    return Prediction(levels, torch.cat([block.final for block in blocks]).cpu())
+def joined(blocks: list[Prediction]) -> Prediction:
+    """Join the predictions of all blocks, on the CPU.
+
+    The list is emptied, so that no more than one level is in memory twice.
+    """
+    shared = blocks[0].final is blocks[0].levels[-1]  # then it stays one
+    parts = [list(level) for level in zip(*(block.levels for block in blocks), strict=True)]
+    parts += [] if shared else [[block.final for block in blocks]]
+    blocks.clear()
+    whole = []
+    for part in parts:
+        whole.append(torch.cat(part).cpu())
+        part.clear()
+    return Prediction(tuple(whole if shared else whole[:-1]), whole[-1])
 
 
 def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:

@@ -35,13 +35,15 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     started = time.perf_counter()
     config, tree = run.config, run.data.hierarchy
     features, data = used_views(cache.features, config), run.data.to(cache.features.device)
+    # First, so that its probabilities are gone before those of the test rows come.
+    val_betas = by_beta(fitted.head, features, data, "val", config)[1] if fitted.head.blends else ()
     raw, test_betas = by_beta(fitted.head, features, data, "test", config)
     prediction = decoded(raw, tree, config)
+    del raw
     leaf = data.leaf("test")
     measured = evaluate(prediction, leaf, tree, config)
     betas: Betas | None = None
     if fitted.head.blends:
-        _, val_betas = by_beta(fitted.head, features, data, "val", config)
         betas = Betas(validation=val_betas, test=test_betas, best_on_validation=best_beta(val_betas, config.beta))
     # The scores of least-cost are no probabilities, so no confidence can be read off them.
     climbs = None if config.decode == "least-cost" else climb(prediction.final, leaf, tree)
