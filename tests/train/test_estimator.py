@@ -117,6 +117,19 @@ def test_a_hierarchy_is_the_same_tree_however_it_is_given(tmp_path: Path) -> Non
         assert from_paths.score(X, paths_of(y)) == from_mapping.score(X, y)
 
 
+@pytest.mark.parametrize("method", ["levels+path", "hmcn-f"])
+def test_the_order_of_a_mapping_changes_no_bit(method: str) -> None:
+    X, y = clusters()
+    expected = model(method).fit(X, y)
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(len(PATHS))
+        shuffled = {list(PATHS)[i]: list(PATHS.values())[i] for i in order}
+        again = model(method, hierarchy=shuffled).fit(X, y)
+        assert (again.predict_proba(X) == expected.predict_proba(X)).all()
+        assert again.hierarchy_.digest == expected.hierarchy_.digest
+        assert again.paths_.tolist() == expected.paths_.tolist()
+
+
 def test_a_shipped_hierarchy_answers_over_all_its_leaves() -> None:
     X, y = clusters()
     y = np.where(np.isin(y, ["Tee", "Jeans"]), y, "Tank")
