@@ -108,9 +108,11 @@ def hierarchical_cross_entropy(
         sizes: C^h of each level.
         alpha: α, how much less the choices near the leaves count.
     """
-    leaves = logits.log_softmax(dim=1)
-    above = zip(ancestors.unbind(dim=1)[:-1], sizes[:-1], strict=True)
-    nodes = [*(logsumexp_by(leaves, column, size) for column, size in above), leaves]
+    nodes = [logits.log_softmax(dim=1)]
+    columns = ancestors.unbind(dim=1)
+    for h in range(len(sizes) - 2, -1, -1):  # from the level below, which has fewer nodes than there are leaves
+        parent = columns[h].new_zeros(sizes[h + 1]).scatter(0, columns[h + 1], columns[h])
+        nodes.insert(0, logsumexp_by(nodes[0], parent, sizes[h]))
     true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
     steps = [true[0], *(below - above for above, below in pairwise(true))]
     weights = [math.exp(-alpha * depth) for depth in range(len(steps))]

@@ -1,6 +1,6 @@
 """Hundreds to thousands of leaves: an epoch against its matrix products, memory, a run's folder, and a report.
 
-Made-up features, 512 numbers a row, under trees of seven levels; each number of leaves has processes of its own.
+Made-up features, 512 numbers a row, under trees of seven levels; each training and each report is a process of its own.
 """
 
 import argparse
@@ -38,8 +38,9 @@ def main(words: list[str]) -> None:
     for leaves in map(int, options.leaves.split(",")):
         with tempfile.TemporaryDirectory(dir=".") as scratch:
             cache = write_cache(Path(scratch), options.rows, options.dim, leaves, options.levels)
-            fixed = ["--methods", options.methods, "--epochs", str(options.epochs), "--folder", scratch]
-            trained, report = (_part(part, fixed) for part in PARTS)
+            fixed = ["--epochs", str(options.epochs), "--folder", scratch]
+            trained = {name: _part("train", [*fixed, "--methods", name]) for name in options.methods.split(",")}
+            report = _part("report", fixed)
             say(
                 benchmark="leaves",
                 leaves=leaves,
@@ -98,8 +99,8 @@ def write_cache(folder: Path, rows: int, dim: int, leaves: int, levels: int) -> 
     return put_parts(folder / "c.h5", regions, (part[:, None] for part in features), provenance=provenance, **origin)
 
 
-def _train(options: argparse.Namespace) -> dict[str, dict[str, object]]:
-    """Train every method, each epoch beside its matrix products."""
+def _train(options: argparse.Namespace) -> dict[str, object]:
+    """Train a method, each epoch beside its matrix products."""
     import torch
 
     from hfc.config import TrainConfig, resolve
@@ -109,36 +110,33 @@ def _train(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     from hfc.train.stage import train
     from tests.bench.train import Products
 
-    told: dict[str, dict[str, object]] = {}
     cache = load_cache(options.folder / "c.h5")
     fixed = {"hierarchy": str(options.folder / "tree.csv"), "epochs": options.epochs}
-    for method in options.methods.split(","):
-        config = resolve(TrainConfig, {**fixed, "method": method})
-        run = prepare_run(cache, config)
-        rows = len(run.data.rows["train"])
-        products = Products(run.config, run.data.hierarchy, cache.features.dim, cache.features.device)
-        limit: list[float] = []
+    config = resolve(TrainConfig, {**fixed, "method": options.methods})
+    run = prepare_run(cache, config)
+    rows = len(run.data.rows["train"])
+    products = Products(run.config, run.data.hierarchy, cache.features.dim, cache.features.device)
+    limit: list[float] = []
 
-        def turn(config: TrainConfig, epoch: Epoch, limit: list[float] = limit, products: Products = products) -> None:
-            limit.append(products.seconds(rows))  # noqa: B023 (called before the next method)
+    def turn(config: TrainConfig, epoch: Epoch) -> None:
+        limit.append(products.seconds(rows))
 
-        started = time.perf_counter()
-        finished, _ = train(cache, config, options.folder / "runs", on_epoch=turn)
-        whole = time.perf_counter() - started - sum(limit)
-        epochs = [float(epoch.train_seconds or 0) for epoch in finished.epochs]
-        ratios = [product / epoch for product, epoch in zip(limit, epochs, strict=True)]
-        told[method] = {
-            "epoch_s": round(statistics.median(epochs), 2),
-            "validation_s": round(statistics.median(e.seconds - (e.train_seconds or 0) for e in finished.epochs), 2),
-            "of_the_matrix_products": round(statistics.median(ratios), 3),
-            "whole_s": round(whole, 2),
-            "peak_mb": round(peak_bytes() / 1e6),
-            "folder_mb": round(sum(file.stat().st_size for file in finished.folder.iterdir()) / 1e6, 1),
-            "top1": round(finished.result.test["top1"], 4),
-            "precision": finished.result.machine.precision,
-            "threads": torch.get_num_threads(),
-        }
-    return told
+    started = time.perf_counter()
+    finished, _ = train(cache, config, options.folder / "runs", on_epoch=turn)
+    whole = time.perf_counter() - started - sum(limit)
+    epochs = [float(epoch.train_seconds or 0) for epoch in finished.epochs]
+    ratios = [product / epoch for product, epoch in zip(limit, epochs, strict=True)]
+    return {
+        "epoch_s": round(statistics.median(epochs), 2),
+        "validation_s": round(statistics.median(e.seconds - (e.train_seconds or 0) for e in finished.epochs), 2),
+        "of_the_matrix_products": round(statistics.median(ratios), 3),
+        "whole_s": round(whole, 2),
+        "peak_mb": round(peak_bytes() / 1e6),
+        "folder_mb": round(sum(file.stat().st_size for file in finished.folder.iterdir()) / 1e6, 1),
+        "top1": round(finished.result.test["top1"], 4),
+        "precision": finished.result.machine.precision,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _report(options: argparse.Namespace) -> dict[str, object]:

@@ -140,7 +140,7 @@ class Products:
                 torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype),
                 torch.randn(self.batch, layer.out_features, device=device, dtype=dtype),
             ]
-            self.layers.append((*tensors, layer is not head.reduce.linear))
+            self.layers.append((*tensors, layer.weight is not head.shared))
 
     @torch.inference_mode()
     def seconds(self, rows: int) -> float:
