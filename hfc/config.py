@@ -200,10 +200,7 @@ class PredictConfig:
     device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     top: int = setting(5, "how many leaves to name with their probabilities", low=1)
     min_confidence: float = setting(0.0, "answer with an inner node where those below are less probable", low=0, high=1)
-    within: str = setting(
-        "",
-        'answer below this node alone: its name, or its path as in "Apparel > Tops"; its leaves share the probability',
-    )
+    within: str = setting("", 'answer below this node of the tree alone: its name, or its path as in "Apparel > Tops"')
     outside_root: bool = setting(False, "accept image paths that leave the manifest's folder")
     remote: bool = setting(False, "download the images that the manifest names by URL")
 

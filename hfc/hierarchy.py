@@ -226,10 +226,7 @@ def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
 
 
 def _spelled(rows: Iterable[Sequence[str]]) -> dict[tuple[int, str], str]:
-    """Choose the name of each node, which rows may write in several Unicode forms.
-
-    It is NFC if a row has that.
-    """
+    """Choose one of the Unicode forms in which rows write each node: NFC if one does."""
     spelled: dict[tuple[int, str], str] = {}
     for row in rows:
         for h, cell in enumerate(reversed(row)):
