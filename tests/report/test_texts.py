@@ -67,7 +67,7 @@ def test_names_that_no_file_of_text_can_hold_are_escaped(tmp_path: Path, monkeyp
         found = read(path)
         return replace(found, id=strings([f"{odd}/{name}" for name in found.id]))
 
-    monkeypatch.setattr("hfc.report.rows.read_predictions", with_odd_ids)
+    monkeypatch.setattr("hfc.report.seeds.read_predictions", with_odd_ids)
     (tmp_path / odd / "images").mkdir(parents=True)
     for i in range(60):
         picture(tmp_path / odd / "images" / f"{i:04d}.jpg", (i, i, i))
