@@ -17,7 +17,7 @@ from hfc.datasets.images import stream_crops
 from hfc.datasets.listing import archive_root
 from hfc.datasets.reading import named
 from hfc.datasets.remote import is_url
-from hfc.errors import RunError, StoreError
+from hfc.errors import RunError, StoreError, warn_once
 from hfc.regions import Regions, strings
 from hfc.report.rows import Bools, Ints, Outcome, Row
 from hfc.store import FeatureStore
@@ -168,17 +168,25 @@ def _cached(row: Row) -> tuple[Regions, Path] | str:
 
     A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
     """
-    path, key = Path(row.first.cache.path), row.first.cache.feature_key
+    cache = row.first.cache
+    path = Path(cache.path)
     places = dict.fromkeys(base / path for base in (Path(), *row.runs[0].folder.resolve().parents))
-    return _opened(next((place for place in places if place.is_file()), path), key)
+    place = next((place for place in places if place.is_file()), path)
+    return _opened(place, cache.feature_key, cache.features_sha256)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, key: str) -> tuple[Regions, Path] | str:
+def _opened(path: Path, key: str, features_sha256: str) -> tuple[Regions, Path] | str:
     try:
         with FeatureStore(path) as store:
             if store.key != key:
                 return f"{path}: not the cache that the run was trained on"
+            if store.features_sha256 != features_sha256:
+                warn_once(
+                    log,
+                    f"{path}: was brought up to date after the run: pictures are shown by their ids, and a file that "
+                    "changed is not the one that was tested; train again to see what the cache has now",
+                )
             source = Path(store.provenance.get("dataset", {}).get("source", path))
             return store.table().regions, source
     except StoreError as error:

@@ -130,8 +130,8 @@ def _why_empty(table: Table, split: str) -> str:
     first = f"; the first is {failed[0][0]}: {failed[0][1]}" if failed else ""
     if len(ok) and not ok.any():
         return (
-            f"no row has features, as all {len(ok)} images failed{first}; mend them, then run hfc extract with "
-            "--retry-failures"
+            f"no row has features, as all {len(ok)} images failed{first}; mend them, then run the same "
+            "hfc extract again"
         )
     needed = "train, val (to select the epoch) and test rows are needed"
     if not inside.any():

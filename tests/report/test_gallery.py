@@ -167,6 +167,22 @@ def test_the_cache_tells_path_and_box_where_it_is_at_hand(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.parametrize("updated", [False, True])
+def test_a_cache_that_was_updated_after_the_run_is_warned_of(
+    updated: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = made_cache(tmp_path)
+    for i in range(6):
+        picture(tmp_path / "root" / "deep" / f"{i}.png", (0, 0, 0))
+    with store.FeatureStore(tmp_path / "c.h5") as opened:
+        sha256 = "0" * 64 if updated else opened.features_sha256
+    cache = {"cache__path": str(tmp_path / "c.h5"), "cache__feature_key": key, "cache__features_sha256": sha256}
+    found = wrong_thrice(tmp_path / "run", **cache)
+    assert galleries(found, tmp_path / "root")[0].mistakes[0].source
+    warning = f"{tmp_path}/c.h5: was brought up to date after the run: pictures are shown by their ids"
+    assert (warning in caplog.text) == updated
+
+
 def test_the_cache_is_at_hand_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = made_cache(tmp_path, "cache/c.h5")
     for i in range(6):

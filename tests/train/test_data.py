@@ -27,7 +27,7 @@ def test_where_all_images_failed_the_first_reason_is_given(place: Path, tmp_path
         train(load_cache(path), quick(place), tmp_path / "runs")
     assert str(caught.value) == (
         f"{path}: no row has features, as all 360 images failed; the first is 00000.jpg: made to fail; mend them, then "
-        "run hfc extract with --retry-failures"
+        "run the same hfc extract again"
     )
 
 
