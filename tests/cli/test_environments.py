@@ -191,6 +191,7 @@ def pipeline(place: Path) -> list[tuple[object, ...]]:
     """Calls of all commands, in an order in which each finds what it needs, but the demo, which downloads nothing."""
     run = min((place / "runs").iterdir())
     train = [place / word if word == "tree.csv" else word for word in TRAIN]
+    review = ("--hierarchy", place / "tree.csv", "--set", "batch_size=8", "--set", "epochs=1")
     return [
         ("sample", "drawn", "--images", 40),
         ("extract", place / "s", *TINY, "--out", "d.h5"),
@@ -204,6 +205,7 @@ def pipeline(place: Path) -> list[tuple[object, ...]]:
         ("report", place / "runs", "--out", "report"),
         ("report", place / "runs", "--out", "report", "--json"),
         ("report", "--compare", place / "runs", "ablation/runs", "--out", "report"),
+        ("review", "d.h5", *review, "--folds", 2, "--out", "review"),
         *(("predict", run, place / "s" / "Img", "--format", form) for form in ("table", "json", "csv")),
         ("export", run, "--hf", "hf", "--onnx", "x.onnx"),
         ("doctor",),
@@ -312,10 +314,13 @@ def test_without_room_in_shared_memory_one_line_says_so(place: Path, folder: Pat
     words = ("train", place / "c.h5", *train, "--seeds", "0-1", "--jobs", 2, "--out", "runs")
     codes, out, err = program([words], folder, rig="no room in /dev/shm")
     assert (codes, out) == (["1"], "")
-    assert err == (
+    *warnings, line = err.splitlines()
+    assert line == (
         "Error: --jobs 2: no processes can be started: No space left on device; is there room in /dev/shm? "
-        "--jobs 1 needs none\n"
+        "--jobs 1 needs none"
     )
+    assert len(warnings) == 1
+    assert "groups have rows in more than one split" in warnings[0]  # the drawn sample's own, as in DeepFashion
 
 
 def test_a_process_that_is_killed_is_said_in_one_line() -> None:

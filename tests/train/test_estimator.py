@@ -510,14 +510,15 @@ def test_weights_reach_the_classifier_through_a_pipeline() -> None:
     assert (pipeline.predict_proba(X) == model("flat").fit(scaled, y, weight).predict_proba(scaled)).all()
 
 
-def test_the_example_of_its_page_runs() -> None:
+def test_the_examples_of_its_page_run() -> None:
     text = (Path(__file__).parents[2] / "notebooks" / "python.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "HierarchicalClassifier" in block]
-    assert len(blocks) == 1
-    printed = io.StringIO()
+    plain, grouped = (io.StringIO() for _ in blocks)
     scope: dict[str, Any] = {}
-    with contextlib.redirect_stdout(printed):
-        exec(blocks[0], scope)
-    assert printed.getvalue().startswith("[['trousers' 'Jeans']] [[")
+    for block, printed, names in zip(blocks, (plain, grouped), (scope, {}), strict=True):
+        with contextlib.redirect_stdout(printed):
+            exec(block, names)
+    assert plain.getvalue().startswith("[['trousers' 'Jeans']] [[")
+    assert [float(accuracy) > 0.9 for accuracy in grouped.getvalue().strip("[]\n ").split()] == [True] * 4
     assert scope["model"].classes_.tolist() == ["Jeans", "Tank", "Tee"]
     assert scope["model"].score(scope["X"], scope["y"]) > 0.9
