@@ -64,7 +64,7 @@ def manifest(file: Path, prefix: str, paths: list[str]) -> Path:
 
 
 def test_a_web_server_gives_the_features_of_the_folder_bit_for_bit(tmp_path: Path) -> None:
-    """Also one that fails at every third request. What cannot be had is a failure of its row."""
+    """Also one that fails at first for every third image. What cannot be had is a failure of its row."""
     replies = photographs(tmp_path / "photos")
     paths = list(replies)
     extract(manifest(tmp_path / "own.csv", "photos", paths), tmp_path / "own.h5", config(workers=4))

@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.replies = dict(replies)
         self.fail_every = fail_every
-        """Of so many requests one is answered with status 503; 0: none."""
+        """Of so many files one is answered with status 503 at first; 0: none. So one more try always helps."""
         self.requests: Counter[str] = Counter()
         self.most = 0
         """How many were answered at once."""
@@ -55,8 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         with server.lock:
-            server.requests[f"{self.command} {self.path}"] += 1
-            fails = server.fail_every and server.requests.total() % server.fail_every == 0
+            request = f"{self.command} {self.path}"
+            first = request not in server.requests
+            server.requests[request] += 1
+            fails = server.fail_every and first and len(server.requests) % server.fail_every == 0
             server.now += 1
             server.most = max(server.most, server.now)
         self._send(Reply(status=503) if fails else server.replies.get(self.path, Reply(status=404)))
