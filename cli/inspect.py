@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import parse_images
+from cli.options import images_option
 from cli.output import Command, one_line, print_json, say
 from hfc.config import MIN_COSINE
 from hfc.errors import StoreError
@@ -31,12 +31,8 @@ SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being 
     metavar="DIR",
     help="Write the twins into a folder: twins.csv, and twins.json for hfc report --twins.",
 )
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="ROOT",
-    callback=parse_images,
-    help="Show the twins in DIR/twins.html. ROOT is the folder, ZIP or TAR archive where image paths in CACHE begin.",
+@images_option(
+    "Show the twins in DIR/twins.html. ROOT is the folder, ZIP or TAR archive where image paths in CACHE begin."
 )
 @click.option(
     "--labels",

@@ -136,7 +136,18 @@ def reading_options(command: Command) -> Command:
     return command
 
 
-def parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+def images_option(text: str) -> Callable[[Command], Command]:
+    """Add the option --images; `text` is its help."""
+    return click.option(
+        "--images",
+        type=click.Path(path_type=Path, exists=True),
+        metavar="ROOT",
+        callback=_parse_images,
+        help=text,
+    )
+
+
+def _parse_images(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """The folder or archive of --images."""
     if path and not path.is_dir() and path.suffix.lower() not in (".zip", ".tar"):
         raise click.BadParameter(f"expected a folder, a ZIP or a TAR archive, found the file {str(path)!r}")

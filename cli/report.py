@@ -4,18 +4,14 @@ from pathlib import Path
 
 import click
 
-from cli.options import parse_images
+from cli.options import images_option
 from cli.output import Command, print_json, say
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="ROOT",
-    callback=parse_images,
-    help="Show the worst mistakes. ROOT is the folder, ZIP or TAR archive where the image paths in the cache begin.",
+@images_option(
+    "Show the worst mistakes. ROOT is the folder, ZIP or TAR archive where the image paths in the cache begin."
 )
 @click.option(
     "--compare",

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options
+from cli.options import HIERARCHY, Choice, build, configuration, images_option, jobs_option, reading_options
 from cli.output import Command, one_line, print_json, say
-from cli.report import parse_images
 from hfc.config import METHODS, REVIEW_FOLDS, TrainConfig
 
 if TYPE_CHECKING:
@@ -26,13 +25,8 @@ SHOWN = 10
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder for review.csv, review.json and review.html.",
 )
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="ROOT",
-    callback=parse_images,
-    help="Show the doubtful labels in review.html. ROOT is the folder, ZIP or TAR archive where image paths in CACHE "
-    "begin.",
+@images_option(
+    "Show the doubtful labels in review.html. ROOT is the folder, ZIP or TAR archive where image paths in CACHE begin."
 )
 @click.option("--method", type=Choice("method", METHODS), help="What judges the labels.")
 @click.option(

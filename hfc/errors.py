@@ -150,6 +150,12 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def missing_extra(what: str, package: str, extra: str) -> ConfigError:
+    """Make the error for a package that is not there: `what` it reads, and the extra that brings it."""
+    install = f'python -m pip install "hfc[{extra}]"'
+    return ConfigError(f"{what} are read by {package}, which cannot be imported: {install}")
+
+
 def in_the_way(path: Path) -> RunError:
     """Make the error for a file or folder that a command will not replace."""
     return RunError(

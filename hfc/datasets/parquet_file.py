@@ -16,7 +16,7 @@ from typing import Any
 
 from hfc.datasets.archives import LARGEST
 from hfc.datasets.columns import IMAGE, NUMBER, OTHER, TEXT, Column, image_column
-from hfc.errors import ConfigError, ImageError
+from hfc.errors import ImageError, missing_extra
 from hfc.regions import leaves_root
 
 ENDING = ".parquet"
@@ -217,8 +217,7 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        install = 'python -m pip install "hfc[parquet]"'
-        raise ConfigError(f"Parquet files are read by pyarrow, which cannot be imported: {install}") from error
+        raise missing_extra("Parquet files", "pyarrow", "parquet") from error
     return pyarrow
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hfc.datasets import web
 from hfc.datasets.archives import LARGEST
-from hfc.errors import AwayError, ConfigError, DatasetError, ImageError, StoreError
+from hfc.errors import AwayError, ConfigError, DatasetError, ImageError, StoreError, missing_extra
 
 WEB = ("http", "https")
 # Storage that fsspec reads, and the package that does it. None of them is a file of this machine.
@@ -184,8 +184,7 @@ def _fsspec() -> Any:
     try:
         import fsspec
     except ImportError as error:
-        install = 'python -m pip install "hfc[remote]"'
-        raise ConfigError(f"URLs of storage are read by fsspec, which cannot be imported: {install}") from error
+        raise missing_extra("URLs of storage", "fsspec", "remote") from error
     return fsspec
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hfc import __version__
 from hfc.datasets.archives import LARGEST
-from hfc.errors import AwayError, ConfigError, ImageError
+from hfc.errors import AwayError, ImageError, missing_extra
 
 CONNECT_S, SILENT_S, REQUEST_S = 10.0, 20.0, 60.0  # to connect, without a byte, and of one request
 TOTAL_S = 180.0  # of all tries of one URL
@@ -91,8 +91,7 @@ def import_aiohttp() -> Any:
     try:
         import aiohttp
     except ImportError as error:
-        install = 'python -m pip install "hfc[remote]"'
-        raise ConfigError(f"URLs are read by aiohttp, which cannot be imported: {install}") from error
+        raise missing_extra("URLs", "aiohttp", "remote") from error
     return aiohttp
 
 
