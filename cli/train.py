@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help
+from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help, settings
 from cli.output import Command, print_json, say
 from hfc.config import METHODS, TrainConfig
 from hfc.progress import Bar, bar
@@ -45,6 +45,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 )
 @click.option("--method", "methods", multiple=True, type=Choice("method", METHODS), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
+@settings(TrainConfig, "inner_labels")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for the runs.")
 @configuration(TrainConfig)
 @reading_options
@@ -55,6 +56,7 @@ def train(
     hierarchies: tuple[str, ...],
     methods: tuple[str, ...],
     seeds: list[int],
+    inner_labels: str | None,
     out: Path,
     config_file: Path | None,
     assignments: tuple[str, ...],
@@ -72,7 +74,12 @@ def train(
     Example:
       hfc train cache/own.h5 --hierarchy tree.csv --method flat --method levels+path --seeds 0-2 --out cache/runs/own
     """
-    axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
+    axes = {
+        "method": methods,
+        "hierarchy": hierarchies,
+        "seed": seeds,
+        "inner_labels": [inner_labels] if inner_labels else [],
+    }
     given = {name: values for name, values in axes.items() if values}
     configs = [
         build(TrainConfig, config_file, assignments, dict(zip(given, values, strict=True)))

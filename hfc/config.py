@@ -7,14 +7,14 @@ to is written beside its result, as TOML that the same command reads back.
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 
-from hfc.errors import FORMER_SETTINGS, ConfigError, is_utf8, meant, printable
+from hfc.errors import FORMER_SETTINGS, ConfigError, is_utf8, one_of, printable
 
 SPLITS = ("train", "val", "test")
 MIN_COSINE = 0.88  # of twins: notebooks/twins.md shows what others find
@@ -102,6 +102,11 @@ class TrainConfig:
 
     method: str = setting("levels+path", "a named bundle of the settings below")
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a CSV file")
+    inner_labels: str = setting(
+        "use",
+        "rows whose label is an inner node; use: they train the levels that they know, and are measured on these",
+        choices=("use", "leave-out"),
+    )
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
 
     head: str = setting(
@@ -231,9 +236,9 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
     for layer in layers:
         if "method" in defaults and "method" in layer:
             ships = {**defaults, **preset}
-            preset = METHODS[_one_of(str(layer["method"]), METHODS, "method")]
+            preset = METHODS[one_of(str(layer["method"]), METHODS, "method")]
             given = {k: v for k, v in given.items() if k not in preset and _checked(kind, k, v) != ships[k]}
-        given |= {_one_of(k, defaults, "setting"): v for k, v in layer.items() if (k, v) not in former}
+        given |= {one_of(k, defaults, "setting"): v for k, v in layer.items() if (k, v) not in former}
     values: dict[str, Any] = {key: _checked(kind, key, value) for key, value in {**preset, **given}.items()}
     return kind(**values)
 
@@ -265,7 +270,7 @@ def plain(config: SampleConfig | ExtractConfig | TrainConfig) -> dict[str, objec
 def field_of(kind: type[Config], key: str) -> Field[Any]:
     """Return the field of a setting. Where there is none, the ConfigError suggests the nearest."""
     known = {f.name: f for f in fields(kind)}
-    return known[_one_of(key, known, "setting")]
+    return known[one_of(key, known, "setting")]
 
 
 def _checked(kind: type[Config], key: str, value: object) -> object:
@@ -284,15 +289,8 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
     if isinstance(value, str) and not is_utf8(value):
         raise ConfigError(f"{key}: the name {printable(value)} is not UTF-8, which runs are kept in; rename the file")
     if choices:
-        _one_of(str(value), choices, key)
+        one_of(str(value), choices, key)
     if isinstance(value, int | float) and not (low <= value <= high and math.isfinite(value)):
         limit = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ConfigError(f"{key}: expected {limit}, found {value!r}")
     return value
-
-
-def _one_of(value: str, known: Iterable[str], what: str) -> str:
-    """Return the value if it is known. Else the ConfigError suggests the nearest."""
-    if value in (names := list(known)):
-        return value
-    raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")

@@ -128,6 +128,13 @@ def meant(value: str, known: Iterable[str]) -> str:
     return nearest(value, names)
 
 
+def one_of(value: str, known: Iterable[str], what: str) -> str:
+    """Return a name if it is known. Else the ConfigError suggests the nearest."""
+    if value in (names := list(known)):
+        return value
+    raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")
+
+
 def printable(name: str) -> str:
     """Return a file's name as text that can be written anywhere.
 
