@@ -7,7 +7,7 @@ result.json         every test metric, other β and inner nodes, where it all ca
 head.safetensors    the selected weights
 predictions.h5      probabilities of every test row; beyond 1,000 leaves those of the best 20 and of the true one
 
-A field whose default is None was not written by older versions.
+A field with a default was not written by older versions.
 """
 
 import io
@@ -75,6 +75,8 @@ class Rows(Record):
     test: int
     unused: Mapping[str, int]
     """By reason."""
+    inner: Mapping[str, int] = field(default_factory=dict)
+    """How many of each split have an inner label; empty where every label is a leaf."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,15 @@ def test_what_a_newer_version_writes_is_kept(content: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["beta", "stopping", "cache/key_fields", "cache/labels", "cache/labels_digest", "cache/labels_sha256"],
+    [
+        "beta",
+        "stopping",
+        "rows/inner",
+        "cache/key_fields",
+        "cache/labels",
+        "cache/labels_digest",
+        "cache/labels_sha256",
+    ],
 )
 def test_what_an_older_version_did_not_write_is_missed_by_nobody(path: str, content: dict[str, Any]) -> None:
     outer, last = place(content, path)
@@ -106,6 +114,7 @@ def test_what_an_older_version_did_not_write_is_missed_by_nobody(path: str, cont
         ("cache", "cache.h5", "cache: expected an object, found 'cache.h5'"),
         ("hierarchy/levels", "leaf", "hierarchy.levels: expected a list, found 'leaf'"),
         ("hierarchy/sizes/1", "six", "hierarchy.sizes[1]: expected an integer, found 'six'"),
+        ("rows/inner", {"train": None}, "rows.inner.train: expected an integer, found null"),
         ("rows/unused/without label", "0", "rows.unused.without label: expected an integer, found '0'"),
         ("beta/test/2/top5", "b", "beta.test[2].top5: expected a number, found 'b'"),
         ("stopping/1/correct", None, "stopping[1].correct: expected a number, found null"),

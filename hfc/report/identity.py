@@ -20,6 +20,7 @@ Facet = tuple[str, Callable[[Result], str]]
 """The part of an identity that some words speak of, and the words."""
 
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
+LATER = {"inner_labels": TrainConfig.inner_labels}  # at its default it is in no key: those of older runs stay
 DIGITS = 8  # of a digest in a label
 FIELDS = {  # of the feature key, in words
     "pool": "{} pooling",
@@ -44,7 +45,7 @@ def counts(result: Result) -> str:
 def settings(result: Result) -> dict[str, object]:
     """Collect the settings that shape a run's numbers. One that it does not record has its default."""
     known = {**plain(TrainConfig()), **FORMER_SETTINGS, **result.config}
-    return {key: value for key, value in known.items() if key not in NOT_SETTINGS}
+    return {key: value for key, value in known.items() if key not in NOT_SETTINGS and LATER.get(key) != value}
 
 
 def recipe(result: Result) -> str:

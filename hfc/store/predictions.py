@@ -44,7 +44,7 @@ class Predictions:
     id: Strings
     """(N,) ids of the rows."""
     target: NDArray[np.int64]
-    """(N,) true leaves."""
+    """(N,) true leaves; −1 where the label is an inner node."""
     levels: tuple[NDArray[np.float32], ...]
     """H arrays (N, C^h): probabilities of each level's own output, coarse to fine."""
     final: NDArray[np.float32]
@@ -53,11 +53,16 @@ class Predictions:
     """Of their run; "" where a file does not say."""
     group: Strings | None = None
     """(N,) names of groups of rows, "" = a row by itself; None where no row has one, as in a file without them."""
+    path: NDArray[np.int64] | None = None
+    """(N, H) the nodes from the coarsest down to each label, −1 below it; None where every label is a leaf."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The probabilities of each row's best nodes alone, where a level has thousands."""
+    """The probabilities of each row's best nodes alone, where a level has thousands.
+
+    Where a path ends above the level, there is no node: its rank is −1, and its probability NaN.
+    """
 
     node: NDArray[np.int32]
     """(N, K) the most probable nodes, best first."""
@@ -84,6 +89,7 @@ class Shortened:
     final: Kept
     key: str = ""
     group: Strings | None = None
+    path: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,28 +114,33 @@ def shortened(predictions: Predictions, ancestors: NDArray[np.int64]) -> Predict
 
     Args:
         predictions: all of them.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        ancestors: (C, H) index of each leaf's ancestor on each level, −1 below the leaf.
     """
-    target, final = predictions.target, predictions.final
+    target, final, path = predictions.target, predictions.final, predictions.path
     if final.shape[1] <= MOST_LEAVES:
         return predictions
-    answer, pairs = final.argmax(axis=1), zip(predictions.levels, ancestors.T, strict=True)
-    levels = tuple(_kept(level, column[target], column[answer]) for level, column in pairs)
+    truth, answer = ancestors[target] if path is None else path, final.argmax(axis=1)
+    columns = zip(predictions.levels, truth.T, ancestors[answer].T, strict=True)
+    levels = tuple(_kept(level, true, answered) for level, true, answered in columns)
     best = _kept(final, target, answer)
-    return Shortened(predictions.id, target, levels, best, predictions.key, predictions.group)
+    return Shortened(predictions.id, target, levels, best, predictions.key, predictions.group, path)
 
 
 def _kept(probabilities: Floats, true: NDArray[np.int64], answer: NDArray[np.int64]) -> Kept:
     node = metrics.top(probabilities, KEPT)
-    rows = np.arange(len(node))
     return Kept(
         node.astype(np.int32),
         np.take_along_axis(probabilities, node, axis=1),
-        metrics.rank(probabilities, true).astype(np.int32),
-        probabilities[rows, true],
-        probabilities[rows, answer],
+        np.where(true < 0, -1, metrics.rank(probabilities, true)).astype(np.int32),
+        _probability(probabilities, true),
+        _probability(probabilities, answer),
         probabilities.sum(axis=1),
     )
+
+
+def _probability(probabilities: Floats, node: NDArray[np.int64]) -> Floats:
+    """Read the probability of a node of each row, (N,); NaN where there is none."""
+    return np.where(node < 0, np.float32(np.nan), probabilities[np.arange(len(node)), node])
 
 
 def count_kept(sizes: tuple[int, ...]) -> int:
@@ -156,6 +167,8 @@ def write_predictions(path: Path, predictions: Predictions | Shortened) -> None:
         _put(file, "final", predictions.final)
         if predictions.group is not None and (predictions.group != "").any():
             put_text(file, "group", predictions.group)
+        if predictions.path is not None:
+            put_array(file, "path", predictions.path)
 
 
 def read_predictions(path: Path) -> Predictions | Shortened:
@@ -170,6 +183,7 @@ def read_predictions(path: Path) -> Predictions | Shortened:
                 final=_get(file["final"]),
                 key=get_attribute(file, "key") if "key" in file.attrs else "",
                 group=get_text(file, "group") if "group" in file else None,
+                path=file["path"][:] if "path" in file else None,
             )
     except READ_ERRORS as error:
         raise StoreError(f"{path}: cannot read predictions: {error}") from error

@@ -56,12 +56,12 @@ class Record:
             raise RunError(f"{error}; {remedy}") from None
 
     def plain(self) -> dict[str, Any]:
-        """The record as `json` writes it."""
+        """The record as `json` writes it, without what it says by its absence."""
         values: dict[str, object] = {}
         record: Any = type(self)
-        for key, (name, kind, optional) in _keys(record).items():
+        for key, (name, kind, absent) in _keys(record).items():
             value = getattr(self, name)
-            if not (optional and value is None):
+            if value != absent:
                 values[key] = nested(value) if get_origin(kind) is Annotated else _plain(value)
         return {**values, **self.others}
 
@@ -79,11 +79,18 @@ def _kinds(record: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _keys(record: type) -> dict[str, tuple[str, Any, bool]]:
-    """Return every key of a record with its field's name and type. The last says whether older files lack it."""
+def _keys(record: type) -> dict[str, tuple[str, Any, Any]]:
+    """Return the field's name, type and value in files without it, by key.
+
+    That value is MISSING where no file may lack it.
+    """
     kinds = _kinds(record)
     return {
-        one.metadata.get("key", one.name): (one.name, kinds[one.name], one.default is not MISSING)
+        one.metadata.get("key", one.name): (
+            one.name,
+            kinds[one.name],
+            one.default if one.default_factory is MISSING else one.default_factory(),
+        )
         for one in fields(record)
         if one.name != "others"
     }
@@ -114,10 +121,10 @@ def _typed(kind: Any, value: object, place: str) -> Any:
 def _record(kind: Any, content: dict[str, object], place: str) -> Any:
     keys = _keys(kind)
     values = {}
-    for key, (name, kind_of_field, optional) in keys.items():
+    for key, (name, kind_of_field, absent) in keys.items():
         if key in content:
             values[name] = _typed(kind_of_field, content[key], _below(place, key))
-        elif not optional:
+        elif absent is MISSING:
             raise ValueError(f"{_below(place, key)}: missing")
     others = {key: value for key, value in content.items() if key not in keys}
     values["others"] = _typed(_kinds(kind)["others"], others, place)

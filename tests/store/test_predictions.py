@@ -40,6 +40,51 @@ def test_a_file_without_groups_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert got.group.tolist() == ["", "dress"]
 
 
+def test_inner_labels_are_kept_as_paths_and_a_file_without_them_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    final = np.ones((3, 3), dtype=np.float32)
+    written = store.Predictions(strings(["a", "b", "c"]), np.array([0, -1, 2]), (final,), final, "key")
+    path = np.array([[0, 0], [1, -1], [1, 2]])
+    store.write_predictions(tmp_path / "none", written)
+    store.write_predictions(tmp_path / "some", replace(written, path=path))
+    assert store.read_predictions(tmp_path / "none").path is None
+    assert b"path" not in (tmp_path / "none").read_bytes()
+    got = store.read_predictions(tmp_path / "some")
+    assert got.path is not None
+    assert (got.path.tolist(), got.target.tolist()) == (path.tolist(), [0, -1, 2])
+
+
+def test_of_an_uneven_tree_what_is_kept_has_no_node_where_a_path_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 2)
+    # Leaves: a hat right below the root, two tops, one dress below two nodes.
+    ancestors = np.array([[0, -1, -1], [1, 0, -1], [1, 1, -1], [2, 2, 0]])
+    levels = (
+        np.array([[0.1, 0.7, 0.2]] * 4, dtype=np.float32),
+        np.array([[0.5, 0.3, 0.2]] * 4, dtype=np.float32),
+        np.array([[0.25]] * 4, dtype=np.float32),
+    )
+    final = np.array([[9, 1, 0, 0], [0, 9, 1, 0], [0, 0, 1, 9], [0, 0, 1, 9]], dtype=np.float32) / 10
+    target = np.array([1, -1, -1, 3])
+    path = np.array([[1, 0, -1], [1, -1, -1], [2, 2, -1], [2, 2, 0]])
+    whole = store.Predictions(strings(list("abcd")), target, levels, final, "key", path=path)
+    store.write_predictions(tmp_path / "p.h5", store.shortened(whole, ancestors))
+    got = store.read_predictions(tmp_path / "p.h5")
+    assert isinstance(got.final, store.Kept)
+    assert got.path is not None
+    assert got.path.tolist() == path.tolist()
+    for h, kept in enumerate(got.levels):
+        assert isinstance(kept, store.Kept)
+        for row, shares in enumerate(levels[h].tolist()):
+            order = sorted(range(len(shares)), key=lambda node, shares=shares: -shares[node])
+            true, answer = int(path[row, h]), int(ancestors[final[row].argmax(), h])
+            assert kept.rank[row] == (order.index(true) if true >= 0 else -1)
+            for number, node in ((kept.true[row], true), (kept.answer[row], answer)):
+                assert number == np.float32(shares[node]) if node >= 0 else np.isnan(number)
+    assert (got.final.rank.tolist(), np.isnan(got.final.true).tolist()) == ([1, -1, -1, 0], [False, True, True, False])
+    assert got.final.answer.tolist() == final.max(axis=1).tolist()
+
+
 @pytest.mark.parametrize("leaves", [30, 12])
 def test_of_thousands_of_leaves_the_best_alone_are_kept(
     leaves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -30,6 +30,7 @@ class Outer(Record):
     scores: Metrics
     gap: float | None
     added: str | None = field(default=None, metadata={"key": "added later"})
+    more: Mapping[str, int] = field(default_factory=dict)
 
 
 JSON: dict[str, object] = {
@@ -63,6 +64,8 @@ def test_a_record_is_what_its_json_says() -> None:
 def test_a_field_that_came_later_is_written_where_it_is_known() -> None:
     record = Outer.read({**JSON, "added later": "a"}, "file")
     assert (record.added, record.plain()["added later"]) == ("a", "a")
+    assert Outer.read({**JSON, "more": {"b": 2}}, "file").plain() == {**JSON, "more": {"b": 2}}
+    assert Outer.read({**JSON, "more": {}}, "file").plain() == JSON  # as it says nothing
 
 
 @pytest.mark.parametrize(
