@@ -121,7 +121,7 @@ def evaluate(
     check_topk(topk, final.shape[1])
     ranking = top(final, max(topk))
     truth = ancestors[target]
-    climbs = lca_height((ancestors[ranking, h] for h in range(len(names))), truth.T[:, :, None])
+    climbs = lca_height((ancestors[ranking, h] for h in range(len(names))), truth.T[:, :, None], [1] * len(names))
     hits = ranking == target[:, None]
     own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), ranking[:, 0]], axis=1)
     severity = climbs[~hits[:, 0], 0]

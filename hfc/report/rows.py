@@ -116,7 +116,9 @@ class Outcome:
     def height(self) -> Ints:
         """(S, N) LCA height of each answer, in levels; 0 where it is right."""
         levels = self.tree.ancestors.T  # a table of all pairs of leaves grows too fast
-        height: Ints = lca_height(levels[:, self.predicted], levels[:, self.target])
+        height: Ints = lca_height(
+            levels[:, self.predicted], levels[:, self.target], self.tree.falls.T[:, self.predicted]
+        )
         return height
 
     @cached_property

@@ -20,7 +20,9 @@ from hfc.train.settling import fitting_batch_size, fitting_learning_rate, settle
 # training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
 # spreads over processes or reports.
 RUN_SOURCES = (
-    "hierarchy.py",
+    "hierarchy/lookup.py",
+    "hierarchy/names.py",
+    "hierarchy/tree.py",
     "metrics.py",
     "train/checkpoint.py",
     "train/data.py",

@@ -126,5 +126,4 @@ def ordered(tree: Tree, classes: Labels) -> Hierarchy:
     order = {label: i for i, label in enumerate(classes.tolist())}
     rows = {tuple(path): row for row, path in reversed(list(enumerate(tree.paths.tolist())))}
     sorted_rows = sorted(rows.items(), key=lambda item: (order[item[0][-1]], item[1]))
-    named = [(row, tuple(str(node) for node in path)) for path, row in sorted_rows]
-    return from_paths(tree.name, tree.name, tree.levels, named)
+    return from_paths(tree.name, tree.levels, [tuple(str(node) for node in path) for path, _ in sorted_rows])

@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Callable[[Path], Result], str]] = {
     "no cache at all": (not_a_cache, "not a readable HDF5 file"),
     "unknown hierarchy": (lambda p: train(p, "--hierarchy", "deepfashion-6"), "deepfashion-6: no such hierarchy"),
     "leaf twice": (lambda p: tree(p, "leaf,group\nTee,a\nTee,a\n"), "row 3: leaf Tee was named before, in row 2"),
-    "leaf lacking": (lambda p: tree(p, "leaf,group\nTee,a\nTank,a\n"), "has no leaf for Chinos, Coat, Jeans, Shorts"),
+    "leaf lacking": (lambda p: tree(p, "leaf,group\nTee,a\nTank,a\n"), "has no node for Chinos, Coat, Jeans, Shorts"),
     "k too large": (lambda p: train(p, "--set", "topk=1,9"), "top-9 of 6 classes does not exist"),
     "unknown setting": (lambda p: train(p, "--set", "bta=1"), "unknown setting 'bta'; did you mean beta?"),
     "setting out of range": (lambda p: train(p, "--set", "beta=2"), "beta: expected 0 to 1, found 2.0"),
@@ -165,7 +165,7 @@ def test_a_mistyped_hierarchy_category_or_setting_gets_the_nearest_right_one_sug
     assert "did you mean deepfashion-5?" in train(place, "--hierarchy", "deepfashon-5").stderr
     assert "did you mean learning_rate?" in train(place, "--set", "learning-rate=0.1").stderr
     text = (place / "tree.csv").read_text().replace("Shorts", "Shrots")
-    assert "no leaf for Shorts; is Shorts meant to be Shrots?" in tree(place, text).stderr
+    assert "no node for Shorts; is Shorts meant to be Shrots?" in tree(place, text).stderr
 
 
 def test_python_m_cli_is_the_same_program() -> None:

@@ -114,7 +114,7 @@ def test_settings_are_those_of_training(tmp_path: Path) -> None:
         (("--hierarchy", "tree.csv", "--method", "flatt"), 2, "unknown method 'flatt'; did you mean flat?"),
         (("--hierarchy", "tree.csv", "--images", "none"), 2, "Path 'none' does not exist"),
         (("--hierarchy", "none.csv"), 1, "none.csv"),
-        (("--hierarchy", "few.csv"), 1, "hierarchy few does not fit c.h5: it has no leaf for Chinos, Coat"),
+        (("--hierarchy", "few.csv"), 1, "hierarchy few does not fit c.h5: it has no node for Chinos, Coat"),
         (("--hierarchy", "tree.csv", "--folds", "361"), 1, "c.h5: 361 folds need as many rows"),
         (("--hierarchy", "tree.csv", "--set", "decode=least-cost"), 1, "decode=least-cost: gives scores and no prob"),
         (("--hierarchy", "tree.csv", "--labels", "none.csv"), 1, "none.csv: cannot read the labels"),

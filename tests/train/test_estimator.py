@@ -358,15 +358,6 @@ def test_labels_that_do_not_fit_the_hierarchy_are_refused() -> None:
     assert refusal(HierarchyError, [["upper", "Tee"], ["upper", "Coat"]]) == message
 
 
-def test_paths_that_are_no_tree_are_refused() -> None:
-    y = [["b", "x", "1"], ["a", "x", "2"], ["b", "x", "1"]]
-    assert refusal(HierarchyError, y, hierarchy=None) == (
-        "y: row 1: level 2 x stands under a here and under b in row 0; one node has one parent, so rename one of them"
-    )
-    y = [["a", "x"], ["b", "x"], ["b", "y"]]
-    assert refusal(HierarchyError, y, hierarchy=None).startswith("y: row 1: level 2 x stands under b here and under a")
-
-
 @pytest.mark.parametrize("blank", ["", "  ", None, np.nan])
 def test_ragged_paths_are_refused_with_how_to_pad(blank: object) -> None:
     y = [["a", "x", "1"], ["b", "y", blank]]

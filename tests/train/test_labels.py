@@ -173,11 +173,11 @@ def test_training_takes_other_labels_and_leaves_the_cache_alone(tmp_path: Path) 
     plain = CliRunner().invoke(main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv")])
     # The cache's own labels are not in this tree.
     assert plain.exit_code == 1
-    assert f"hierarchy two does not fit {tmp_path / 'c.h5'}: it has no leaf for Chinos, Coat" in plain.stderr
+    assert f"hierarchy two does not fit {tmp_path / 'c.h5'}: it has no node for Chinos, Coat" in plain.stderr
     (tmp_path / "wrong.csv").write_text((tmp_path / "l.csv").read_text().replace("Down", "Don", 1))
     words_wrong = [*words, *quick, "--hierarchy", tmp_path / "two.csv", "--labels", tmp_path / "wrong.csv"]
     wrong = CliRunner().invoke(main, list(map(str, words_wrong)))
-    expected = f"hierarchy two does not fit {tmp_path / 'wrong.csv'}: it has no leaf for Don; is Don meant to be Down?"
+    expected = f"hierarchy two does not fit {tmp_path / 'wrong.csv'}: it has no node for Don; is Don meant to be Down?"
     assert (wrong.exit_code, f"Error: {expected}\n" in wrong.stderr) == (1, True), wrong.stderr
     other = CliRunner().invoke(
         main, [*map(str, words), *quick, "--hierarchy", str(tmp_path / "two.csv"), "--labels", str(tmp_path / "l.csv")]

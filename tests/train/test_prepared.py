@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path)
         (
             {"hierarchy": str(tmp_path / "lacking.csv")},
             HierarchyError,
-            "hierarchy lacking does not fit .*cache.h5: it has no leaf for Chinos, Jeans, Shorts",
+            "hierarchy lacking does not fit .*cache.h5: it has no node for Chinos, Jeans, Shorts",
         ),
         ({"topk": [1, 7]}, ConfigError, "top-7 of 6 classes does not exist; give --set topk=1"),
         ({"loss": "hxe"}, ConfigError, "loss hxe is for the flat head; hmcn-f takes bce or softmax"),

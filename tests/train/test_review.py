@@ -178,7 +178,7 @@ CASES: dict[str, tuple[Sequence[str], int, dict[str, object], type[HfcError], st
         3,
         {},
         HierarchyError,
-        "hierarchy tree does not fit .*: it has no leaf for Hat",
+        "hierarchy tree does not fit .*: it has no node for Hat",
     ),
     "no tree": (LEAVES * 4, 3, {"hierarchy": ""}, HierarchyError, "name a hierarchy"),
     "scores": (LEAVES * 4, 3, {"decode": "least-cost"}, ConfigError, "decode=least-cost: gives scores and no prob"),

@@ -32,6 +32,8 @@ SHAPELESS = {
     "config.py": "the settings that a run uses are in its key, whatever their defaults",
     "provenance.py": "digests, versions, and writing files",
     "device.py": "the kind of device and the precision are in the key",
+    "hierarchy/__init__.py": "names",
+    "hierarchy/reading.py": "the tree is in the key by its digest",
     "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
     "train/cache.py": "what it reads is in the key by digests",
@@ -117,7 +119,7 @@ def forget() -> None:
         *((f"train/{name}.py", True) for name in ("fit", "stacked", "stage", "data", "features", "losses", "settings")),
         *((f"train/{name}.py", True) for name in ("weightings", "decoding", "evaluation", "training", "checkpoint")),
         *((f"train/{name}.py", True) for name in ("prepared", "settling", "groups", "result", "draws")),
-        *((f"{name}.py", True) for name in ("hierarchy", "metrics")),
+        *((f"{name}.py", True) for name in ("hierarchy/tree", "hierarchy/lookup", "metrics")),
         *((f"train/heads/{name}.py", True) for name in ("flat", "layers", "hmcnf")),
         *((f"extract/{name}.py", False) for name in ("stage", "worker", "encoder", "engines/ray")),
         *(
