@@ -1,11 +1,12 @@
 """A cache seen through a hierarchy: what a head is trained on.
 
-Dimensions: N rows, H levels.
+Dimensions: N rows, H levels, C leaves, B batch.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hfc.runs import Rows
 from hfc.store import Table
 from hfc.train.cache import Cache
 from hfc.train.draws import deal, numbered
+from hfc.train.heads.layers import Target
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +36,8 @@ class TrainingData:
     hierarchy: Hierarchy
     rows: Mapping[str, Tensor]
     """(N_split,) rows of each split that have features and a label."""
-    target: Tensor
-    """(N, H) index of the true node on each level; rows without a label hold 0 and stand in no split."""
+    target: Target
+    """The labels of all N rows, without `below`; rows without one hold 0 and stand in no split."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
     group: NDArray[np.int64] | None = None
@@ -60,8 +62,44 @@ class TrainingData:
 
     def leaf(self, split: str) -> NDArray[np.int64]:
         """(N_split,) true leaves of a split's rows."""
-        leaf: NDArray[np.int64] = self.target[self.rows[split], -1].cpu().numpy()
+        leaf: NDArray[np.int64] = self.target.leaf[self.rows[split]].cpu().numpy()
         return leaf
+
+    @cached_property
+    def inner(self) -> bool:
+        """Whether a row's label is an inner node."""
+        return any(bool((self.target.leaf[rows] < 0).any()) for rows in self.rows.values())
+
+    def batch(self, rows: Tensor) -> Target:
+        """Give the labels of B rows; with `below` where the data have inner labels."""
+        path, leaf = self.target.path[rows], self.target.leaf[rows]
+        if not self.inner:
+            return Target(path, leaf)
+        place, first, end = self._spans
+        return Target(path, leaf, (place >= first[rows][..., None]) & (place < end[rows][..., None]))
+
+    @cached_property
+    def _spans(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Put the leaves in the order of their paths, where those below a node stand together.
+
+        A table of the leaves below every node would grow with the square of the leaves.
+
+        Returns:
+            (C,) place of each leaf; (N,) the first place below each row's label, and (N,) the place behind the last.
+        """
+        ancestors, path = self.hierarchy.ancestors, self.target.path.cpu().numpy()
+        place = np.argsort(np.lexsort(ancestors.T[::-1])).astype(np.int32)
+        depth = (path >= 0).sum(axis=1)
+        first, count = np.zeros((2, len(path)), dtype=np.int32)
+        for h, column in enumerate(ancestors.T):
+            rows, inside = depth == h + 1, column >= 0
+            least = np.full(column.max() + 1, len(place), dtype=np.int32)
+            np.minimum.at(least, column[inside], place[inside])
+            first[rows] = least[path[rows, h]]
+            count[rows] = np.bincount(column[inside])[path[rows, h]]
+        spans = (torch.from_numpy(numbers) for numbers in (place, first, first + count))
+        leaves, start, end = (numbers.to(self.target.path.device) for numbers in spans)
+        return leaves, start, end
 
 
 def prepare(cache: Cache, hierarchy_name: str) -> TrainingData:
@@ -85,7 +123,7 @@ def prepare(cache: Cache, hierarchy_name: str) -> TrainingData:
     return TrainingData(
         hierarchy=hierarchy,
         rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
-        target=torch.from_numpy(hierarchy.ancestors[leaf]),
+        target=Target(torch.from_numpy(hierarchy.ancestors[leaf]), torch.from_numpy(leaf)),
         group=numbered(regions.group),
         unused={
             "without features": int((~ok).sum()),
@@ -207,7 +245,7 @@ def fold_data(data: TrainingData, folds: int) -> list[TrainingData]:
     rows = torch.cat([data.rows["train"], data.rows["val"]]).sort().values
     group = None if data.group is None else data.group[rows]
     dealt = []
-    for numbers in deal(data.target[rows, -1].numpy(), group, folds):
+    for numbers in deal(data.target.leaf[rows].numpy(), group, folds):
         held = torch.zeros(len(rows), dtype=torch.bool)
         held[torch.from_numpy(numbers)] = True
         dealt.append(replace(data, rows={"train": rows[~held], "val": rows[held], "test": rows[:0]}))

@@ -25,6 +25,7 @@ from hfc.train.draws import hold_out, numbered
 from hfc.train.evaluation import decoded, predict
 from hfc.train.features import Resident
 from hfc.train.fit import fit
+from hfc.train.heads.layers import Target
 from hfc.train.settling import settle
 from hfc.train.targets import Ints, Labels, as_table, given_tree, leaves, ordered, tree_of
 
@@ -106,7 +107,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         data = TrainingData(
             hierarchy=self.hierarchy_,
             rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
-            target=torch.from_numpy(self.hierarchy_.ancestors[leaf]),
+            target=Target(torch.from_numpy(self.hierarchy_.ancestors[leaf]), torch.from_numpy(leaf)),
             unused={},
             weight=None if weight is None else _relative(weight, train),
         )

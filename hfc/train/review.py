@@ -24,6 +24,7 @@ from hfc.train.data import TrainingData
 from hfc.train.draws import deal, numbered
 from hfc.train.evaluation import decoded, predict, used_views
 from hfc.train.groups import fit_group
+from hfc.train.heads.layers import Target
 from hfc.train.prepared import refuse_views
 from hfc.train.settling import settle
 
@@ -119,8 +120,9 @@ def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, rows: Ints, leaf:
         dealt = deal(leaf, numbered(cache.table.regions.group[rows]), folds)
     except RunError as error:
         raise RunError(f"{cache.path}: {error}; give fewer --folds") from error
-    target = torch.zeros((len(cache.table.regions), len(tree.sizes)), dtype=torch.int64)
-    target[torch.from_numpy(rows)] = torch.from_numpy(tree.ancestors[leaf])
+    every = np.zeros(len(cache.table.regions), dtype=np.int64)
+    every[rows] = leaf
+    target = Target(torch.from_numpy(tree.ancestors[every]), torch.from_numpy(every))
     made = []
     for judged in dealt:
         rest = np.delete(np.arange(len(rows)), judged)

@@ -21,7 +21,7 @@ from hfc.errors import ConfigError
 from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.fit import OnEpoch, quiet
-from hfc.train.heads.layers import Block, Dropout, own_seed
+from hfc.train.heads.layers import Block, Dropout, Target, own_seed
 from hfc.train.settings import weighting_class
 from hfc.train.training import Fitted, Pass, Training, learning_rate, task_means
 from hfc.train.weightings import grouped
@@ -86,8 +86,8 @@ class _Both(nn.Module):
         self.tasks, self.precision = training.config.tasks, training.config.precision
         self.class_weight = training.class_weight
 
-    def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the total of (B, D) standardised features and (B, H) targets; with it (K + 1,) losses and total."""
+    def forward(self, features: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Compute the total of (B, D) standardised features and their targets; with it (K + 1,) losses and total."""
         with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.head(features)
         losses = grouped(task_means(self.head, logits, target, self.class_weight), self.tasks)
@@ -128,12 +128,13 @@ class _Stack:
             for (name, tensor), columns in zip(parameters.items(), self.flat.split(sizes, dim=1), strict=True)
         }
         self.mean, self.square, self.steps = torch.zeros_like(self.flat), torch.zeros_like(self.flat), 0
-        self.gradients = vmap(grad_and_value(self._loss, has_aux=True))
+        target: Any = Target(0, 0, 0 if trainings[0].data.inner else None)  # type: ignore[arg-type]
+        self.gradients = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, target))
         if self.config.step == "compiled":
             mode = "reduce-overhead" if self.flat.device.type == "cuda" else "default"
             self.gradients = torch.compile(self.gradients, mode=mode, dynamic=False)
 
-    def _loss(self, parameters: Tensors, buffers: Tensors, features: Tensor, target: Tensor) -> Any:
+    def _loss(self, parameters: Tensors, buffers: Tensors, features: Tensor, target: Target) -> Any:
         return functional_call(self.template, (parameters, buffers), (features, target))
 
     def train(self) -> list[Pass]:
@@ -156,8 +157,8 @@ class _Stack:
         seconds = time.perf_counter() - started
         return [Pass(losses, seconds) for losses in means]
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Draw of each run the batches it would see alone: (S, B, D) standardised features, (S, B, H) targets."""
+    def _batches(self) -> Iterator[tuple[Tensor, Target]]:
+        """Draw of each run the batches it would see alone: (S, B, D) standardised features, and S · B targets."""
         data = self.trainings[0].data
         standardise = self.trainings[0].head.standardise  # of the training split, so the same in every run
         size, train = self.config.batch_size, data.rows["train"]
@@ -169,7 +170,7 @@ class _Stack:
             features = torch.stack([features for _, features in batches])
             with torch.autocast(rows.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
                 flat = standardise(features.flatten(0, 1))
-            yield flat.unflatten(0, features.shape[:2]), data.target[rows]
+            yield flat.unflatten(0, features.shape[:2]), data.batch(rows)
 
     def _masks(self, batch: int) -> Tensors:
         """Draw a mask (S, B, width) for every dropout, as each run would alone."""

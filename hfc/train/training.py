@@ -20,6 +20,7 @@ from hfc.train.data import TrainingData
 from hfc.train.evaluation import decoded, evaluate, predict, used_views
 from hfc.train.features import Features, statistics
 from hfc.train.heads import Head
+from hfc.train.heads.layers import Target
 from hfc.train.losses import class_weights
 from hfc.train.settings import build_head, build_weighting
 from hfc.train.weightings import Sum, grouped
@@ -83,8 +84,9 @@ class Training:
         optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
         weight = None
         if config.class_balance:
-            leaves = data.target[data.rows["train"], -1]
-            weight = class_weights(leaves.bincount(minlength=len(data.hierarchy.leaves)), config.class_balance)
+            leaves = data.target.leaf[data.rows["train"]]
+            counts = leaves[leaves >= 0].bincount(minlength=len(data.hierarchy.leaves))
+            weight = class_weights(counts, config.class_balance)
         order = torch.Generator().manual_seed(config.seed)
         return cls(features, data, config, head, weighting, optimiser, order, weight)
 
@@ -153,7 +155,7 @@ class Training:
             if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                 continue
             weight = None if self.data.weight is None else self.data.weight[rows]
-            losses = self._losses(features, self.data.target[rows], weight)
+            losses = self._losses(features, self.data.batch(rows), weight)
             total = self.weighting(losses)
             self.weighting.balance(losses, self.head.shared)
             self.optimiser.zero_grad(set_to_none=True)
@@ -164,12 +166,12 @@ class Training:
         means = dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
         return Pass(means, time.perf_counter() - started)
 
-    def _losses(self, features: Tensor, target: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+    def _losses(self, features: Tensor, target: Target, weight: Tensor | None = None) -> dict[str, Tensor]:
         """The loss of each task, not weighed against the others, a mean over the batch.
 
         Args:
             features: (B, D) as stored.
-            target: (B, H).
+            target: the labels.
             weight: (B,) of each row.
         """
         config = self.config
@@ -210,20 +212,21 @@ class Training:
 
 
 def task_means(
-    head: Head, logits: Any, target: Tensor, class_weight: Tensor | None, row_weight: Tensor | None = None
+    head: Head, logits: Any, target: Target, class_weight: Tensor | None, row_weight: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Average the loss of each task over the batch, classes and rows weighted.
 
     Args:
         head: the head.
         logits: what it gave.
-        target: (B, H).
-        class_weight: (C,) of each leaf.
+        target: the labels.
+        class_weight: (C,) of each leaf; a row whose label is an inner node has the mean, 1.
         row_weight: (B,) of each row.
     """
     rows = head.losses(logits, target)
     if class_weight is not None:
-        rows = {task: class_weight[target[:, -1]] * loss for task, loss in rows.items()}
+        weight = torch.where(target.leaf < 0, 1.0, class_weight[target.leaf.clamp_min(0)])
+        rows = {task: weight * loss for task, loss in rows.items()}
     if row_weight is not None:
         rows = {task: row_weight * loss for task, loss in rows.items()}
     return {task: loss.mean() for task, loss in rows.items()}

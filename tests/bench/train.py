@@ -30,6 +30,7 @@ from hfc.runs import Epoch
 from hfc.train.cache import Cache, load_cache
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.fit import fit
+from hfc.train.heads.layers import Target
 from hfc.train.prepared import prepare_run
 from hfc.train.settings import build_head, build_weighting
 from hfc.train.stage import train_all
@@ -88,8 +89,8 @@ def main(words: list[str]) -> None:
         products = Products(config, data.hierarchy, options.dim, cache.features.device)
         plain = write_rows(Path(scratch) / "rows.h5", cache.features.tensor)
         recipes = {
-            "recipe": Recipe(plain, cache, data.target, config, data.hierarchy, 16),
-            "recipe_on_the_cache": Recipe(path, cache, data.target, config, data.hierarchy, 2),
+            "recipe": Recipe(plain, cache, data.target.path, config, data.hierarchy, 16),
+            "recipe_on_the_cache": Recipe(path, cache, data.target.path, config, data.hierarchy, 2),
         }
         times: dict[str, list[float]] = {name: [] for name in ("epoch", "products", *recipes)}
 
@@ -121,7 +122,7 @@ def main(words: list[str]) -> None:
             of_the_matrix_products=round(statistics.median(of_limit), 3),
             times_the_recipe=of_recipes,
             recipe_rows_measured={name: recipe.rows for name, recipe in recipes.items()},
-            slice=on_a_slice(cache.features.tensor, data.target, data.rows, data.hierarchy, options.slice),
+            slice=on_a_slice(cache.features.tensor, data.target.path, data.rows, data.hierarchy, options.slice),
         )
 
 
@@ -203,8 +204,9 @@ class Recipe:
         loader = torch.utils.data.DataLoader(self.data, self.batch, sampler=sampler, num_workers=2)
         batches = iter(loader)
         started = time.perf_counter()
-        for features, target in batches:
-            losses = self.head.losses(self.head(features.to(self.device)), target.to(self.device))
+        for features, path in batches:
+            target = Target(path, path[:, -1]).to(self.device)
+            losses = self.head.losses(self.head(features.to(self.device)), target)
             means = {task: loss.mean() for task, loss in losses.items()}
             local = sum(loss for task, loss in means.items() if task.startswith("local/"))
             flows = {"local": local, "global": means["global"]} if "global" in means else means

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from hfc.config import TrainConfig, resolve
 from hfc.train.heads import Head
+from hfc.train.heads.layers import Target
 from hfc.train.settings import head_class, takes
 
 Floats = NDArray[np.float64]
 
 # Three levels: 2 > 3 > 5 leaves.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
-TARGET = torch.tensor([[0, 0, 1], [1, 2, 3], [0, 1, 2], [1, 2, 4]])
+TARGET = Target(ANCESTORS[[1, 3, 2, 4]], torch.tensor([1, 3, 2, 4]))
 DIM = 6
 
 

@@ -20,3 +20,40 @@ def trees(draw: st.DrawFn) -> NDArray[np.int64]:
     tree = np.array(draw(st.permutations(paths)), dtype=np.int64)
     tree[:, -1] = np.arange(len(tree))
     return tree
+
+
+Node = tuple[int, ...]
+"""The places of the nodes on the path to it, each among its siblings."""
+
+
+def grow(rng: np.random.Generator, depth: int, most: int) -> list[Node]:
+    """Paths of the leaves of a random tree: at any depth down to `depth`, single children among them, in any order."""
+    open_: list[Node] = [()]
+    paths: list[Node] = []
+    while open_:
+        node = open_.pop(int(rng.integers(len(open_))))
+        for child in range(int(rng.choice([1, 1, 2, 3, 6]))):
+            path = (*node, child)
+            is_leaf = len(path) == depth or len(paths) + len(open_) >= most or rng.random() < 0.3
+            (paths if is_leaf else open_).append(path)
+    return [paths[i] for i in rng.permutation(len(paths))][:most]
+
+
+def nodes_of(paths: list[Node]) -> list[list[Node]]:
+    """The nodes of each level, in the order of their first leaf."""
+    levels = range(1, max(map(len, paths)) + 1)
+    return [list(dict.fromkeys(path[:h] for path in paths if len(path) >= h)) for h in levels]
+
+
+def ancestors_of(paths: list[Node]) -> NDArray[np.int64]:
+    """(C, H) index of each leaf's node on each level, −1 below the leaf."""
+    places = [{node: i for i, node in enumerate(nodes)} for nodes in nodes_of(paths)]
+    rows = [[place.get(path[: h + 1], -1) if len(path) > h else -1 for h, place in enumerate(places)] for path in paths]
+    return np.array(rows, dtype=np.int64)
+
+
+@st.composite
+def uneven_trees(draw: st.DrawFn) -> list[Node]:
+    """Paths of the 1 to 200 leaves of a tree of depth 1 to 7."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([1, 2, 5, 20, 200])))

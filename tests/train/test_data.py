@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.train.cache import load_cache
-from hfc.train.data import fold_data, prepare
+from hfc.hierarchy import Hierarchy
+from hfc.train.data import TrainingData, fold_data, prepare
+from hfc.train.heads.layers import Target
 from hfc.train.stage import train, train_all
 from tests.support.made_up import small_cache, write_cache
 from tests.support.training import quick
+from tests.support.trees import Node, ancestors_of, nodes_of, uneven_trees
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -105,3 +112,29 @@ def test_a_hierarchy_whose_path_is_no_utf8_is_refused() -> None:
     assert str(caught.value) == (
         r"hierarchy: the name /caf\xe9/tree.csv is not UTF-8, which runs are kept in; rename the file"
     )
+
+
+@given(paths=uneven_trees(), seed=st.integers(0, 2**32 - 1))
+def test_a_batch_knows_which_leaves_lie_below_each_label(paths: list[Node], seed: int) -> None:
+    rng, levels, ancestors = np.random.default_rng(seed), nodes_of(paths), ancestors_of(paths)
+    names = tuple(tuple(map(str, nodes)) for nodes in levels)
+    tree = Hierarchy("t", tuple(f"level {h}" for h in range(len(levels))), names, ancestors)
+    every = [node for nodes in levels for node in nodes]
+    for labels in (paths, every):  # leaves alone, or any nodes
+        drawn = [labels[i] for i in rng.integers(len(labels), size=30)]
+        rows = torch.from_numpy(rng.permutation(30))
+        path = [[nodes.index(label[: h + 1]) if len(label) > h else -1 for h, nodes in enumerate(levels)] for label in drawn]
+        leaf = [paths.index(label) if label in paths else -1 for label in drawn]
+        target = Target(torch.tensor(path), torch.tensor(leaf))
+        data = TrainingData(tree, {"train": rows[:20], "val": rows[20:]}, target, unused={})
+        chosen = rows[:8].reshape(2, 4)
+        batch = data.batch(chosen)
+        assert data.inner == (-1 in leaf)
+        assert batch.path.tolist() == [[path[row] for row in some] for some in chosen.tolist()]
+        assert batch.leaf.tolist() == [[leaf[row] for row in some] for some in chosen.tolist()]
+        if not data.inner:
+            assert batch.below is None
+            continue
+        assert batch.below is not None
+        want = [[[p[: len(drawn[row])] == drawn[row] for p in paths] for row in some] for some in chosen.tolist()]
+        assert batch.below.tolist() == want

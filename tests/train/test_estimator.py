@@ -32,6 +32,7 @@ from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import predict
 from hfc.train.features import Features, Resident
 from hfc.train.fit import fit
+from hfc.train.heads.layers import Target
 from hfc.train.settling import settle
 from hfc.train.training import Training
 from tests.support.made_up import settled_on, write_tree_csv
@@ -172,7 +173,7 @@ def test_it_trains_as_the_training_loop_does() -> None:
     leaf = torch.from_numpy(np.searchsorted(fitted.classes_, y))
     rows = {"train": torch.arange(120), "val": torch.arange(0), "test": torch.arange(120)}
     tree = fitted.hierarchy_
-    data = TrainingData(tree, rows, torch.from_numpy(tree.ancestors)[leaf], {})
+    data = TrainingData(tree, rows, Target(torch.from_numpy(tree.ancestors)[leaf], leaf), {})
     features = Resident(torch.from_numpy(X).float()[:, None])
     config = resolve(TrainConfig, {"method": fitted.method}, QUICK, {"seed": fitted.config_.seed})
     config = settle(config, data, features.device)
@@ -202,7 +203,7 @@ def test_every_class_is_trained_on_and_gives_its_share_to_validation(monkeypatch
     assert set(y[train]) == set(PATHS)
     assert [int((y[val] == leaf).sum()) for leaf in ("Coat", "Jeans")] == [0, 5]
     assert np.array_equal(torch.cat(list(features.blocks(torch.arange(121))))[:, 0].numpy(), X.astype(np.float32))
-    assert (fitted.classes_[data.target[:, -1]] == y).all()
+    assert (fitted.classes_[data.target.leaf] == y).all()
     # Fewer rows than classes would be held out: none are, and the last epoch is taken.
     few = model(validation_fraction=0.1).fit(X[:12], clusters()[1][:12])
     assert len(seen[1][1].rows["val"]) == 0
@@ -454,12 +455,12 @@ def test_a_weight_multiplies_its_rows_loss(more: dict[str, Any], monkeypatch: py
     train = training.data.rows["train"].numpy()
     relative = weight / weight[train].mean()
     rows = torch.from_numpy(train[:8])
-    features, target = training.features.tensor[rows, 0], training.data.target[rows]
+    features, target = training.features.tensor[rows, 0], training.data.batch(rows)
     training.head.float().eval()
     found = training._losses(features, target, training.data.weight[rows])["global"].item()
     # The same by hand, from the log-probabilities of each row.
     logs = training.head(features).leaf.log_softmax(dim=1).detach().double().numpy()
-    leaf = target[:, -1].numpy()
+    leaf = target.leaf.numpy()
     balance = np.ones(6) if training.class_weight is None else training.class_weight.numpy()
     want = (-relative[train[:8]] * balance[leaf] * logs[np.arange(8), leaf]).mean()
     assert found == pytest.approx(want, rel=1e-4)

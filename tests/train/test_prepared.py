@@ -92,10 +92,10 @@ def test_data_are_prepared_on_the_cpu_and_moved_whole(place: Path, cache: Cache)
     moved = data.to(torch.device("meta"))  # a device of any kind will do
     assert {rows.device.type for rows in moved.rows.values()} == {"meta"}
     assert moved.weight is not None
-    assert (moved.target.device.type, moved.weight.device.type) == ("meta", "meta")
+    assert (moved.target.path.device.type, moved.weight.device.type) == ("meta", "meta")
     assert (moved.hierarchy, moved.unused) == (data.hierarchy, data.unused)
     same = data.to(torch.device("cpu"))
-    assert same.target is data.target  # nothing is copied
+    assert same.target.path is data.target.path  # nothing is copied
 
 
 def test_the_data_decide_what_is_left_to_them(place: Path, cache: Cache) -> None:

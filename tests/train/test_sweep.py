@@ -90,7 +90,7 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(
     cache = load_cache(path)
     whole = prepare(cache, str(place / "tree.csv"))
     rows = np.flatnonzero(np.isin(cache.table.regions.split, ["train", "val"]))
-    leaf, (_, product) = whole.target[rows, -1].numpy(), np.unique(names[rows], return_inverse=True)
+    leaf, (_, product) = whole.target.leaf[rows].numpy(), np.unique(names[rows], return_inverse=True)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(3, shuffle=True, random_state=0)
     folds = list(splitter.split(rows, leaf, product if grouped else None))
     scores = {}

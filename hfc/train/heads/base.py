@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from hfc.train.heads.layers import Prediction, Standardise
+from hfc.train.heads.layers import Prediction, Standardise, Target
 
 
 class Module(Protocol):
@@ -76,12 +76,12 @@ class Head(Module, Protocol):
     def forward(self, features: Tensor) -> Any:
         """Compute logits of its own kind from (B, D) raw features; autocast may ask for bfloat16."""
 
-    def losses(self, logits: Any, target: Tensor) -> dict[str, Tensor]:
+    def losses(self, logits: Any, target: Target) -> dict[str, Tensor]:
         """Compute the unweighted loss of each task, by name and in the order of `tasks`.
 
         Args:
             logits: what `forward` gave.
-            target: (B, H) index of the true node on each level.
+            target: the labels of B rows, which may be any nodes.
 
         Returns:
             (B,) in float32 each: a number for each row.

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, Tree, full, level_sizes, task_names
 
 
 class Logits(NamedTuple):
@@ -53,9 +53,9 @@ class Conditional(nn.Module):
         x = self.reduce(self.standardise(features))
         return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf). `target` is (B, H)."""
-        levels = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf)."""
+        levels = zip(self.tasks, logits.levels, target.path.unbind(dim=1), strict=True)
         return {task: -z.gather(1, y[:, None]).squeeze(1) for task, z, y in levels}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:

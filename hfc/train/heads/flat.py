@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Block, Output, Prediction, Standardise, full, level_sizes
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, full, level_sizes
 from hfc.train.losses import (
     LEVEL_LOSSES,
     hierarchical_cross_entropy,
@@ -65,9 +65,9 @@ class Flat(nn.Module):
         """(B, D) raw features to logits."""
         return Logits(self.leaf(self.reduce(self.standardise(features))))
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
-        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target[:, -1])}
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute the loss of the one task, (B,)."""
+        return {"global": LEVEL_LOSSES[self.loss](logits.leaf.float(), target.leaf)}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Sum each node's leaves. There is no local output to blend with, so `beta` plays no part."""
@@ -87,10 +87,10 @@ class FlatHXE(Flat):
         super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
         self.hxe_alpha = hxe_alpha
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute the loss of the one task, (B,)."""
         leaf = logits.leaf.float()
-        return {"global": hierarchical_cross_entropy(leaf, target, self.ancestors, self.sizes, self.hxe_alpha)}
+        return {"global": hierarchical_cross_entropy(leaf, target.path, self.ancestors, self.sizes, self.hxe_alpha)}
 
 
 class FlatSoftLabels(Flat):
@@ -101,9 +101,9 @@ class FlatSoftLabels(Flat):
         super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
         self.soft_label_beta = soft_label_beta
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute the loss of the one task, (B,); `target` (B, H) holds the class on each level."""
-        labels = soft_labels(target, self.ancestors, self.sizes, self.soft_label_beta)
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute the loss of the one task, (B,)."""
+        labels = soft_labels(target.path, self.ancestors, self.sizes, self.soft_label_beta)
         return {"global": soft_label_cross_entropy(logits.leaf.float(), labels)}
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Block, Flows, Output, Prediction, Standardise, full, level_sizes, task_names
+from hfc.train.heads.layers import Block, Flows, Output, Prediction, Standardise, Target, full, level_sizes, task_names
 from hfc.train.losses import LEVEL_LOSSES, probabilities
 
 
@@ -80,19 +80,19 @@ class HMCNF(nn.Module):
         last = torch.cat([state, x], dim=1) if self.global_input_skip else state
         return Logits(local, self.global_out(last))
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the losses of both flows, (B,) each, unweighted (section 3.2.2).
 
         They are ε(P_L^h, Y^h) of each level, whose sum is L_L, and L_G = ε(P_G, Y^H).
 
         Args:
             logits: outputs of `forward`.
-            target: (B, H) index of the true node on each level.
+            target: the labels.
         """
         epsilon = LEVEL_LOSSES[self.loss]
-        levels = zip(self.tasks[:-1], logits.local, target.unbind(dim=1), strict=True)
+        levels = zip(self.tasks[:-1], logits.local, target.path.unbind(dim=1), strict=True)
         local = {task: epsilon(z.float(), y) for task, z, y in levels}
-        return local | {"global": epsilon(logits.leaf.float(), target[:, -1])}
+        return local | {"global": epsilon(logits.leaf.float(), target.leaf)}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """P_L^h of every level, and P_final over the leaves."""

@@ -10,7 +10,17 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Flows, Output, Prediction, Standardise, full, level_sizes, parents, task_names
+from hfc.train.heads.layers import (
+    Flows,
+    Output,
+    Prediction,
+    Standardise,
+    Target,
+    full,
+    level_sizes,
+    parents,
+    task_names,
+)
 from hfc.train.losses import binary_cross_entropy, hierarchical_violation
 
 
@@ -85,19 +95,19 @@ class OriginalHMCNF(nn.Module):
         local, state = self.flows(self.standardise(features))
         return Logits(local, self.global_out(state))
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute L_L by level, L_G over all nodes and the weighted violation, (B,) each.
 
         The target of L_G is the true path.
 
         Args:
             logits: outputs of `forward`.
-            target: (B, H) index of the true node on each level.
+            target: the labels.
         """
-        levels = zip(self.tasks[:-2], logits.local, target.unbind(dim=1), strict=True)
+        levels = zip(self.tasks[:-2], logits.local, target.path.unbind(dim=1), strict=True)
         local = {task: binary_cross_entropy(z.float(), y) for task, z, y in levels}
         nodes = logits.nodes.float()
-        on_path = nodes.gather(1, target + self.starts).sum(dim=1)
+        on_path = nodes.gather(1, target.path + self.starts).sum(dim=1)
         blended = self._blend(logits, self.beta)
         return local | {
             "global": (nn.functional.softplus(nodes).sum(dim=1) - on_path) / nodes.shape[1],

@@ -1,6 +1,6 @@
 """What heads are made of.
 
-Dimensions: B batch, D features.
+Dimensions: B batch, D features, H levels (coarse to fine), C leaves.
 """
 
 import math
@@ -15,6 +15,22 @@ from hfc.train.losses import log_softmax_among_siblings
 
 AS_INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 CACHED_ROWS = 64
+
+
+class Target(NamedTuple):
+    """What is to be predicted of a batch: any node of the tree, given by the path to it."""
+
+    path: Tensor
+    """(B, H) index of the node on each level, −1 below the label."""
+    leaf: Tensor
+    """(B,) index of the label among the leaves, −1 where it is an inner node."""
+    below: Tensor | None = None
+    """(B, C) whether each leaf is the label or lies below it; None where every label in use is a leaf."""
+
+    def to(self, device: torch.device) -> "Target":
+        """Move it to a device."""
+        below = None if self.below is None else self.below.to(device)
+        return Target(self.path.to(device), self.leaf.to(device), below)
 
 
 class Prediction(NamedTuple):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Tree, full, level_sizes, task_names
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, Tree, full, level_sizes, task_names
 from hfc.train.losses import LEVEL_LOSSES, probabilities
 
 
@@ -62,10 +62,10 @@ class Levels(nn.Module):
         x = self.reduce(self.standardise(features))
         return Logits(tuple(output(x) for output in self.outputs))
 
-    def losses(self, logits: Logits, target: Tensor) -> dict[str, Tensor]:
-        """Compute the loss of each level, (B,); `target` (B, H) holds the class on each level."""
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute the loss of each level, (B,)."""
         epsilon = LEVEL_LOSSES[self.loss]
-        pairs = zip(self.tasks, logits.levels, target.unbind(dim=1), strict=True)
+        pairs = zip(self.tasks, logits.levels, target.path.unbind(dim=1), strict=True)
         return {task: epsilon(z.float(), y) for task, z, y in pairs}
 
     def predict(self, logits: Logits, beta: float) -> Prediction:

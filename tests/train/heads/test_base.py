@@ -16,7 +16,7 @@ from hfc.errors import ConfigError
 from hfc.store import read_predictions
 from hfc.train.cache import Cache
 from hfc.train.heads import HEADS, Head
-from hfc.train.heads.layers import Output, Prediction, Standardise
+from hfc.train.heads.layers import Output, Prediction, Standardise, Target
 from hfc.train.prepared import prepare_run
 from hfc.train.settings import head_class, takes
 from hfc.train.stage import train
@@ -43,8 +43,8 @@ class Linear(nn.Module):
         logits: Tensor = self.leaf(self.dropout(self.standardise(features)))
         return logits
 
-    def losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {"global": F.cross_entropy(logits.float(), target[:, -1], reduction="none")}
+    def losses(self, logits: Tensor, target: Target) -> dict[str, Tensor]:
+        return {"global": F.cross_entropy(logits.float(), target.leaf, reduction="none")}
 
     def predict(self, logits: Tensor, beta: float) -> Prediction:
         final = logits.float().softmax(dim=1)

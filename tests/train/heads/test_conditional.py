@@ -29,7 +29,7 @@ def test_conditional_multiplies_choices_among_siblings() -> None:
             assert above.sum() == pytest.approx(1)
         np.testing.assert_allclose(prediction.final[row].detach().numpy(), above, rtol=1e-5)
     # The losses of the levels add up to that of the leaf.
-    leaves = prediction.final.gather(1, TARGET[:, 2:]).log().mean()
+    leaves = prediction.final.gather(1, TARGET.leaf[:, None]).log().mean()
     assert sum(loss.mean().item() for loss in losses.values()) == pytest.approx(-leaves.item(), rel=1e-6)
 
 

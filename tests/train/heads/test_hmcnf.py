@@ -42,7 +42,7 @@ def test_hmcnf_losses_equal_the_equations() -> None:
     head = build("hmcn-f")
     logits = head(features())
     losses = head.losses(logits, TARGET)
-    one_hot = [np.eye(size)[TARGET[:, h]] for h, size in enumerate((2, 3, 5))]
+    one_hot = [np.eye(size)[TARGET.path[:, h]] for h, size in enumerate((2, 3, 5))]
     for h in range(3):
         local = bce(sigmoid(logits.local[h].detach().numpy()), one_hot[h])
         assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(local, rel=1e-5)

@@ -20,7 +20,7 @@ def test_original_hmcnf_equals_the_equations() -> None:
     np.testing.assert_allclose(prediction.final.detach().numpy(), blended[:, 5:], rtol=1e-5)
 
     truth = np.zeros((4, 10))
-    for row, (a, b, c) in enumerate(TARGET.tolist()):
+    for row, (a, b, c) in enumerate(TARGET.path.tolist()):
         truth[row, [a, 2 + b, 5 + c]] = 1
     # nodes: 0 1 | 2 3 4 | 5 6 7 8 9
     parent = {2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 4}

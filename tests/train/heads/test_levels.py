@@ -17,7 +17,7 @@ def test_levels_have_a_classifier_each_on_one_trunk(loss: str) -> None:
     for h in range(3):
         z = np.array([naive.linear(f"outputs.{h}", x) for x in reduced(naive)])
         np.testing.assert_allclose(prediction.levels[h].detach().numpy(), act(z), rtol=1e-5)
-        truth = np.eye(z.shape[1])[TARGET[:, h]]
+        truth = np.eye(z.shape[1])[TARGET.path[:, h]]
         want = bce(sigmoid(z), truth) if loss == "bce" else -np.log((softmax(z) * truth).sum(axis=1)).mean()
         assert losses[f"local/{h + 1}"].mean().item() == pytest.approx(want, rel=1e-5)
     assert prediction.final is prediction.levels[-1]
