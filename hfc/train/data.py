@@ -80,7 +80,7 @@ class TrainingData:
 
     @cached_property
     def _spans(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Put the leaves in the order of their paths, where those below a node stand together.
+        """Order the leaves by path: those below a node stand together.
 
         A table of the leaves below every node would grow with the square of the leaves.
 

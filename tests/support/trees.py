@@ -45,11 +45,15 @@ def nodes_of(paths: list[Node]) -> list[list[Node]]:
     return [list(dict.fromkeys(path[:h] for path in paths if len(path) >= h)) for h in levels]
 
 
+def path_to(node: Node, levels: list[list[Node]]) -> list[int]:
+    """(H,) index of each node on the path to one, −1 below it; `levels` as `nodes_of` gives them."""
+    return [nodes.index(node[: h + 1]) if len(node) > h else -1 for h, nodes in enumerate(levels)]
+
+
 def ancestors_of(paths: list[Node]) -> NDArray[np.int64]:
     """(C, H) index of each leaf's node on each level, −1 below the leaf."""
-    places = [{node: i for i, node in enumerate(nodes)} for nodes in nodes_of(paths)]
-    rows = [[place.get(path[: h + 1], -1) if len(path) > h else -1 for h, place in enumerate(places)] for path in paths]
-    return np.array(rows, dtype=np.int64)
+    levels = nodes_of(paths)
+    return np.array([path_to(path, levels) for path in paths], dtype=np.int64)
 
 
 @st.composite

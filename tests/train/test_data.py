@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
-from hfc.train.cache import load_cache
 from hfc.hierarchy import Hierarchy
+from hfc.train.cache import load_cache
 from hfc.train.data import TrainingData, fold_data, prepare
 from hfc.train.heads.layers import Target
 from hfc.train.stage import train, train_all
 from tests.support.made_up import small_cache, write_cache
 from tests.support.training import quick
-from tests.support.trees import Node, ancestors_of, nodes_of, uneven_trees
+from tests.support.trees import Node, ancestors_of, nodes_of, path_to, uneven_trees
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -123,7 +123,7 @@ def test_a_batch_knows_which_leaves_lie_below_each_label(paths: list[Node], seed
     for labels in (paths, every):  # leaves alone, or any nodes
         drawn = [labels[i] for i in rng.integers(len(labels), size=30)]
         rows = torch.from_numpy(rng.permutation(30))
-        path = [[nodes.index(label[: h + 1]) if len(label) > h else -1 for h, nodes in enumerate(levels)] for label in drawn]
+        path = [path_to(label, levels) for label in drawn]
         leaf = [paths.index(label) if label in paths else -1 for label in drawn]
         target = Target(torch.tensor(path), torch.tensor(leaf))
         data = TrainingData(tree, {"train": rows[:20], "val": rows[20:]}, target, unused={})
