@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy.lookup import Lookup, join_path
+from hfc.hierarchy.lookup import Lookup, from_root, join_path
 from hfc.hierarchy.names import canonical, some
 from hfc.provenance import digest
 
@@ -58,10 +58,17 @@ class Hierarchy:
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
-        """What each of the C leaves is called: its name, or its path where several leaves have that name."""
+        """What each of the C leaves is called: its name, or its path where several leaves have that name.
+
+        The path of a leaf on the first level is written `> NAME`.
+        """
         paths = [self.path(leaf) for leaf in range(len(self.ancestors))]
         times = Counter(canonical(path[-1]) for path in paths)
-        return tuple(path[-1] if times[canonical(path[-1])] == 1 else join_path(path) for path in paths)
+
+        def text(path: Sequence[str]) -> str:
+            return join_path(path) if len(path) > 1 else from_root(path)
+
+        return tuple(path[-1] if times[canonical(path[-1])] == 1 else text(path) for path in paths)
 
     @cached_property
     def falls(self) -> Ints:
@@ -147,7 +154,7 @@ class Hierarchy:
         """The nodes by what may be written for them."""
         paths = {tuple(row[: h + 1]): None for row in self.ancestors.tolist() for h in range(len(row)) if row[h] >= 0}
         leaves = {tuple(node for node in row if node >= 0) for row in self.ancestors.tolist()}
-        return Lookup(self.name, [(path, self.names(path)) for path in paths], leaves)
+        return Lookup(self.name, [(path, self.names(path)) for path in sorted(paths, key=len)], leaves)
 
     def find(self, labels: Sequence[str], where: str) -> Ints:
         """Find the node that each label means: (N, H), its path of indices, −1 below it.

@@ -61,3 +61,12 @@ def uneven_trees(draw: st.DrawFn) -> list[Node]:
     """Paths of the 1 to 200 leaves of a tree of depth 1 to 7."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([1, 2, 5, 20, 200])))
+
+
+@st.composite
+def named_trees(draw: st.DrawFn) -> list[tuple[str, ...]]:
+    """Paths of at least two leaves of a tree of depth 1 to 7; nodes at several places have one name."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    paths = grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([2, 5, 20])))
+    assume(len(paths) > 1)
+    return [tuple("abcdef"[child] for child in path) for path in paths]
