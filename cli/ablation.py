@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.options import HIERARCHY, PLAN, jobs_option
-from cli.output import Command, print_json, say
+from cli.output import Command, RowsUsed, print_json, say
 
 
 @click.command(cls=Command)
@@ -50,9 +50,11 @@ def ablation(cache: Path, hierarchy: str, plan: str, out: Path, jobs: int) -> No
     from hfc.train.ablation import ablation as stage
     from hfc.train.ablation import read_ablation
 
-    comparison = read_ablation(plan, hierarchy)
-    stage(cache, comparison, out, jobs=jobs)
+    comparison, used = read_ablation(plan, hierarchy), RowsUsed()
+    stage(cache, comparison, out, jobs=jobs, on_rows=used.say)
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
     say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")
-    print_json({"trainings": comparison.trainings, "folder": out, "report": summary.folder, "files": summary.files})
+    rows = [one.plain() for one in used.all]
+    written = {"folder": out, "report": summary.folder, "files": summary.files}
+    print_json({"trainings": comparison.trainings, "rows": rows, **written})

@@ -20,6 +20,8 @@ import click
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from hfc.runs import Rows
+
 JSON, LOUDNESS = "hfc.json", "hfc.loudness"
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
@@ -85,6 +87,19 @@ def say(text: str, *, err: bool = False) -> None:
     if err or not click.get_current_context().meta.get(JSON):
         with _above_bars():
             click.echo(text, err=err)
+
+
+class RowsUsed:
+    """Says which rows are used: those of several runs once."""
+
+    def __init__(self) -> None:
+        self.all: list[Rows] = []
+
+    def say(self, rows: "Rows") -> None:
+        """Print how many rows each split has, and how many are left out and why."""
+        if rows not in self.all:
+            self.all.append(rows)
+            say(str(rows))
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from cli.options import Choice, jobs_option, reading_options
-from cli.output import Command, print_json, say
+from cli.output import Command, RowsUsed, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,14 +71,14 @@ def sweep(
     from hfc.train.sweep import BEST
     from hfc.train.sweep import sweep as stage
 
-    plan = read_sweep(file)
+    plan, used = read_sweep(file), RowsUsed()
     with on(engine):
-        trials = stage(cache, plan, out, jobs=jobs, **reading)
+        trials = stage(cache, plan, out, jobs=jobs, on_rows=used.say, **reading)
     _say_trials(trials, plan)
     say(f"next: hfc train {cache} --config {out / BEST}")
     failed = sum(bool(trial.failed) for trial in trials)
-    rows = [trial.to_json() for trial in trials]
-    print_json({"trials": rows, "failed": failed, "seeds": plan.seeds, "best": out / BEST})
+    answer = {"trials": [trial.to_json() for trial in trials], "rows": [rows.plain() for rows in used.all]}
+    print_json({**answer, "failed": failed, "seeds": plan.seeds, "best": out / BEST})
 
 
 def _say_trials(trials: "Sequence[Trial]", plan: "Sweep") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help, settings
-from cli.output import Command, print_json, say
+from cli.output import Command, RowsUsed, print_json, say
 from hfc.config import METHODS, TrainConfig
 from hfc.progress import Bar, bar
 
@@ -109,17 +109,15 @@ def run(
         The runs, and of each whether it was trained now.
     """
     trained: list[tuple[Run, bool]] = []
-    rows = ""
+    rows = RowsUsed()
     with bar("loading", sum(config.epochs for config in configs), unit="epoch") as shown:
         from hfc.train import train_all
-        from hfc.train.data import rows_used
 
         epochs = _Epochs(shown, configs)
         for one, is_new in train_all(
             path, configs, out, jobs=jobs, overwrite=overwrite, on_epoch=epochs.on_epoch, **reading
         ):
-            if rows != (rows := rows_used(one.result.rows)):  # of another hierarchy they may be others
-                say(rows)
+            rows.say(one.result.rows)
             _say_run(one, is_new)
             epochs.on_run(one)
             trained.append((one, is_new))

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from hfc.config import SPLITS
 from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.metrics import Metrics
@@ -77,6 +78,16 @@ class Rows(Record):
     """By reason."""
     inner: Mapping[str, int] = field(default_factory=dict)
     """How many of each split have an inner label; empty where every label is a leaf."""
+
+    def __str__(self) -> str:
+        """Say how many rows are used, and how many are left out and why."""
+        used = ", ".join(f"{getattr(self, split)} {split}{self._inner(split)}" for split in SPLITS)
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self.unused.items() if count)
+        return f"rows: {used}; left out: {left_out or 'none'}"
+
+    def _inner(self, split: str) -> str:
+        count = self.inner.get(split, 0)
+        return f" ({count} with an inner label)" if count else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedError, RunError
 from hfc.progress import bar
+from hfc.train.data import OnRows
 from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
 from hfc.train.stage import train_all
 from hfc.train.sweep import sweep
@@ -140,7 +141,7 @@ def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: 
             raise ConfigError(f'{file}: [rows."{name}"]: is the same as the row {other}; leave out one of them')
 
 
-def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1) -> list[runs.Run]:
+def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: OnRows | None = None) -> list[runs.Run]:
     """Search for the settings of each row, and test the best with other seeds.
 
     The searches never look at the test split.
@@ -153,6 +154,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1) -> list[r
         plan: what to compare.
         out: a folder.
         jobs: processes.
+        on_rows: see `sweep`.
 
     Returns:
         The tested runs, row by row.
@@ -168,7 +170,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1) -> list[r
         for row, search in plan.searches.items():
             try:
                 shown.show(done, what=f"searching {row}")
-                best = sweep(cache, search, out / "search" / row, jobs=jobs)[0]
+                best = sweep(cache, search, out / "search" / row, jobs=jobs, on_rows=on_rows)[0]
                 shown.show(done + search.trainings, what=f"testing {row}")
                 configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
                 for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):

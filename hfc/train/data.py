@@ -4,7 +4,7 @@ Dimensions: N rows, H levels, C leaves, B batch.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from hfc.train.draws import deal, numbered
 from hfc.train.heads.layers import Target
 
 logger = logging.getLogger(__name__)
+
+OnRows = Callable[[Rows], object]
 
 
 @dataclass(frozen=True)
@@ -188,13 +190,6 @@ def untrained(data: TrainingData) -> dict[str, int]:
     return {data.hierarchy.leaves[leaf]: test[leaf] for leaf in leaves if test[leaf] and not train[leaf]}
 
 
-def rows_used(rows: Rows) -> str:
-    """Say how many rows a run uses, and how many it leaves out."""
-    used = ", ".join(f"{getattr(rows, split)} {split}" for split in SPLITS)
-    left_out = ", ".join(f"{count} {reason}" for reason, count in rows.unused.items() if count)
-    return f"rows: {used}; left out: {left_out or 'none'}"
-
-
 def parted(data: TrainingData) -> str:
     """Say how many groups have rows in more than one split; "" where none has."""
     if data.group is None:
@@ -209,20 +204,21 @@ def parted(data: TrainingData) -> str:
     )
 
 
-def announce(path: Path, tables: Iterable[TrainingData], *, warn: bool = False) -> None:
-    """Log which rows runs leave out, and warn where splits part groups or lack leaves.
+def announce(path: Path, tables: Iterable[TrainingData], on_rows: OnRows | None = None) -> None:
+    """Say which rows runs use, and warn where splits part groups or lack leaves.
 
     Args:
         path: the cache.
         tables: the data of the runs, each once.
-        warn: warn of rows that are left out, as no result will say so.
+        on_rows: called with the rows of each; None: what is left out is warned of.
     """
     for data in tables:
-        used = f"{path} ({data.hierarchy.name}): {rows_used(data.counts)}"
-        if warn and any(data.unused.values()):
+        used = f"{path} ({data.hierarchy.name}): {data.counts}"
+        logger.info("%s", used)
+        if on_rows:
+            on_rows(data.counts)
+        elif any(data.unused.values()):
             warn_once(logger, used)
-        else:
-            logger.info("%s", used)
         if groups := parted(data):
             warn_once(logger, f"{path}: {groups}")
         if missing := untrained(data):

@@ -101,7 +101,8 @@ def _outcomes(
     """Give in order what `train` returns of each run; of one that diverged its error."""
     cache = open_cache(source)
     prepared = prepare_runs(cache, configs)
-    announce(cache.path, {run.config.hierarchy: run.data for run in prepared}.values())
+    tables = {id(run.data): run.data for run in prepared}.values()
+    announce(cache.path, tables, on_rows=lambda rows: None)  # each result says which it used
     places = groups(configs)
     watch = on_epoch if jobs == 1 else quiet
     calls = [

@@ -23,7 +23,7 @@ from hfc.progress import bar
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
 from hfc.store.records import CacheRecord
 from hfc.train.cache import CacheSource, Reading, cache_source, open_cache, same_cache
-from hfc.train.data import TrainingData, announce, fold_data
+from hfc.train.data import OnRows, TrainingData, announce, fold_data
 from hfc.train.groups import fit_group, groups, surviving
 from hfc.train.plan import Sweep
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
@@ -66,7 +66,9 @@ class Trial:
         return {**asdict(self), **unknown}
 
 
-def sweep(cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, **reading: Unpack[Reading]) -> list[Trial]:
+def sweep(
+    cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, on_rows: OnRows | None = None, **reading: Unpack[Reading]
+) -> list[Trial]:
     """Try every point with every seed, on every fold, and write how each did.
 
     `out` gets `trials.jsonl`, a line for each training, from which an interrupted sweep goes on, and `best.toml`,
@@ -77,6 +79,7 @@ def sweep(cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, **reading: Unpa
         plan: what to try.
         out: a folder.
         jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
+        on_rows: as for `hfc.train.data.announce`, as no result says which rows were used.
         reading: how the cache is read, by the arguments of `load_cache`.
 
     Returns:
@@ -90,7 +93,7 @@ def sweep(cache: Path, plan: Sweep, out: Path, *, jobs: int = 1, **reading: Unpa
     try:
         opened = open_cache(source)
         runs = prepare_runs(opened, configs)
-        announce(cache, {run.data.hierarchy.digest: run.data for run in runs}.values(), warn=True)
+        announce(cache, {id(run.data): run.data for run in runs}.values(), on_rows)
         keys = [_key(run.key, fold, plan.folds) for run in runs for fold in plan.fold_numbers]
         lines = _begin(out)
         waiting = _waiting(plan, configs, runs, opened.features.device, lines.keys())

@@ -46,6 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+UNUSED = {"without features": 0, "without label": 0, "without split": 0}
+ROWS = {"rows": [{"train": 216, "val": 72, "test": 72, "unused": UNUSED}]}
 TRAIN = "train c.h5 --hierarchy tree.csv --method flat --seeds 0-1 --set epochs=1 --out runs"
 # Commands in an order in which each finds what it needs, and what is in their JSON.
 ANSWERS: list[tuple[str, int, Any]] = [
@@ -54,8 +56,8 @@ ANSWERS: list[tuple[str, int, Any]] = [
     ("inspect d.h5", 0, {"path": "d.h5", "shape": [40, 1, 256], "dtype": "float16"}),
     ("verify d.h5", 0, {"path": "d.h5", "problems": []}),
     (TRAIN, 0, {"out": "runs"}),
-    ("sweep c.h5 --grid grid.toml --out sweep", 0, {"seeds": [0], "best": "sweep/best.toml"}),
-    ("ablation c.h5 --hierarchy tree.csv --plan plan.toml --out ablation", 0, {"trainings": 2, "folder": "ablation"}),
+    ("sweep c.h5 --grid grid.toml --out sweep", 0, {"seeds": [0], "best": "sweep/best.toml", **ROWS}),
+    ("ablation c.h5 --hierarchy tree.csv --plan plan.toml --out ablation", 0, {"trainings": 2, **ROWS}),
     (
         "review c.h5 --hierarchy tree.csv --method flat --set epochs=1 --folds 3 --out review",
         0,

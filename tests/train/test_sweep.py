@@ -55,6 +55,25 @@ def test_rows_that_are_left_out_are_told_once(place: Path, tmp_path: Path, caplo
     assert told == [f"{cache} (tree): rows: 90 train, 30 val, 30 test; left out: 30 without label"]
 
 
+def test_the_command_says_once_how_many_rows_are_left_out_and_why(place: Path, tmp_path: Path) -> None:
+    labels, splits = ["Tee", "Tank", ""] * 30, ["train"] * 45 + ["val"] * 24 + [""] * 9 + ["test"] * 12
+    cache = write_cache(tmp_path / "some.h5", labels, splits, failed=[0])
+    grid = write(tmp_path, place, "[grid]\ndropout = [0.0, 0.5]\n")
+    (tmp_path / "plan.toml").write_text(
+        'methods = ["flat", "levels"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\nreduced = [8]\n'
+    )
+    common = (str(cache), "--out", str(tmp_path / "out"))
+    tree = ("--hierarchy", str(place / "tree.csv"), "--plan", str(tmp_path / "plan.toml"))
+    for words in (("sweep", *common, "--grid", str(grid)), ("ablation", *common[:2], str(tmp_path / "a"), *tree)):
+        text, answer = (CliRunner().invoke(main, [*words, *more], catch_exceptions=False) for more in ((), ("--json",)))
+        assert [line for line in text.stdout.splitlines() if "rows:" in line] == [
+            "rows: 29 train, 16 val, 8 test; left out: 1 without features, 30 without label, 6 without split"
+        ]
+        assert (text.stderr, answer.stderr) == ("", "")
+        unused = {"without features": 1, "without label": 30, "without split": 6}
+        assert json.loads(answer.stdout)["rows"] == [{"train": 29, "val": 16, "test": 8, "unused": unused}]
+
+
 def test_every_combination_is_tried_and_the_best_on_validation_wins(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, GRID))
     found = sweep(place / "cache.h5", plan, tmp_path / "out")
@@ -208,7 +227,8 @@ def test_the_command_prints_the_best_and_what_comes_next(place: Path, tmp_path: 
     file = write(tmp_path, place, "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\n")
     result = hfc("sweep", place / "cache.h5", "--grid", file, "--out", tmp_path / "out", "--jobs", 2)
     assert result.exit_code == 0, result.output
-    first, second, count, then = result.stdout.splitlines()
+    rows, first, second, count, then = result.stdout.splitlines()
+    assert rows == "rows: 216 train, 72 val, 72 test; left out: none"
     assert first.endswith("learning_rate=0.01")
     assert second.endswith("learning_rate=1e-06")
     assert count == "2 points, 2 seeds each, on validation alone"
@@ -310,7 +330,7 @@ def test_the_command_shows_what_failed(place: Path, tmp_path: Path) -> None:
     words = ["sweep", place / "cache.h5", "--grid", write(tmp_path, place, DIVERGING), "--out", tmp_path / "out"]
     result = hfc(*words)
     assert result.exit_code == 0, result.output
-    _, _, failed, count, _ = result.stdout.splitlines()
+    _, _, _, failed, count, _ = result.stdout.splitlines()
     assert failed.startswith("failed (flat, seed 0: the loss is ")
     assert failed.endswith(")  learning_rate=1e+25")
     assert count == "3 points, 2 seeds each, on validation alone; 1 failed"
