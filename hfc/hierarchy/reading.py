@@ -1,28 +1,33 @@
-"""Trees in files: CSV in, CSV out."""
+"""Trees in files: which there are, which layout one has, and what is written."""
 
 import csv
 import difflib
 import io
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy.names import canonical
+from hfc.hierarchy.layouts import SIGN, Listing, from_edges, from_lines, from_rows, is_edges, warn_of_namesakes
 from hfc.hierarchy.tree import Hierarchy, from_paths
 from hfc.provenance import explained, replacing
-from hfc.regions import Rows, read_csv
+from hfc.regions import DELIMITERS, decode_text, read_csv
 
 logger = logging.getLogger(__name__)
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:
-    """Load a hierarchy that ships with hfc by its name, or one from CSV.
+    """Load a hierarchy that ships with hfc by its name, or one from a file, in one of three layouts.
 
-    The CSV has a header and one row a leaf, its columns from the leaf to the coarsest level:
-    `category,group` or `articleType,subCategory,masterCategory`, any depth; blank cells fill up the row of a leaf with
-    fewer nodes above it. The order of its rows changes nothing: the tree is in canonical order.
+    - CSV with a header and a row for each leaf, its columns from the leaf to the coarsest level: `category,group` or
+      `articleType,subCategory,masterCategory`; a cell is blank where a leaf has no node.
+    - CSV with the header `node,parent` and a row for each node; the parent of a node of the first level is blank.
+    - Lines of paths, `Apparel > Clothing > Dresses`, as in Google's product taxonomy; the leaves are the nodes that
+      have none below them.
+
+    The order of rows changes nothing: the tree is in canonical order.
 
     Raises:
         HierarchyError: no such name or file, or the rows are not a tree.
@@ -42,9 +47,40 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
         ) from None
     except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error
+    listing = _listing(path, content)
+    return from_paths(path.stem, listing.levels, [names for _, names in listing.paths]).in_canonical_order()
+
+
+def _listing(path: Path, content: bytes) -> Listing:
+    """Recognise a file's layout by what it holds, and read it."""
+    text = decode_text(path, content, HierarchyError)
+    if _holds_lines(path, text):
+        return from_lines(str(path), io.StringIO(text, newline=None))
     table = read_csv(path, "hierarchy", content, error=HierarchyError)
-    rows = [(1, table.header), *table.rows] if table.header else []
-    return _from_rows(path.stem, str(path), rows).in_canonical_order()
+    if is_edges(table.header, table.rows):
+        return from_edges(str(path), table.rows)
+    if len(table.header) == 1 and (line := re.search(f'^[^"\n]*{SIGN}.*$', text, re.MULTILINE)):
+        raise HierarchyError(
+            f"{path}: row 1: expected a line of a path or the names of levels above {line[0].strip()!r}, found "
+            f"{table.header[0]}; if lines are paths, take row 1 out or name the file .txt; else quote the names"
+        )
+    listing = from_rows(str(path), [(1, table.header), *table.rows] if table.header else [])
+    warn_of_namesakes(str(path), listing.paths)
+    return listing
+
+
+def _holds_lines(path: Path, text: str) -> bool:
+    """Return whether a file is lines of paths, and no CSV.
+
+    The first line is a path or a comment, or others lie below it. Or the file is named .txt, and some line has nothing
+    that parts cells.
+    """
+    lines = [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
+    if not lines or lines[0].startswith("# ") or SIGN in lines[0]:
+        return bool(lines)
+    if any(line.startswith(lines[0] + SIGN) for line in lines):
+        return True
+    return path.suffix.lower() == ".txt" and not all(any(sign in line for sign in DELIMITERS) for line in lines)
 
 
 def tree_file(cache: Path) -> Path:
@@ -76,40 +112,5 @@ def parse_hierarchy(name: str, where: str, lines: Iterable[str]) -> Hierarchy:
         rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1)]
     except csv.Error as error:
         raise HierarchyError(f"{where}: not a CSV file: {error}") from error
-    return _from_rows(name, where, [(number, row) for number, row in rows if any(row)])
-
-
-def _from_rows(name: str, where: str, rows: Rows) -> Hierarchy:
-    if len(rows) < 3:
-        raise HierarchyError(f"{where}: expected a header and at least two leaves, found {len(rows)} rows")
-    header = rows[0][1]
-    if "" in header or len(set(map(canonical, header))) < len(header):
-        raise HierarchyError(f"{where}: row 1: expected distinct level names, found {','.join(header)}")
-    paths = []
-    for number, row in rows[1:]:
-        if len(row) != len(header) or not row[0]:
-            raise HierarchyError(
-                f"{where}: row {number}: expected a leaf and the nodes above it ({','.join(header)}; blank where there "
-                f"are fewer), found {','.join(row)!r}"
-            )
-        paths.append((number, [cell for cell in reversed(row) if cell]))
-    names = _spelled(path for _, path in paths)
-    first: dict[tuple[str, ...], int] = {}
-    for number, cells in paths:
-        path = tuple(names[h, canonical(cell)] for h, cell in enumerate(cells))
-        if path in first:
-            raise HierarchyError(
-                f"{where}: row {number}: leaf {path[-1]} was named before, in row {first[path]}; name each leaf once"
-            )
-        first[path] = number
-    return from_paths(name, header[::-1][: max(map(len, first))], first)
-
-
-def _spelled(paths: Iterable[Sequence[str]]) -> dict[tuple[int, str], str]:
-    """Choose one of the Unicode forms in which paths write each name of a level: NFC if one does."""
-    spelled: dict[tuple[int, str], str] = {}
-    for path in paths:
-        for h, cell in enumerate(path):
-            name = h, canonical(cell)
-            spelled[name] = min(spelled.get(name, cell), cell, key=lambda form: (form != canonical(form), form))
-    return spelled
+    listing = from_rows(where, [(number, row) for number, row in rows if any(row)])
+    return from_paths(name, listing.levels, [names for _, names in listing.paths])

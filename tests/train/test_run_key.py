@@ -33,6 +33,7 @@ SHAPELESS = {
     "provenance.py": "digests, versions, and writing files",
     "device.py": "the kind of device and the precision are in the key",
     "hierarchy/__init__.py": "names",
+    "hierarchy/layouts.py": "the tree is in the key by its digest",
     "hierarchy/reading.py": "the tree is in the key by its digest",
     "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
