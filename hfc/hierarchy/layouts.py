@@ -139,11 +139,11 @@ def from_edges(where: str, rows: Rows) -> Listing:
 
 
 def _edge(where: str, number: int, cells: Sequence[str]) -> tuple[str, str]:
-    found = f"{where}: row {number}: expected a node and its parent, found {','.join(cells)!r}"
+    problem = f"{where}: row {number}: expected a node and its parent, found {','.join(cells)!r}"
     if len(cells) < 2:
-        raise HierarchyError(f"{found}; on the first level the parent is blank: {','.join(cells)},")
+        raise HierarchyError(f"{problem}; on the first level the parent is blank: {','.join(cells)},")
     if len(cells) > 2 or not cells[0]:
-        raise HierarchyError(found)
+        raise HierarchyError(problem)
     return canonical(cells[0]), canonical(cells[1])
 
 

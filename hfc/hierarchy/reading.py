@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_hierarchy(name_or_path: str) -> Hierarchy:
-    """Load a hierarchy that ships with hfc by its name, or one from a file, in one of three layouts.
+    """Load a hierarchy that ships with hfc by its name, or one from a file.
+
+    A file has one of three layouts:
 
     - CSV with a header and a row for each leaf, its columns from the leaf to the coarsest level: `category,group` or
       `articleType,subCategory,masterCategory`; a cell is blank where a leaf has no node.
