@@ -150,12 +150,11 @@ def _noting(answers: Iterable["Answer"], failures: list[str]) -> Iterator["Answe
 
 def _as_table(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
     """An answer a line, and the next best leaves below it."""
-    depth = len(classifier.trained.hierarchy.levels)
     for number, answer in enumerate(answers):
         if number == 0 and classifier.trained.random_weights:
             yield "RANDOM WEIGHTS: for benchmarks only"
         yield one_line(f"{answer.id}: {answer}")
-        for leaf in answer.top if len(answer.path) < depth else answer.top[1:]:
+        for leaf in answer.top if answer.climbed else answer.top[1:]:
             yield one_line(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}")
 
 

@@ -25,7 +25,8 @@ class Answer:
     id: str
     """The image's path, or the row's id in a manifest."""
     path: tuple[str, ...]
-    """Names of the nodes from the coarsest level to the answer; fewer than H, or none, if it was not certain enough."""
+    """Names of the nodes from the coarsest level to the answer: the best leaf; if that was not certain enough, a node
+    above it, or none."""
     probabilities: tuple[float, ...]
     """Of each node of the path, its share of P_final: the sum over the leaves below it, over that of all leaves."""
     top: tuple[Leaf, ...]
@@ -34,6 +35,11 @@ class Answer:
     """Why the image could not be read; then there is no answer."""
     within: tuple[str, ...] = ()
     """Names down to the node that answers were asked for below; its leaves alone share the probabilities."""
+
+    @property
+    def climbed(self) -> bool:
+        """Whether it ends above the best leaf, as that was not certain enough."""
+        return bool(self.top) and self.path != self.top[0].path
 
     def __str__(self) -> str:
         """The path and the probability of its last node."""
@@ -55,7 +61,10 @@ class Answer:
 
 
 class AnswerTable:
-    """A table with a row for each answer: the path, its probabilities and the best leaves."""
+    """A table with a row for each answer: the path, its probabilities and the best leaves.
+
+    Cells below the answer are blank. A leaf whose name others have too is written as its path.
+    """
 
     def __init__(self, hierarchy: Hierarchy, top: int, *, within: bool = False) -> None:
         """Name the columns.
@@ -66,6 +75,7 @@ class AnswerTable:
             within: whether a column tells below which node the answers were asked for.
         """
         self.leaves = min(top, len(hierarchy.leaves))
+        self.names = {hierarchy.path(leaf): name for leaf, name in enumerate(hierarchy.leaves)}
         best = [name for k in range(1, self.leaves + 1) for name in (f"top{k}", f"top{k} probability")]
         self.last = [*(["within"] if within else []), "error"]
         self.levels = hierarchy.columns(["id", *best, *self.last, "random_weights"])
@@ -75,7 +85,7 @@ class AnswerTable:
         """The cells of an answer."""
         blank = [""] * (len(self.levels) - len(answer.path))
         probabilities = [f"{probability:.6f}" for probability in answer.probabilities]
-        best = [cell for leaf in answer.top for cell in (leaf.path[-1], f"{leaf.probability:.6f}")]
+        best = [cell for leaf in answer.top for cell in (self.names[leaf.path], f"{leaf.probability:.6f}")]
         best += [""] * (2 * self.leaves - len(best))
         last = [" > ".join(answer.within), _utf8(answer.error)][-len(self.last) :]
         return [_utf8(answer.id), *answer.path, *blank, *probabilities, *blank, *best, *last]

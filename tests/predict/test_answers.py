@@ -86,6 +86,25 @@ def test_an_answer_below_a_node_names_it(tree: Hierarchy) -> None:
     assert AnswerTable(parse_hierarchy("tree", "t", lines), 1, within=True).header[1:3] == ["id level", "within level"]
 
 
+def test_answers_on_an_uneven_tree() -> None:
+    """Cells below a leaf are blank, and leaves of one name are told by their paths."""
+    tree = parse_hierarchy("tree", "t", ["leaf,group", "Hat,", "Other,", "Other,tops", "Shirt,tops"])
+    hat, other, top_other, shirt = (("Hat",), ("Other",), ("tops", "Other"), ("tops", "Shirt"))
+    one = Answer("1", hat, (0.5,), (Leaf(hat, 0.5), Leaf(top_other, 0.3)))
+    two = Answer("2", top_other, (0.7, 0.6), (Leaf(top_other, 0.6), Leaf(other, 0.3)))
+    three = Answer("3", ("tops",), (0.7,), (Leaf(shirt, 0.4), Leaf(top_other, 0.3)))
+    four = Answer("4", (), (), (Leaf(hat, 0.4), Leaf(shirt, 0.3)))
+    assert [answer.climbed for answer in (one, two, three, four, UNREADABLE)] == [False, False, True, True, False]
+    assert [str(answer) for answer in (one, two, three)] == ["Hat 0.50", "tops > Other 0.60", "tops 0.70"]
+    assert [AnswerTable(tree, 2).row(answer)[1:-1] for answer in (one, two, three, four)] == [
+        ["Hat", "", "0.500000", "", "Hat", "0.500000", "tops > Other", "0.300000"],
+        ["tops", "Other", "0.700000", "0.600000", "tops > Other", "0.600000", "> Other", "0.300000"],
+        ["tops", "", "0.700000", "", "Shirt", "0.400000", "tops > Other", "0.300000"],
+        ["", "", "", "", "Hat", "0.400000", "Shirt", "0.300000"],
+    ]
+    assert json.loads(json.dumps(one.to_json()))["path"] == ["Hat"]
+
+
 def test_a_table_has_no_more_leaves_than_the_tree_and_no_column_twice() -> None:
     lines = ["leaf,id,error", "Dress,full-body,a", "Skirt,lower-body,b", "Coat,full-body,a"]
     table = AnswerTable(parse_hierarchy("tree", "tree.csv", lines), 9)

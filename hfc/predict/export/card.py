@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from hfc.config import SPLITS
 from hfc.errors import markdown as text
 from hfc.hierarchy import Hierarchy
 from hfc.metrics import LEVEL, METRICS, metric
@@ -25,12 +26,12 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
     result = run.result
     parts = [
         _header(result),
-        [f"# {text(result.run)}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result)],
+        [f"# {text(result.run)}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result, hierarchy)],
         ["## Use", "", *use],
         ["## Classes", "", *_classes(hierarchy)],
         ["## How well it does", "", *_metrics(result)],
         ["## Data", "", *_data(result)],
-        ["## Limits", "", *_limits(result)],
+        ["## Limits", "", *_limits(result, hierarchy)],
         ["## Where it comes from", "", *_provenance(result)],
     ]
     return "\n".join("\n".join(part) + "\n" for part in parts)
@@ -59,9 +60,11 @@ def _header(result: Result) -> list[str]:
     return ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]
 
 
-def _summary(result: Result) -> str:
-    cache, tree = result.cache, result.hierarchy
+def _summary(result: Result, tree: Hierarchy) -> str:
+    cache = result.cache
     levels = ", ".join(f"{size} of level {text(level)}" for level, size in zip(tree.levels, tree.sizes, strict=True))
+    if not tree.even:
+        levels += f"; {len(tree.leaves)} leaves, at depths {tree.depths.min()} to {tree.depths.max()}"
     return (
         f"Classifies a picture of a garment along a path of a tree ({levels}): the head {text(result.method)} on "
         f"features of a frozen {text(cache.backbone)}, trained by hfc {text(result.code.version)}."
@@ -69,21 +72,22 @@ def _summary(result: Result) -> str:
 
 
 def _classes(hierarchy: Hierarchy) -> list[str]:
-    """A table with a row for each leaf, from the coarsest level."""
-    rows = [hierarchy.path(leaf) for leaf in range(len(hierarchy.leaves))]
-    rows.sort(key=lambda path: path[:-1])
-    return _table(hierarchy.levels, rows)
+    """A table with a row for each leaf, from the coarsest level; blank below a leaf."""
+    paths = [hierarchy.path(leaf) for leaf in range(len(hierarchy.leaves))]
+    paths.sort(key=lambda path: path[:-1])
+    return _table(hierarchy.levels, [(*path, *[""] * (len(hierarchy.levels) - len(path))) for path in paths])
 
 
 def _metrics(result: Result) -> list[str]:
-    test = result.test
+    test, inner = result.test, result.rows.inner.get("test", 0)
     keys = [key for key in METRICS if key in test and METRICS[key].scale == 100]
     keys += [key for key in test if key.startswith(LEVEL)]
     rows = [(metric(key).words, _percent(test[key])) for key in keys]
     rows.append((METRICS["mistake_severity"].words, f"{test['mistake_severity']:.3f}"))
+    unknown = f" Of {inner} no leaf is known: they count on the levels of their labels alone." if inner else ""
     return [
         f"On {result.rows.test} test images, used once, after the epoch was picked on {result.rows.val} others; "
-        f"one run, seed {result.seed}.",
+        f"one run, seed {result.seed}.{unknown}",
         "",
         *_table(("measure", "value"), rows),
     ]
@@ -95,22 +99,24 @@ def _percent(value: float) -> str:
 
 def _data(result: Result) -> list[str]:
     cache, rows = result.cache, result.rows
+    inner = ", ".join(str(rows.inner.get(split, 0)) for split in SPLITS)
     left_out = ", ".join(f"{count} {why}" for why, count in rows.unused.items() if count)
     return _table(
         ("what", "value"),
         [
             ("origin", cache.origin),
             ("images for training, validation, test", f"{rows.train}, {rows.val}, {rows.test}"),
+            *([("of these, labelled with an inner node", inner)] if any(rows.inner.values()) else []),
             ("left out", left_out or "none"),
             ("labels", f"SHA-256 {cache.labels_sha256}" if cache.labels_sha256 else "those of the cache"),
         ],
     )
 
 
-def _limits(result: Result) -> list[str]:
-    test, classes = result.test, result.hierarchy.sizes[-1]
+def _limits(result: Result, hierarchy: Hierarchy) -> list[str]:
+    test = result.test
     lines = [
-        f"It knows {classes} leaves and answers with one of them, whatever the picture shows.",
+        f"It knows {len(hierarchy.leaves)} leaves and answers with one of them, whatever the picture shows.",
         f"The figures hold for pictures like those of the data above ({text(result.cache.origin)}); other cameras, "
         "shops or crops, and groups of the people in the pictures, were not measured.",
         f"The probability of an answer is on average {100 * test['ece']:.1f} percentage points away from the share of "
