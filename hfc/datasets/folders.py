@@ -1,13 +1,14 @@
 """Read a folder tree of images, `label/*.jpg`, perhaps with groups above the labels.
 
-Above these may lie a folder for each split.
+Above these may lie a folder for each split. Folders nest as the tree does: they need not be equally deep, and images
+may lie beside folders of narrower labels.
 """
 
 import csv
 import io
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class _Place:
     split: str
     """"" where the tree has no folders for splits."""
     names: Names
-    """The folders from the coarsest group to the label."""
+    """The folders from the coarsest group to the label, which may be a group itself."""
     images: list[Path]
 
 
@@ -52,11 +53,11 @@ def read(root: Path) -> Regions:
         root: holds one folder a label, perhaps below folders of groups; or such trees in folders named after splits.
 
     Raises:
-        DatasetError: no images, images at several depths, or only some of the folders are splits.
+        DatasetError: no images, only some of the folders are splits, or they lie below labels or groups.
     """
     places = _places(root)
-    _refuse_other_depths(root, places)
-    labels, tree = _labels(root, [place.names for place in places])
+    _refuse_splits_below(root, places)
+    labels, tree = _labels(root, places)
     names = strings([path.relative_to(root).as_posix() for place in places for path in place.images])
     splits = {place.split for place in places}
     return Regions(
@@ -127,51 +128,90 @@ def _splits(root: Path, folders: set[str]) -> dict[str, str]:
     return {}
 
 
-def _refuse_other_depths(root: Path, places: list[_Place]) -> None:
-    """Refuse labels at several depths, and splits below labels or groups."""
-    first = places[0]
-    other = next((place for place in places if len(place.names) != len(first.names)), None)
-    if other:
-        here, there = (place.images[0].relative_to(root).as_posix() for place in (first, other))
-        raise DatasetError(f"{root}: expected all images at one depth, found {here} and {there}; move one of them")
-    for level in range(0 if first.split else 1, len(first.names)):
-        below = {place.names[level] for place in places}
-        if all(name.lower() in SPELLINGS for name in below):
-            above = first.images[0].parents[len(first.names) - level]
+def _refuse_splits_below(root: Path, places: list[_Place]) -> None:
+    """Refuse splits below labels or groups: all folders of one depth are named after splits."""
+    for level in range(0 if places[0].split else 1, max(len(place.names) for place in places)):
+        deep = [place for place in places if len(place.names) > level]
+        below = {place.names[level] for place in deep}
+        # Beside shallower folders, one such folder may well be a label.
+        several = len(below) > 1 or len(deep) == len(places)
+        if several and all(name.lower() in SPELLINGS for name in below):
+            above = deep[0].images[0].parents[len(deep[0].names) - level]
             raise DatasetError(
                 f"{root}: found the splits {', '.join(sorted(below))} below labels or groups, such as {above}; "
                 "expected split/label/; move them, or give the folder that holds the splits"
             )
 
 
-def _labels(root: Path, names: Sequence[Names]) -> tuple[list[str], str]:
+def _labels(root: Path, places: Sequence[_Place]) -> tuple[list[str], str]:
     """Return the label of each folder, and the tree that groups make of them. The tree is CSV; without groups it is "".
 
-    A name that stands under several parents on its level is written with its whole path, as in `men > Shirts`.
+    A label that may mean several nodes is written with its whole path, as in `men > Shirts`.
     """
-    depth = len(names[0])
+    keys = [tuple(map(canonical, place.names)) for place in places]
+    depth = max(map(len, keys))
     if depth == 1:
-        return [label for (label,) in names], ""
-    keys = [tuple(map(canonical, folders)) for folders in names]
+        return [place.names[0] for place in places], ""
     shown: dict[Names, str] = {}
-    parents: defaultdict[tuple[int, str], set[Names]] = defaultdict(set)
-    for key, folders in zip(keys, names, strict=True):
-        for h in range(depth):
-            shown.setdefault(key[: h + 1], folders[h].strip())
-            parents[h, key[h]].add(key[:h])
+    for key, place in zip(keys, places, strict=True):
+        for h, folder in enumerate(place.names, 1):
+            shown.setdefault(key[:h], folder.strip())
+    inner = {key[:-1] for key in shown}
+    leaves = [key for key in dict.fromkeys(keys) if key not in inner]
+    even = all(len(key) == depth for key in leaves)
+    several = _of_one_name(shown) if even else _unclear(keys, shown, inner)
+    texts = {key: SEPARATOR.join(shown[key[:h]] for h in range(1, len(key) + 1)) for key in several}
+    texts |= {key: f"> {text}" for key, text in texts.items() if len(key) == 1}  # begins at the root
+    if texts:
+        logger.warning(
+            "%s: names that stand in several groups are written with them: %s", root, some([*texts.values()])
+        )
+    _warn_of_inner(root, [place for key, place in zip(keys, places, strict=True) if key in inner])
+    # Even trees had their nodes named so before a name could stand at two places; the same cache has the same tree.
+    nodes = shown | texts if even else shown
+    return [texts.get(key, place.names[-1]) for key, place in zip(keys, places, strict=True)], _csv(
+        nodes, leaves, depth
+    )
 
-    def node(key: Names) -> str:
-        alone = len(parents[len(key) - 1, key[-1]]) == 1
-        return shown[key] if alone else SEPARATOR.join(shown[key[: i + 1]] for i in range(len(key)))
 
-    if qualified := [node(key) for key in shown if len(parents[len(key) - 1, key[-1]]) > 1]:
-        logger.warning("%s: names that stand in several groups are written with them: %s", root, some(qualified))
+def _of_one_name(nodes: Iterable[Names]) -> list[Names]:
+    """List the nodes whose name stands under several parents on their level."""
+    named = Counter((len(node), node[-1]) for node in nodes)
+    return [node for node in nodes if named[len(node), node[-1]] > 1]
+
+
+def _unclear(labels: Iterable[Names], nodes: Iterable[Names], inner: set[Names]) -> list[Names]:
+    """List the labels whose name does not say which node they are: of a leaf's name, no inner node is meant."""
+    named = {kind: Counter(node[-1] for node in nodes if (node in inner) == kind) for kind in (False, True)}
+
+    def is_clear(label: Names) -> bool:
+        kind = label in inner
+        return named[kind][label[-1]] == 1 and not (kind and named[False][label[-1]])
+
+    return [label for label in dict.fromkeys(labels) if not is_clear(label)]
+
+
+def _warn_of_inner(root: Path, places: Sequence[_Place]) -> None:
+    """Warn of images beside folders of narrower labels."""
+    if places:
+        names = dict.fromkeys(SEPARATOR.join(place.names) for place in places)
+        logger.warning(
+            "%s: %d images lie beside folders of labels, so their own label is an inner node of the tree: %s",
+            root,
+            sum(len(place.images) for place in places),
+            some(list(names)),
+        )
+
+
+def _csv(shown: Mapping[Names, str], leaves: Iterable[Names], depth: int) -> str:
+    """Write the tree, a leaf a row; a cell is blank where a leaf has no node."""
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(_level_names(depth))
-    rows.writerows([node(key[: h + 1]) for h in reversed(range(depth))] for key in dict.fromkeys(keys))
-    written = [folders[-1] if node(key) == shown[key] else node(key) for key, folders in zip(keys, names, strict=True)]
-    return written, stream.getvalue()
+    for leaf in leaves:
+        above = [shown[leaf[:h]] for h in reversed(range(1, len(leaf)))]
+        rows.writerow([shown[leaf], *[""] * (depth - len(leaf)), *above])
+    return stream.getvalue()
 
 
 def _level_names(depth: int) -> list[str]:

@@ -114,6 +114,70 @@ def test_a_name_in_several_groups_is_written_with_them(tmp_path: Path, caplog: p
         assert [tree.leaves[i] for i in tree.index(either.label.tolist(), "w")] == either.label.tolist()
 
 
+UNEVEN = (
+    "Hat/a.jpg",
+    "men/Shirts/a.jpg",
+    "men/tops/Tee/a.jpg",
+    "men/tops/b.jpg",
+    "men/tops/c.jpg",
+    "women/Shirts/a.jpg",
+    "women/Hat/a.jpg",
+    "women/tops/d.jpg",
+    "women/tops/Blouse/a.jpg",
+    "women/outer/rain/Cape/a.jpg",
+)
+
+
+@pytest.mark.parametrize("above", [("",), ("train/", "Valid/", "test/")])
+def test_folders_may_lie_at_any_depth_and_hold_images_beside_folders(
+    above: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    regions = read(touch(tmp_path, *(split + name for split in above for name in UNEVEN)))
+    labels = {path.removeprefix(above[-1]): label for path, label, _ in table(regions) if path.startswith(above[-1])}
+    assert labels == {
+        "Hat/a.jpg": "> Hat",
+        "men/Shirts/a.jpg": "men > Shirts",
+        "men/tops/Tee/a.jpg": "Tee",
+        "men/tops/b.jpg": "men > tops",
+        "men/tops/c.jpg": "men > tops",
+        "women/Hat/a.jpg": "women > Hat",
+        "women/Shirts/a.jpg": "women > Shirts",
+        "women/outer/rain/Cape/a.jpg": "Cape",
+        "women/tops/d.jpg": "women > tops",
+        "women/tops/Blouse/a.jpg": "Blouse",
+    }
+    assert regions.tree == (
+        "category,group 3,group 2,group 1\nHat,,,\nShirts,,,men\nTee,,tops,men\nHat,,,women\nShirts,,,women\n"
+        "Cape,rain,outer,women\nBlouse,,tops,women\n"
+    )
+    several = "> Hat, men > Shirts, men > tops, women > Hat, women > Shirts and 1 more"
+    beside = f"{3 * len(above)} images lie beside folders of labels, so their own label is an inner node of the tree: "
+    assert caplog.messages == [
+        f"{tmp_path}: names that stand in several groups are written with them: {several}",
+        f"{tmp_path}: {beside}men > tops, women > tops",
+    ]
+    (tmp_path / "tree.csv").write_text(regions.tree)
+    tree = load_hierarchy(str(tmp_path / "tree.csv"))
+    paths = tree.find(regions.label.tolist(), "w").tolist()
+    for path, names in zip(regions.path.tolist(), paths, strict=True):
+        assert tree.names(names) == Path(path).parts[above != ("",) : -1]
+
+
+def test_a_label_is_its_folder_where_no_other_node_has_that_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    regions = read(touch(tmp_path, "Tee/a.jpg", "Tee/old/b.jpg", "Hat/c.jpg", "old/old/d.jpg"))
+    assert dict(zip(regions.path.tolist(), regions.label.tolist(), strict=True)) == {
+        "Hat/c.jpg": "Hat",
+        "Tee/a.jpg": "Tee",
+        "Tee/old/b.jpg": "Tee > old",
+        "old/old/d.jpg": "old > old",
+    }
+    assert caplog.messages[-1] == (
+        f"{tmp_path}: 1 images lie beside folders of labels, so their own label is an inner node of the tree: Tee"
+    )
+
+
 def test_a_missing_split_is_drawn_from_the_training_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"train/Tee/{i:03d}.jpg" for i in range(200)] + [f"test/Tee/{i}.jpg" for i in range(5)]
     regions = read(touch(tmp_path / "a", *names))
@@ -145,6 +209,7 @@ def test_folders_of_splits_may_be_spelt_otherwise(train: str, val: str, test: st
 
 def test_a_label_may_be_called_training(tmp_path: Path) -> None:
     assert set(read(touch(tmp_path, "Training/a.jpg", "Tee/b.jpg")).label) == {"Training", "Tee"}
+    assert set(read(touch(tmp_path / "deep", "men/Training/a.jpg", "Tee/b.jpg")).label) == {"Training", "Tee"}
 
 
 def test_a_split_is_drawn_where_there_are_no_folders_of_splits(tmp_path: Path) -> None:
@@ -173,8 +238,8 @@ MOVE = "expected split/label/; move them, or give the folder that holds the spli
             "expected only the folders train, val and test beside train, found unsorted",
         ),
         (
-            ("Tee/a.jpg", "Tee/old/b.jpg"),
-            "expected all images at one depth, found Tee/a.jpg and Tee/old/b.jpg; move one of them",
+            ("Coat/a.jpg", "Tee/train/a.jpg", "Tee/test/b.jpg"),
+            "found the splits test, train below labels or groups, such as {root}/Tee; " + MOVE,
         ),
         (
             ("set/train/Tee/a.jpg", "set/valid/Tee/b.jpg"),
@@ -282,6 +347,7 @@ PACKED = {
         "__MACOSX/e.jpg",
     ),
     "groups": ("tops/Tee/a.jpg", "tops/Shirt/b.png", "bottoms/Jeans/c.jpg", "bottoms/Shorts/d.jpg"),
+    "uneven": ("tops/Tee/a.jpg", "tops/c.jpg", "Jeans/d.jpg"),
     "splits": ("train/Tee/a.jpg", "val/Tee/b.jpg", "test/Coat/c.jpg", "train/Coat/d.jpg"),
 }
 
