@@ -212,9 +212,9 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
         *(
             ("seeds",),
             ("rows", "svg", "cells"),
-            ("statistics", "plots"),
+            ("statistics", "plots", "folded"),
             ("tables", "figures", "training", "trees", "gallery"),
-            ("checks",),
+            ("checks", "categories"),
             ("twins", "doubts"),
         ),
         *(("contents", "latex"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),

@@ -19,6 +19,25 @@ class Cell:
     """The tooltip."""
 
 
+Line = tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A node of a folded table: its own rows, and the nodes below it that open on a click."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[Line, ...]
+    branches: "tuple[Branch, ...]" = ()
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Whether each column holds numbers."""
+        return numeric(self.header, self.rows)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table and what must be read beside it."""
@@ -28,15 +47,22 @@ class Table:
     name: str
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[Line, ...]
     note: str = ""
     narrow: bool = False
     """Whether a figure fits beside it."""
+    folded: Branch | None = None
+    """What a page shows in place of the rows, where they would be too many."""
 
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers."""
-        return tuple(any(row[i].value is not None for row in self.rows) for i in range(len(self.header)))
+        return numeric(self.header, self.rows)
+
+
+def numeric(header: Sequence[str], rows: Sequence[Line]) -> tuple[bool, ...]:
+    """Find out which columns hold numbers: those with a number in any row."""
+    return tuple(any(row[i].value is not None for row in rows) for i in range(len(header)))
 
 
 def plus_minus(values: Sequence[float], scale: float = 100, digits: int = 2, sign: str = " ± ") -> str:

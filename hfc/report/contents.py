@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
-from hfc.report import figures, tables, training, trees
+from hfc.report import categories, figures, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
@@ -181,14 +181,18 @@ class _GroupBlocks:
         yield self.named(figures.rejection(self.group))
 
     def categories(self) -> Iterator[Block]:
-        yield self.named(trees.categories(self.group))
-        yield self.named(tables.categories(self.group))
+        figure, table = self.named(categories.figure(self.group)), self.named(categories.table(self.group))
+        yield from (table, figure) if table.folded else (figure, table)
         for i, outcome in enumerate(steps(self.group.outcomes[:MOST_DRAWN], "drawing trees"), 1):
             confused, left_out = trees.confusion(outcome)
             blocks: list[Block] = [self.named(trees.tree(outcome), i, outcome.label)]
             blocks += [Text(left_out)] if left_out else []
             blocks += [self.named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
-            yield Folded(f"{outcome.label}: the tree, and what is taken for what", tuple(blocks), open=i == 1)
+            yield Folded(
+                f"{outcome.label}: the tree, and what is taken for what",
+                tuple(blocks),
+                open=i == 1 and not table.folded,
+            )
         yield from _undrawn(len(self.group.outcomes))
 
     def named(self, block: Named, *more: object) -> Named:

@@ -62,6 +62,15 @@ class Axes:
         return body
 
 
+def left_out(shown: int, total: int, what: str) -> str:
+    """Say what a figure leaves out; nothing where it shows everything."""
+    return (
+        f" Shown: the {shown} {what} with the most wrong answers, of {total:,}; all are in the data."
+        if shown < total
+        else ""
+    )
+
+
 def curves(
     name: str,
     title: str,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,17 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 BENCHMARK_TEST_ROWS = 40_000  # DeepFashion, Category and Attribute Prediction
+
+
+class Category(NamedTuple):
+    """A leaf, and how often each method of a group is right there."""
+
+    name: str
+    path: tuple[str, ...]
+    images: int
+    """Of the test split."""
+    accuracy: list[float | None]
+    """Of each method; None where there are no images."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +167,15 @@ class Group:
         """The row of the highest mean top-1."""
         return self.outcomes[0]
 
-    def category_scores(self) -> list[tuple[str, tuple[str, ...], int, list[float | None]]]:
-        """List the best tree's leaves: name, path, test images, accuracies. None where there are no images."""
+    def category_scores(self) -> list[Category]:
+        """List the best tree's leaves."""
         tree, target = self.best.tree, self.best.target
         size = len(tree.leaves)
         support = np.bincount(target, minlength=size)
         right = [np.bincount(target, outcome.correct.sum(axis=0), size) for outcome in self.outcomes]
         seeds = [len(outcome.predictions) for outcome in self.outcomes]
         return [
-            (
+            Category(
                 tree.leaves[leaf],
                 tree.path(leaf),
                 int(n),

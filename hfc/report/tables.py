@@ -15,8 +15,6 @@ from hfc.report.statistics import Difference
 HEADLINE = ("top1", "top3", "top5", "hF")
 
 MOST_PAIRS = 500  # of rows, in a table: 32 rows have fewer
-MOST_LISTED = 500  # categories in a table
-MOST_BESIDE = 3  # methods in a table of categories that leaves room for its figure beside it
 
 
 def published() -> list[dict[str, str]]:
@@ -144,11 +142,11 @@ def levels(rows: Sequence[Row]) -> Table:
     for column in range(1, len(names) + 1) if _one_tree(rows) else ():
         body = _mark_best(body, column)
     note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
-    header = ("method", *_columns(["method"], names))
+    header = ("method", *level_columns(["method"], names))
     return Table("levels", "Accuracy of each level's own answer, %", header, tuple(body), note, narrow=True)
 
 
-def _columns(taken: Sequence[str], levels: Sequence[str]) -> list[str]:
+def level_columns(taken: Sequence[str], levels: Sequence[str]) -> list[str]:
     """Name the columns of levels; other columns may have their names."""
     return [f"level {name}" if name in taken else name for name in levels]
 
@@ -211,31 +209,6 @@ def differences(pairs: Sequence[Difference]) -> Table:
     if len(pairs) > MOST_PAIRS:
         note += f" Shown: the {MOST_PAIRS} pairs of the best rows, of {len(pairs):,}; all are in differences.csv."
     return Table("differences", "Differences on the same test images", header, tuple(body), note)
-
-
-def categories(group: Group) -> Table:
-    """Make the table of categories: their accuracy and number of test images."""
-    tree = group.best.tree
-    body = []
-    scored = group.category_scores()
-    for name, path, support, scores in (scored[leaf] for leaf in group.best.hardest(MOST_LISTED)):
-        cells = [
-            Cell("–" if score is None else f"{100 * score:.1f}", None if score is None else 100 * score)
-            for score in scores
-        ]
-        above = " > ".join(path[:-1])
-        body.append((Cell(name), *([Cell(above)] if above else []), Cell(str(support), support), *cells))
-    above_title = [" > ".join(tree.levels[:-1])] if len(tree.levels) > 1 else []
-    fixed = [tree.levels[-1], *above_title, "test images"]
-    header = (*_columns(fixed[-1:], fixed[:-1]), *fixed[-1:], *(outcome.label for outcome in group.outcomes))
-    note = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
-    if len(scored) > MOST_LISTED:
-        note += (
-            f" Shown: the {MOST_LISTED} categories with the most wrong answers of the best row, of {len(scored):,}; "
-            "all are in the data of the picture."
-        )
-    narrow = len(group.outcomes) <= MOST_BESIDE
-    return Table("categories", "Accuracy of each category, %", header, tuple(body), note, narrow)
 
 
 BETA_NOTE = (

@@ -1,6 +1,6 @@
-"""Figures of the tree: the accuracy of nodes and categories, and confusions.
+"""Figures of the tree: the accuracy of nodes, and confusions.
 
-However many categories and nodes there are, a picture shows so many; the numbers beside it are complete.
+However many nodes there are, a picture shows so many; the numbers beside it are complete.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,64 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hfc.report import svg
-from hfc.report.plots import Figure
-from hfc.report.rows import Floats, Group, Ints, Outcome
+from hfc.report.plots import Figure, left_out
+from hfc.report.rows import Floats, Ints, Outcome
 
 ELSEWHERE, OTHERS = "elsewhere", "others"
-MOST_LEAVES = 200  # in a picture of the tree or of the categories
+MOST_LEAVES = 200  # in a picture
 MOST_CHILDREN = 60  # in a matrix
 MOST_MATRICES = 30  # of a row
 MOST_CELLS = 10_000  # in all matrices of a row
-
-
-def _left_out(shown: int, total: int, what: str) -> str:
-    """Say what a figure leaves out; nothing where it shows everything."""
-    return (
-        f" Shown: the {shown} {what} with the most wrong answers, of {total:,}; all are in the data."
-        if shown < total
-        else ""
-    )
-
-
-def categories(group: Group) -> Figure:
-    """Draw the accuracy of each category. The best row is a bar, the others are points."""
-    scored = group.category_scores()
-    drawn = [scored[leaf] for leaf in group.best.hardest(MOST_LEAVES)]
-    step, left = 18, 118
-    x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
-    bottom = svg.TOP + step * len(drawn) + 4
-    body = svg.x_axis(x, svg.TOP, bottom, "accuracy, %", percent=True)
-    body.append(svg.text(svg.WIDTH - 2, bottom + 30, "images", anchor="end", class_="tick"))
-    for i, (name, path, support, scores) in enumerate(drawn):
-        y = svg.TOP + step * i
-        full = " > ".join(path)
-        body.append(svg.text(left - 6, y + 14, svg.shorten(name, left - 8), anchor="end", full=full))
-        body.append(svg.text(svg.WIDTH - 2, y + 14, str(support), anchor="end", class_="tick"))
-        for series in (0, *range(len(scores) - 1, 0, -1)):  # the bar below the points, the next best on top
-            score = scores[series]
-            if score is None:
-                continue
-            tooltip = f"{full}: {100 * score:.1f}% of {support}, {group.outcomes[series].label}"
-            if series:
-                body.append(svg.dot(x(score), y + 10, series, tooltip, 3.5))
-            else:
-                body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, tooltip))
-    key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), bottom + 34, lines=False)
-    measured = [(name, scores[0]) for name, _, _, scores in scored if scores[0] is not None]
-    lowest = sorted(measured, key=lambda pair: pair[1] or 0)[:3]
-    hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in lowest)
-    alt = f"Accuracy of each of {len(scored)} categories, bars: {group.best.label}. Lowest: {hardest}."
-    return Figure(
-        "categories",
-        "Accuracy of each category",
-        alt,
-        svg.drawing([*body, *key], bottom + 34 + height, alt),
-        ("category", "path", "test_images", *(outcome.label for outcome in group.outcomes)),
-        tuple(
-            (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in scored
-        ),
-        f"Bars: the best row; points: the others. Mean over seeds.{_left_out(len(drawn), len(scored), 'categories')}",
-    )
 
 
 def tree(outcome: Outcome) -> Figure:
@@ -112,7 +62,7 @@ def tree(outcome: Outcome) -> Figure:
             for n, score in [scores[level, node]]
         ),
         "Share of a node's test images whose answer lies below it, and how many they are. Mean over seeds."
-        + _left_out(len(leaves), len(hierarchy.leaves), "leaves"),
+        + left_out(len(leaves), len(hierarchy.leaves), "leaves"),
     )
 
 
@@ -247,7 +197,7 @@ def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
         svg.heat(names, columns, shares.tolist(), tooltips, alt),
         ("where", "truth", "answer", "images", "share"),
         tuple((matrix.where, matrix.names[t], matrix.names[a], count, share) for t, a, count, share in cells),
-        _left_out(len(shown), children, "nodes").strip(),
+        left_out(len(shown), children, "nodes").strip(),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from hfc.report import write_comparison, write_report
 from hfc.report.review_page import write_review
 from tests.report.test_gallery import picture
-from tests.support.made_runs import tree_of, two_methods
+from tests.support.made_runs import tree_of, two_methods, write_run
 from tests.support.made_up import write_cache
 from tests.support.reviews import held_of
 
@@ -22,8 +22,10 @@ CI = "CI" in os.environ  # which must have them
 
 if CI:
     from selenium import webdriver
+    from selenium.webdriver.common.keys import Keys
 else:
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here (extra test)")
+    Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER) and not CI, reason="no Chromium here (Debian: chromium and chromium-driver)"
@@ -160,6 +162,62 @@ def test_a_review_shows_hostile_names_and_runs_none(place: Path, browser: Any) -
     assert f"<b>tops</b> > {HOSTILE} (0.800)" in answers
     assert browser.find_elements("css selector", "script, b, i") == []
     assert len(browser.find_elements("css selector", "img")) == 1
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a report of 300 categories under 20 groups, of which one has a name in capitals and accents."""
+    folder = tmp_path_factory.mktemp("wide")
+    names = "".join(f"leaf {i:03d},{'Été' if i % 20 == 7 else f'group {i % 20:02d}'}\n" for i in range(300))
+    write_run(folder / "runs", tree_of(folder / "tree.csv", f"leaf,group\n{names}"), rows=600)
+    write_report([folder / "runs"], folder / "out")
+    return folder / "out" / "report.html"
+
+
+def leaves_shown(browser: Any) -> list[str]:
+    rows = "[...document.querySelectorAll('.folds tbody tr')].filter((row) => row.checkVisibility())"
+    return list(browser.execute_script(f"return {rows}.map((row) => row.cells[0].textContent)"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_folded_table_is_searched_by_the_names_of_a_path(size: str, wide: Path, browser: Any) -> None:
+    open_page(browser, wide, size)
+    field = browser.find_element("css selector", ".find input")
+    assert field.accessible_name == "Find by name or path"
+    count = browser.find_element("css selector", ".find output")
+    first = browser.find_element("css selector", ".folds summary")
+    assert leaves_shown(browser) == []
+    first.send_keys(Keys.ENTER)  # by the keyboard alone
+    opened = [f"leaf {i:03d}" for i in range(0, 300, 20)]
+    assert leaves_shown(browser) == opened
+    for query, expected in (
+        ("LEAF 123", ["leaf 123"]),
+        ("ete", [f"leaf {i:03d}" for i in range(7, 300, 20)]),
+        ("12 group", [i for i in (f"leaf {i:03d}" for i in range(300)) if "12" in i or int(i[5:]) % 20 == 12]),
+        ("nothing", []),
+    ):
+        field.clear()
+        field.send_keys(query)
+        expected = [leaf for leaf in expected if query != "12 group" or int(leaf[5:]) % 20 != 7]  # its group is Été
+        assert sorted(leaves_shown(browser)) == expected, query
+        assert count.text == f"{len(expected)} of 300"
+    field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE)
+    assert (leaves_shown(browser), count.text) == (opened, "")
+    field.send_keys("l")  # of too many nothing is unfolded
+    assert (leaves_shown(browser), count.text) == (opened, "300 of 300")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.get_log("browser") == []
+
+
+def test_without_script_a_folded_table_has_no_field_and_opens(wide: Path, browser: Any) -> None:
+    open_page(browser, wide, scripts=False)
+    try:
+        assert not browser.find_element("css selector", ".find").is_displayed()
+        assert len(browser.find_elements("css selector", ".folds tbody tr")) == 300
+        browser.find_element("css selector", ".folds summary").click()
+        assert len(leaves_shown(browser)) == 15
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_marks_say_their_value_to_mouse_and_finger(place: Path, browser: Any) -> None:

@@ -82,6 +82,14 @@ def test_a_report_of_many_categories_stays_small_and_its_counts_complete(groups:
     right = Counter(tree.leaves[t] for seed in predicted for t, a in zip(target, seed, strict=True) if t == a)
     for row in categories:
         assert float(row["flat (tree)"]) == pytest.approx(right[row["category"]] / 2 / support[row["category"]])
+    page = (
+        (tmp_path / "out" / "report.html")
+        .read_text("utf-8")
+        .partition('<div class="folds">')[2]
+        .partition("</section>")[0]
+    )
+    shown = re.findall(r'<th scope="row">(.*?)</th>', page)
+    assert sorted(shown) == sorted(tree.leaves)  # folded, all stand on the page
     assert len(rows_of(figures / "tree-1-flat-tree.csv")) == 1500 + groups
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     for words in (

@@ -27,6 +27,49 @@ for (const head of document.querySelectorAll("thead th")) {
   });
 }
 
+// A folded table has a field that finds rows by the names on their paths; without this script its folds open all the same.
+const MOST_OPENED = 200; // rows that a search unfolds
+const bare = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+for (const table of document.querySelectorAll(".folds")) {
+  const find = table.querySelector(".find");
+  const [field, count] = [find.querySelector("input"), find.querySelector("output")];
+  const places = [...table.querySelectorAll("details, .scroll")];
+  const folds = places.filter((place) => place.localName === "details");
+  const around = (node) => node.parentElement.closest(".folds, .folds details, .folds .scroll");
+  let rows, opened;
+  const read = () => {
+    const above = new Map([[table, ""]]); // of each place the names that lead to it; outer places come first
+    for (const place of places) {
+      const name = place.localName === "details" ? place.querySelector("b").textContent + " " : "";
+      above.set(place, above.get(around(place)) + name);
+    }
+    return [...table.querySelectorAll("tbody tr")].map((row) => {
+      const names = [...row.cells].filter((cell) => !("value" in cell.dataset)).map((cell) => cell.textContent);
+      return { row, place: around(row), names: bare(above.get(around(row)) + names.join(" ")) };
+    });
+  };
+  field.addEventListener("input", () => {
+    rows ??= read();
+    opened ??= new Set(folds.filter((fold) => fold.open));
+    const words = bare(field.value).split(/\s+/).filter(Boolean);
+    const kept = new Set([table]);
+    let shown = 0;
+    for (const { row, place, names } of rows) {
+      row.hidden = !words.every((word) => names.includes(word));
+      if (row.hidden) continue;
+      shown += 1;
+      for (let outer = place; !kept.has(outer); outer = around(outer)) kept.add(outer);
+    }
+    for (const place of places) place.hidden = !kept.has(place);
+    const unfold = words.length && shown <= MOST_OPENED ? kept : opened;
+    for (const fold of folds) fold.open = unfold.has(fold);
+    const [part, all] = [shown, rows.length].map((number) => number.toLocaleString("en"));
+    count.value = words.length ? `${part} of ${all}` : "";
+    if (!words.length) opened = undefined;
+  });
+  find.hidden = false;
+}
+
 // What a mark says is shown at once, and on a touch; without this script the browser shows it after a while.
 const tip = document.getElementById("tip");
 function show(event) {
@@ -47,10 +90,10 @@ document.addEventListener("pointermove", show);
 document.addEventListener("pointerdown", show);
 document.addEventListener("scroll", () => { tip.hidden = true; }, true);
 
-// Paper shows everything.
+// Paper shows everything; of a table of thousands of rows what is unfolded.
 let closed = [];
 addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("details:not([open])")];
+  closed = [...document.querySelectorAll("details:not([open], .folds details)")];
   for (const fold of closed) fold.open = true;
 });
 addEventListener("afterprint", () => { for (const fold of closed) fold.open = false; });
