@@ -13,7 +13,7 @@ from hfc import runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedError, RunError
 from hfc.progress import bar
-from hfc.train.data import OnRows
+from hfc.train.notices import OnRows
 from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
 from hfc.train.stage import train_all
 from hfc.train.sweep import sweep

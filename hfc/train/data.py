@@ -3,29 +3,25 @@
 Dimensions: N rows, H levels, C leaves, B batch.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hfc.config import SPLITS
-from hfc.errors import HierarchyError, RunError, warn_once
-from hfc.hierarchy import Hierarchy, load_hierarchy, some
+from hfc.config import SPLITS, TrainConfig
+from hfc.errors import HierarchyError, RunError
+from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.runs import Rows
-from hfc.store import Table
 from hfc.train.cache import Cache
 from hfc.train.draws import deal, numbered
 from hfc.train.heads.layers import Target
 
-logger = logging.getLogger(__name__)
-
-OnRows = Callable[[Rows], object]
+Ints = NDArray[np.int64]
+INNER = "with inner label"
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,10 @@ class TrainingData:
     rows: Mapping[str, Tensor]
     """(N_split,) rows of each split that have features and a label."""
     target: Target
-    """The labels of all N rows, without `below`; rows without one hold 0 and stand in no split."""
+    """The labels of all N rows, without `below`; rows without one hold −1 and stand in no split."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
-    group: NDArray[np.int64] | None = None
+    group: Ints | None = None
     """(N,) number of the group that each row is in; None: no row shares one."""
     weight: Tensor | None = None
     """(N,) factor of each row's loss, with mean 1 over the training rows; None: all count alike."""
@@ -60,12 +56,18 @@ class TrainingData:
     def counts(self) -> Rows:
         """How many rows the splits have."""
         train, val, test = (len(self.rows[split]) for split in SPLITS)
-        return Rows(train=train, val=val, test=test, unused=self.unused)
+        inner = {split: int((self.leaf(split) < 0).sum()) for split in SPLITS} if self.inner else {}
+        return Rows(train=train, val=val, test=test, unused=self.unused, inner=inner)
 
-    def leaf(self, split: str) -> NDArray[np.int64]:
-        """(N_split,) true leaves of a split's rows."""
-        leaf: NDArray[np.int64] = self.target.leaf[self.rows[split]].cpu().numpy()
+    def leaf(self, split: str) -> Ints:
+        """(N_split,) true leaves of a split's rows; −1 where the label is an inner node."""
+        leaf: Ints = self.target.leaf[self.rows[split]].cpu().numpy()
         return leaf
+
+    def path(self, split: str) -> Ints:
+        """(N_split, H) index of the true node on each level, −1 below the label, of a split's rows."""
+        path: Ints = self.target.path[self.rows[split]].cpu().numpy()
+        return path
 
     @cached_property
     def inner(self) -> bool:
@@ -104,69 +106,100 @@ class TrainingData:
         return leaves, start, end
 
 
-def prepare(cache: Cache, hierarchy_name: str) -> TrainingData:
+def prepare(cache: Cache, hierarchy_name: str, inner_labels: str = TrainConfig.inner_labels) -> TrainingData:
     """Look at a cache through a hierarchy.
 
+    Args:
+        cache: the cache.
+        hierarchy_name: a shipped hierarchy or a file.
+        inner_labels: use or leave-out, what becomes of rows whose label is an inner node.
+
     Raises:
-        HierarchyError: no such hierarchy, or it lacks a leaf that the cache's labels name.
-        RunError: a split has no usable rows, or the train split one leaf.
+        HierarchyError: no such hierarchy, or it lacks a node that the cache's labels name.
+        RunError: a split has no usable rows, val or test none whose label is a leaf, or the train split one label.
     """
     if not hierarchy_name:
         raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
     hierarchy = load_hierarchy(hierarchy_name)
     regions, ok = cache.table.regions, cache.table.ok
-    labelled = regions.label != ""
-    in_split = np.isin(regions.split, SPLITS)
-    usable = ok & labelled & in_split
-    leaf = np.zeros(len(regions), dtype=np.int64)
-    leaf[labelled] = hierarchy.index(regions.label[labelled].tolist(), str(cache.meta.labels))
+    labelled, in_split = regions.label != "", np.isin(regions.split, SPLITS)
+    target = find_target(cache, hierarchy)
+    usable, unused = ok & labelled & in_split, {}
+    if inner_labels == "leave-out":
+        inner = usable & (target.leaf.numpy() < 0)
+        usable, unused = usable & ~inner, {INNER: int(inner.sum())}
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
-    _refuse_too_few(cache, hierarchy, rows, leaf)
+    _refuse_too_few(cache, rows, target)
     return TrainingData(
         hierarchy=hierarchy,
         rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
-        target=Target(torch.from_numpy(hierarchy.ancestors[leaf]), torch.from_numpy(leaf)),
+        target=target,
         group=numbered(regions.group),
         unused={
             "without features": int((~ok).sum()),
             "without label": int((ok & ~labelled).sum()),
             "without split": int((ok & labelled & ~in_split).sum()),
+            **unused,
         },
     )
 
 
-def _refuse_too_few(
-    cache: Cache, hierarchy: Hierarchy, rows: Mapping[str, NDArray[np.int64]], leaf: NDArray[np.int64]
-) -> None:
+def find_target(cache: Cache, hierarchy: Hierarchy) -> Target:
+    """Find the node that the label of each row names; without one there is none on any level.
+
+    Raises:
+        HierarchyError: the hierarchy lacks a node that a label names.
+    """
+    labels = cache.table.regions.label
+    path = np.full((len(labels), len(hierarchy.levels)), -1, dtype=np.int64)
+    path[labels != ""] = hierarchy.find(labels[labels != ""].tolist(), str(cache.meta.labels))
+    return Target(torch.from_numpy(path), torch.from_numpy(hierarchy.leaf(path)))
+
+
+def label_numbers(target: Target, rows: Ints) -> Ints:
+    """Number the labels of n rows: a leaf by its own number, (n,), and inner nodes behind all leaves."""
+    path, leaf = target.path[rows].numpy(), target.leaf.numpy()
+    number = leaf[rows]
+    inner = number < 0
+    if inner.any():
+        number[inner] = leaf.max() + 1 + np.unique(path[inner], axis=0, return_inverse=True)[1].ravel()
+    return number
+
+
+def _refuse_too_few(cache: Cache, rows: Mapping[str, Ints], target: Target) -> None:
     """Check that a head can be trained and tested.
 
     Args:
         cache: for the messages.
-        hierarchy: names the leaves.
         rows: the usable ones of each split.
-        leaf: (N,) of every row of the cache.
+        target: of every row of the cache.
 
     Raises:
-        RunError: a split is empty, or the train split has one row or one label.
+        RunError: a split is empty, val or test has no leaf, or the train split has one row or one label.
     """
+    labels = cache.table.regions.label
     for split, numbers in rows.items():
         if len(numbers) == 0:
-            raise RunError(f"{cache.path}: {_why_empty(cache.table, split)}")
+            raise RunError(f"{cache.path}: {_why_empty(cache, split)}")
+        if split != "train" and (target.leaf[numbers] < 0).all():
+            raise RunError(
+                f"{cache.path}: no row of the {split} split has a leaf as its label, its {len(numbers)} rows have "
+                f"inner nodes such as {labels[numbers[0]]}; accuracy is that of leaves, so label some of them by leaves"
+            )
     if len(rows["train"]) < 2:
         raise RunError(f"{cache.path}: the train split has one row; batch normalisation needs two")
-    if len(np.unique(leaf[rows["train"]])) < 2:
-        only = hierarchy.leaves[leaf[rows["train"][0]]]
+    if len(np.unique(label_numbers(target, rows["train"]))) < 2:
         raise RunError(
-            f"{cache.path}: all {len(rows['train'])} rows of the train split have the label {only}; "
-            "two labels are needed to train"
+            f"{cache.path}: all {len(rows['train'])} rows of the train split have the label "
+            f"{labels[rows['train'][0]]}; two labels are needed to train"
         )
 
 
-def _why_empty(table: Table, split: str) -> str:
+def _why_empty(cache: Cache, split: str) -> str:
     """Why no row of a split can be used."""
-    regions, ok = table.regions, table.ok
+    regions, ok = cache.table.regions, cache.table.ok
     inside = regions.split == split
-    failed = [(regions.id[row], reason) for row, reason in table.failures if inside[row] or not ok.any()]
+    failed = [(regions.id[row], reason) for row, reason in cache.table.failures if inside[row] or not ok.any()]
     first = f"; the first is {failed[0][0]}: {failed[0][1]}" if failed else ""
     if len(ok) and not ok.any():
         return (
@@ -176,57 +209,10 @@ def _why_empty(table: Table, split: str) -> str:
     needed = "train, val (to select the epoch) and test rows are needed"
     if not inside.any():
         return f"the {split} split is empty; {needed}"
-    without = f"{int((inside & ~ok).sum())} without features, {int((inside & ok).sum())} without label"
+    unlabelled, inner = inside & ok & (regions.label == ""), inside & ok & (regions.label != "")
+    without = f"{int((inside & ~ok).sum())} without features, {int(unlabelled.sum())} without label"
+    without += f", {int(inner.sum())} {INNER}" if inner.any() else ""
     return f"the {split} split is empty: its {int(inside.sum())} rows are left out, {without}{first}; {needed}"
-
-
-def untrained(data: TrainingData) -> dict[str, int]:
-    """Count the test rows of each leaf that the train split lacks.
-
-    No prediction for them can be right.
-    """
-    leaves = range(len(data.hierarchy.leaves))
-    train, test = (np.bincount(data.leaf(split), minlength=len(leaves)).tolist() for split in ("train", "test"))
-    return {data.hierarchy.leaves[leaf]: test[leaf] for leaf in leaves if test[leaf] and not train[leaf]}
-
-
-def parted(data: TrainingData) -> str:
-    """Say how many groups have rows in more than one split; "" where none has."""
-    if data.group is None:
-        return ""
-    groups = {split: set(data.group[rows.cpu().numpy()].tolist()) for split, rows in data.rows.items()}
-    train, val, test = (groups[split] for split in SPLITS)
-    if not (several := train & val | train & test | val & test):
-        return ""
-    return (
-        f"{len(several)} of {len(train | val | test)} groups have rows in more than one split, {len(train & test)} in "
-        "train and test; test rows whose group was trained on are easier than those of new groups"
-    )
-
-
-def announce(path: Path, tables: Iterable[TrainingData], on_rows: OnRows | None = None) -> None:
-    """Say which rows runs use, and warn where splits part groups or lack leaves.
-
-    Args:
-        path: the cache.
-        tables: the data of the runs, each once.
-        on_rows: called with the rows of each; None: what is left out is warned of.
-    """
-    for data in tables:
-        used = f"{path} ({data.hierarchy.name}): {data.counts}"
-        logger.info("%s", used)
-        if on_rows:
-            on_rows(data.counts)
-        elif any(data.unused.values()):
-            warn_once(logger, used)
-        if groups := parted(data):
-            warn_once(logger, f"{path}: {groups}")
-        if missing := untrained(data):
-            warn_once(
-                logger,
-                f"{path}: no row of the train split is labelled {some(list(missing))}; "
-                f"the {sum(missing.values())} test rows that are cannot be answered right",
-            )
 
 
 def fold_data(data: TrainingData, folds: int) -> list[TrainingData]:
@@ -236,12 +222,14 @@ def fold_data(data: TrainingData, folds: int) -> list[TrainingData]:
     two folds, and each label gives each fold its share.
 
     Raises:
-        RunError: fewer rows or groups than folds.
+        RunError: fewer rows or groups than folds, or a fold without a leaf as a label.
     """
     rows = torch.cat([data.rows["train"], data.rows["val"]]).sort().values
     group = None if data.group is None else data.group[rows]
     dealt = []
-    for numbers in deal(data.target.leaf[rows].numpy(), group, folds):
+    for numbers in deal(label_numbers(data.target, rows.numpy()), group, folds):
+        if (data.target.leaf[rows[numbers]] < 0).all():
+            raise RunError(f"{folds} folds need a row each whose label is a leaf, for validation; give fewer folds")
         held = torch.zeros(len(rows), dtype=torch.bool)
         held[torch.from_numpy(numbers)] = True
         dealt.append(replace(data, rows={"train": rows[~held], "val": rows[held], "test": rows[:0]}))

@@ -34,13 +34,13 @@ def numbered(names: Strings) -> Ints | None:
     return number
 
 
-def deal(leaf: Ints, group: Ints | None, folds: int) -> list[Ints]:
-    """Deal rows out to folds, stratified by leaf; the same rows are always dealt alike.
+def deal(label: Ints, group: Ints | None, folds: int) -> list[Ints]:
+    """Deal rows out to folds, stratified by label; the same rows are always dealt alike.
 
-    A leaf of fewer rows than folds is in some of them. Where each leaf is so rare, folds are not stratified.
+    A label of fewer rows than folds is in some of them. Where each label is so rare, folds are not stratified.
 
     Args:
-        leaf: (N,) of each row.
+        label: (N,) number of each row's label.
         group: (N,) number of each row's group; None: each row is one.
         folds: how many there are.
 
@@ -52,17 +52,17 @@ def deal(leaf: Ints, group: Ints | None, folds: int) -> list[Ints]:
     """
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold  # on use: it takes a second
 
-    units, what = (len(leaf), "rows") if group is None else (len(np.unique(group)), "groups of rows")
+    units, what = (len(label), "rows") if group is None else (len(np.unique(group)), "groups of rows")
     if units < folds:
         raise RunError(f"{folds} folds need as many {what} for training and validation, found {units}")
-    if np.bincount(leaf).max() < folds:
-        leaf = np.zeros_like(leaf)
+    if np.bincount(label).max() < folds:
+        label = np.zeros_like(label)
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # rare categories are no mistake
-        held = [rows for _, rows in kind(folds, shuffle=True, random_state=0).split(leaf, leaf, group)]
+        held = [rows for _, rows in kind(folds, shuffle=True, random_state=0).split(label, label, group)]
     if not all(map(len, held)):  # as it may leave one of a handful of groups
-        held = [rows for _, rows in GroupKFold(folds).split(leaf, leaf, group)]
+        held = [rows for _, rows in GroupKFold(folds).split(label, label, group)]
     return held
 
 

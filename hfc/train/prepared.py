@@ -66,12 +66,13 @@ def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedR
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other; the message says how.
     """
-    by_tree: dict[str, TrainingData] = {}
+    by_tree: dict[tuple[str, str], TrainingData] = {}
     runs = []
     for config in configs:
-        if config.hierarchy not in by_tree:
-            by_tree[config.hierarchy] = prepare(cache, config.hierarchy)
-        data = by_tree[config.hierarchy]
+        tree = config.hierarchy, config.inner_labels
+        if tree not in by_tree:
+            by_tree[tree] = prepare(cache, *tree)
+        data = by_tree[tree]
         refuse_views(cache, config)
         settled = settle(config, data, cache.features.device)
         key = run_key(cache, data, settled)

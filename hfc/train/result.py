@@ -49,7 +49,8 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     climbs = None if config.decode == "least-cost" else climb(prediction.final, leaf, tree)
     levels = tuple(level.numpy() for level in prediction.levels)
     regions = cache.table.regions.take(run.data.rows["test"].numpy())
-    predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group)
+    path = data.path("test") if (leaf < 0).any() else None
+    predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group, path)
     tested = _Tested(measured, betas, climbs, time.perf_counter() - started)
     return shortened(predictions, tree.ancestors), _result(cache, run, fitted, tested)
 

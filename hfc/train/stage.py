@@ -17,10 +17,10 @@ from hfc.store import count_kept, encode_text
 from hfc.store.records import CacheRecord
 from hfc.train.cache import Cache, CacheSource, Reading, cache_source, open_cache, same_cache
 from hfc.train.checkpoint import Checkpoint
-from hfc.train.data import announce
 from hfc.train.fit import OnEpoch, fit, quiet
 from hfc.train.folder import RunWriter, writing
 from hfc.train.groups import fit_group, groups, in_order, surviving
+from hfc.train.notices import announce
 from hfc.train.prepared import PreparedRun, prepare_run, prepare_runs
 from hfc.train.result import test
 from hfc.train.training import Fitted

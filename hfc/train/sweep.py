@@ -23,8 +23,9 @@ from hfc.progress import bar
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
 from hfc.store.records import CacheRecord
 from hfc.train.cache import CacheSource, Reading, cache_source, open_cache, same_cache
-from hfc.train.data import OnRows, TrainingData, announce, fold_data
+from hfc.train.data import TrainingData, fold_data
 from hfc.train.groups import fit_group, groups, surviving
+from hfc.train.notices import OnRows, announce
 from hfc.train.plan import Sweep
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
 from hfc.train.settling import settle
@@ -79,7 +80,7 @@ def sweep(
         plan: what to try.
         out: a folder.
         jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
-        on_rows: as for `hfc.train.data.announce`, as no result says which rows were used.
+        on_rows: as for `hfc.train.notices.announce`, as no result says which rows were used.
         reading: how the cache is read, by the arguments of `load_cache`.
 
     Returns:
@@ -145,7 +146,7 @@ def _waiting(
         device: of the features.
         done: the keys of the runs that are done.
     """
-    dealt: dict[str, list[TrainingData]] = {}  # the folds of each tree
+    dealt: dict[int, list[TrainingData]] = {}  # the folds of each table
     for fold in plan.fold_numbers:
         waiting: dict[str, tuple[TrainConfig, PointRun]] = {}
         for config, run in zip(configs, runs, strict=True):
@@ -155,9 +156,9 @@ def _waiting(
             if fold is None:
                 waiting[key] = config, PointRun(key, None, run.data, run.config)
                 continue
-            if config.hierarchy not in dealt:
-                dealt[config.hierarchy] = fold_data(run.data, plan.folds)
-            data = dealt[config.hierarchy][fold]
+            if id(run.data) not in dealt:
+                dealt[id(run.data)] = fold_data(run.data, plan.folds)
+            data = dealt[id(run.data)][fold]
             waiting[key] = config, PointRun(key, fold, data, settle(config, data, device))
         point_runs = [point_run for _, point_run in waiting.values()]
         for group in groups([config for config, _ in waiting.values()]):

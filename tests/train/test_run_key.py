@@ -39,6 +39,7 @@ SHAPELESS = {
     "train/__init__.py": "names",
     "train/cache.py": "what it reads is in the key by digests",
     "train/labels.py": "as they are joined",
+    "train/notices.py": "warnings",
     "runs.py": "reads folders",
     "train/folder.py": "writes them",
     "store/records.py": "what is read and written",
