@@ -65,7 +65,7 @@ class TrainingData:
         return leaf
 
     def path(self, split: str) -> Ints:
-        """(N_split, H) index of the true node on each level, −1 below the label, of a split's rows."""
+        """(N_split, H) paths to the labels of a split's rows, −1 below the label."""
         path: Ints = self.target.path[self.rows[split]].cpu().numpy()
         return path
 
