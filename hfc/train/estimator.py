@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -27,7 +28,7 @@ from hfc.train.features import Resident
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
 from hfc.train.settling import settle
-from hfc.train.targets import Ints, Labels, as_table, given_tree, leaves, ordered, tree_of
+from hfc.train.targets import Ints, Labels, as_table, find, given_tree, refuse_unknown, tree_of
 
 OWN = {"method": "method", "hierarchy": "hierarchy", "seed": "random_state", "device": "device"}
 UNUSED = {
@@ -42,18 +43,21 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     Args:
         method: one of `hfc.config.METHODS`.
-        hierarchy: the tree over the labels: the name of a shipped one, a CSV file, a `Hierarchy`, or a mapping of each
-            leaf to its path, coarse to fine and ending in the leaf itself. None: the tree is learned from y where y
-            holds paths, else it has one level.
-        settings: any other setting of `TrainConfig`, by name.
-        validation_fraction: share of the rows held out, stratified by leaf and in whole groups, to pick the epoch. 0 or
-            None: the last epoch is taken; so it is where that share has fewer rows than there are classes in y.
+        hierarchy: the tree over the labels: the name of a shipped one, a file, a `Hierarchy`, or a mapping of each leaf
+            to its path, coarse to fine and ending in the leaf itself, of any length; a leaf whose label is in several
+            places is called by the text of its path, "Tops > Other". None: the tree is learned from y where y holds
+            paths, one that begins another being an inner node's; else it has one level.
+        settings: any other setting of `TrainConfig`, by name, as `inner_labels`.
+        validation_fraction: share of the rows that have a leaf's label to hold out, stratified by leaf and in whole
+            groups, to pick the epoch. 0 or None: the last epoch is taken; so it is where that share has fewer rows than
+            there are leaves in y.
         random_state: None, an integer or a RandomState; an integer makes fits repeatable, bit for bit on one machine.
         device: auto, cpu, cuda or cuda:N: where it trains. Predictions are made on the CPU.
 
     Attributes:
-        classes_: (C,) the leaves of the tree, sorted; with a given hierarchy also those that y lacks.
-        paths_: (C, H) the path of each leaf, coarse to fine.
+        classes_: (C,) the leaves of the tree, sorted; with a given hierarchy also those that y lacks. A leaf is called
+            by its label, or by the text of its path where several leaves have that label.
+        paths_: (C, H) the path of each leaf, coarse to fine, with "" below a leaf that ends above the last level.
         hierarchy_: the tree, its leaves in the order of `classes_`.
         config_: the settings as they were resolved.
         head_: the trained head, on the CPU and in float64.
@@ -84,30 +88,36 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
         Args:
             X: (N, D) numbers, at least two rows.
-            y: (N,) leaf labels, or (N, H) paths, coarse to fine, H > 1; `predict` answers in the same form.
+            y: (N,) labels, or paths, coarse to fine: (N, H), H > 1, filled up with "", None or NaN where they are
+                shorter, or lists of several lengths. `predict` answers in the same form. A label or path is any node's:
+                that of an inner node trains what is known of its row. With a hierarchy, a label may also be the text of
+                a path, "Tops > Other", or of its end.
             sample_weight: (N,) factor of each row's loss, in relation to the other rows' alone; None: all count alike.
                 A row of weight 0 is as good as not there. The epoch is picked by rows that all count alike.
             groups: (N,) names or numbers of what rows belong together by, as the pictures of one product. The rows that
-                pick the epoch are drawn in whole groups. "", None or NaN: a row by itself, as are all without groups.
+                pick the epoch are drawn in whole groups, of which inner nodes' rows are not trained on either. "", None
+                or NaN: a row by itself, as are all without groups.
 
         Raises:
             ValueError: X, y or sample_weight is not what scikit-learn takes, a weight is negative, fewer than two are
-                positive, groups has another length, or y holds one class and there is no hierarchy.
-            HierarchyError: y does not fit the hierarchy, or its paths are no tree.
+                positive, groups has another length, or the tree has one leaf.
+            HierarchyError: y does not fit the hierarchy, or a label is blank, or may be several nodes.
             ConfigError: a setting does not exist, or does not fit the others.
             RunError: training diverged.
         """
         features, labels, weight, group = self._checked(X, y, sample_weight, groups)
         holds_paths = labels.shape[1] > 1
         rng = check_random_state(self.random_state)
-        leaf = self._set_tree(labels)
+        path = self._set_tree(labels)
         config = self._resolve(int(rng.randint(2**31 - 1)))
+        leaf = self.hierarchy_.leaf(path)
         train, val = _split(leaf, group, self.validation_fraction, rng)
+        train = _without_inner(train, leaf) if config.inner_labels == "leave-out" else train
         device = choose_device(self.device)
         data = TrainingData(
             hierarchy=self.hierarchy_,
             rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
-            target=Target(torch.from_numpy(self.hierarchy_.ancestors[leaf]), torch.from_numpy(leaf)),
+            target=Target(torch.from_numpy(path), torch.from_numpy(leaf)),
             unused={},
             weight=None if weight is None else _relative(weight, train),
         )
@@ -153,24 +163,35 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     def predict(self, X: ArrayLike) -> Labels:
-        """Give each row its most probable leaf: (N,) labels, or (N, H) paths if y held paths."""
+        """Give each row its most probable leaf: (N,) labels, or (N, H) paths as `paths_` if y held paths."""
         best = self._best(X)
         answers: Labels = self._answers[best]
         return answers
 
     def predict_path(self, X: ArrayLike) -> Labels:
-        """Give each row the path to its most probable leaf: (N, H), coarse to fine."""
+        """Give each row the path to its most probable leaf: (N, H), coarse to fine, with "" below it."""
         best = self._best(X)
         paths: Labels = self.paths_[best]
         return paths
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Give the share of rows whose leaf, or path where y holds paths, is right."""
-        truth = np.asarray(y)
-        if truth.ndim == 2 and truth.shape[1] > 1:
-            right = (self.predict_path(X) == truth).all(axis=1)
-            return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
-        return float(super().score(X, y, sample_weight))
+        """Give the share of rows whose answer is right.
+
+        It is where it is the row's leaf, or lies below the row's inner node. A label that is no node of the tree is
+        never right.
+
+        Args:
+            X: (N, D).
+            y: labels or paths as `fit` takes them, in either form.
+            sample_weight: (N,) of each row.
+        """
+        best = self._best(X)
+        table = as_table("y", y)
+        nodes = find(self._tree, table if table.ndim == 2 else column_or_1d(table)[:, None])
+        check_consistent_length(best, nodes, sample_weight)
+        above = (nodes < 0) | (nodes == self.hierarchy_.ancestors[best])
+        right = (nodes[:, 0] >= 0) & above.all(axis=1)
+        return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
     def _best(self, X: ArrayLike) -> Ints:
         """(N,) index of the most probable leaf of each row."""
@@ -178,14 +199,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return best
 
     def _set_tree(self, table: Labels) -> Ints:
-        """Set classes, paths and hierarchy from (N, H) paths or (N, 1) labels; returns each row's leaf, (N,)."""
-        tree = tree_of("y", table) if self.hierarchy is None else given_tree(self.hierarchy)
-        self.classes_, first = np.unique(tree.paths[:, -1], return_index=True)
-        if len(first) < 2:
-            raise ValueError(f"{tree.name}: expected at least two classes, found {self.classes_.tolist()}")
-        self.paths_: Labels = tree.paths[first]
-        self.hierarchy_ = ordered(tree, self.classes_)
-        return leaves(table, self.classes_, self.paths_)
+        """Set hierarchy, classes and paths from (N, H) paths or (N, 1) labels; returns each row's node, (N, H)."""
+        self._tree = tree_of("y", table) if self.hierarchy is None else given_tree(self.hierarchy)
+        self.hierarchy_, self.classes_, self.paths_ = self._tree
+        nodes = find(self._tree, table)
+        refuse_unknown(self._tree, table, nodes)
+        return nodes
 
     def _resolve(self, seed: int) -> TrainConfig:
         """The settings as they were given, over those of the method."""
@@ -217,12 +236,30 @@ def _relative(weight: NDArray[np.float64], train: Ints) -> torch.Tensor:
 
 
 def _split(leaf: Ints, group: Ints, share: float | None, rng: np.random.RandomState) -> tuple[Ints, Ints]:
-    """Split rows into those to train on and those held out; see `hold_out`."""
+    """Split rows into those to train on and those held out; see `hold_out`.
+
+    Only rows whose label is a leaf can tell which epoch is best. The others are trained on, unless their group is held
+    out.
+
+    Args:
+        leaf: (N,) of each row, −1 where the label is an inner node.
+        group: (N,) number of each row's group.
+        share: of the rows that have a leaf.
+        rng: draws.
+    """
     share = share or 0.0
     if not 0 <= share < 1:
         raise ConfigError(f"validation_fraction: expected None or a share from 0 to below 1, found {share!r}")
-    held = hold_out(leaf, group, share, rng)
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    known = np.flatnonzero(leaf >= 0)
+    val = known[hold_out(leaf[known], group[known], share, rng)] if len(known) else known
+    return np.flatnonzero(~np.isin(group, group[val])), val
+
+
+def _without_inner(train: Ints, leaf: Ints) -> Ints:
+    """Leave out the rows whose label is an inner node. Raises a ValueError if that leaves fewer than two."""
+    if len(rows := train[leaf[train] >= 0]) < 2:
+        raise ValueError(f"y: expected at least two rows whose label is a leaf, found {len(rows)}; use the inner labels")
+    return rows
 
 
 def _group(groups: ArrayLike, X: NDArray[np.float32]) -> Ints:
