@@ -258,7 +258,9 @@ def _split(leaf: Ints, group: Ints, share: float | None, rng: np.random.RandomSt
 def _without_inner(train: Ints, leaf: Ints) -> Ints:
     """Leave out the rows whose label is an inner node. Raises a ValueError if that leaves fewer than two."""
     if len(rows := train[leaf[train] >= 0]) < 2:
-        raise ValueError(f"y: expected at least two rows whose label is a leaf, found {len(rows)}; use the inner labels")
+        raise ValueError(
+            f"y: expected at least two rows whose label is a leaf, found {len(rows)}; use the inner labels"
+        )
     return rows
 
 

@@ -115,15 +115,16 @@ def tree_of(name: str, table: Labels, levels: Sequence[str] = ()) -> Tree:
     """
     paths = dict.fromkeys(_ended(row) for row in table.tolist())
     inner = {path[:depth] for path in paths for depth in range(1, len(path))}
-    leaves = _named([path for path in paths if path not in inner])
+    ends = [path for path in paths if path not in inner]
+    leaves = _named(ends)
     classes = _ordered(leaves)
-    if len(classes) < 2:
+    if len(ends) < 2:
         raise ValueError(f"{name}: expected at least two classes, found {classes}")
     ordered = [leaves[label] for label in classes]
     levels = levels or [f"level {h}" for h in range(1, max(map(len, ordered)) + 1)]
     hierarchy = from_paths(name, levels, [tuple(str(node) for node in path) for path in ordered])
-    if len(hierarchy.ancestors) < len(ordered):
-        raise HierarchyError(f"{name}: expected labels that differ as text, found {some([*map(repr, classes)])}")
+    if len(hierarchy.ancestors) < len(ends):
+        raise HierarchyError(f"{name}: expected labels that differ as text, found {some([*map(repr, ends)])}")
     kind = None if table.dtype.kind == "U" else table.dtype
     rows = [[*path, *[""] * (len(levels) - len(path))] for path in ordered]
     return Tree(hierarchy, np.array(classes, dtype=kind), np.array(rows, dtype=kind))
@@ -163,8 +164,6 @@ def given_tree(hierarchy: str | Path | Hierarchy | Mapping[Any, Sequence[Any]]) 
         paths = [loaded.path(leaf) for leaf in range(len(loaded.ancestors))]
         filled = [[*path, *[""] * (len(loaded.levels) - len(path))] for path in paths]
         return tree_of(loaded.name, np.array(filled), loaded.levels)
-    if len(hierarchy) < 2:
-        raise ValueError(f"hierarchy: expected at least two classes, found {list(hierarchy)}")
     for leaf, path in hierarchy.items():
         if isinstance(path, str) or len(path) == 0:
             raise HierarchyError(_no_path(leaf, path))
