@@ -108,19 +108,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         features, labels, weight, group = self._checked(X, y, sample_weight, groups)
         holds_paths = labels.shape[1] > 1
         rng = check_random_state(self.random_state)
-        path = self._set_tree(labels)
+        nodes = self._set_tree(labels)
         config = self._resolve(int(rng.randint(2**31 - 1)))
-        leaf = self.hierarchy_.leaf(path)
-        train, val = _split(leaf, group, self.validation_fraction, rng)
-        train = _without_inner(train, leaf) if config.inner_labels == "leave-out" else train
+        data = self._data(nodes, weight, group, config, rng)
         device = choose_device(self.device)
-        data = TrainingData(
-            hierarchy=self.hierarchy_,
-            rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
-            target=Target(torch.from_numpy(path), torch.from_numpy(leaf)),
-            unused={},
-            weight=None if weight is None else _relative(weight, train),
-        )
         self.config_ = settle(config, data, device)
         fitted = fit(Resident(_tensor(features).to(device)), data, self.config_)
         self._answers = self.paths_ if holds_paths else self.classes_
@@ -151,6 +142,27 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             used = weight > 0
             features, labels, weight, group = features[used], labels[used], weight[used], group[used]
         return features, labels if holds_paths else labels[:, None], weight, group
+
+    def _data(
+        self,
+        nodes: Ints,
+        weight: NDArray[np.float64] | None,
+        group: Ints,
+        config: TrainConfig,
+        rng: np.random.RandomState,
+    ) -> TrainingData:
+        """Split rows into those to train on and those held out; `nodes` are the (N, H) paths of their labels."""
+        leaf = self.hierarchy_.leaf(nodes)
+        train, val = _split(leaf, group, self.validation_fraction, rng)
+        if config.inner_labels == "leave-out":
+            train = _without_inner(train, leaf)
+        return TrainingData(
+            hierarchy=self.hierarchy_,
+            rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
+            target=Target(torch.from_numpy(nodes), torch.from_numpy(leaf)),
+            unused={},
+            weight=None if weight is None else _relative(weight, train),
+        )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Give each row P_final over `classes_`, (N, C), normalised; with decode=least-cost its scores."""

@@ -198,10 +198,10 @@ def find(tree: Tree, table: Labels) -> Ints:
     result = np.full((len(number), len(tree.hierarchy.levels)), -1, dtype=np.int64)
     for row, i in number.items():
         places = meanings.get(row, [])
-        if not places and written and all(isinstance(label, str) for label in row):
+        if len(places) != 1 and written and all(isinstance(label, str) for label in row):
             places = lookup.find(row[0] if table.shape[1] == 1 else join_path(["", *row]))
         if len(places) > 1:
-            paths = some([join_path(lookup.written[place]) for place in places])
+            paths = some(sorted(join_path(lookup.written[place]) for place in places))
             raise HierarchyError(f"y: the hierarchy has {row[0]!r} at several places; give its path: {paths}")
         for place in places:
             result[i, : len(place)] = place

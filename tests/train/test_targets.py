@@ -155,6 +155,14 @@ def test_a_label_is_a_leafs_or_an_inner_nodes_or_a_paths_text() -> None:
     )
 
 
+def test_a_name_that_is_repeated_on_the_way_down_is_one_node() -> None:
+    made = tree([("tops", "tops", "Tee"), ("tops", "tops", "Tank"), ("Hat", "Hat", "Hat")])
+    assert (
+        find(made, np.array([["tops"], ["Hat"]])).tolist()
+        == find(made, np.array([EVEN[0][1:2] * 2 + ("",), ("Hat",) * 3])).tolist()
+    )
+
+
 def test_labels_keep_their_types() -> None:
     numbers: Paths = [(1, 10), (1, 20), (2, 10), (3,), (1,)]
     made = tree(numbers)
