@@ -4,37 +4,74 @@ Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LevelLoss = Callable[[Tensor, Tensor], Tensor]
+
+class LevelLoss(Protocol):
+    """A loss of one level's logits, or of the leaves'."""
+
+    def __call__(self, logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
+        """Compute the loss of each row, (B,).
+
+        Args:
+            logits: (B, C).
+            target: (B,) index of the true class.
+            below: (B, C) the classes of which one is the true one, instead of `target`; no row without any.
+        """
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
     """(B,) ε of Cho et al. 2019, section 3.2.2: binary cross-entropy against the one-hot class, mean over classes.
 
-    Args:
-        logits: (B, C) before the sigmoid.
-        target: (B,) index of the true class.
+    Where one of several classes is the true one, the likelihoods of their one-hot vectors are summed:
+    −log Σ_{c below} σ(z_c) Π_{c' ≠ c} (1 − σ(z_c')) = Σ softplus(z) − log Σ_{c below} e^{z_c}. Arguments: `LevelLoss`.
     """
     # -t log σ(z) - (1 - t) log(1 - σ(z)) = softplus(z) - t z: no one-hot matrix is built.
-    hit = logits.gather(1, target.unsqueeze(1)).squeeze(1)
-    return (F.softplus(logits).sum(dim=1) - hit) / logits.shape[1]
+    return (F.softplus(logits).sum(dim=1) - _hit(logits, target, below)) / logits.shape[1]
 
 
-def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """(B,) softmax cross-entropy: the option for labels that are one of C.
+def softmax_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
+    """(B,) softmax cross-entropy, for labels that are one of C; of one of several classes −log of their sum.
+
+    Arguments: `LevelLoss`.
+    """
+    if below is None:
+        return F.cross_entropy(logits, target, reduction="none")
+    return logits.logsumexp(dim=1) - _hit(logits, target, below)
+
+
+def negative_log_likelihood(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
+    """(B,) −log of the probability of the true class, where logits are logarithms of probabilities already.
+
+    Arguments: `LevelLoss`.
+    """
+    return -_hit(logits, target, below)
+
+
+def _hit(logits: Tensor, target: Tensor, below: Tensor | None) -> Tensor:
+    """(B,) the true logit; of several the logarithm of the sum of their exponentials."""
+    if below is None:
+        return logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    return logits.masked_fill(~below, -torch.inf).logsumexp(dim=1)
+
+
+def level_losses(epsilon: LevelLoss, levels: Sequence[Tensor], path: Tensor) -> list[Tensor]:
+    """(B,) ε of each level; 0 where a row's path ends above the level, so that a row's losses are its likelihood's.
 
     Args:
-        logits: (B, C) before the softmax.
-        target: (B,) index of the true class.
+        epsilon: ε.
+        levels: H tensors (B, C^h) of logits.
+        path: (B, H) index of the true node on each level, −1 below the label.
     """
-    return F.cross_entropy(logits, target, reduction="none")
+    pairs = zip(levels, path.unbind(dim=1), strict=True)
+    return [torch.where(y < 0, 0.0, epsilon(z, y.clamp_min(0))) for z, y in pairs]
 
 
 LEVEL_LOSSES: Mapping[str, LevelLoss] = {"bce": binary_cross_entropy, "softmax": softmax_cross_entropy}
@@ -92,60 +129,68 @@ def log_softmax_among_siblings(logits: Tensor, parent: Tensor, parents: int) -> 
     return logits - logsumexp_by(logits, parent, parents).gather(1, parent.expand_as(logits))
 
 
-def hierarchical_cross_entropy(
-    logits: Tensor, target: Tensor, ancestors: Tensor, sizes: Sequence[int], alpha: float
-) -> Tensor:
+def hierarchical_cross_entropy(levels: Sequence[Tensor], path: Tensor, alpha: float) -> Tensor:
     """(B,) −Σ_h exp(−α (h − 1)) log P(y^h | y^{h−1}) of a softmax over leaves: the coarse choice counts most.
 
     Bertinetto et al. 2020, equation 3. Its word "height" misleads: in the authors' code (`get_exponential_weighting`)
     the weight of an edge falls with its distance from the root. They divide all weights by their sum over the tree;
-    here an edge of the root weighs 1. With α = 0 or one level it is the softmax cross-entropy.
+    here an edge of the root weighs 1. The terms go down to the label, leaf or inner node; with α = 0 they are −log of
+    its probability, as with one level.
 
     Args:
-        logits: (B, C) of the leaves.
-        target: (B, H) index of the true node on each level.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
-        sizes: C^h of each level.
+        levels: H tensors (B, C^h) of log P(node), the sum of its leaves' probabilities.
+        path: (B, H) index of the true node on each level, −1 below the label.
         alpha: α, how much less the choices near the leaves count.
     """
-    nodes = [logits.log_softmax(dim=1)]
-    columns = ancestors.unbind(dim=1)
-    for h in range(len(sizes) - 2, -1, -1):  # from the level below, which has fewer nodes than there are leaves
-        parent = columns[h].new_zeros(sizes[h + 1]).scatter(0, columns[h + 1], columns[h])
-        nodes.insert(0, logsumexp_by(nodes[0], parent, sizes[h]))
-    true = [z.gather(1, y.unsqueeze(1)).squeeze(1) for z, y in zip(nodes, target.unbind(dim=1), strict=True)]
+    columns = path.unbind(dim=1)
+    true = [z.gather(1, y.clamp_min(0).unsqueeze(1)).squeeze(1) for z, y in zip(levels, columns, strict=True)]
     steps = [true[0], *(below - above for above, below in pairwise(true))]
+    steps = [torch.where(y < 0, 0.0, step) for y, step in zip(columns, steps, strict=True)]
     weights = [math.exp(-alpha * depth) for depth in range(len(steps))]
     return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
-def soft_labels(target: Tensor, ancestors: Tensor, sizes: Sequence[int], beta: float) -> Tensor:
+def soft_labels(
+    path: Tensor, ancestors: Tensor, falls: Tensor, sizes: Sequence[int], beta: float, below: Tensor | None = None
+) -> Tensor:
     """(B, C) the soft label of each row. A table of all leaves' labels would grow with their square.
 
     It is y(c) ∝ exp(−β d(c, y)/max d), d the LCA height (Bertinetto et al. 2020, equation 5). As in the authors' code
     (`make_all_soft_labels`), distances are fractions of the largest one between two leaves: a root above all others
-    changes nothing. For large β a label is one-hot.
+    changes nothing. For large β a label is one-hot. The leaves below a label that is an inner node count as one class
+    at distance 0: they share its part equally.
 
     Args:
-        target: (B, H) index of the true node on each level.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        path: (B, H) index of the true node on each level, −1 below the label.
+        ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
+        falls: (C, H) see `Hierarchy.falls`; of an even tree all are 1.
         sizes: C^h of each level.
         beta: β, how sharply the labels fall off.
+        below: (B, C) the leaves at or below each label; None where every label is a leaf.
     """
-    pairs = zip(ancestors.unbind(dim=1), target.unbind(dim=1), strict=True)
+    pairs = zip(ancestors.unbind(dim=1), path.unbind(dim=1), falls.to(torch.uint8).unbind(dim=1), strict=True)
     # As `lca_height`, in bytes: an eighth of the memory that integers take.
-    distance = reduce(torch.add, ((column != own[:, None]).to(torch.uint8) for column, own in pairs))
-    largest = max(sum(size > 1 for size in sizes), 1)  # two leaves part on the first level that has several nodes
-    return torch.softmax(-beta * distance.float() / largest, dim=1)
+    distance = reduce(torch.add, ((column != own[:, None]) * fall for column, own, fall in pairs))
+    # Two leaves part first on the first level that has several nodes.
+    largest = max(len(sizes) - len(list(takewhile(lambda size: size == 1, sizes))), 1)
+    scores = -beta * distance.float() / largest
+    if below is not None:
+        scores = torch.where(below, -below.sum(dim=1, keepdim=True).log(), scores)
+    return torch.softmax(scores, dim=1)
 
 
-def soft_label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def soft_label_cross_entropy(logits: Tensor, labels: Tensor, below: Tensor | None = None) -> Tensor:
     """(B,) cross-entropy of a softmax over (B, C) logits against (B, C) distributions.
+
+    The leaves that are or lie `below` a row's label, (B, C), are one class: its probability is their sum.
 
     The authors of the soft labels take `torch.nn.KLDivLoss`: less the entropy of the labels, which is constant, and a
     mean over the classes too, which makes every gradient C times smaller.
     """
-    return -(labels * logits.log_softmax(dim=1)).sum(dim=1)
+    logs = logits.log_softmax(dim=1)
+    if below is not None:
+        logs = torch.where(below, _hit(logs, labels, below)[:, None], logs)
+    return -(labels * logs).sum(dim=1)
 
 
 def class_weights(counts: Tensor, beta: float) -> Tensor:

@@ -7,7 +7,9 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, Tree, full, level_sizes, task_names
+from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, full, task_names
+from hfc.train.heads.tree import Tree
+from hfc.train.losses import level_losses, negative_log_likelihood
 
 
 class Logits(NamedTuple):
@@ -21,6 +23,7 @@ class Conditional(nn.Module):
     """x = block(I_pool); P(node | parent) = softmax of W x + b among siblings; P(node) = product along its path.
 
     Consistent by construction: a node's probability is the sum of its children's (Redmon & Farhadi 2017, section 4).
+    A path may end on any level, a leaf's or a label's: there the product ends.
     """
 
     blends: ClassVar[bool] = False
@@ -31,17 +34,16 @@ class Conditional(nn.Module):
 
         Args:
             dim: D.
-            ancestors: (C, H) index of each leaf's ancestor on each level.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
             reduced: width of x.
             dropout: after x.
         """
         super().__init__()
-        sizes = level_sizes(ancestors)
-        self.tasks = task_names(self.task_flows, len(sizes))
         self.tree = Tree(ancestors)
+        self.tasks = task_names(self.task_flows, len(self.tree.sizes))
         self.standardise = Standardise(dim)
         self.reduce = Block(dim, reduced, dropout)
-        self.outputs = nn.ModuleList(Output(reduced, size) for size in sizes)
+        self.outputs = nn.ModuleList(Output(reduced, size) for size in self.tree.sizes)
 
     @property
     def shared(self) -> Tensor:
@@ -54,11 +56,11 @@ class Conditional(nn.Module):
         return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
-        """Compute −log P(y^h | y^{h−1}) of each level, (B,); their sum is −log P(leaf)."""
-        levels = zip(self.tasks, logits.levels, target.path.unbind(dim=1), strict=True)
-        return {task: -z.gather(1, y[:, None]).squeeze(1) for task, z, y in levels}
+        """Compute −log P(y^h | y^{h−1}) of each level down to the label, (B,); their sum is −log P(label)."""
+        levels = level_losses(negative_log_likelihood, logits.levels, target.path)
+        return dict(zip(self.tasks, levels, strict=True))
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Multiply along the paths. There is nothing to blend, so `beta` plays no part."""
         levels = tuple(level.exp() for level in self.tree.down(logits.levels))
-        return Prediction(levels, levels[-1])
+        return Prediction(levels, self.tree.of_leaves(levels))

@@ -10,18 +10,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import (
-    Flows,
-    Output,
-    Prediction,
-    Standardise,
-    Target,
-    full,
-    level_sizes,
-    parents,
-    task_names,
-)
-from hfc.train.losses import binary_cross_entropy, hierarchical_violation
+from hfc.train.heads.layers import Flows, Output, Prediction, Standardise, Target, full, task_names
+from hfc.train.heads.tree import Tree
+from hfc.train.losses import binary_cross_entropy, hierarchical_violation, level_losses
 
 
 class Logits(NamedTuple):
@@ -39,6 +30,9 @@ class OriginalHMCNF(nn.Module):
     x are the features themselves. The losses are L_L, L_G and λ Σ max(0, P_child − P_parent)², the last on P_F: a sum
     over the edges of the tree, a mean over the batch. L_L sums the levels, each a mean over its own nodes.
 
+    Below an early leaf a path has no node. So P_L^h in P_F is the level's own output times the probability that a path
+    gets there, see `Tree.reach`; L_G takes the nodes below a leaf as absent, those below any other label as unknown.
+
     Layer by layer it is Tencent's NeuralClassifier (`HMCN`) with residuals, as the paper asks, and dropout in the local
     flow too. That blends logits where the paper blends probabilities, takes one mean over all local outputs for L_L,
     and has no loss on violations.
@@ -46,9 +40,10 @@ class OriginalHMCNF(nn.Module):
 
     blends: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global", "violation")
-    ancestors: Tensor
     parents: Tensor
     starts: Tensor
+    depths: Tensor
+    first: Tensor
 
     def __init__(
         self,
@@ -65,7 +60,7 @@ class OriginalHMCNF(nn.Module):
 
         Args:
             dim: D.
-            ancestors: (C, H) index of each leaf's ancestor on each level.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
             width: width of every hidden state.
             dropout: after every hidden layer.
             residual: add the previous hidden state of the same flow where widths agree.
@@ -74,16 +69,21 @@ class OriginalHMCNF(nn.Module):
         """
         super().__init__()
         self.violation_weight, self.beta = violation_weight, beta
-        self.sizes = level_sizes(ancestors)
-        starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
+        self.tree = Tree(ancestors)
+        sizes = self.tree.sizes
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(dim=0)
         self.register_buffer("starts", starts, persistent=False)
         # (K − C^1,) the parent of each node below the first level, in the order of the nodes.
-        below = [parent + start for parent, start in zip(parents(ancestors)[1:], starts, strict=False)]
-        self.register_buffer("parents", torch.cat(below) if below else starts[:0], persistent=False)
-        self.tasks = task_names(self.task_flows, len(self.sizes))
+        above = [self.tree.parent(h) + start for h, start in enumerate(starts[:-1].tolist(), 1)]
+        self.register_buffer("parents", torch.cat(above) if above else starts[:0], persistent=False)
+        # (K,) the level of each node, counted from 1, and a leaf at or below it.
+        levels = torch.arange(1, len(sizes) + 1).repeat_interleave(torch.tensor(sizes))
+        self.register_buffer("depths", levels, persistent=False)
+        self.register_buffer("first", self._leaves(ancestors), persistent=False)
+        self.tasks = task_names(self.task_flows, len(sizes))
         self.standardise = Standardise(dim)
-        self.flows = Flows(dim, self.sizes, width=width, dropout=dropout, residual=residual)
-        self.global_out = Output(width, sum(self.sizes))
+        self.flows = Flows(dim, sizes, width=width, dropout=dropout, residual=residual)
+        self.global_out = Output(width, sum(sizes))
 
     @property
     def shared(self) -> Tensor:
@@ -98,28 +98,33 @@ class OriginalHMCNF(nn.Module):
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute L_L by level, L_G over all nodes and the weighted violation, (B,) each.
 
-        The target of L_G is the true path.
+        The target of L_G is the true path. Nodes below a label that is an inner node have no term, as which of them is
+        true is not known; it is divided by K all the same.
 
         Args:
             logits: outputs of `forward`.
             target: the labels.
         """
-        levels = zip(self.tasks[:-2], logits.local, target.path.unbind(dim=1), strict=True)
-        local = {task: binary_cross_entropy(z.float(), y) for task, z, y in levels}
-        nodes = logits.nodes.float()
-        on_path = nodes.gather(1, target.path + self.starts).sum(dim=1)
+        local = level_losses(binary_cross_entropy, [full(z) for z in logits.local], target.path)
+        nodes, path = full(logits.nodes), target.path
+        on_path = nodes.gather(1, path.clamp_min(0) + self.starts).masked_fill(path < 0, 0).sum(dim=1)
+        terms = nn.functional.softplus(nodes)
+        if target.below is not None:
+            depth = (path >= 0).sum(dim=1, keepdim=True)
+            terms = terms.masked_fill(target.below.index_select(1, self.first) & (self.depths > depth), 0)
         blended = self._blend(logits, self.beta)
-        return local | {
-            "global": (nn.functional.softplus(nodes).sum(dim=1) - on_path) / nodes.shape[1],
-            "violation": self.violation_weight
-            * hierarchical_violation(blended[:, self.sizes[0] :], blended[:, self.parents]),
-        }
+        violation = hierarchical_violation(blended[:, self.tree.sizes[0] :], blended[:, self.parents])
+        flow = (terms.sum(dim=1) - on_path) / nodes.shape[1]
+        return dict(zip(self.tasks, [*local, flow, self.violation_weight * violation], strict=True))
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
-        """The parts of P_F that belong to each level; the last one is ranked."""
-        levels = self._blend(logits, beta).split(self.sizes, dim=1)
-        return Prediction(levels, levels[-1])
+        """The parts of P_F that belong to each level; those of the leaves are ranked."""
+        levels = self._blend(logits, beta).split(self.tree.sizes, dim=1)
+        return Prediction(levels, self.tree.of_leaves(levels))
 
     def _blend(self, logits: Logits, beta: float) -> Tensor:
-        local = torch.cat([full(z) for z in logits.local], dim=1).sigmoid()
+        if self.tree.even:
+            local = torch.cat([full(z) for z in logits.local], dim=1).sigmoid()
+        else:
+            local = torch.cat(self.tree.reached([full(z).sigmoid() for z in logits.local]), dim=1)
         return beta * local + (1 - beta) * full(logits.nodes).sigmoid()

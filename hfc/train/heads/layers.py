@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hfc.train.losses import log_softmax_among_siblings
-
 AS_INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 CACHED_ROWS = 64
 
@@ -42,12 +40,6 @@ class Prediction(NamedTuple):
     """(B, C): P_final over the leaves."""
 
 
-def level_sizes(ancestors: Tensor) -> list[int]:
-    """Count the nodes of each level, coarse to fine, from (C, H) ancestors of leaves."""
-    sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
-    return sizes
-
-
 def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
     """Name the task losses of some flows; the local one has a loss on every level, local/1 … local/H."""
     by_level = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}
@@ -57,45 +49,6 @@ def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
 def full(logits: Tensor) -> Tensor:
     """Bring logits to float32 where autocast made them bfloat16; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def parents(ancestors: Tensor) -> list[Tensor]:
-    """List the parent of each node: (C^h,) indices on the level above, 0 on the first level.
-
-    Args:
-        ancestors: (C, H) index of each leaf's ancestor on each level.
-    """
-    numbers = []
-    above = torch.zeros_like(ancestors[:, 0])
-    for column, size in zip(ancestors.unbind(dim=1), level_sizes(ancestors), strict=True):
-        numbers.append(above.new_zeros(size).scatter(0, column, above))
-        above = column
-    return numbers
-
-
-class Tree(nn.Module):
-    """Probabilities on their way down a tree of H levels, C^h nodes on level h."""
-
-    def __init__(self, ancestors: Tensor) -> None:
-        super().__init__()
-        self.above = [1, *level_sizes(ancestors)[:-1]]
-        for h, parent in enumerate(parents(ancestors)):
-            self.register_buffer(f"parent{h}", parent, persistent=False)
-
-    def parent(self, h: int) -> Tensor:
-        """List the parents of a level's nodes, (C^h,), 0 on the first level; levels count from 0."""
-        return self.get_buffer(f"parent{h}")
-
-    def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Take a softmax among siblings: H tensors (B, C^h) of logits to log P(node | its parent)."""
-        return tuple(log_softmax_among_siblings(z, self.parent(h), self.above[h]) for h, z in enumerate(logits))
-
-    def down(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Sum along the paths: H tensors (B, C^h) of log P(node | its parent) to log P(node)."""
-        levels = [given[0]]
-        for h, z in enumerate(given[1:], 1):
-            levels.append(z + levels[-1][:, self.parent(h)])
-        return tuple(levels)
 
 
 class Standardise(nn.Module):

@@ -1,0 +1,144 @@
+"""The tree as heads see it: numbers of nodes and of leaves, and how one comes from the other.
+
+Dimensions: B batch, H levels (coarse to fine), C^h nodes on level h, C leaves.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hfc.train.losses import log_softmax_among_siblings, logsumexp_by, sums_by
+
+
+def level_sizes(ancestors: Tensor) -> list[int]:
+    """Count the nodes of each level, coarse to fine, from (C, H) ancestors of leaves, −1 below a leaf."""
+    sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
+    return sizes
+
+
+def parents(ancestors: Tensor) -> list[Tensor]:
+    """List the parent of each node: (C^h,) indices on the level above, 0 on the first level.
+
+    Args:
+        ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
+    """
+    numbers = []
+    above = torch.zeros_like(ancestors[:, 0])
+    for column, size in zip(ancestors.unbind(dim=1), level_sizes(ancestors), strict=True):
+        on = column >= 0
+        numbers.append(above.new_zeros(size).scatter(0, column[on], above[on]))
+        above = column
+    return numbers
+
+
+class Tree(nn.Module):
+    """A tree of H levels, C^h nodes on level h, whose C leaves may lie on any level.
+
+    Where all lie on the last one, in the order of its nodes, it is even: nothing then needs to be picked.
+    """
+
+    ancestors: Tensor
+    """(C, H) index of each leaf's node on each level, −1 below the leaf."""
+    place: Tensor
+    """(C,) of each leaf among the nodes of all levels, which follow each other."""
+
+    def __init__(self, ancestors: Tensor) -> None:
+        """Take (C, H) index of each leaf's node on each level, −1 below the leaf."""
+        super().__init__()
+        self.sizes = level_sizes(ancestors)
+        self.above = [1, *self.sizes[:-1]]
+        self.even = torch.equal(ancestors[:, -1], torch.arange(len(ancestors)))
+        depth = (ancestors >= 0).sum(dim=1)
+        own = ancestors.gather(1, depth[:, None] - 1)[:, 0]
+        starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
+        self._keep("ancestors", ancestors)
+        self._keep("place", starts[depth - 1] + own)
+        self.ends: list[bool] = []
+        """Of each level whether leaves lie on it."""
+        for h, parent in enumerate(parents(ancestors)):
+            leaves = (depth == h + 1).nonzero()[:, 0]
+            leaves = leaves[own[leaves].argsort()]
+            self.ends.append(len(leaves) > 0)
+            self._keep(f"parent{h}", parent)
+            self._keep(f"leaves{h}", leaves)
+            self._keep(f"nodes{h}", own[leaves])
+
+    def _keep(self, name: str, index: Tensor) -> None:
+        self.register_buffer(name, index, persistent=False)
+
+    def parent(self, h: int) -> Tensor:
+        """List the parents of a level's nodes, (C^h,), 0 on the first level; levels count from 0."""
+        return self.get_buffer(f"parent{h}")
+
+    def leaves(self, h: int) -> Tensor:
+        """List the leaves on a level, in the order of its nodes; levels count from 0."""
+        return self.get_buffer(f"leaves{h}")
+
+    def nodes(self, h: int) -> Tensor:
+        """List those nodes of a level that are leaves, in their order; levels count from 0."""
+        return self.get_buffer(f"nodes{h}")
+
+    def of_leaves(self, levels: Sequence[Tensor]) -> Tensor:
+        """Pick each leaf's number from its level: H tensors (B, C^h) to (B, C)."""
+        return levels[-1] if self.even else torch.cat(list(levels), dim=1).index_select(1, self.place)
+
+    def on_last(self, leaves: Tensor) -> Tensor:
+        """Pick the numbers of the leaves on the last level: (B, C) to (B, C^H)."""
+        return leaves if self.even else leaves.index_select(1, self.leaves(len(self.sizes) - 1))
+
+    def sums(self, leaves: Tensor, h: int) -> Tensor:
+        """Sum the numbers of the leaves below each node of a level, or at it: (B, C) to (B, C^h)."""
+        column = self.ancestors[:, h]
+        if self.even:
+            return sums_by(leaves, column, self.sizes[h])
+        return sums_by(leaves.masked_fill(column < 0, 0), column.clamp_min(0), self.sizes[h])
+
+    def log_sums(self, leaves: Tensor) -> list[Tensor]:
+        """Sum the exponentials of the leaves below each node: (B, C) to H tensors (B, C^h), all in logarithms."""
+        levels = [self.on_last(leaves)]
+        for h in range(len(self.sizes) - 2, -1, -1):  # from the level below, which has fewer nodes than there are leaves
+            values, group = levels[0], self.parent(h + 1)
+            if self.ends[h]:
+                values = torch.cat([leaves.index_select(1, self.leaves(h)), values], dim=1)
+                group = torch.cat([self.nodes(h), group])
+            levels.insert(0, logsumexp_by(values, group, self.sizes[h]))
+        return levels
+
+    def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Take a softmax among siblings: H tensors (B, C^h) of logits to log P(node | its parent)."""
+        return tuple(log_softmax_among_siblings(z, self.parent(h), self.above[h]) for h, z in enumerate(logits))
+
+    def down(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Sum along the paths: H tensors (B, C^h) of log P(node | its parent) to log P(node)."""
+        levels = [given[0]]
+        for h, z in enumerate(given[1:], 1):
+            levels.append(z + levels[-1][:, self.parent(h)])
+        return tuple(levels)
+
+    def reach(self, levels: Sequence[Tensor]) -> list[Tensor | None]:
+        """Compute how probable it is that a path reaches each level.
+
+        A level's own output is learned from the paths that reach it. The share of level h's probability that nodes with
+        children have is that of the paths which go on: reach^1 = 1, reach^{h+1} = reach^h Σ_{with children} p^h / Σ p^h.
+
+        Args:
+            levels: H tensors (B, C^h), each level's own probabilities.
+
+        Returns:
+            (B, 1) for each level; None where no leaf lies above the level, so that every path reaches it.
+        """
+        reach: list[Tensor | None] = [None]
+        for h, p in enumerate(levels[:-1]):
+            above = reach[-1]
+            if self.ends[h]:
+                inner = p.index_fill(1, self.nodes(h), 0).sum(dim=1, keepdim=True)
+                share = inner / p.sum(dim=1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
+                above = share if above is None else above * share
+            reach.append(above)
+        return reach
+
+    def reached(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Multiply each level's own probabilities, H tensors (B, C^h), by those of reaching it; see `reach`."""
+        pairs = zip(levels, self.reach(levels), strict=True)
+        return tuple(p if reach is None else p * reach for p, reach in pairs)
