@@ -77,16 +77,7 @@ class Hierarchy:
         A node's height is the longest way from it down to a leaf, in levels; the root's is H. Of an even tree all
         falls are 1.
         """
-        falls = np.zeros_like(self.ancestors)
-        above = np.full(len(self.ancestors), len(self.levels))
-        for h, (column, size) in enumerate(zip(self.ancestors.T, self.sizes, strict=True)):
-            on = column >= 0
-            deepest = np.zeros(size, dtype=np.int64)
-            np.maximum.at(deepest, column[on], self.depths[on])
-            height = deepest[column[on]] - (h + 1)
-            falls[on, h] = above[on] - height
-            above[on] = height
-        return falls
+        return falls(self.ancestors)
 
     def columns(self, others: Iterable[str]) -> tuple[str, ...]:
         """Name a column for every level in a table, coarse to fine.
@@ -204,6 +195,21 @@ class Hierarchy:
                 f"hierarchy {self.name} does not fit {where}: it has no leaf for {some(inner)}, an inner node"
             )
         return leaf
+
+
+def falls(ancestors: Ints) -> Ints:
+    """Compute what `Hierarchy.falls` gives, from the ancestors of its leaves alone."""
+    fall = np.zeros_like(ancestors)
+    depths = (ancestors >= 0).sum(axis=1)
+    above = np.full(len(ancestors), ancestors.shape[1])
+    for h, column in enumerate(ancestors.T):
+        on = column >= 0
+        deepest = np.zeros(column.max() + 1, dtype=np.int64)
+        np.maximum.at(deepest, column[on], depths[on])
+        height = deepest[column[on]] - (h + 1)
+        fall[on, h] = above[on] - height
+        above[on] = height
+    return fall
 
 
 def lca_height(nodes: Iterable[Any], others: Iterable[Any], falls: Iterable[Any]) -> Any:

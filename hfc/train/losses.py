@@ -34,7 +34,8 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = 
     −log Σ_{c below} σ(z_c) Π_{c' ≠ c} (1 − σ(z_c')) = Σ softplus(z) − log Σ_{c below} e^{z_c}. Arguments: `LevelLoss`.
     """
     # -t log σ(z) - (1 - t) log(1 - σ(z)) = softplus(z) - t z: no one-hot matrix is built.
-    return (F.softplus(logits).sum(dim=1) - _hit(logits, target, below)) / logits.shape[1]
+    hit = _hit(logits, target, below)
+    return (F.softplus(logits).sum(dim=1) - hit) / logits.shape[1]
 
 
 def softmax_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
@@ -48,7 +49,7 @@ def softmax_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None =
 
 
 def negative_log_likelihood(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
-    """(B,) −log of the probability of the true class, where logits are logarithms of probabilities already.
+    """(B,) −log of the probability of the true class; the logits are logarithms of probabilities already.
 
     Arguments: `LevelLoss`.
     """

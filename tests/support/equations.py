@@ -19,11 +19,11 @@ TARGET = Target(ANCESTORS[[1, 3, 2, 4]], torch.tensor([1, 3, 2, 4]))
 DIM = 6
 
 
-def build(method: str, **changes: object) -> Head:
+def build(method: str, ancestors: torch.Tensor = ANCESTORS, **changes: object) -> Head:
     config = resolve(TrainConfig, {"method": method, "reduced": 8, "width": 8, **changes})
     kind = head_class(config)
     torch.manual_seed(0)
-    head = kind(DIM, ANCESTORS, **{name: getattr(config, name) for name in takes(kind)})
+    head = kind(DIM, ancestors, **{name: getattr(config, name) for name in takes(kind)})
     generator = torch.Generator().manual_seed(1)
     for name, tensor in head.state_dict().items():
         if tensor.is_floating_point():  # no weight, bias or statistic may hide by being 0 or 1

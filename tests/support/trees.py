@@ -57,10 +57,10 @@ def ancestors_of(paths: list[Node]) -> NDArray[np.int64]:
 
 
 @st.composite
-def uneven_trees(draw: st.DrawFn) -> list[Node]:
-    """Paths of the 1 to 200 leaves of a tree of depth 1 to 7."""
+def uneven_trees(draw: st.DrawFn, most: int = 200) -> list[Node]:
+    """Paths of the 1 to `most` leaves of a tree of depth 1 to 7."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([1, 2, 5, 20, 200])))
+    return grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([1, 2, 5, 20, most])))
 
 
 @st.composite

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
     binary_cross_entropy,
     class_weights,
@@ -67,7 +68,7 @@ def test_violation_counts_children_above_their_parents_only() -> None:
 
 # Five leaves on three levels: {0, 1} and {2} under the first kind, {3, 4} under the second.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
-SIZES = (2, 3, 5)
+SIZES, ONES = (2, 3, 5), torch.ones_like(ANCESTORS)
 
 
 def naive_softmax(z: list[float]) -> list[float]:
@@ -79,8 +80,7 @@ def hxe(probabilities: Sequence[float], leaf: int, tree: Ints, alpha: float) -> 
     """The loss of one row whose softmax gives these probabilities."""
     logits = torch.tensor([probabilities], dtype=torch.float64).log()
     ancestors = torch.from_numpy(tree)
-    sizes = (tree.max(axis=0) + 1).tolist()
-    return hierarchical_cross_entropy(logits, ancestors[[leaf]], ancestors, sizes, alpha).item()
+    return hierarchical_cross_entropy(Tree(ancestors).log_sums(logits), ancestors[[leaf]], alpha).item()
 
 
 def edges(inside: list[int], leaf: int, tree: list[list[int]], depth: int) -> list[tuple[int, list[int], list[int]]]:
@@ -172,7 +172,7 @@ def test_soft_labels_fall_off_with_the_distance_in_the_tree(
         heights = [sum(ANCESTORS[c, h] != ANCESTORS[y, h] for h in range(3)) for c in range(5)]
         labels = naive_softmax([-beta * float(height) / 3 for height in heights])
         total -= sum(label * math.log(q) for label, q in zip(labels, p, strict=True))
-    got = soft_label_cross_entropy(logits, soft_labels(ANCESTORS[leaf], ANCESTORS, SIZES, beta)).mean().item()
+    got = soft_label_cross_entropy(logits, soft_labels(ANCESTORS[leaf], ANCESTORS, ONES, SIZES, beta)).mean().item()
     assert got == pytest.approx(total / 7, rel=1e-6)
     if beta == 500:
         assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
@@ -189,13 +189,15 @@ AUTHORS_SOFT_LABELS = [
 
 
 def test_soft_labels_equal_the_authors_code() -> None:
-    np.testing.assert_allclose(soft_labels(ANCESTORS, ANCESTORS, SIZES, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6)
+    np.testing.assert_allclose(
+        soft_labels(ANCESTORS, ANCESTORS, ONES, SIZES, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6
+    )
 
 
 def labels_of_leaves(tree: Ints, beta: float) -> torch.Tensor:
     """The soft label of every leaf of a tree, a row each."""
     ancestors = torch.from_numpy(tree)
-    return soft_labels(ancestors, ancestors, (tree.max(axis=0) + 1).tolist(), beta)
+    return soft_labels(ancestors, ancestors, torch.ones_like(ancestors), (tree.max(axis=0) + 1).tolist(), beta)
 
 
 @settings(deadline=None)  # the first assert_close imports half of torch
@@ -225,7 +227,7 @@ def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
 ) -> None:
     logits, leaf = batch
     logits.requires_grad_()
-    labels = soft_labels(ANCESTORS[leaf], ANCESTORS, SIZES, 4.0).double()
+    labels = soft_labels(ANCESTORS[leaf], ANCESTORS, ONES, SIZES, 4.0).double()
     (got,) = torch.autograd.grad(soft_label_cross_entropy(logits, labels).mean(), logits)
     # KLDivLoss() of the authors' code: a mean over rows and classes.
     divergence = torch.nn.KLDivLoss(reduction="sum")(logits.log_softmax(dim=1), labels) / labels.numel()
@@ -236,8 +238,8 @@ def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
 def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> None:
     logits = torch.tensor([[200.0, 0, 0, 0, -200]], requires_grad=True)
     values = (
-        hierarchical_cross_entropy(logits, ANCESTORS[[4]], ANCESTORS, SIZES, 1.0).sum(),
-        soft_label_cross_entropy(logits, soft_labels(ANCESTORS[[4]], ANCESTORS, SIZES, 1.0)).sum(),
+        hierarchical_cross_entropy(Tree(ANCESTORS).log_sums(logits.log_softmax(dim=1)), ANCESTORS[[4]], 1.0).sum(),
+        soft_label_cross_entropy(logits, soft_labels(ANCESTORS[[4]], ANCESTORS, ONES, SIZES, 1.0)).sum(),
     )
     for value in values:
         (grad,) = torch.autograd.grad(value, logits)

@@ -30,8 +30,8 @@ class HMCNF(nn.Module):
     """The paper's head (section 3.2.1).
 
     x = block(I_pool);  A_G^1 = block(x);  A_G^h = block([A_G^{h−1}; x]);  P_G = σ(W A_G^H + b), over the leaves only;
-    A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G. For a leaf above level H, P_L^H is its
-    level's P_L^h times the probability that a path gets there, see `Tree.reach`.
+    A_L^h = block(A_G^h);  P_L^h = σ(W A_L^h + b);  P_final = β P_L^H + (1−β) P_G. Of a leaf above level H, P_L^H is
+    that of its own level times the probability that a path gets there, see `Tree.reach`.
     """
 
     blends: ClassVar[bool] = True

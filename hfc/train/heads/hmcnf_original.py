@@ -79,7 +79,11 @@ class OriginalHMCNF(nn.Module):
         # (K,) the level of each node, counted from 1, and a leaf at or below it.
         levels = torch.arange(1, len(sizes) + 1).repeat_interleave(torch.tensor(sizes))
         self.register_buffer("depths", levels, persistent=False)
-        self.register_buffer("first", self._leaves(ancestors), persistent=False)
+        leaves = torch.arange(len(ancestors))
+        first = [torch.zeros(size, dtype=torch.int64) for size in sizes]
+        for numbers, column in zip(first, ancestors.unbind(dim=1), strict=True):
+            numbers.scatter_(0, column[column >= 0], leaves[column >= 0])
+        self.register_buffer("first", torch.cat(first), persistent=False)
         self.tasks = task_names(self.task_flows, len(sizes))
         self.standardise = Standardise(dim)
         self.flows = Flows(dim, sizes, width=width, dropout=dropout, residual=residual)
@@ -108,11 +112,11 @@ class OriginalHMCNF(nn.Module):
         local = level_losses(binary_cross_entropy, [full(z) for z in logits.local], target.path)
         nodes, path = full(logits.nodes), target.path
         on_path = nodes.gather(1, path.clamp_min(0) + self.starts).masked_fill(path < 0, 0).sum(dim=1)
+        blended = self._blend(logits, self.beta)
         terms = nn.functional.softplus(nodes)
         if target.below is not None:
             depth = (path >= 0).sum(dim=1, keepdim=True)
             terms = terms.masked_fill(target.below.index_select(1, self.first) & (self.depths > depth), 0)
-        blended = self._blend(logits, self.beta)
         violation = hierarchical_violation(blended[:, self.tree.sizes[0] :], blended[:, self.parents])
         flow = (terms.sum(dim=1) - on_path) / nodes.shape[1]
         return dict(zip(self.tasks, [*local, flow, self.violation_weight * violation], strict=True))

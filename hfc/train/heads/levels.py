@@ -27,9 +27,9 @@ class Logits:
 class Levels(nn.Module):
     """x = block(I_pool); logits of level h = W^h x + b^h; P_final = β P_top-down + (1−β) P^H.
 
-    P^H is the leaves' own output; of a leaf above level H, its level's times the probability that a path gets there, see
-    `Tree.reach`. P_top-down walks the tree: P(node) = P(parent) · P^h(node) / Σ_siblings P^h, so that
-    what the levels above say counts.
+    P^H is the leaves' own output; of a leaf above level H, that of its level times the probability that a path gets
+    there, see `Tree.reach`. P_top-down walks the tree: P(node) = P(parent) · P^h(node) / Σ_siblings P^h, so that what
+    the levels above say counts.
     """
 
     blends: ClassVar[bool] = True

@@ -12,7 +12,11 @@ from hfc.train.losses import log_softmax_among_siblings, logsumexp_by, sums_by
 
 
 def level_sizes(ancestors: Tensor) -> list[int]:
-    """Count the nodes of each level, coarse to fine, from (C, H) ancestors of leaves, −1 below a leaf."""
+    """Count the nodes of each level, coarse to fine.
+
+    Args:
+        ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
+    """
     sizes: list[int] = (ancestors.max(dim=0).values + 1).tolist()
     return sizes
 
@@ -33,7 +37,7 @@ def parents(ancestors: Tensor) -> list[Tensor]:
 
 
 class Tree(nn.Module):
-    """A tree of H levels, C^h nodes on level h, whose C leaves may lie on any level.
+    """A tree of H levels whose C leaves may lie on any of them.
 
     Where all lie on the last one, in the order of its nodes, it is even: nothing then needs to be picked.
     """
@@ -97,7 +101,9 @@ class Tree(nn.Module):
     def log_sums(self, leaves: Tensor) -> list[Tensor]:
         """Sum the exponentials of the leaves below each node: (B, C) to H tensors (B, C^h), all in logarithms."""
         levels = [self.on_last(leaves)]
-        for h in range(len(self.sizes) - 2, -1, -1):  # from the level below, which has fewer nodes than there are leaves
+        for h in range(
+            len(self.sizes) - 2, -1, -1
+        ):  # from the level below: it has fewer nodes than the tree has leaves
             values, group = levels[0], self.parent(h + 1)
             if self.ends[h]:
                 values = torch.cat([leaves.index_select(1, self.leaves(h)), values], dim=1)
@@ -119,8 +125,8 @@ class Tree(nn.Module):
     def reach(self, levels: Sequence[Tensor]) -> list[Tensor | None]:
         """Compute how probable it is that a path reaches each level.
 
-        A level's own output is learned from the paths that reach it. The share of level h's probability that nodes with
-        children have is that of the paths which go on: reach^1 = 1, reach^{h+1} = reach^h Σ_{with children} p^h / Σ p^h.
+        A level's own output is learned from the paths that reach it. Of these, the share that nodes with children have
+        goes on: reach^1 = 1, reach^{h+1} = reach^h · Σ_{with children} p^h / Σ_{all of level h} p^h.
 
         Args:
             levels: H tensors (B, C^h), each level's own probabilities.

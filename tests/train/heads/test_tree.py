@@ -1,0 +1,144 @@
+"""Heads on trees whose leaves lie anywhere, and labels that are any nodes, against loops over paths."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hfc.train.heads import Head
+from hfc.train.heads.layers import Target
+from tests.support.equations import DIM, build
+from tests.support.oracle import Oracle, activated
+from tests.support.trees import Node, ancestors_of, nodes_of, path_to, uneven_trees
+
+BETA = 0.3
+Answer = tuple[dict[Node, float], dict[Node, float], list[float]]
+"""What an oracle says of a row: its nodes' probabilities, its leaves', and its losses."""
+
+
+def numbers(nodes: Sequence[Node], row: Tensor) -> dict[Node, float]:
+    return dict(zip(nodes, row.tolist(), strict=True))
+
+
+def flat(tree: Oracle, logits: Any, row: int, label: Node, loss: str, **given: float) -> Answer:
+    z = numbers(tree.paths, logits.leaf[row])
+    final = activated(z, "bce" if loss == "bce" else "softmax")
+    shares = {path: p / sum(final.values()) for path, p in final.items()}
+    nodes = tree.sums(shares) | {path: final[path] for path in tree.paths if len(path) == len(tree.levels)}
+    losses: Mapping[str, Callable[[], float]] = {
+        "hxe": lambda: tree.hxe(z, label, given["hxe_alpha"]),
+        "soft-labels": lambda: tree.soft_labels(z, label, given["soft_label_beta"]),
+    }
+    return nodes, final, [losses.get(loss, lambda: tree.leaf_loss(z, label, loss))()]
+
+
+def levels(tree: Oracle, logits: Any, row: int, label: Node, loss: str, beta: float = BETA) -> Answer:
+    z = {k: v for h, nodes in enumerate(tree.levels) for k, v in numbers(nodes, logits.levels[h][row]).items()}
+    own = tree.of_levels(z, loss)
+    nodes, walked = tree.reached(own), tree.products(tree.among_siblings(own))
+    total = sum(nodes[path] for path in tree.paths)
+    final = {path: beta * walked[path] + (1 - beta) * nodes[path] / total for path in tree.paths}
+    return nodes, final, tree.level_losses(z, label, loss)
+
+
+def conditional(tree: Oracle, logits: Any, row: int, label: Node) -> Answer:
+    z = {k: v for h, nodes in enumerate(tree.levels) for k, v in numbers(nodes, logits.levels[h][row]).items()}
+    own = tree.among_siblings({node: np.exp(value) for node, value in z.items()})
+    nodes = tree.products(own)
+    losses = [-np.log(own[label[:h]]) if len(label) >= h else 0.0 for h in range(1, len(tree.levels) + 1)]
+    return nodes, {path: nodes[path] for path in tree.paths}, losses
+
+
+def hmcnf(tree: Oracle, logits: Any, row: int, label: Node, loss: str, blend: str) -> Answer:
+    z = {k: v for h, nodes in enumerate(tree.levels) for k, v in numbers(nodes, logits.local[h][row]).items()}
+    leaf = numbers(tree.paths, logits.leaf[row])
+    nodes, own = tree.reached(tree.of_levels(z, loss)), activated(leaf, loss)
+    if blend == "probability":
+        final = {path: BETA * nodes[path] + (1 - BETA) * own[path] for path in tree.paths}
+    else:
+        odds = {path: nodes[path] / (1 - nodes[path] if loss == "bce" else 1) for path in tree.paths}
+        final = activated({path: BETA * np.log(odds[path]) + (1 - BETA) * leaf[path] for path in tree.paths}, loss)
+    return nodes, final, [*tree.level_losses(z, label, loss), tree.leaf_loss(leaf, label, loss)]
+
+
+def original(tree: Oracle, logits: Any, row: int, label: Node, violation_weight: float) -> Answer:
+    z = {k: v for h, nodes in enumerate(tree.levels) for k, v in numbers(nodes, logits.local[h][row]).items()}
+    over_all = numbers(tree.nodes, logits.nodes[row])
+    local, own = tree.reached(tree.of_levels(z, "bce")), activated(over_all, "bce")
+    nodes = {node: BETA * local[node] + (1 - BETA) * own[node] for node in tree.nodes}
+    losses = [*tree.level_losses(z, label, "bce"), tree.nodes_loss(over_all, label)]
+    return nodes, {path: nodes[path] for path in tree.paths}, [*losses, violation_weight * tree.violation(nodes)]
+
+
+VARIANTS: Mapping[str, tuple[str, dict[str, Any], Callable[..., Answer], tuple[str, ...]]] = {
+    "flat": ("flat", {"loss": "softmax"}, flat, ("loss",)),
+    "flat bce": ("flat", {"loss": "bce"}, flat, ("loss",)),
+    "hxe": ("flat+hxe", {"loss": "hxe", "hxe_alpha": 0.4}, flat, ("loss", "hxe_alpha")),
+    "hxe 0": ("flat+hxe", {"loss": "hxe", "hxe_alpha": 0.0}, flat, ("loss", "hxe_alpha")),
+    "soft labels": (
+        "flat+soft-labels",
+        {"loss": "soft-labels", "soft_label_beta": 4.0},
+        flat,
+        ("loss", "soft_label_beta"),
+    ),
+    "levels": ("levels", {"loss": "softmax"}, levels, ("loss",)),
+    "levels bce": ("levels", {"loss": "bce"}, levels, ("loss",)),
+    "conditional": ("conditional", {}, conditional, ()),
+    **{
+        f"hmcn-f {loss} {blend}": ("hmcn-f", {"loss": loss, "blend": blend}, hmcnf, ("loss", "blend"))
+        for loss in ("softmax", "bce")
+        for blend in ("probability", "logit")
+    },
+    "hmcn-f-original": ("hmcn-f-original", {"violation_weight": 0.2, "beta": BETA}, original, ("violation_weight",)),
+}
+
+
+def made(name: str, paths: list[Node]) -> tuple[Head, Any, Any]:
+    """A head on a tree, its logits of three rows, and those that the equations begin with."""
+    method, changes, _, _ = VARIANTS[name]
+    head: Any = build(method, torch.from_numpy(ancestors_of(paths)), **changes)
+    x = torch.randn(3, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    logits = head(x)
+    if name != "conditional":
+        return head, logits, logits
+    return head, logits, SimpleNamespace(levels=[output(head.reduce(head.standardise(x))) for output in head.outputs])
+
+
+def target_of(labels: Sequence[Node], paths: list[Node], *, inner: bool = True) -> Target:
+    """The labels as heads take them."""
+    nodes = nodes_of(paths)
+    path = torch.tensor([path_to(label, nodes) for label in labels])
+    leaf = torch.tensor([paths.index(label) if label in paths else -1 for label in labels])
+    below = torch.tensor([[path[: len(label)] == label for path in paths] for label in labels])
+    return Target(path, leaf, below if inner else None)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@settings(max_examples=15, deadline=None)
+@given(paths=uneven_trees(most=40), seed=st.integers(0, 2**32 - 1))
+def test_a_head_on_any_tree_equals_loops_over_its_paths(name: str, paths: list[Node], seed: int) -> None:
+    tree, rng = Oracle(paths), np.random.default_rng(seed)
+    _, changes, oracle, taken = VARIANTS[name]
+    head, logits, first = made(name, paths)
+    prediction = head.predict(logits, BETA)
+    assert [level.shape[1] for level in prediction.levels] == [len(level) for level in tree.levels]
+    for labels in (paths, tree.nodes):
+        labels = [labels[i] for i in rng.integers(len(labels), size=3)]
+        losses = head.losses(logits, target_of(labels, paths, inner=not {*labels} <= {*paths}))
+        assert tuple(losses) == head.tasks
+        for row, label in enumerate(labels):
+            nodes, leaves, want = oracle(tree, first, row, label, **{key: changes[key] for key in taken})
+            got = np.concatenate([level[row].detach().numpy() for level in prediction.levels])
+            np.testing.assert_allclose(got, [nodes[node] for node in tree.nodes], rtol=1e-9)
+            final = prediction.final[row].detach().numpy()
+            np.testing.assert_allclose(final, [leaves[path] for path in paths], rtol=1e-9)
+            found = [loss[row].item() for loss in losses.values()]
+            np.testing.assert_allclose(found, want, rtol=1e-5 if name == "soft labels" else 1e-9, atol=1e-12)
+            if "bce" not in name and name != "hmcn-f-original":
+                assert final.sum() == pytest.approx(1, rel=1e-9)
