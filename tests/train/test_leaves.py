@@ -16,6 +16,7 @@ import numpy as np, torch
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.hierarchy import Hierarchy
 from hfc.train.decoding import DECODINGS
+from hfc.train.heads.layers import Target
 from hfc.train.settings import build_head
 from hfc.train.training import task_means
 
@@ -31,7 +32,8 @@ def step(method, leaves):
     nodes = tuple(tuple(f"{h}.{i}" for i in range(size)) for h, size in enumerate(sizes))
     tree = Hierarchy("wide", tuple(map(str, range(7))), nodes, ancestors)
     head = build_head(resolve(TrainConfig, {"method": method, **({"width": 8} if "hmcn" in method else {})}), tree, 8)
-    features, target = torch.randn(64, 8), torch.from_numpy(ancestors[torch.randint(leaves, (64,)).numpy()])
+    leaf = torch.randint(leaves, (64,))
+    features, target = torch.randn(64, 8), Target(torch.from_numpy(ancestors)[leaf], leaf)
     sum(task_means(head, head(features), target, None).values()).backward()
     with torch.inference_mode():
         head.eval()
