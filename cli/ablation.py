@@ -11,7 +11,7 @@ from cli.output import Command, RowsUsed, print_json, say
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
-    "--hierarchy", required=True, type=HIERARCHY, help="The category tree: deepfashion-5, deepfashion-10 or a CSV file."
+    "--hierarchy", required=True, type=HIERARCHY, help="The category tree: deepfashion-5, deepfashion-10 or a file."
 )
 @click.option(
     "--plan",

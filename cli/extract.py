@@ -62,13 +62,13 @@ def extract(
 ) -> None:
     """Stage 1: turn images into a feature cache.
 
-    Every region of SOURCE goes through a frozen backbone once. SOURCE is the root folder of DeepFashion, a CSV
-    manifest (path,label and optionally split,group,id,x1,y1,x2,y2) or a folder tree: label/*.jpg or group/label/*.jpg,
-    also inside folders train, val and test. A ZIP or TAR archive is read like a folder: photos.zip,
+    Every region of SOURCE goes through a frozen backbone once. SOURCE is the root folder of DeepFashion, a CSV manifest
+    (path,label and optionally split,group,id,x1,y1,x2,y2) or a folder tree of any depth: label/*.jpg, group/label/*.jpg
+    and so on, also inside folders train, val and test. A ZIP or TAR archive is read like a folder: photos.zip,
     photos.zip/labels.csv, or paths like photos.zip/1.jpg in a manifest. So are TAR shards in WebDataset's layout, and
     Parquet files as Hugging Face writes them: a folder of them, or 'data-{000000..000003}.tar'. A manifest may name
-    images by URL if --remote is given. If the command is interrupted, run it again: it continues where it stopped. On
-    a finished cache it is an update: only images whose bytes or boxes are new go through the backbone.
+    images by URL if --remote is given. If the command is interrupted, run it again: it continues where it stopped. On a
+    finished cache it is an update: only images whose bytes or boxes are new go through the backbone.
 
     \b
     Example:

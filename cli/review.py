@@ -18,7 +18,7 @@ SHOWN = 10
 
 @click.command(cls=Command)
 @click.argument("cache", type=click.Path(path_type=Path))
-@click.option("--hierarchy", type=HIERARCHY, help="The category tree: deepfashion-5, deepfashion-10 or a CSV file.")
+@click.option("--hierarchy", type=HIERARCHY, help="The category tree: deepfashion-5, deepfashion-10 or a file.")
 @click.option(
     "--out",
     required=True,
@@ -68,7 +68,7 @@ def review(
     """
     config = build(TrainConfig, config_file, assignments, {"hierarchy": hierarchy, "method": method, "seed": seed})
     if not config.hierarchy:
-        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
+        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
     from hfc.report.review_page import write_review
     from hfc.train.review import held_out
 

@@ -41,7 +41,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
     "hierarchies",
     multiple=True,
     type=HIERARCHY,
-    help="The category tree: deepfashion-5, deepfashion-10 or a CSV file; repeatable.",
+    help="The category tree: deepfashion-5, deepfashion-10 or a file; repeatable.",
 )
 @click.option("--method", "methods", multiple=True, type=Choice("method", METHODS), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
@@ -86,7 +86,7 @@ def train(
         for values in itertools.product(*given.values())
     ]
     if not all(config.hierarchy for config in configs):
-        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file")
+        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
     trained = run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading)
     print_json({"out": out, "runs": [_to_json(one, is_new) for one, is_new in trained]})
 

@@ -66,7 +66,7 @@ class Regions:
     box: NDArray[np.float32]
     """(N, 4) corners x1 y1 x2 y2 in pixels; NaN = the whole image."""
     label: Strings
-    """(N,) leaf names; "" = unknown."""
+    """(N,) names of nodes, or paths such as `men > Shirts`; "" = unknown."""
     split: Strings
     """(N,) train, val or test; "" = unknown."""
     tree: str = ""

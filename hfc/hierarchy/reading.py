@@ -45,7 +45,7 @@ def load_hierarchy(name_or_path: str) -> Hierarchy:
         near = difflib.get_close_matches(name_or_path, shipped, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise HierarchyError(
-            f"{path}: no such hierarchy; give a CSV file or one of {', '.join(sorted(shipped))}{hint}"
+            f"{path}: no such hierarchy; give a file or one of {', '.join(sorted(shipped))}{hint}"
         ) from None
     except OSError as error:
         raise HierarchyError(f"{path}: cannot read the hierarchy: {error}") from error

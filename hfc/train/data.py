@@ -119,7 +119,7 @@ def prepare(cache: Cache, hierarchy_name: str, inner_labels: str = TrainConfig.i
         RunError: a split has no usable rows, val or test none whose label is a leaf, or the train split one label.
     """
     if not hierarchy_name:
-        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a file")
     hierarchy = load_hierarchy(hierarchy_name)
     regions, ok = cache.table.regions, cache.table.ok
     labelled, in_split = regions.label != "", np.isin(regions.split, SPLITS)

@@ -100,7 +100,7 @@ def _labelled(cache: Cache, hierarchy: str) -> tuple[Hierarchy, Ints, Ints]:
         RunError: fewer than two labels.
     """
     if not hierarchy:
-        raise HierarchyError("name a hierarchy: --hierarchy NAME or a CSV file")
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a file")
     tree = load_hierarchy(hierarchy)
     label = cache.table.regions.label
     rows = np.flatnonzero(cache.table.ok & (label != ""))

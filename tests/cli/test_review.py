@@ -108,7 +108,7 @@ def test_settings_are_those_of_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ((), 2, "name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a CSV file"),
+        ((), 2, "name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file"),
         (("--hierarchy", "tree.csv", "--folds", "1"), 2, "Invalid value for '--folds': 1 is not in the range x>=2"),
         (("--hierarchy", "tree.csv", "--most", "0"), 2, "Invalid value for '--most': 0 is not in the range x>=1"),
         (("--hierarchy", "tree.csv", "--method", "flatt"), 2, "unknown method 'flatt'; did you mean flat?"),

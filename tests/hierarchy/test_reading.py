@@ -292,7 +292,7 @@ def test_a_name_too_long_for_csv_is_a_hierarchy_error() -> None:
 def test_a_hierarchy_that_cannot_be_found_or_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HierarchyError) as caught:
         load_hierarchy("deepfashion-6")
-    expected = "no such hierarchy; give a CSV file or one of deepfashion-10, deepfashion-5"
+    expected = "no such hierarchy; give a file or one of deepfashion-10, deepfashion-5"
     assert str(caught.value) == f"deepfashion-6: {expected}; did you mean deepfashion-5?"
     with pytest.raises(HierarchyError, match=f"^tree.csv: {expected}$"):
         load_hierarchy("tree.csv")
