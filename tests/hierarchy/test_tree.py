@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfc.hierarchy import Hierarchy, from_paths, lca_height, parse_hierarchy
+from tests.support.trees import named_trees
 
 
 @given(seed=st.integers(0, 2**32 - 1), depth=st.integers(1, 5))
@@ -95,3 +96,32 @@ def test_leaves_may_lie_at_any_depth() -> None:
 def test_a_path_that_begins_another_is_an_inner_node() -> None:
     tree = from_paths("mine", ["one", "two"], [("x",), ("x", "b"), ("x", "b"), ("y", "a"), ("y",)])
     assert (tree.nodes, tree.ancestors.tolist()) == ((("x", "y"), ("b", "a")), [[0, 0], [1, 1]])
+
+
+@given(paths=named_trees())
+def test_an_uneven_tree_equals_naive_loops_over_its_paths(paths: list[tuple[str, ...]]) -> None:
+    deepest = max(map(len, paths))
+    tree = from_paths("mine", [f"level {h}" for h in range(deepest)], paths)
+
+    def height(node: tuple[str, ...]) -> int:
+        return max(len(path) - len(node) for path in paths if path[: len(node)] == node)
+
+    assert [tree.path(leaf) for leaf in range(len(paths))] == paths
+    assert tree.depths.tolist() == [len(path) for path in paths]
+    assert tree.even == (len({len(path) for path in paths}) == 1)
+    assert tree.sizes == tuple(len({path[: h + 1] for path in paths if len(path) > h}) for h in range(deepest))
+    falls = [[height(path[: h - 1]) - height(path[:h]) for h in range(1, len(path) + 1)] for path in paths]
+    assert tree.falls.tolist() == [fall + [0] * (deepest - len(fall)) for fall in falls]
+    levels = tree.ancestors.T
+    heights = lca_height(levels[:, :, None], levels[:, None], tree.falls.T[:, :, None])
+    for a, one in enumerate(paths):
+        for b, other in enumerate(paths):
+            common = max(h for h in range(deepest + 1) if one[:h] == other[:h])
+            assert heights[a, b] == (height(one[:common]) if a != b else 0)
+            assert tree.are_siblings(a, b) == (one[:-1] == other[:-1])
+            for h in range(deepest):
+                same = one[: h + 1] == other[: h + 1] and min(len(one), len(other)) > h
+                assert same == (tree.ancestors[a, h] == tree.ancestors[b, h] >= 0)
+    nodes = sorted({path[:h] for path in paths for h in range(1, len(path) + 1)})
+    rows = tree.find([f"> {' > '.join(node)}" for node in nodes], "c.h5")
+    assert tree.leaf(rows).tolist() == [paths.index(node) if node in paths else -1 for node in nodes]
