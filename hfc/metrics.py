@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import ConfigError
-from hfc.hierarchy import lca_height
+from hfc.hierarchy import Hierarchy, lca_height
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -74,7 +74,7 @@ METRICS = {
         Metric(
             "mistake_severity",
             "mistake severity",
-            "mistake severity: levels to climb from a wrong leaf to the true path",
+            "mistake severity: mean LCA height of wrong answers",
             1,
             higher=False,
             of_tree=True,
@@ -93,48 +93,71 @@ def metric(key: str) -> Metric:
 
 
 def evaluate(
-    levels: Sequence[Floats],
-    final: Floats,
-    target: Ints,
-    *,
-    names: Sequence[str],
-    ancestors: Ints,
-    topk: Sequence[int],
+    levels: Sequence[Floats], final: Floats, path: Ints, leaf: Ints, *, tree: Hierarchy, topk: Sequence[int]
 ) -> dict[str, float]:
     """Compute every metric of one set of predictions; most are fractions between 0 and 1.
 
     Args:
         levels: H arrays (N, C^h), each level's own probabilities; the last one is not used, `final` stands for it.
-        final, target: (N, C) P_final over the leaves, and (N,) true leaves.
-        names: H level names.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        final: (N, C) P_final over the leaves.
+        path: (N, H) index of the true node on each level, −1 below the label.
+        leaf: (N,) true leaves, −1 where the label is an inner node.
+        tree: the tree.
         topk: the k of top-k accuracy and distance@k.
 
     Returns:
-        Numbers by the keys of METRICS. `top1_macro` is a mean over the leaves that occur. `hF` reads the path off the
-        predicted leaf (Kiritchenko et al. 2006; root excluded). `distance@k` and `mistake_severity` are LCA heights, in
-        levels; the latter over errors only, 0 where there are none.
+        Numbers by the keys of METRICS, over the rows that have a leaf. But the accuracy of a level is over the rows
+        whose label reaches it, and `inconsistency` over all rows. A number that no row measures is left out.
+        `top1_macro` is a mean over the leaves that occur. `hF` reads the path off the predicted leaf (Kiritchenko et
+        al. 2006; root excluded). `distance@k` and `mistake_severity` are LCA heights; the latter over errors only, 0
+        where there are none. What a level says below the predicted leaf is no part of the answer.
 
     Raises:
         ConfigError: a k larger than the number of leaves.
     """
     check_topk(topk, final.shape[1])
     ranking = top(final, max(topk))
-    truth = ancestors[target]
-    climbs = lca_height((ancestors[ranking, h] for h in range(len(names))), truth.T[:, :, None], [1] * len(names))
-    hits = ranking == target[:, None]
-    own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), ranking[:, 0]], axis=1)
-    severity = climbs[~hits[:, 0], 0]
+    answer = tree.ancestors[ranking[:, 0]]
+    own = np.stack([*(p.argmax(axis=1) for p in levels[:-1]), answer[:, -1]], axis=1)
+    known = leaf >= 0
+    rows = slice(None) if known.all() else known  # of all no copy is made
     return {
-        **{f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk},
-        "top1_macro": _macro(hits[:, 0], target),
-        **{LEVEL + name: float((own[:, h] == truth[:, h]).mean()) for h, name in enumerate(names)},
-        "hF": hierarchical_f(ancestors[ranking[:, 0]], truth),
+        **_accuracy(ranking[rows], leaf[rows], topk),
+        **_level_accuracy(own, path, tree.levels),
+        **_of_paths(ranking[rows], own[rows], path[rows], tree, topk),
+        "inconsistency": float(((own != answer) & (answer >= 0)).any(axis=1).mean()),
+        **({"ece": calibration_error(final[rows], leaf[rows])} if known.any() else {}),
+    }
+
+
+def _accuracy(ranking: Ints, leaf: Ints, topk: Sequence[int]) -> dict[str, float]:
+    """Compute the accuracies of (N, K) ranked leaves against (N,) true ones; none without rows."""
+    if not len(leaf):
+        return {}
+    hits = ranking == leaf[:, None]
+    accuracy = {f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk}
+    return accuracy | {"top1_macro": _macro(hits[:, 0], leaf)}
+
+
+def _level_accuracy(own: Ints, path: Ints, names: Sequence[str]) -> dict[str, float]:
+    """Average the own answers of levels, (N, H), over the rows whose label reaches them."""
+    levels = zip(names, (own == path).T, (path >= 0).T, strict=True)
+    return {LEVEL + name: float(right[known].mean()) for name, right, known in levels if known.any()}
+
+
+def _of_paths(ranking: Ints, own: Ints, path: Ints, tree: Hierarchy, topk: Sequence[int]) -> dict[str, float]:
+    """Compare (N, K) ranked leaves and (N, H) own answers with true paths, (N, H); nothing without rows."""
+    if not len(path):
+        return {}
+    nodes, falls = ([table[ranking, h] for h in range(len(tree.levels))] for table in (tree.ancestors, tree.falls))
+    climbs = lca_height(nodes, path.T[:, :, None], falls)
+    wrong = climbs[:, 0] > 0
+    severity = climbs[wrong, 0]
+    return {
+        "hF": hierarchical_f(tree.ancestors[ranking[:, 0]], path),
         **{f"distance@{k}": float(climbs[:, :k].mean()) for k in topk},
         "mistake_severity": float(severity.mean()) if len(severity) else 0.0,
-        "full_path_accuracy": float((own == truth).all(axis=1).mean()),
-        "inconsistency": float((own != ancestors[own[:, -1]]).any(axis=1).mean()),
-        "ece": calibration_error(final, target),
+        "full_path_accuracy": float((~wrong & ((own == path) | (path < 0)).all(axis=1)).mean()),
     }
 
 
@@ -198,46 +221,46 @@ def rank(probabilities: Floats, target: Ints) -> Ints:
     return before
 
 
-def climb(depth: Ints, node: Ints, target: Ints, ancestors: Ints) -> tuple[float, float, float | None]:
-    """Measure answers that climb from the leaf to an inner node.
+def climb(depth: Ints, best: Ints, leaf: Ints, tree: Hierarchy) -> tuple[float, float, float | None]:
+    """Measure answers that climb from the most probable leaf to a node above it.
 
     Args:
-        depth: (N,) depth of each answer: 0 for the root to H for a leaf.
-        node: (N,) its index among the nodes of that level.
-        target: (N,) true leaves.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        depth: (N,) depth of each answer: 0 for the root to that of its leaf.
+        best: (N,) that leaf.
+        leaf: (N,) true leaves.
+        tree: the tree.
 
     Returns:
-        Specificity: mean depth over H; 1 where every answer is a leaf.
+        Specificity: the answers' depths together by those of their leaves; 1 where every answer is a leaf.
         Correct: share of samples whose answer lies on the true path; the root always does.
         Precision: hierarchical precision Σ|α∩β|/Σ|α|, α the nodes of the path to the answer and β those of the true
             path (Kiritchenko et al. 2006; root excluded); None where nothing is answered.
     """
-    truth = ancestors[target]
-    answer = np.full_like(truth, -1)
-    for h in range(1, truth.shape[1] + 1):
-        rows = depth == h
-        leaf_below = np.unique(ancestors[:, h - 1], return_index=True)[1]
-        answer[rows, :h] = ancestors[leaf_below[node[rows]], :h]
-    shared = (answer == truth).sum(axis=1)
+    path, truth = tree.ancestors[best], tree.ancestors[leaf]
+    named = np.arange(path.shape[1]) < depth[:, None]
+    shared = (named & (path == truth)).sum(axis=1)
     answered = int(depth.sum())
     return (
-        float(depth.mean()) / truth.shape[1],
+        float(depth.mean()) / float(tree.depths[best].mean()),
         float((shared == depth).mean()),
         float(shared.sum()) / answered if answered else None,
     )
 
 
 def hierarchical_f(predicted: Ints, truth: Ints) -> float:
-    """Compute hF, the harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|. α is the predicted path, β the true one.
+    """Compute hF, the harmonic mean of Σ|α∩β|/Σ|α| and Σ|α∩β|/Σ|β|.
+
+    α are the nodes of the predicted path, β those of the true one, without the root; none is counted twice.
 
     Args:
-        predicted: (N, H) node index on each level.
-        truth: (N, H).
+        predicted: (N, H) node index on each level, −1 below the predicted node.
+        truth: (N, H) node index on each level, −1 below the true node.
     """
-    shared = float((predicted == truth).sum())
-    precision, recall = shared / predicted.size, shared / truth.size
-    return 2 * precision * recall / (precision + recall) if shared else 0.0
+    shared = float(((predicted == truth) & (truth >= 0)).sum())
+    if not shared:
+        return 0.0
+    precision, recall = (shared / int((path >= 0).sum()) for path in (predicted, truth))
+    return 2 * precision * recall / (precision + recall)
 
 
 def calibration_error(final: Floats, target: Ints) -> float:

@@ -23,7 +23,7 @@ from hfc.predict.answers import Answer, Leaf
 from hfc.predict.within import Below, below
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import DECODINGS, climbed
+from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths
 from hfc.train.evaluation import predict, used_views
 from hfc.train.features import Resident
 from hfc.train.heads import Head
@@ -75,13 +75,14 @@ class Trained:
         if not len(features):
             return
         part = within or below(self.hierarchy)
-        scores, shares = self._below(features, part)
+        paths = leaf_paths(self.hierarchy, part.leaves if part.path else None)
+        scores, shares = self._below(features, part, paths)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, :top]
-        ancestors = torch.from_numpy(part.ancestors)
+        ancestors = paths.ancestors
         path = ancestors[best[:, 0]]
-        depth = torch.full((len(path),), ancestors.shape[1])
+        depth = (path >= 0).sum(dim=1)
         if min_confidence:
-            depth = climbed(shares, ancestors, min_confidence)[0].clamp_min(len(part.path))
+            depth = climbed(shares, paths, min_confidence).clamp_min(len(part.path))
         along = torch.stack(
             [(shares * (ancestors[:, h] == path[:, h, None])).sum(dim=1) for h in range(ancestors.shape[1])], dim=1
         ).clamp_max(1)
@@ -96,12 +97,12 @@ class Trained:
                 within=part.path,
             )
 
-    def _below(self, features: Features, part: Below) -> tuple[Tensor, Tensor]:
+    def _below(self, features: Features, part: Below, paths: Paths) -> tuple[Tensor, Tensor]:
         """Compute what ranks the leaves below a node, and their probabilities there, (B, K) each."""
         raw = self.predict(features)
         if part.path:
             raw = _within(raw, torch.from_numpy(part.leaves))
-        scores = DECODINGS[self.config.decode](raw, torch.from_numpy(part.ancestors)).final
+        scores = DECODINGS[self.config.decode](raw, paths).final
         # The scores of least-cost rank the leaves; what is probable, the head says.
         final = raw.final if self.config.decode == "least-cost" else scores
         return scores, torch.nn.functional.normalize(final.double(), p=1.0, dim=1)

@@ -1,19 +1,51 @@
 """How a head's probabilities become an answer: which leaf, and which node of each level.
 
-Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves.
+Dimensions: B rows, H levels (coarse to fine), C^h nodes on level h, C leaves that may be answered.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import chain
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hfc.hierarchy import Hierarchy
 from hfc.train.heads.layers import Prediction
 from hfc.train.losses import sums_by
 
 
-def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
+class Paths(NamedTuple):
+    """The paths to the leaves that may be answered: all of a tree, or those below one node."""
+
+    ancestors: Tensor
+    """(C, H) index of each leaf's node on each level, −1 below the leaf."""
+    falls: Tensor
+    """(C, H) how much lower each node of a path is than its parent; see `Hierarchy.falls`."""
+    even: bool
+    """Whether the leaves are the nodes of the last level, in their order."""
+
+    def on_level(self, h: int, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring (B, C) numbers of leaves to a level, counted from 0.
+
+        Returns:
+            (C,) the node of each leaf; and the numbers, 0 where a leaf ends above the level, at node 0.
+        """
+        column = self.ancestors[:, h]
+        return (column, values) if self.even else (column.clamp_min(0), values.masked_fill(column < 0, 0))
+
+
+def leaf_paths(tree: Hierarchy, leaves: NDArray[np.int64] | None = None) -> Paths:
+    """Read the paths to some leaves off a tree; None: to all."""
+    if leaves is None:
+        return Paths(torch.from_numpy(tree.ancestors), torch.from_numpy(tree.falls), tree.even)
+    return Paths(torch.from_numpy(tree.ancestors[leaves]), torch.from_numpy(tree.falls[leaves]), even=False)
+
+
+def leaf(prediction: Prediction, paths: Paths) -> Prediction:
     """Leave a prediction as it is.
 
     The leaf is the most probable of P_final, the node of a level the most probable of that level.
@@ -21,51 +53,58 @@ def leaf(prediction: Prediction, ancestors: Tensor) -> Prediction:
     return prediction
 
 
-def path(prediction: Prediction, ancestors: Tensor) -> Prediction:
+def path(prediction: Prediction, paths: Paths) -> Prediction:
     """Take the most probable leaf of P_final and the nodes above it.
 
     It is the same leaf as by `leaf`. A node is as probable as the best leaf below it.
     """
-    return Prediction(_best_below(prediction.levels, prediction.final, ancestors), prediction.final)
+    return Prediction(_best_below(prediction.levels, prediction.final, paths), prediction.final)
 
 
-def consistent(prediction: Prediction, ancestors: Tensor) -> Prediction:
+def consistent(prediction: Prediction, paths: Paths) -> Prediction:
     """Take the best path of the tree as a whole: leaves by the product of their paths, a node by its best leaf.
 
-    The most probable node of a level is then always an ancestor of the most probable leaf.
+    The most probable node of a level is then always an ancestor of the most probable leaf, where that reaches it.
     """
-    paths = _paths(prediction, ancestors)
-    return Prediction(_best_below(prediction.levels, paths, ancestors), paths)
+    products = _products(prediction, paths)
+    return Prediction(_best_below(prediction.levels, products, paths), products)
 
 
-def _best_below(levels: Sequence[Tensor], leaves: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
+def _best_below(levels: Sequence[Tensor], leaves: Tensor, paths: Paths) -> tuple[Tensor, ...]:
     """Give every node the greatest number of its leaves: (B, C) to H tensors (B, C^h), shaped as `levels`."""
-    starts = (leaves.new_zeros(level.shape) for level in levels[:-1])
-    pairs = zip(starts, ancestors.unbind(dim=1), strict=False)
-    above = (zeros.scatter_reduce(1, column.expand_as(leaves), leaves, "amax") for zeros, column in pairs)
-    return (*above, leaves)
+    above = levels[:-1] if paths.even else levels
+    best = []
+    for h, level in enumerate(above):
+        column, values = paths.on_level(h, leaves)
+        best.append(leaves.new_zeros(level.shape).scatter_reduce(1, column.expand_as(values), values, "amax"))
+    return (*best, leaves) if paths.even else tuple(best)
 
 
-def least_cost(prediction: Prediction, ancestors: Tensor) -> Prediction:
+def least_cost(prediction: Prediction, paths: Paths) -> Prediction:
     """Rank leaves by expected cost, the LCA height of a mistake.
 
     This is conditional risk minimisation (Karthik et al. 2021). The scores are 1 − cost/H, normalised over the leaves:
-    they rank, but are no probabilities. A mistake costs a level wherever the paths differ, so the cost of a leaf is the
-    sum over its path of the probability that lies elsewhere.
+    they rank, but are no probabilities. A mistake costs what the heights fall along the path where it differs, so the
+    cost of a leaf is a sum over its path: each node's fall times the probability that lies elsewhere.
     """
-    return Prediction(prediction.levels, _scores(prediction, ancestors))
+    return Prediction(prediction.levels, _scores(prediction, paths))
 
 
-def _scores(prediction: Prediction, ancestors: Tensor) -> Tensor:
+def _scores(prediction: Prediction, paths: Paths) -> Tensor:
     """Score the leaves by expected cost: (B, C), normalised over the leaves."""
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
-    sizes = [level.shape[1] for level in prediction.levels]
-    on_path = (sums_by(shares, h, size)[:, h] for h, size in zip(ancestors.unbind(dim=1), sizes, strict=True))
-    scores = 1 - shares.sum(dim=1, keepdim=True) + reduce(torch.add, on_path) / len(sizes)
+    on_path = (_above(shares, level.shape[1], h, paths) for h, level in enumerate(prediction.levels))
+    scores = 1 - shares.sum(dim=1, keepdim=True) + reduce(torch.add, on_path) / len(prediction.levels)
     return torch.nn.functional.normalize(scores, p=1.0, dim=1)
 
 
-def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+def _above(shares: Tensor, size: int, h: int, paths: Paths) -> Tensor:
+    """Give every leaf the fall to its node on a level times the node's share: (B, C) to (B, C)."""
+    column, values = paths.on_level(h, shares)
+    return sums_by(values, column, size)[:, column] * paths.falls[:, h]
+
+
+def climbed(final: Tensor, paths: Paths, confidence: float) -> Tensor:
     """Climb to an inner node where the leaf is not certain enough.
 
     The answer is the deepest node on the path to the most probable leaf whose share of P_final is at least the
@@ -74,52 +113,62 @@ def climbed(final: Tensor, ancestors: Tensor, confidence: float) -> tuple[Tensor
 
     Args:
         final: (B, C) P_final, here normalised over the leaves; probabilities, which the scores of `least_cost` are not.
-        ancestors: (C, H) index of each leaf's ancestor on each level.
+        paths: to the leaves.
         confidence: 0 always gives the leaf.
 
     Returns:
-        (B,) depth of the answer, 0 for the root to H for a leaf, and (B,) its index among the nodes of that level, 0
-        for the root.
+        (B,) depth of the answer: 0 for the root to that of the leaf.
     """
-    return next(climbs(final, ancestors, [confidence]))
+    return next(climbs(final, paths, [confidence]))
 
 
-def climbs(final: Tensor, ancestors: Tensor, confidences: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
+def climbs(final: Tensor, paths: Paths, confidences: Iterable[float]) -> Iterator[Tensor]:
     """Climb as `climbed` for each of several confidences; a path's shares are computed once."""
-    path = ancestors[final.argmax(dim=1)]
+    path = paths.ancestors[final.argmax(dim=1)]
     shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
     path_shares = []
     for h, own in enumerate(path.unbind(dim=1)):
-        nodes = shares.new_zeros(len(shares), int(ancestors[:, h].max()) + 1).index_add_(1, ancestors[:, h], shares)
-        path_shares.append(nodes.gather(1, own[:, None]))
+        column, values = paths.on_level(h, shares)
+        nodes = shares.new_zeros(len(shares), int(column.max()) + 1).index_add_(1, column, values)
+        path_shares.append(nodes.gather(1, own.clamp_min(0)[:, None]).masked_fill(own[:, None] < 0, -torch.inf))
     # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
     along = torch.cat(path_shares, dim=1).flip(1).cummax(dim=1).values
     for confidence in confidences:
-        depth = (along >= confidence).sum(dim=1)
-        yield depth, torch.nn.functional.pad(path, (1, 0)).gather(1, depth[:, None])[:, 0]
+        yield (along >= confidence).sum(dim=1)
 
 
-def _paths(prediction: Prediction, ancestors: Tensor) -> Tensor:
-    """Multiply the probabilities on each leaf's path, P_final for the leaf itself: (B, C), normalised over leaves."""
-    levels = (*prediction.levels[:-1], prediction.final)
-    logs = (level.clamp_min(1e-30).log()[:, ancestors[:, h]] for h, level in enumerate(levels))
-    return torch.softmax(reduce(torch.add, logs), dim=1)
+def _products(prediction: Prediction, paths: Paths) -> Tensor:
+    """Multiply the probabilities on each leaf's path: (B, C), normalised over the leaves.
+
+    P_final stands for the leaf itself, and once more for each level below it: all products have H factors.
+    """
+    own = prediction.final.clamp_min(1e-30).log()
+    if not paths.even:
+        own = own * (1 + (paths.ancestors[:, 1:] < 0).sum(dim=1))
+    return torch.softmax(reduce(torch.add, chain(_inner(prediction, paths), [own])), dim=1)
 
 
-def _final(prediction: Prediction, ancestors: Tensor) -> Tensor:
+def _inner(prediction: Prediction, paths: Paths) -> Iterator[Tensor]:
+    """Give the logarithms of the nodes above the leaves, (B, C) a level; 0 at and below a leaf."""
+    for h, level in enumerate(prediction.levels[:-1]):
+        logs = level.clamp_min(1e-30).log()[:, paths.ancestors[:, h].clamp_min(0)]
+        yield logs if paths.even else logs.masked_fill(paths.ancestors[:, h + 1] < 0, 0)
+
+
+def _final(prediction: Prediction, paths: Paths) -> Tensor:
     return prediction.final
 
 
-DECODINGS: Mapping[str, Callable[[Prediction, Tensor], Prediction]] = {
+DECODINGS: Mapping[str, Callable[[Prediction, Paths], Prediction]] = {
     "leaf": leaf,
     "path": path,
     "consistent": consistent,
     "least-cost": least_cost,
 }
-LEAVES: Mapping[str, Callable[[Prediction, Tensor], Tensor]] = {
+LEAVES: Mapping[str, Callable[[Prediction, Paths], Tensor]] = {
     "leaf": _final,
     "path": _final,
-    "consistent": _paths,
+    "consistent": _products,
     "least-cost": _scores,
 }
 """What the decodings give as P_final. Where the leaves' ranks alone count, the levels need not be decoded."""

@@ -17,7 +17,7 @@ from hfc.hierarchy import Hierarchy
 from hfc.metrics import Metrics
 from hfc.runs import BetaReading, ClimbReading
 from hfc.train.data import TrainingData
-from hfc.train.decoding import DECODINGS, LEAVES, climbs
+from hfc.train.decoding import DECODINGS, LEAVES, climbs, leaf_paths
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
@@ -82,17 +82,17 @@ def joined(blocks: list[Prediction]) -> Prediction:
 
 def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Prediction:
     """Decode a prediction as the settings ask for."""
-    return DECODINGS[config.decode](prediction, torch.from_numpy(hierarchy.ancestors))
+    return DECODINGS[config.decode](prediction, leaf_paths(hierarchy))
 
 
-def evaluate(prediction: Prediction, leaf: NDArray[np.int64], hierarchy: Hierarchy, config: TrainConfig) -> Metrics:
-    """Measure a prediction against the true leaves, (n,)."""
+def evaluate(prediction: Prediction, data: TrainingData, split: str, config: TrainConfig) -> Metrics:
+    """Measure a prediction of a split's rows against their labels."""
     return metrics.evaluate(
         [level.numpy() for level in prediction.levels],
         prediction.final.numpy(),
-        leaf,
-        names=hierarchy.levels,
-        ancestors=hierarchy.ancestors,
+        data.path(split),
+        data.leaf(split),
+        tree=data.hierarchy,
         topk=config.topk,
     )
 
@@ -117,10 +117,11 @@ def by_beta(
 
     Returns:
         The probabilities, not decoded; and for each of BETAS and the settings' own β `beta` and `top{k}`, k = 1 among
-        them, of what is decoded after blending. Nothing of the latter for a head that does not blend.
+        them, of what is decoded after blending, over the rows that have a leaf. Nothing of the latter for a head that
+        does not blend.
     """
     betas = sorted({*BETAS, config.beta}) if head.blends else []
-    leaf, ancestors = data.leaf(split), torch.from_numpy(data.hierarchy.ancestors)
+    leaf, paths = data.leaf(split), leaf_paths(data.hierarchy)
     blocks: list[Prediction] = []
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
     start = 0
@@ -128,9 +129,10 @@ def by_beta(
         blocks.append(blended(head, views, config.beta))
         stop = start + len(blocks[-1].final)
         for i, beta in enumerate(betas):
-            final = LEAVES[config.decode](joined([blended(head, views, beta)]), ancestors)
+            final = LEAVES[config.decode](joined([blended(head, views, beta)]), paths)
             ranks[i, start:stop] = metrics.rank(final.numpy(), leaf[start:stop])
         start = stop
+    ranks = ranks[:, leaf >= 0]
     others = sorted({*config.topk} - {1})
     return joined(blocks), tuple(
         BetaReading(
@@ -150,17 +152,19 @@ def best_beta(readings: Sequence[BetaReading], own: float) -> float:
 def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple[ClimbReading, ...]:
     """Measure answers that climb to an inner node, for each of CONFIDENCES.
 
-    See `metrics.climb`.
+    Rows whose label is an inner node are left out: what is right below it, they do not say. See `metrics.climb`.
 
     Args:
         final: (n, C) P_final.
-        leaf: (n,) true leaves.
+        leaf: (n,) true leaves, −1 where the label is an inner node.
         hierarchy: the tree.
     """
-    answers = climbs(final, torch.from_numpy(hierarchy.ancestors), CONFIDENCES)
+    if (leaf < 0).any():  # else no copy is made
+        final, leaf = final[torch.from_numpy(leaf >= 0)], leaf[leaf >= 0]
+    best = final.argmax(dim=1).numpy()
     curve = []
-    for confidence, (depth, node) in zip(CONFIDENCES, answers, strict=True):
-        specificity, correct, precision = metrics.climb(depth.numpy(), node.numpy(), leaf, hierarchy.ancestors)
+    for confidence, depth in zip(CONFIDENCES, climbs(final, leaf_paths(hierarchy), CONFIDENCES), strict=True):
+        specificity, correct, precision = metrics.climb(depth.numpy(), best, leaf, hierarchy)
         reading = ClimbReading(confidence=confidence, specificity=specificity, correct=correct, precision=precision)
         curve.append(reading)
     return tuple(curve)

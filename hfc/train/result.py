@@ -41,7 +41,7 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     prediction = decoded(raw, tree, config)
     del raw
     leaf = data.leaf("test")
-    measured = evaluate(prediction, leaf, tree, config)
+    measured = evaluate(prediction, data, "test", config)
     betas: Betas | None = None
     if fitted.head.blends:
         betas = Betas(validation=val_betas, test=test_betas, best_on_validation=best_beta(val_betas, config.beta))

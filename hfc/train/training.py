@@ -141,8 +141,7 @@ class Training:
         if not len(self.data.rows["val"]):
             return {}
         prediction = predict(self.head, self.features, self.data.rows["val"], self.config.beta)
-        tree = self.data.hierarchy
-        return evaluate(decoded(prediction, tree, self.config), self.data.leaf("val"), tree, self.config)
+        return evaluate(decoded(prediction, self.data.hierarchy, self.config), self.data, "val", self.config)
 
     def _pass(self) -> Pass:
         """One pass over the training rows in random order."""

@@ -84,7 +84,7 @@ def write_run(
         for h, size in enumerate(tree.sizes)
     ]
     topk = [k for k in (1, 3, 5) if k <= len(tree.leaves)]
-    test = metrics.evaluate(levels, final, target, names=tree.levels, ancestors=tree.ancestors, topk=topk)
+    test = metrics.evaluate(levels, final, tree.ancestors[target], target, tree=tree, topk=topk)
     betas = [{"beta": b / 10, "top1": 0.5 + b / 100, "top3": 0.8, "top5": 0.9} for b in range(11)]
     result: dict[str, Any] = {
         "run": folder.name,

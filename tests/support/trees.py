@@ -5,6 +5,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hfc.hierarchy import Hierarchy
+
 
 @st.composite
 def trees(draw: st.DrawFn) -> NDArray[np.int64]:
@@ -70,3 +72,44 @@ def named_trees(draw: st.DrawFn) -> list[tuple[str, ...]]:
     paths = grow(rng, draw(st.integers(1, 7)), draw(st.sampled_from([2, 5, 20])))
     assume(len(paths) > 1)
     return [tuple("abcdef"[child] for child in path) for path in paths]
+
+
+def named(ancestors: NDArray[np.int64]) -> Hierarchy:
+    """Give the nodes of a tree names; its leaves keep their order.
+
+    Args:
+        ancestors: (C, H) index of each leaf's ancestor on each level, −1 below the leaf.
+    """
+    sizes = (ancestors.max(axis=0) + 1).tolist()
+    nodes = tuple(tuple(f"n{h}.{i}" for i in range(size)) for h, size in enumerate(sizes))
+    return Hierarchy("tree", tuple(f"level {h}" for h in range(len(sizes))), nodes, ancestors)
+
+
+def hierarchies() -> st.SearchStrategy[Hierarchy]:
+    """Even and uneven trees of 1 to 7 levels and 1 to 200 leaves."""
+    return st.one_of(trees(), uneven_trees().map(ancestors_of)).map(named)
+
+
+def prefixes(tree: Hierarchy) -> list[list[tuple[str, ...]]]:
+    """List the path of every node, by level and in the order of the nodes."""
+    nodes: list[list[tuple[str, ...]]] = [[()] * size for size in tree.sizes]
+    for leaf, row in enumerate(tree.ancestors.tolist()):
+        for h, node in enumerate(row):
+            if node >= 0:
+                nodes[h][node] = tree.path(leaf)[: h + 1]
+    return nodes
+
+
+class Heights:
+    """Heights of the lowest common ancestors of leaves, in loops over their paths."""
+
+    def __init__(self, tree: Hierarchy) -> None:
+        """Measure the height of every node: the longest way down to a leaf."""
+        self.height: dict[tuple[str, ...], int] = {}
+        for path in map(tree.path, range(len(tree.ancestors))):
+            for depth in range(len(path) + 1):
+                self.height[path[:depth]] = max(self.height.get(path[:depth], 0), len(path) - depth)
+
+    def between(self, leaf: tuple[str, ...], other: tuple[str, ...]) -> int:
+        """Climb from a leaf until the other one lies below too."""
+        return self.height[next(leaf[:depth] for depth in range(len(leaf), -1, -1) if leaf[:depth] == other[:depth])]

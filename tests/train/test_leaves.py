@@ -15,7 +15,7 @@ import json, resource, sys
 import numpy as np, torch
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.hierarchy import Hierarchy
-from hfc.train.decoding import DECODINGS
+from hfc.train.decoding import DECODINGS, leaf_paths
 from hfc.train.heads.layers import Target
 from hfc.train.settings import build_head
 from hfc.train.training import task_means
@@ -39,7 +39,7 @@ def step(method, leaves):
         head.eval()
         prediction = head.predict(head(features), 0.5)
         for decode in DECODINGS.values():
-            decode(prediction, torch.from_numpy(ancestors))
+            decode(prediction, leaf_paths(tree))
 
 step(sys.argv[1], 100)  # what torch itself takes
 before = peak()

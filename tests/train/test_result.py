@@ -32,9 +32,9 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     again = metrics.evaluate(
         stored.levels,
         stored.final,
+        data.path("test"),
         stored.target,
-        names=data.hierarchy.levels,
-        ancestors=data.hierarchy.ancestors,
+        tree=data.hierarchy,
         topk=(1, 3, 5),
     )
     assert again == run.result.test
@@ -83,9 +83,8 @@ def test_a_decoding_is_applied_to_what_is_measured_and_stored(
     run, _ = train(cache, quick(place, decode=decode, epochs=2), tmp_path)
     tree = prepare(cache, str(place / "tree.csv")).hierarchy
     stored = read_predictions(run.folder / "predictions.h5")
-    again = metrics.evaluate(
-        stored.levels, stored.final, stored.target, names=tree.levels, ancestors=tree.ancestors, topk=(1, 3, 5)
-    )
+    path = tree.ancestors[stored.target]
+    again = metrics.evaluate(stored.levels, stored.final, path, stored.target, tree=tree, topk=(1, 3, 5))
     assert again == run.result.test
     if decode == "consistent":
         assert run.result.test["inconsistency"] == 0

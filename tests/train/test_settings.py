@@ -82,9 +82,8 @@ def outcome(cache: Cache, data: TrainingData, config: TrainConfig) -> list[Any]:
     fitted = fit(cache.features, replace(data, rows={**data.rows, "val": data.rows["val"][:0]}), settled)
     raw, _ = by_beta(fitted.head, used_views(cache.features, settled), data, "test", settled)
     read = decoded(raw, data.hierarchy, settled)
-    leaf = data.leaf("test")
     tensors = [*fitted.head.state_dict().values(), *read.levels, read.final]
-    return [tensor.double().numpy() for tensor in tensors] + [sorted(evaluate(read, leaf, data.hierarchy, settled))]
+    return [tensor.double().numpy() for tensor in tensors] + [sorted(evaluate(read, data, "test", settled))]
 
 
 def differs(one: list[Any], other: list[Any]) -> bool:

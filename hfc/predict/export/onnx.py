@@ -26,7 +26,7 @@ from hfc.predict.backbone import open_plain, recipe
 from hfc.predict.export.card import model_card
 from hfc.predict.head import Trained, load_trained
 from hfc.provenance import is_sealed, replacing, sealed
-from hfc.train.decoding import DECODINGS
+from hfc.train.decoding import DECODINGS, Paths
 from hfc.train.evaluation import blended, decoded
 from hfc.train.heads.layers import Standardise
 
@@ -51,6 +51,7 @@ class Graph(nn.Module):
     """Computes a run's probabilities from features or crops, as one module that can be traced."""
 
     ancestors: Tensor
+    falls: Tensor
     mean: Tensor
     std: Tensor
 
@@ -67,7 +68,9 @@ class Graph(nn.Module):
         self.head.standardise = _Standardise(trained.head.standardise)
         self.backbone = encoder.model if encoder else None
         self.flip = bool(encoder and encoder.flip)
+        self.even = trained.hierarchy.even
         self.register_buffer("ancestors", torch.from_numpy(trained.hierarchy.ancestors))
+        self.register_buffer("falls", torch.from_numpy(trained.hierarchy.falls))
         self.register_buffer("mean", 255 * torch.tensor(encoder.mean if encoder else ()))
         self.register_buffer("std", 255 * torch.tensor(encoder.std if encoder else ()))
 
@@ -80,7 +83,7 @@ class Graph(nn.Module):
         views = list(inputs.float().unbind(dim=1)) if self.backbone is None else self._views(inputs, self.backbone)
         used = views if self.config.views == "all" else views[:1]
         raw = blended(self.head, [self.head(view) for view in used], self.config.beta)
-        prediction = DECODINGS[self.config.decode](raw, self.ancestors)
+        prediction = DECODINGS[self.config.decode](raw, Paths(self.ancestors, self.falls, self.even))
         return prediction.final, *prediction.levels
 
     def _views(self, crops: Tensor, backbone: nn.Module) -> list[Tensor]:
