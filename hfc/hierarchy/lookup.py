@@ -70,13 +70,13 @@ class Lookup:
 
     def _readings(self, label: str, leaf_first: bool) -> Iterator[list[Path]]:
         words = split_path(label)
-        if len(words) > 1 and not words[0]:
-            yield self.by_path.get(words[1:], [])
-            return
         named = self.by_name.get(canonical(label), [])
         if leaf_first:
             yield [path for path in named if path in self.leaves]
         yield named
+        if len(words) > 1 and not words[0]:
+            yield self.by_path.get(words[1:], [])
+            return
         yield self.by_path.get(words, [])
         yield self.by_end.get(words, [])
 

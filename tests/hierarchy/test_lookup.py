@@ -42,6 +42,13 @@ def test_a_label_is_any_node_by_its_name_or_its_path() -> None:
         tree.index(["Hat", "Tops"], "c.h5")
 
 
+def test_a_name_may_hold_the_sign_of_a_path() -> None:
+    paths = [("size", ">30"), ("size", "10 > 20"), ("10", "20"), ("10", "x")]
+    tree = from_paths("mine", ["one", "two"], paths)
+    labels = [">30", "size > >30", "> size > >30", " 10 > 20", "size > 10 > 20", "> 10 > 20", "10 > x"]
+    assert tree.index(labels, "c.h5").tolist() == [0, 0, 0, 1, 1, 2, 3]
+
+
 def test_unknown_labels_are_named() -> None:
     tree = load_hierarchy("deepfashion-5")
     with pytest.raises(

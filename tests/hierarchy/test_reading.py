@@ -271,6 +271,17 @@ def test_googles_product_taxonomy(tmp_path: Path) -> None:
     assert load_hierarchy(str(tmp_path / "leaves.txt")).digest == tree.digest
 
 
+def test_a_tree_whose_leaves_are_repeated_in_blank_cells_reads_as_before(tmp_path: Path) -> None:
+    (tmp_path / "tree.csv").write_text("leaf,sub,master\nTee,Tops,Apparel\nRing,Ring,Jewelry\nGift,Gift,Gift\n")
+    tree = load_hierarchy(str(tmp_path / "tree.csv"))
+    assert tree.nodes == (("Gift", "Jewelry", "Apparel"), ("Gift", "Ring", "Tops"), ("Gift", "Ring", "Tee"))
+    assert (tree.ancestors.tolist(), tree.even) == ([[0, 0, 0], [1, 1, 1], [2, 2, 2]], True)
+    assert tree.falls.tolist() == [[1, 1, 1]] * 3
+    # As versions wrote it that knew no other trees.
+    assert tree.digest == "def5a77202d30eb8a5ae98d076c4586464d541e777e196649240a63a248802c5"
+    assert tree.index(["Gift", "Tee", "Ring"], "c.h5").tolist() == [0, 2, 1]
+
+
 CAFE, CAFE_NFD = "Caf\u00e9", "Cafe\u0301"
 
 
