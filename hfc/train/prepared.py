@@ -38,6 +38,7 @@ RUN_SOURCES = (
     "train/result.py",
     "train/settings.py",
     "train/settling.py",
+    "train/slices.py",
     "train/stacked.py",
     "train/stage.py",
     "train/training.py",

@@ -90,7 +90,8 @@ class _Both(nn.Module):
         """Compute the total of (B, D) standardised features and their targets; with it (K + 1,) losses and total."""
         with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.head(features)
-        losses = grouped(task_means(self.head, logits, target, self.class_weight), self.tasks)
+        rows = self.head.losses(logits, target)
+        losses = grouped(task_means(rows, target, self.class_weight), self.tasks)
         total: Tensor = self.weighting(losses)
         return total, torch.stack([*losses.values(), total])
 

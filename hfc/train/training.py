@@ -23,6 +23,7 @@ from hfc.train.heads import Head
 from hfc.train.heads.layers import Target
 from hfc.train.losses import class_weights
 from hfc.train.settings import build_head, build_weighting
+from hfc.train.slices import row_losses
 from hfc.train.weightings import Sum, grouped
 
 
@@ -176,7 +177,8 @@ class Training:
         config = self.config
         with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.head(features)
-        return grouped(task_means(self.head, logits, target, self.class_weight, weight), config.tasks)
+        rows = row_losses(self.head, logits, target)
+        return grouped(task_means(rows, target, self.class_weight, weight), config.tasks)
 
     def finish(self) -> Fitted:
         """The head and the weighting of the best epoch."""
@@ -211,18 +213,16 @@ class Training:
 
 
 def task_means(
-    head: Head, logits: Any, target: Target, class_weight: Tensor | None, row_weight: Tensor | None = None
+    rows: Mapping[str, Tensor], target: Target, class_weight: Tensor | None, row_weight: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Average the loss of each task over the batch, classes and rows weighted.
 
     Args:
-        head: the head.
-        logits: what it gave.
+        rows: (B,) each.
         target: the labels.
         class_weight: (C,) of each leaf; a row whose label is an inner node has the mean, 1.
         row_weight: (B,) of each row.
     """
-    rows = head.losses(logits, target)
     if class_weight is not None:
         weight = torch.where(target.leaf < 0, 1.0, class_weight[target.leaf.clamp_min(0)])
         rows = {task: weight * loss for task, loss in rows.items()}

@@ -18,7 +18,7 @@ from hfc.hierarchy import Hierarchy
 from hfc.train.decoding import DECODINGS, leaf_paths
 from hfc.train.heads.layers import Target
 from hfc.train.settings import build_head
-from hfc.train.training import task_means
+from hfc.train.slices import row_losses
 
 torch.set_num_threads(1)
 
@@ -34,7 +34,7 @@ def step(method, leaves):
     head = build_head(resolve(TrainConfig, {"method": method, **({"width": 8} if "hmcn" in method else {})}), tree, 8)
     leaf = torch.randint(leaves, (64,))
     features, target = torch.randn(64, 8), Target(torch.from_numpy(ancestors)[leaf], leaf)
-    sum(task_means(head, head(features), target, None).values()).backward()
+    sum(loss.mean() for loss in row_losses(head, head(features), target).values()).backward()
     with torch.inference_mode():
         head.eval()
         prediction = head.predict(head(features), 0.5)
