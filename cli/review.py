@@ -57,10 +57,11 @@ def review(
 ) -> None:
     """List labels that look wrong.
 
-    Every labelled row of CACHE, whatever its split, is judged by a head that saw neither it nor another row of its
-    group. Listed are the labels that are least probable, the most doubtful first. Look at the pictures in
-    OUT/review.html, and write the right labels into the column `label` of OUT/review.csv. A row that you delete keeps
-    its label, and one whose label you make blank has none. hfc train --labels takes the file.
+    Every row of CACHE that a leaf of the tree labels, whatever its split, is judged by a head that saw neither it nor
+    another row of its group. Rows with an inner node as a label are trained on, and not judged. Listed are the labels
+    that are least probable, the most doubtful first. Look at the pictures in OUT/review.html, and write the right
+    labels into the column `label` of OUT/review.csv. A row that you delete keeps its label, and one whose label you
+    make blank has none. hfc train --labels takes the file.
 
     \b
     Example:
@@ -84,7 +85,9 @@ def review(
 def _say_record(record: "ReviewRecord") -> None:
     """Print how many labels are doubtful, and which are taken for which."""
     lone = f"; {len(record.lone)} rows cannot be judged, as no row outside their fold has their label"
-    say(f"{record.judged} labels judged in {record.folds} folds{lone if record.lone else ''}")
+    inner = f"; {record.inner} rows have an inner label, and are not judged"
+    more = (lone if record.lone else "") + (inner if record.inner else "")
+    say(f"{record.judged} labels judged in {record.folds} folds{more}")
     say(
         f"{record.doubtful} are doubtful, for {record.doubtful_siblings} a sibling and for "
         f"{record.doubtful_strangers} a leaf of another parent is more probable; {len(record.rows)} are listed"

@@ -72,6 +72,8 @@ class ReviewRecord(Record):
     """Rows with a label that a head could judge."""
     lone: tuple[str, ...]
     """Ids of those that none could, as no row outside their fold has their label."""
+    inner: int = 0
+    """How many rows have an inner node as a label; they are not judged."""
     doubtful: int
     doubtful_siblings: int
     doubtful_strangers: int
@@ -160,6 +162,7 @@ def _record(held: HeldOut, doubts: Doubts, most: int | None) -> ReviewRecord:
         folds=held.folds,
         judged=len(held.predictions.id),
         lone=tuple(held.lone.tolist()),
+        inner=held.inner,
         doubtful=len(doubts.row),
         doubtful_siblings=siblings,
         doubtful_strangers=len(doubts.row) - siblings,

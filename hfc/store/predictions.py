@@ -103,10 +103,12 @@ class HeldOut:
     predictions: Predictions
     """Of the judged rows, in the order of the cache. The target is the label; P_final is made to sum to 1."""
     lone: Strings
-    """Ids of the labelled rows that no head can judge, as no row outside their fold has their label."""
+    """Ids of the rows with a leaf as a label that no head can judge, as no row outside their fold has their label."""
     settings: Mapping[str, object]
     """Of the trainings, as they were given."""
     folds: int
+    inner: int = 0
+    """How many rows have an inner node as a label; they are not judged."""
 
 
 def shortened(predictions: Predictions, ancestors: NDArray[np.int64]) -> Predictions | Shortened:

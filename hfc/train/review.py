@@ -1,4 +1,4 @@
-"""Judge every labelled row by a head that never saw it: cross-validation over all splits.
+"""Judge every row that a leaf labels by a head that never saw it: cross-validation over all splits.
 
 Dimensions: N rows of a cache, n judged rows, C leaves.
 """
@@ -20,7 +20,7 @@ from hfc.progress import bar
 from hfc.store import HeldOut, Predictions
 from hfc.store.records import CacheRecord
 from hfc.train.cache import Cache, CacheSource, Reading, cache_source, open_cache, same_cache
-from hfc.train.data import TrainingData
+from hfc.train.data import TrainingData, find_target, label_numbers
 from hfc.train.draws import deal, numbered
 from hfc.train.evaluation import decoded, predict, used_views
 from hfc.train.groups import fit_group
@@ -42,8 +42,9 @@ class Fold:
 
 
 def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **reading: Unpack[Reading]) -> HeldOut:
-    """Compute the out-of-fold probabilities of all labelled rows, whatever their split.
+    """Compute the out-of-fold probabilities of all rows that a leaf labels, whatever their split.
 
+    Rows whose label is an inner node are trained on, unless the settings leave them out, and not judged.
     Folds are stratified by label, and rows of one group share a fold. A head is taken after its last epoch: rows held
     back to pick one would be missed in training, and would pick the first of those that leave no mistake.
 
@@ -63,9 +64,11 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
     try:
         cache = open_cache(source)
         refuse_views(cache, config)
-        tree, rows, leaf = _labelled(cache, config.hierarchy)
-        dealt = _folds(cache, config, tree, rows, leaf, folds)
+        tree, target, labelled = _labelled(cache, config.hierarchy)
+        dealt = _folds(cache, config, tree, target, labelled, folds)
         calls = [joblib.delayed(_judge)(source, cache.meta, fold) for fold in dealt]
+        rows = labelled[target.leaf[labelled].numpy() >= 0]
+        leaf = target.leaf[rows].numpy()
         final = np.empty((len(rows), len(tree.leaves)), dtype=np.float32)
         judged = np.zeros(len(rows), dtype=np.bool_)
         with bar("review", len(dealt), unit="fold") as shown:
@@ -81,7 +84,8 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
         raise RunError(f"{path}: no label has rows in two folds, so no row can be judged; label more rows")
     ids = cache.table.regions.id[rows]
     predictions = Predictions(ids[judged], leaf[judged], (), final[judged])
-    return HeldOut(cache.meta, cache.table, tree, predictions, ids[~judged], plain(config), folds)
+    inner = len(labelled) - len(rows)
+    return HeldOut(cache.meta, cache.table, tree, predictions, ids[~judged], plain(config), folds, inner)
 
 
 def _refuse_unused(config: TrainConfig) -> None:
@@ -92,46 +96,49 @@ def _refuse_unused(config: TrainConfig) -> None:
         raise ConfigError(f"select={config.select}: a review takes the last epoch of each training; leave select out")
 
 
-def _labelled(cache: Cache, hierarchy: str) -> tuple[Hierarchy, Ints, Ints]:
-    """Find the rows with features and a label; returns the tree, the rows, and the leaf of each.
+def _labelled(cache: Cache, hierarchy: str) -> tuple[Hierarchy, Target, Ints]:
+    """Find the rows with features and a label; returns the tree, the labels of all rows, and those rows.
 
     Raises:
-        HierarchyError: no such hierarchy, or it lacks a leaf that the labels name.
-        RunError: fewer than two labels.
+        HierarchyError: no such hierarchy, or it lacks a node that the labels name.
+        RunError: fewer than two leaves are labels.
     """
     if not hierarchy:
         raise HierarchyError("name a hierarchy: --hierarchy NAME or a file")
     tree = load_hierarchy(hierarchy)
-    label = cache.table.regions.label
-    rows = np.flatnonzero(cache.table.ok & (label != ""))
-    leaf = tree.index(label[rows].tolist(), str(cache.meta.labels))
-    labels = np.unique(leaf)
-    if len(labels) < 2:
-        only = f"all {len(rows)} have {tree.leaves[labels[0]]}" if len(labels) else "none has one"
-        raise RunError(f"{cache.path}: a review needs rows of two labels with features, found that {only}")
-    return tree, rows, leaf
+    target = find_target(cache, tree)
+    rows = np.flatnonzero(cache.table.ok & (cache.table.regions.label != ""))
+    leaf = target.leaf[rows].numpy()
+    leaves, inner = np.unique(leaf[leaf >= 0]), int((leaf < 0).sum())
+    if len(leaves) < 2:
+        only = f"all {len(rows) - inner} have {tree.leaves[leaves[0]]}" if len(leaves) else "none has one"
+        more = f"; {inner} rows have an inner node, and are not judged" if inner else ""
+        raise RunError(f"{cache.path}: a review needs rows of two labels with features, found that {only}{more}")
+    return tree, target, rows
 
 
-def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, rows: Ints, leaf: Ints, folds: int) -> list[Fold]:
+def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, target: Target, rows: Ints, folds: int) -> list[Fold]:
     """Deal the labelled rows into folds: `test` is judged, and `train` trained on."""
     if folds < 2:
         raise ConfigError(f"folds: expected two or more, found {folds}")
+    is_leaf = target.leaf[rows].numpy() >= 0
+    if config.inner_labels == "leave-out":
+        rows, is_leaf = rows[is_leaf], is_leaf[is_leaf]
+    label = label_numbers(target, rows)
     try:
-        dealt = deal(leaf, numbered(cache.table.regions.group[rows]), folds)
+        dealt = deal(label, numbered(cache.table.regions.group[rows]), folds)
     except RunError as error:
         raise RunError(f"{cache.path}: {error}; give fewer --folds") from error
-    every = np.zeros(len(cache.table.regions), dtype=np.int64)
-    every[rows] = leaf
-    target = Target(torch.from_numpy(tree.ancestors[every]), torch.from_numpy(every))
     made = []
     for judged in dealt:
         rest = np.delete(np.arange(len(rows)), judged)
-        if len(np.unique(leaf[rest])) < 2:
+        if len(np.unique(label[rest])) < 2:
             raise RunError(f"{cache.path}: --folds {folds}: one fold leaves one label to train on; label more rows")
-        parts = {"train": rows[rest], "val": rows[:0], "test": rows[judged]}
+        parts = {"train": rows[rest], "val": rows[:0], "test": rows[judged[is_leaf[judged]]]}
         split = {name: torch.from_numpy(numbers) for name, numbers in parts.items()}
         data = TrainingData(tree, split, target, unused={})
-        made.append(Fold(data, settle(config, data, cache.features.device)))
+        if len(split["test"]):
+            made.append(Fold(data, settle(config, data, cache.features.device)))
     return made
 
 

@@ -177,11 +177,13 @@ def test_of_very_many_rows_the_first_are_shown(cache: Path, tmp_path: Path, monk
 
 
 def test_rows_that_nobody_can_judge_are_counted(cache: Path, tmp_path: Path) -> None:
-    held = replace(judged(cache), lone=strings(["x.jpg"]))
+    held = replace(judged(cache), lone=strings(["x.jpg"]), inner=7)
     root = put_pictures(tmp_path / "photos", [3])
     record, files = write_review(held, cache, tmp_path / "out", images=root)
-    assert record.lone == ("x.jpg",)
-    assert "1 images cannot be judged, as no image outside their fold" in " ".join(files[1].read_text().split())
+    assert (record.lone, record.inner, record.plain()["inner"]) == (("x.jpg",), 7, 7)
+    text = " ".join(files[1].read_text().split())
+    assert "1 images cannot be judged, as no image outside their fold" in text
+    assert "7 images have an inner node of the tree as a label, and are not judged." in text
 
 
 def test_no_picture_at_all_is_an_error_and_nothing_is_written(cache: Path, tmp_path: Path) -> None:

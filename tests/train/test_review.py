@@ -135,6 +135,42 @@ def test_a_row_whose_label_no_other_fold_has_is_not_judged(tmp_path: Path) -> No
     assert held.predictions.id.tolist() == [f"{row:05d}.jpg" for row in (*range(40), 41, 42)]
 
 
+@pytest.mark.parametrize("inner_labels", ["use", "leave-out"])
+def test_rows_with_an_inner_label_train_unless_they_are_left_out_and_are_not_judged(
+    inner_labels: str, tmp_path: Path, folds: list[tuple[TrainingData, Fitted]]
+) -> None:
+    labels = [*LEAVES * 20, *["tops", "lower > long"] * 20]
+    group = [f"product {row % 40}" if row % 3 else "" for row in range(160)]
+    cache = cache_of(tmp_path, labels, failed=[125], groups=group)
+    held = held_out(cache, settings(tmp_path, inner_labels=inner_labels), 4)
+    inner = {row for row in range(120, 160) if row != 125}
+    assert (held.inner, held.lone.tolist()) == (39, [])
+    assert held.predictions.id.tolist() == [f"{row:05d}.jpg" for row in range(120)]
+    times: Counter[int] = Counter()
+    for data, _ in folds:
+        train, test = (set(data.rows[name].tolist()) for name in ("train", "test"))
+        assert test <= set(range(120))
+        assert not {group[row] or str(row) for row in train} & {group[row] or str(row) for row in test}
+        times.update(train & inner)
+    assert times == (dict.fromkeys(inner, 3) if inner_labels == "use" else {})
+
+
+def test_a_leaf_that_inner_labels_alone_train_is_not_judged(tmp_path: Path) -> None:
+    labels = [*["Tee", "Coat"] * 15, "Tank", *["tops"] * 12]
+    held = held_out(cache_of(tmp_path, labels), settings(tmp_path), 3)
+    assert (held.lone.tolist(), held.inner, len(held.predictions.id)) == (["00030.jpg"], 12, 30)
+
+
+@pytest.mark.parametrize("method", ["flat", "levels+path", "hmcn-f"])
+def test_labels_of_an_uneven_tree_are_judged_as_well(method: str, tmp_path: Path) -> None:
+    labels = [*["Hat", "Tee", "Tank", "Jeans"] * 25, *["tops"] * 8]
+    cache = cache_of(tmp_path, labels)
+    (tmp_path / "tree.csv").write_text("leaf,group,kind\nHat,,\nTee,tops,upper\nTank,tops,upper\nJeans,lower,\n")
+    width = {} if method == "flat" else {"width": 16}
+    held = held_out(cache, settings(tmp_path, method=method, epochs=10, **width), 3)
+    assert (held.inner, accuracy(held) > 0.9) == (8, True)
+
+
 def test_no_row_picks_the_epoch(tmp_path: Path, folds: list[tuple[TrainingData, Fitted]]) -> None:
     held_out(cache_of(tmp_path, LEAVES * 20), settings(tmp_path), 3)
     assert [(len(data.rows["val"]), fitted.best.epoch) for data, fitted in folds] == [(0, 3)] * 3
@@ -170,6 +206,13 @@ CASES: dict[str, tuple[Sequence[str], int, dict[str, object], type[HfcError], st
         {},
         RunError,
         r"c\.h5: a review needs rows of two labels with features, found that all 20 have Tee",
+    ),
+    "inner labels": (
+        ["tops"] * 9 + ["Tee"] * 3,
+        5,
+        {},
+        RunError,
+        "found that all 3 have Tee; 9 rows have an inner node, and are not judged",
     ),
     "few rows": (["Tee", "Tank"], 5, {}, RunError, r"c\.h5: 5 folds need as many rows .*, found 2; give fewer --folds"),
     "one fold": (LEAVES * 4, 1, {}, ConfigError, "folds: expected two or more, found 1"),
