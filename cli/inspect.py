@@ -1,25 +1,38 @@
-"""`hfc inspect` and `hfc verify`: what is in a feature cache, and whether it is whole."""
+"""`hfc inspect`: what is in a feature cache."""
 
-from dataclasses import asdict, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import images_option
+from cli.options import HIERARCHY, images_option
 from cli.output import Command, one_line, print_json, say
 from hfc.config import MIN_COSINE
-from hfc.errors import StoreError
+from hfc.errors import HierarchyError
 from hfc.provenance import short
 
 if TYPE_CHECKING:
-    from hfc.store import Survey
+    from collections.abc import Mapping
+
+    from hfc.store import Survey, Table
     from hfc.store.survey import Crossing
     from hfc.store.twins import Twins
 
 SHOWN = 10
-RECORDED = ""  # in place of a folder: the one that the cache records
 SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being asked
+
+
+@dataclass(frozen=True)
+class InnerLabels:
+    """Labels that are inner nodes of a tree."""
+
+    hierarchy: str
+    labels: dict[str, int]
+    """Rows of each, the most frequent first."""
+    problem: str = ""
+    """Why the tree beside a cache does not fit it."""
 
 
 @click.command(cls=Command)
@@ -37,7 +50,12 @@ SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being 
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="The CSV file of hfc train --labels: count twins by its labels and splits.",
+    help="The CSV file of hfc train --labels: count inner labels and twins by its labels and splits.",
+)
+@click.option(
+    "--hierarchy",
+    type=HIERARCHY,
+    help="The category tree, to count the rows whose label is an inner node; without it the tree beside CACHE, if any.",
 )
 @click.option(
     "--min-cosine",
@@ -46,17 +64,25 @@ SEARCHED_ROWS = 20_000  # compared with each other in seconds, so without being 
     show_default=True,
     help="Call rows twins if the cosine of their standardised features is at least this.",
 )
-def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | None, min_cosine: float) -> None:
+def inspect(
+    cache: Path,
+    out: Path | None,
+    images: Path | None,
+    labels: Path | None,
+    hierarchy: str | None,
+    min_cosine: float,
+) -> None:
     """Show what is in CACHE.
 
     Shows where the cache comes from, what it holds, and whether its features look right: their norms, dimensions that
     never change, rows that are equal, images that are there twice, and twins, which are nearly so: a photograph saved
     again, cropped, mirrored or brightened. In caches of more than 20,000 rows twins are looked for with --twins only,
-    as it takes minutes.
+    as it takes minutes. Where a tree is known, it says how many labels are inner nodes of it.
 
     \b
     Examples:
       hfc inspect cache/own.h5
+      hfc inspect cache/own.h5 --hierarchy tree.csv
       hfc inspect cache/own.h5 --twins cache/twins --images photos
     """
     from hfc.store import survey
@@ -64,8 +90,14 @@ def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | N
     if images and not out:
         raise click.UsageError("--images shows twins: give --twins DIR as well, the folder of their page")
     content = survey(cache)
-    twins = _find_twins(cache, min_cosine, labels) if out or labels or content.shape[0] <= SEARCHED_ROWS else None
-    for name, text in [*_origin(content), *_content(content), *_twin_lines(twins)]:
+    table = _relabelled(cache, labels) if labels else None
+    inner = _inner_labels(cache, hierarchy, Counter(table.regions.label.tolist()) if table else content.labels)
+    twins = None
+    if out or table or content.shape[0] <= SEARCHED_ROWS:
+        from hfc.store.twins import find_twins
+
+        twins = find_twins(cache, min_cosine, table)
+    for name, text in [*_origin(content), *_content(content), *_inner_lines(inner), *_twin_lines(twins)]:
         say(one_line(f"  {name:<12} {text}" if name else f"{'':15}{text}"))
     record = None
     if twins:
@@ -75,21 +107,54 @@ def inspect(cache: Path, out: Path | None, images: Path | None, labels: Path | N
         if out:
             files = write_twins(twins, out, images)
             say(f"\ntwins: {', '.join(map(str, files))}")
-    print_json({**asdict(content), "twins": record})
+    print_json({**asdict(content), "inner_labels": asdict(inner) if inner else None, "twins": record})
 
 
-def _find_twins(cache: Path, min_cosine: float, labels: Path | None) -> "Twins":
-    """Search the rows of a cache, perhaps under other labels and splits."""
+def _relabelled(cache: Path, labels: Path) -> "Table":
+    """The rows of a cache under other labels and splits."""
     from hfc.store import FeatureStore
-    from hfc.store.twins import find_twins
-
-    if not labels:
-        return find_twins(cache, min_cosine)
     from hfc.train.labels import join_labels
 
     with FeatureStore(cache) as store:
         table = store.table()
-    return find_twins(cache, min_cosine, replace(table, regions=join_labels(table.regions, labels)[0]))
+    return replace(table, regions=join_labels(table.regions, labels)[0])
+
+
+def _inner_labels(cache: Path, hierarchy: str | None, labels: "Mapping[str, int]") -> InnerLabels | None:
+    """Count the rows whose label is an inner node of a tree.
+
+    Args:
+        cache: perhaps with its tree beside it.
+        hierarchy: the tree; None: that one.
+        labels: rows of each label.
+
+    Raises:
+        HierarchyError: the tree is named, and cannot be read or lacks a label.
+    """
+    from hfc.hierarchy import load_hierarchy, tree_file
+
+    beside = tree_file(cache)
+    if not (hierarchy or beside.is_file()):
+        return None
+    named = [label for label in labels if label]
+    try:
+        tree = load_hierarchy(hierarchy or str(beside))
+        leaf = tree.leaf(tree.find(named, str(cache)))
+    except HierarchyError as error:
+        if hierarchy:
+            raise
+        return InnerLabels(str(beside), {}, str(error))
+    inner = {label: labels[label] for label, number in zip(named, leaf.tolist(), strict=True) if number < 0}
+    return InnerLabels(hierarchy or str(beside), dict(sorted(inner.items(), key=lambda one: -one[1])))
+
+
+def _inner_lines(inner: InnerLabels | None) -> list[tuple[str, str]]:
+    """What is to be said of labels that are inner nodes; nothing where no tree is known."""
+    if not inner:
+        return []
+    names = _some([f"{label} {count}" for label, count in inner.labels.items()])
+    rows = f"{sum(inner.labels.values())} rows have an inner node of {inner.hierarchy}: {names}"
+    return [("inner labels", inner.problem or (rows if inner.labels else f"none under {inner.hierarchy}"))]
 
 
 def _twin_lines(twins: "Twins | None") -> list[tuple[str, str]]:
@@ -179,64 +244,3 @@ def _crosses(crossing: "Crossing") -> str:
 def _some(names: list[str], between: str = ", ") -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return between.join(names[:SHOWN]) + more
-
-
-@click.command(cls=Command)
-@click.argument("cache", type=click.Path(path_type=Path))
-@click.option(
-    "--images",
-    is_flag=False,
-    flag_value=RECORDED,
-    metavar="[ROOT]",
-    help="Compare every image with its row, too. ROOT is the folder, ZIP or TAR archive where image paths in CACHE "
-    "begin; without it, as CACHE has it.",
-)
-def verify(cache: Path, images: str | None) -> None:
-    """Check every checksum in CACHE.
-
-    The shards of an unfinished cache are checked too. With --images every file is read and compared with the SHA-256 of
-    its row. If anything is damaged, changed or missing, the command says what it is, and the exit code is 1.
-
-    \b
-    Examples:
-      hfc verify cache/own.h5
-      hfc verify cache/own.h5 --images
-    """
-    from hfc.store import problems
-
-    damage = list(problems(cache))
-    changed = _changed(cache, images) if images is not None and not damage else []
-    record: dict[str, object] = {"path": cache, "problems": damage}
-    print_json(record if images is None else {**record, "changed": changed})
-    for problem in damage[:-1]:
-        say(problem, err=True)
-    if damage:
-        raise StoreError(damage[-1] + (f" ({len(damage)} problems in all)" if len(damage) > 1 else ""))
-    say(f"{cache}: every checksum is right")
-    for name, reason in changed:
-        say(one_line(f"  {name}: {reason}"))
-    if changed:
-        raise StoreError(
-            f"{cache}: {len(changed)} images are not those that it was made of; hfc extract brings it up to date"
-        )
-    if images is not None:
-        say(f"{cache}: every image is the one that its row was made of")
-
-
-def _changed(cache: Path, images: str | None) -> list[tuple[str, str]]:
-    """Id and reason of every row whose image changed or is missing."""
-    from hfc.datasets.reading import is_part
-    from hfc.extract.fingerprints import compare
-    from hfc.store import FeatureStore
-
-    with FeatureStore(cache) as store:
-        table = store.table()
-    if table.fingerprints is None:
-        raise StoreError(
-            f"{cache}: made by an earlier version of hfc, which did not keep what tells whether an image has changed; "
-            "hfc extract does so when it brings the cache up to date"
-        )
-    root = table.regions.root if images == RECORDED else Path(images or "")
-    if not (root.exists() or is_part(root)):
-        raise StoreError(f"{root}: no such folder, in which the images of {cache} were; give --images ROOT")
-    return compare(table, root)

@@ -12,7 +12,7 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.export import export
 from cli.extract import extract
-from cli.inspect import inspect, verify
+from cli.inspect import inspect
 from cli.output import loudness, one_line, ready_streams, watch
 from cli.predict import predict
 from cli.report import report
@@ -20,6 +20,7 @@ from cli.review import review
 from cli.sample import sample
 from cli.sweep import sweep
 from cli.train import train
+from cli.verify import verify
 from hfc import __version__
 from hfc.errors import HfcError, StoppedError
 from hfc.progress import watched_by

@@ -16,7 +16,7 @@ from hfc.errors import DatasetError
 from hfc.extract.stage import extract
 from tests.support.caches import KEY, fingerprints, put, regions
 from tests.support.deepfashion_tree import write_images
-from tests.support.made_up import small_cache, write_tree_csv
+from tests.support.made_up import small_cache, write_cache, write_tree_csv
 
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size": 32, "precision": "fp32", "shard_size": 4}
 
@@ -97,6 +97,32 @@ def test_a_name_of_several_lines_or_with_orders_for_the_terminal_takes_one_harml
     shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "c.h5")], color=True).output.splitlines()
     assert f"{'':15}{name}: cannot read the file: No such file or directory" in shown
     assert r"  labels       1: T\nee 1" in shown
+
+
+def test_inspect_says_how_many_labels_are_inner_nodes(tmp_path: Path) -> None:
+    labels = ["Tee", "tops", "upper > outer", "tops", "", "Coat", "lower"]
+    cache, tree = write_cache(tmp_path / "c.h5", labels, ["train"] * 7), write_tree_csv(tmp_path / "tree.csv")
+    assert "inner labels" not in hfc("inspect", cache).output
+    assert json.loads(hfc("inspect", cache, "--json").output)["inner_labels"] is None
+    line = f"inner labels 4 rows have an inner node of {tree}: tops 2, upper > outer 1, lower 1"
+    words = ("inspect", cache, "--hierarchy", tree)
+    assert line in [" ".join(shown.split()) for shown in hfc(*words).output.splitlines()]
+    counts = {"tops": 2, "upper > outer": 1, "lower": 1}
+    found = json.loads(hfc(*words, "--json").output)["inner_labels"]
+    assert found == {"hierarchy": str(tree), "labels": counts, "problem": ""}
+    (tmp_path / "l.csv").write_text("id,label\n" + "".join(f"{i:05d}.jpg,Tee\n" for i in range(7)))
+    assert f"inner labels none under {tree}" in " ".join(hfc(*words, "--labels", tmp_path / "l.csv").output.split())
+
+
+def test_inspect_takes_the_tree_beside_a_cache_and_says_where_it_does_not_fit(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "c.h5", ["Tee", "tops", "Coat"], ["train"] * 3)
+    tree = write_tree_csv(tmp_path / "c.tree.csv")
+    assert f"  inner labels 1 rows have an inner node of {tree}: tops 1" in hfc("inspect", cache).output.splitlines()
+    tree.write_text("leaf,group\nTee,tops\nHat,hats\n")
+    result, named = hfc("inspect", cache), hfc("inspect", cache, "--hierarchy", tree)
+    problem = f"hierarchy c.tree does not fit {cache}: it has no node for Coat; its leaves are Hat, Tee"
+    assert (result.exit_code, f"  inner labels {problem}" in result.output.splitlines()) == (0, True)
+    assert (named.exit_code, named.stderr) == (1, f"Error: {problem}\n")
 
 
 def test_inspect_says_which_rows_are_twins(cache: Path) -> None:
