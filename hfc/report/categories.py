@@ -63,8 +63,8 @@ def figure(group: Group) -> Figure:
 def table(group: Group) -> Table:
     """Make the table of categories: their accuracy and number of test images. A page folds many of them."""
     tree, scored = group.best.tree, group.category_scores()
-    above = [" > ".join(tree.levels[:-1])] if len(tree.levels) > 1 else []
-    fixed = [tree.levels[-1], *above, "test images"]
+    above = [" > ".join(tree.levels[:-1]) if tree.even else "path"] if len(tree.levels) > 1 else []
+    fixed = [tree.levels[-1] if tree.even else "category", *above, "test images"]
     header = (*level_columns(fixed[-1:], fixed[:-1]), *fixed[-1:], *(outcome.label for outcome in group.outcomes))
     body = tuple(line_of(scored[leaf], 0 if above else None) for leaf in group.best.hardest(MOST_LISTED))
     note = SHARE
@@ -74,9 +74,7 @@ def table(group: Group) -> Table:
             "all are in the data of the picture."
         )
     narrow = len(group.outcomes) <= MOST_BESIDE
-    return Table(
-        "categories", "Accuracy of each category, %", header, body, note, narrow, _folded(group, tree.levels[-1])
-    )
+    return Table("categories", "Accuracy of each category, %", header, body, note, narrow, _folded(group, fixed[0]))
 
 
 def _folded(group: Group, leaf: str) -> Branch | None:

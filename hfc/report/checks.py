@@ -9,6 +9,8 @@ from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
 
 ENOUGH_SEEDS = 3
 
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+
 OK, MIND, WRONG = "ok", "mind", "wrong"
 
 
@@ -173,8 +175,25 @@ def _data(rows: Sequence[Row]) -> Iterable[Check]:
         )
     if unused := {reason: n for row in rows for reason, n in row.first.rows.unused.items() if n}:
         yield Check(MIND, "Left out: " + ", ".join(f"{n:,} rows {reason}" for reason, n in unused.items()) + ".")
+    if inner := _inner(rows):
+        yield Check(
+            MIND,
+            f"The label of some images is an inner node: {inner}. Test images of this kind count in the accuracies of "
+            "the levels down to their label, and nowhere else.",
+        )
     if any(row.first.settings.decode == "least-cost" for row in rows):
         yield Check(MIND, "Rows decoded by least cost have scores and no probabilities: ignore their calibration.")
+
+
+def _inner(rows: Sequence[Row]) -> str:
+    """Count the images with an inner label, by split; rows that have other ones are named."""
+    by_words: dict[str, list[str]] = {}
+    for row in rows:
+        counts = [(row.first.rows.inner.get(split, 0), words) for split, words in SPLIT_WORDS.items()]
+        by_words.setdefault(", ".join(f"{n:,} for {words}" for n, words in counts if n), []).append(row.label)
+    if len(by_words) == 1:
+        return next(iter(by_words))
+    return "; ".join(f"{words or 'none'} ({_some(labels)})" for words, labels in by_words.items())
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

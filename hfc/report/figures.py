@@ -119,9 +119,11 @@ def severity(group: Group) -> Figure:
 
 def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
     levels = outcome.tree.levels
-    if not one_tree or height > len(levels):
-        return f"height {height}"
-    return f"wrong {levels[0]}" if height == len(levels) else f"same {levels[len(levels) - height - 1]}"
+    if one_tree and height == len(levels):
+        return f"wrong {levels[0]}"  # only the root is so high
+    if one_tree and height < len(levels) and outcome.tree.even:
+        return f"same {levels[len(levels) - height - 1]}"
+    return f"height {height}"
 
 
 def climb(rows: Sequence[Row]) -> Figure | None:

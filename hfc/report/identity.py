@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hfc.config import TrainConfig, plain
+from hfc.config import SPLITS, TrainConfig, plain
 from hfc.errors import FORMER_SETTINGS
 from hfc.hierarchy import Hierarchy
 from hfc.provenance import digest
@@ -37,9 +37,10 @@ def labels(result: Result) -> tuple[str, str]:
 
 
 def counts(result: Result) -> str:
-    """Write how many images are for training, validation and test."""
+    """Write how many images each split has. How many of them have an inner label follows."""
     rows = result.rows
-    return f"{rows.train} / {rows.val} / {rows.test}"
+    inner = " / ".join(str(rows.inner.get(split, 0)) for split in SPLITS)
+    return f"{rows.train} / {rows.val} / {rows.test}" + (f", inner labels: {inner}" if any(rows.inner.values()) else "")
 
 
 def settings(result: Result) -> dict[str, object]:
@@ -173,6 +174,7 @@ def _facets(results: Sequence[Result]) -> Iterable[Facet]:
     yield "tree", lambda result: f"tree {result.hierarchy.digest[:DIGITS]}"
     for split, words in (("train", "training"), ("val", "validation"), ("test", "test")):
         yield "rows", partial(_images, split=split, words=words)
+    yield "rows", lambda result: f"{sum(result.rows.inner.values()):,} inner labels"
     yield "rows", lambda result: ", ".join(f"{n:,} {why}" for why, n in result.rows.unused.items())
     yield "device", lambda result: f"on {_device(result)}"
     for name in dict.fromkeys(("precision", *(name for result in results for name in settings(result)))):

@@ -81,7 +81,7 @@ class Outcome:
 
     row: Row
     predictions: tuple[SeedPredictions, ...]
-    """All have one digest and one tree."""
+    """All have one digest and one tree. They are of the test images whose label is a leaf."""
 
     @property
     def label(self) -> str:
@@ -127,16 +127,15 @@ class Outcome:
     @cached_property
     def height(self) -> Ints:
         """(S, N) LCA height of each answer, in levels; 0 where it is right."""
-        levels = self.tree.ancestors.T  # a table of all pairs of leaves grows too fast
-        height: Ints = lca_height(
-            levels[:, self.predicted], levels[:, self.target], self.tree.falls.T[:, self.predicted]
-        )
+        levels, falls = self.tree.ancestors.T, self.tree.falls.T  # a table of all pairs of leaves grows too fast
+        height: Ints = lca_height(levels[:, self.predicted], levels[:, self.target], falls[:, self.predicted])
         return height
 
     @cached_property
     def on_path(self) -> Bools:
-        """(S, N, H) whether the path to the predicted leaf is right on each level."""
-        same: Bools = self.tree.ancestors[self.predicted] == self.tree.ancestors[self.target]
+        """(S, N, H) whether the paths to both leaves share a node on each level."""
+        truth = self.tree.ancestors[self.target]
+        same: Bools = (self.tree.ancestors[self.predicted] == truth) & (truth >= 0)
         return same
 
     def hardest(self, most: int) -> Ints:
@@ -150,8 +149,9 @@ class Outcome:
         share = self.on_path.mean(axis=0)
         scores = []
         for level, size in enumerate(self.tree.sizes):
-            support = np.bincount(truth[:, level], minlength=size)
-            right = np.bincount(truth[:, level], share[:, level], minlength=size)
+            below = truth[:, level] >= 0  # else the label is a leaf above
+            support = np.bincount(truth[below, level], minlength=size)
+            right = np.bincount(truth[below, level], share[below, level], minlength=size)
             scores += [(level, i, int(n), float(right[i] / n) if n else None) for i, n in enumerate(support)]
         return scores
 

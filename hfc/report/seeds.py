@@ -1,4 +1,4 @@
-"""The predictions of one run, as the report reads them. N test images."""
+"""The predictions of one run, as the report reads them. N test images whose label is a leaf."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +23,10 @@ PREDICTIONS = "predictions.h5"
 
 @dataclass(frozen=True, eq=False)
 class SeedPredictions:
-    """The predictions of one run for its test images, in the order of their ids."""
+    """The predictions of one run for its test images, in the order of their ids.
+
+    Images whose label is an inner node are left out: which of the leaves below it were right is not known.
+    """
 
     tree: Hierarchy
     id: Strings
@@ -76,6 +79,7 @@ def read_seed(run: Run) -> SeedPredictions:
         raise RunError(f"{file}: the predictions of another run: {wanted}; {REMEDY}")
     _refuse_misfit(str(file), predictions, len(tree.leaves))
     order = np.argsort(predictions.id, kind="stable")
+    order = order[predictions.target[order] >= 0]
     predicted, rank, confidence = _answers(predictions)
     groups = named_groups([""] * len(order) if predictions.group is None else predictions.group[order])
     rows = predictions.id[order], predictions.target[order], predicted[order], rank[order], confidence[order]
@@ -85,7 +89,7 @@ def read_seed(run: Run) -> SeedPredictions:
 def _refuse_misfit(file: str, predictions: Predictions | Shortened, leaves: int) -> None:
     """Raise a RunError where predictions are not of so many rows, or of other leaves."""
     rows, target = len(predictions.id), predictions.target
-    named = [target]
+    named = [target if predictions.path is None else target[target >= 0]]
     if isinstance(predictions, Shortened):
         node = predictions.final.node
         named.append(node.astype(np.int64))
@@ -94,6 +98,8 @@ def _refuse_misfit(file: str, predictions: Predictions | Shortened, leaves: int)
         shape, fits = predictions.final.shape, predictions.final.shape == (rows, leaves)
     if not fits or target.shape != (rows,) or rows == 0:
         raise RunError(f"{file}: expected probabilities of {rows} rows over {leaves} leaves, found {shape}; {REMEDY}")
+    if not all(len(leaf) for leaf in named):
+        raise RunError(f"{file}: expected a test row whose label is a leaf, found none; {REMEDY}")
     if not all(0 <= leaf.min() <= leaf.max() < leaves for leaf in named):
         raise RunError(f"{file}: names a leaf that the run's hierarchy lacks; {REMEDY}")
     if predictions.group is not None and len(predictions.group) != rows:

@@ -173,11 +173,23 @@ def _drawn(outcomes: Iterable[Outcome]) -> Drawn:
 def _scores(outcome: Outcome) -> dict[str, Floats]:
     """Score each test image by each metric, (N,), as the mean over seeds."""
     topk = sorted({1, *outcome.row.first.settings.topk})
-    # leaves lie at one depth, so hF is the share of right nodes on the path
-    return {
-        **{f"top{k}": (outcome.rank < k).mean(axis=0) for k in topk},
-        "hF": outcome.on_path.mean(axis=2).mean(axis=0),
-    }
+    return {**{f"top{k}": (outcome.rank < k).mean(axis=0) for k in topk}, "hF": _hf_scores(outcome).mean(axis=0)}
+
+
+def _hf_scores(outcome: Outcome) -> Floats:
+    """Score each test image by hF, (S, N); the mean over images is hF itself.
+
+    Where all leaves lie at one depth, it is the share of right nodes on the path. Else hF is a ratio of two sums over
+    images, 2 Σ|α∩β| / Σ(|α|+|β|), and each image has its linear part in it (Davison & Hinkley 1997, section 2.7).
+    """
+    tree = outcome.tree
+    if tree.even:
+        shares: Floats = outcome.on_path.mean(axis=2)
+        return shares
+    shared, nodes = 2 * outcome.on_path.sum(axis=2), tree.depths[outcome.predicted] + tree.depths[outcome.target]
+    whole = shared.sum(axis=1, keepdims=True) / nodes.sum(axis=1, keepdims=True)
+    scores: Floats = whole + (shared - whole * nodes) / nodes.mean(axis=1, keepdims=True)
+    return scores
 
 
 def _difference(first: Outcome, second: Outcome, drawn: Drawn) -> Difference:

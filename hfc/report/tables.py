@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 
-from hfc.metrics import METRICS, metric
+from hfc.metrics import LEVEL, METRICS, metric
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.rows import Group, Outcome, Row
 from hfc.report.statistics import Difference
@@ -119,29 +119,26 @@ def hierarchical(rows: Sequence[Row]) -> Table:
         if not METRICS[key].of_tree or _one_tree(rows):
             body = _mark_best(body, column, METRICS[key].higher)
     note = (
-        "Distance and severity are levels to climb to the lowest common ancestor. Severity looks at errors only: read "
-        "it together with top-1. Inconsistent: the levels' own answers are no path of the tree."
+        "Distance and severity are levels to climb to the lowest common ancestor; in an uneven tree they count from "
+        "its deepest leaf. Severity looks at errors only: read it together with top-1. Inconsistent: the levels' own "
+        "answers are no path of the tree."
     )
     header = ("method", *(METRICS[key].column for key in keys))
     return Table("hierarchical", "Table 2: hierarchical metrics", header, tuple(body), note)
 
 
 def levels(rows: Sequence[Row]) -> Table:
-    """Make the table of each level's own accuracy."""
-    names = list(dict.fromkeys(name for row in rows for name in row.first.hierarchy.levels))
-    body = [
-        (
-            Cell(row.label),
-            *(
-                _measured(row, f"level_accuracy/{name}") if name in row.first.hierarchy.levels else Cell("–")
-                for name in names
-            ),
-        )
-        for row in rows
-    ]
-    for column in range(1, len(names) + 1) if _one_tree(rows) else ():
+    """Make the table of each level's own accuracy. A level that no run has measured is left out."""
+    every = dict.fromkeys(name for row in rows for name in row.first.hierarchy.levels)
+    names = [name for name in every if any(row.values(LEVEL + name) for row in rows)]
+    body = [(Cell(row.label), *(_measured(row, LEVEL + name) for name in names)) for row in rows]
+    same = _one_tree(rows) and len({row.first.rows.inner.get("test", 0) for row in rows}) == 1
+    for column in range(1, len(names) + 1) if same else ():
         body = _mark_best(body, column)
-    note = "Coarse to fine. A level's own answer is its most probable node; of the leaves, that of P_final."
+    note = (
+        "Coarse to fine. A level's own answer is its most probable node; on the last level it is that of P_final's "
+        "most probable leaf. Test images whose label lies above a level do not count there."
+    )
     header = ("method", *level_columns(["method"], names))
     return Table("levels", "Accuracy of each level's own answer, %", header, tuple(body), note, narrow=True)
 

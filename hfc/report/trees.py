@@ -69,7 +69,7 @@ def tree(outcome: Outcome) -> Figure:
 def _depth_first(outcome: Outcome, leaves: Ints) -> Iterator[tuple[int, int, str]]:
     """Go through some leaves and all nodes above them, depth first: level, node and path."""
     tree = outcome.tree
-    paths = sorted((tuple(tree.ancestors[leaf].tolist()), int(leaf)) for leaf in leaves)
+    paths = sorted((tuple(tree.ancestors[leaf, : tree.depths[leaf]].tolist()), int(leaf)) for leaf in leaves)
     seen: set[tuple[int, ...]] = set()
     for path, leaf in paths:
         for level in range(len(path)):
@@ -142,7 +142,7 @@ def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
     inside = above[outcome.target] == parent
     if len(children) < 2 or not inside.any():
         return None
-    place = np.full(tree.sizes[level], len(children))  # of each node; all that lie elsewhere share the last
+    place = np.full(tree.sizes[level] + 1, len(children))  # of each node, and of none, −1; elsewhere is the last
     place[children] = np.arange(len(children))
     truth = place[tree.ancestors[outcome.target[inside], level]]
     answers = place[tree.ancestors[outcome.predicted[:, inside], level]]
