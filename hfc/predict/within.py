@@ -16,8 +16,6 @@ class Below:
     """Names from the coarsest level to the node that answers lie below; empty for the root."""
     leaves: NDArray[np.int64]
     """(K,) the leaves below the node, in the order of the tree; a leaf lies below itself."""
-    ancestors: NDArray[np.int64]
-    """(K, H) index of each such leaf's ancestor on each level; the last column counts 0…K-1."""
 
 
 def below(tree: Hierarchy, node: str = "") -> Below:
@@ -32,6 +30,4 @@ def below(tree: Hierarchy, node: str = "") -> Below:
     """
     path = tree.lookup.only(node, "within", leaf_first=False) if node else ()
     leaves = np.flatnonzero((tree.ancestors[:, : len(path)] == path).all(axis=1))
-    ancestors = tree.ancestors[leaves]
-    ancestors[:, -1] = np.arange(len(leaves))
-    return Below(tree.names(path), leaves, ancestors)
+    return Below(tree.names(path), leaves)
