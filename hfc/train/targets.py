@@ -126,8 +126,10 @@ def tree_of(name: str, table: Labels, levels: Sequence[str] = ()) -> Tree:
     if len(hierarchy.ancestors) < len(ends):
         raise HierarchyError(f"{name}: expected labels that differ as text, found {some([*map(repr, ends)])}")
     kind = None if table.dtype.kind == "U" else table.dtype
+    numbers = all(isinstance(label, int | float | np.number) for label in classes)
+    own_kind = None if numbers and kind == np.object_ else kind  # scikit-learn scores no objects
     rows = [[*path, *[""] * (len(levels) - len(path))] for path in ordered]
-    return Tree(hierarchy, np.array(classes, dtype=kind), np.array(rows, dtype=kind))
+    return Tree(hierarchy, np.array(classes, dtype=own_kind), np.array(rows, dtype=kind))
 
 
 def _ended(row: Sequence[Any]) -> Labelled:
@@ -243,7 +245,7 @@ def refuse_unknown(tree: Tree, table: Labels, nodes: Ints) -> None:
         return
     path = _ended(table[rows[0]].tolist())
     known = [list(labels) for labels in _nodes(tree) if labels[-1] == path[-1]]
-    if known and len(path) > 1:
+    if known and table.shape[1] > 1:
         expected = f"the path {known[0]}" if len(known) == 1 else f"a path, such as {some([*map(str, known)])}"
         raise HierarchyError(f"y: row {rows[0]}: expected {expected}, found {list(path)}")
     unknown = _ordered({_ended(table[row].tolist())[-1] for row in rows})

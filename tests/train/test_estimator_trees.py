@@ -132,7 +132,7 @@ def test_numbers_are_labels_at_any_depth() -> None:
     with_tree = model(hierarchy={path[-1]: path for path in number.values()}).fit(X, labels)
     assert (with_tree.predict_proba(X) == from_paths.predict_proba(X)).all()
     assert with_tree.predict(X).dtype == labels.dtype
-    missing = pd.DataFrame(ragged, columns=["a", "b", "c"])  # of floats, as NaN is one
+    missing = pd.DataFrame([[*path, *[np.nan] * (3 - len(path))] for path in ragged])  # of floats, as NaN is one
     assert model(hierarchy=None).fit(X, missing).predict(X[:1]).tolist() == [[7.0, "", ""]]
 
 
@@ -217,15 +217,16 @@ def test_rows_of_inner_labels_alone_train_what_they_know() -> None:
     assert fitted.epoch_ == 8  # nothing could pick another
 
 
-def test_inner_labels_help() -> None:
-    X, y = clusters(120)
-    labels = cut(y, 0.9, seed=3)
-    test = clusters(600)
-    scores = {
-        choice: model("flat", settings={"inner_labels": choice}).fit(X, labels).score(*test)
+@pytest.mark.parametrize("method", ["flat", "levels+path", "conditional", "hmcn-f"])
+def test_inner_labels_teach_what_no_leaf_does(method: str) -> None:
+    X, y = clusters()
+    coats = y == "Coat"
+    labels = np.where(coats, "upper", y)  # no row says which garment it is
+    use, leave_out = (
+        model(method, settings={"inner_labels": choice}).fit(X, labels).score(X[coats], labels[coats])
         for choice in ("use", "leave-out")
-    }
-    assert scores["use"] > scores["leave-out"]
+    )
+    assert use == 1 > leave_out
 
 
 def test_weights_count_for_inner_labels_too() -> None:
