@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
+    LEVEL_LOSSES,
     binary_cross_entropy,
     class_weights,
     hierarchical_cross_entropy,
     hierarchical_violation,
+    level_losses,
+    negative_log_likelihood,
     probabilities,
     soft_label_cross_entropy,
     soft_labels,
@@ -51,6 +54,38 @@ def test_softmax_cross_entropy_is_the_mean_over_the_batch(batch: tuple[torch.Ten
     for z, y in zip(logits.tolist(), target.tolist(), strict=True):
         total -= math.log(math.exp(z[y]) / sum(math.exp(value) for value in z))
     assert softmax_cross_entropy(logits, target).mean().item() == pytest.approx(total / 7, rel=1e-12)
+
+
+def test_where_one_of_several_classes_is_true_their_likelihoods_are_summed(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, target = batch
+    below = torch.nn.functional.one_hot(target, 5).bool()
+    for loss in (binary_cross_entropy, softmax_cross_entropy):
+        torch.testing.assert_close(loss(logits, target, below), loss(logits, target))
+    below |= torch.randn(7, 5, generator=torch.Generator().manual_seed(4)) > 0
+    for row, z in enumerate(logits.tolist()):
+        classes = [c for c in range(5) if below[row, c]]
+        p = naive_softmax(z)
+        want = -math.log(sum(p[c] for c in classes))
+        assert softmax_cross_entropy(logits, target, below)[row].item() == pytest.approx(want, rel=1e-12)
+        assert negative_log_likelihood(torch.tensor([p], dtype=torch.float64).log(), target, below[[row]]).item() == pytest.approx(want)
+        s = [1 / (1 + math.exp(-value)) for value in z]
+        one_hot = [math.prod(s[c] if c == true else 1 - s[c] for c in range(5)) for true in classes]
+        got = binary_cross_entropy(logits, target, below)[row].item()
+        assert got == pytest.approx(-math.log(sum(one_hot)) / 5, rel=1e-9)
+
+
+def test_a_level_below_the_label_has_no_loss(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, target = batch
+    logits.requires_grad_()
+    path = torch.stack([target, torch.where(target < 2, target, -1)], dim=1)
+    for loss in LEVEL_LOSSES.values():
+        first, second = level_losses(loss, [logits, logits * 1e4], path)
+        torch.testing.assert_close(first, loss(logits, target))
+        torch.testing.assert_close(second, torch.where(target < 2, loss(logits * 1e4, target), 0))
+        (grad,) = torch.autograd.grad(second[target >= 2].sum(), logits)
+        assert grad.abs().sum() == 0
 
 
 def test_probabilities_mean_what_the_loss_says(batch: tuple[torch.Tensor, torch.Tensor]) -> None:

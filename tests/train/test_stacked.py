@@ -10,12 +10,14 @@ import torch
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
+from hfc.hierarchy import from_paths
 from hfc.store import FeatureStore
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Resident, Streamed
 from hfc.train.fit import fit
 from hfc.train.groups import MOST, groups
+from hfc.train.heads.layers import Target
 from hfc.train.plan import parse_sweep
 from hfc.train.settling import settle
 from hfc.train.stacked import fit_stacked
@@ -89,6 +91,30 @@ def test_a_run_in_a_stack_equals_the_same_run_alone(method: str, place: Path, ca
         assert line.weights == pytest.approx(other.weights, rel=1e-4)
         assert line.learning_rate == other.learning_rate
         assert line.val == pytest.approx(other.val, rel=1e-3, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def uneven(cache: Cache, data: TrainingData) -> TrainingData:
+    """The rows under a tree with leaves on three levels, a third of the labels cut back to an inner node."""
+    below = {"Tee": ("Tops", "Tees"), "Tank": ("Tops", "Tees"), "Jeans": ("Bottoms",), "Coat": ()}
+    paths = {leaf: (*below.get(leaf, ("Bottoms", "Other")), leaf) for leaf in data.hierarchy.leaves}
+    tree = from_paths("uneven", ["1", "2", "3"], sorted(paths.values()))
+    labels = [paths[label][0] if row % 3 == 0 else label for row, label in enumerate(cache.table.regions.label)]
+    path = tree.find(labels, "labels")
+    target = Target(torch.from_numpy(path), torch.from_numpy(tree.leaf(path)))
+    return replace(data, hierarchy=tree, target=target, rows=data.rows | {"val": torch.arange(0)})
+
+
+@pytest.mark.parametrize("method", STACKABLE)
+def test_so_it_does_on_an_uneven_tree_with_inner_labels(
+    method: str, place: Path, cache: Cache, uneven: TrainingData
+) -> None:
+    assert uneven.inner
+    assert not uneven.hierarchy.even
+    stacked, alone, lines = both_ways(cache, uneven, three(place, uneven, method=method, class_balance=0.9)[:2])
+    assert_same(stacked, alone)
+    for (_, line), (_, other) in zip(*lines.values(), strict=True):
+        assert line.loss == pytest.approx(other.loss, rel=1e-4)
 
 
 def test_so_it_does_over_several_epochs(place: Path, cache: Cache, data: TrainingData) -> None:

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
 from hfc.train.cache import Cache
+from hfc.train.heads.layers import Target
 from hfc.train.stage import train
-from hfc.train.training import learning_rate
+from hfc.train.training import learning_rate, task_means
+from tests.support.equations import ANCESTORS, TARGET, build, features
 from tests.support.training import quick
 
 
@@ -27,6 +30,21 @@ def test_the_learning_rate_follows_half_a_cosine() -> None:
     assert [learning_rate(config, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(
         [2.0, 1 + np.cos(np.pi / 4), 1.0, 1 - np.cos(np.pi / 4)]
     )
+
+
+def test_a_row_with_an_inner_label_counts_as_a_leaf_of_mean_weight_does() -> None:
+    head = build("levels")
+    # Leaf 1, an inner node of level 1, leaf 2, an inner node of level 2.
+    path = torch.tensor([[0, 0, 1], [1, -1, -1], [0, 1, 2], [1, 2, -1]])
+    below = torch.stack([((row < 0) | (row == ANCESTORS)).all(dim=1) for row in path])
+    target, weight = Target(path, torch.tensor([1, -1, 2, -1]), below), torch.tensor([9.0, 0.5, 2.0, 9.0, 9.0])
+    logits = head(features())
+    rows = head.losses(logits, target)
+    for rest in (None, torch.tensor([1.0, 2.0, 3.0, 4.0])):
+        factor = torch.tensor([0.5, 1, 2, 1]) * (1 if rest is None else rest)
+        for task, mean in task_means(head, logits, target, weight, rest).items():
+            torch.testing.assert_close(mean, (rows[task] * factor).mean())
+    assert task_means(head, logits, TARGET, None).keys() == rows.keys()
 
 
 def test_a_batch_of_one_is_refused_and_a_left_over_row_waits(place: Path, cache: Cache, tmp_path: Path) -> None:

@@ -126,6 +126,6 @@ class HMCNF(nn.Module):
                 if self.loss == "softmax":
                     levels[h] = z + reached
                 else:  # log P − log(1 − P), P = σ(z) · reach; 1 − P = σ(−z) + σ(z) (1 − reach)
-                    missed = F.logsigmoid(z) + (1 - reach).clamp_min(0).log()
+                    missed = F.logsigmoid(z) + (1 - reach).log()
                     levels[h] = F.logsigmoid(z) + reached - torch.logaddexp(F.logsigmoid(-z), missed)
         return self.tree.of_leaves(levels)

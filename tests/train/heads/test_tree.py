@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hfc.train.heads import Head
-from hfc.train.heads.layers import Target
+from hfc.train.heads.layers import Output, Target
+from hfc.train.heads.tree import Tree
 from tests.support.equations import DIM, build
 from tests.support.oracle import Oracle, activated
 from tests.support.trees import Node, ancestors_of, nodes_of, path_to, uneven_trees
@@ -142,3 +143,119 @@ def test_a_head_on_any_tree_equals_loops_over_its_paths(name: str, paths: list[N
             np.testing.assert_allclose(found, want, rtol=1e-5 if name == "soft labels" else 1e-9, atol=1e-12)
             if "bce" not in name and name != "hmcn-f-original":
                 assert final.sum() == pytest.approx(1, rel=1e-9)
+
+
+# A leaf beside the root's other children, a single child twice in a row, leaves on four levels.
+SHAPE: list[Node] = [(0,), (1, 0), (1, 1, 0), (1, 1, 1), (2, 0, 0, 0), (2, 0, 0, 1), (3, 0, 0)]
+ANY: list[Node] = [(0,), (1,), (1, 1), (2, 0), (2, 0, 0, 1), (3,)]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_losses_and_gradients_stay_finite_where_outputs_saturate(name: str) -> None:
+    method, changes, _, _ = VARIANTS[name]
+    head: Any = build(method, torch.from_numpy(ancestors_of(SHAPE)), **changes).float().train()
+    for module in head.modules():
+        if isinstance(module, Output):
+            module.weight.data.mul_(3000)
+    logits = head(torch.randn(len(ANY), DIM, generator=torch.Generator().manual_seed(0)))
+    losses = torch.stack(list(head.losses(logits, target_of(ANY, SHAPE)).values()))
+    assert losses.isfinite().all()
+    assert losses.max() > 100
+    losses.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+    for beta in (0.0, BETA, 1.0):
+        prediction = head.predict(logits, beta)
+        for probabilities in (*prediction.levels, prediction.final):
+            assert ((probabilities >= 0) & (probabilities <= 1 + 1e-5)).all()
+
+
+def pad(node: Node) -> Node:
+    """A leaf repeated down to the last level; an inner node as it is."""
+    return (*node, *[0] * (max(map(len, SHAPE)) - len(node))) if node in SHAPE else node
+
+
+def padded(head: Head, name: str) -> Head:
+    """The same head on the even tree that repeats each early leaf down to the last level."""
+    method, changes, _, _ = VARIANTS[name]
+    paths = [pad(path) for path in SHAPE]
+    other = build(method, torch.from_numpy(ancestors_of(paths)), **changes)
+    state = other.state_dict()
+    for key, tensor in head.state_dict().items():
+        number = key.removeprefix("outputs.").split(".")[0]
+        if number.isdecimal():  # the nodes of a level: those of the padded tree hold more
+            places = [nodes_of(paths)[int(number)].index(node) for node in nodes_of(SHAPE)[int(number)]]
+            state[key][places] = tensor
+        else:
+            state[key] = tensor
+    other.load_state_dict(state)
+    return other
+
+
+@pytest.mark.parametrize("name", ["flat", "flat bce", "hxe", "hxe 0", "levels", "levels bce", "conditional"])
+def test_single_children_that_pad_a_tree_change_nothing(name: str) -> None:
+    head, logits, _ = made(name, SHAPE)
+    other = padded(head, name)
+    x = torch.randn(3, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    beta = 1.0 if "levels" in name else BETA  # top-down: a level's own output is another with other nodes beside it
+    torch.testing.assert_close(other.predict(other(x), beta).final, head.predict(logits, beta).final)
+    for labels in ([SHAPE[1], SHAPE[3], SHAPE[0]], [(1,), (2, 0), (2,)]):
+        if "levels" not in name:
+            target = target_of(labels, SHAPE)
+            path = torch.tensor([path_to(pad(label), nodes_of([pad(path) for path in SHAPE])) for label in labels])
+            got = torch.stack(list(other.losses(other(x), target._replace(path=path)).values())).sum(dim=0)
+            torch.testing.assert_close(got, torch.stack(list(head.losses(logits, target).values())).sum(dim=0))
+
+
+@pytest.mark.parametrize("name", ["flat", "flat bce", "hxe 0"])
+def test_levels_above_the_leaves_change_nothing_of_the_flat_head(name: str) -> None:
+    method, changes, _, _ = VARIANTS[name]
+    head, logits, _ = made(name, SHAPE)
+    alone = build(method, torch.arange(len(SHAPE))[:, None], **changes)
+    alone.load_state_dict(head.state_dict())
+    x = torch.randn(3, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert torch.equal(alone.predict(alone(x), BETA).final, head.predict(logits, BETA).final)
+    leaf = torch.tensor([2, 0, 4])
+    target = target_of([SHAPE[i] for i in leaf], SHAPE, inner=False)
+    (got,), (want,) = (
+        alone.losses(alone(x), Target(leaf[:, None], leaf)).values(),
+        head.losses(logits, target).values(),
+    )
+    torch.testing.assert_close(got, want)
+
+
+def test_a_tree_of_one_leaf_is_always_right() -> None:
+    for name in VARIANTS:
+        head, logits, _ = made(name, [(0, 0)])
+        if "bce" not in name and name != "hmcn-f-original":
+            assert head.predict(logits, BETA).final.tolist() == [[1.0]] * 3
+            losses = head.losses(logits, target_of([(0, 0), (0,), (0,)], [(0, 0)]))
+            assert torch.stack(list(losses.values())).abs().max() < 1e-12
+
+
+def test_numbers_of_leaves_and_nodes_by_hand() -> None:
+    tree = Tree(torch.from_numpy(ancestors_of(SHAPE)))
+    assert (tree.even, tree.sizes, tree.ends) == (False, [4, 4, 4, 2], [True, True, True, True])
+    leaves = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]])
+    assert [tree.sums(leaves, h).tolist() for h in range(4)] == [
+        [[1.0, 14.0, 48.0, 64.0]],
+        [[2.0, 12.0, 48.0, 64.0]],
+        [[4.0, 8.0, 48.0, 64.0]],
+        [[16.0, 32.0]],
+    ]
+    for h, level in enumerate(tree.log_sums(leaves.log())):
+        torch.testing.assert_close(level.exp(), tree.sums(leaves, h))
+    assert tree.on_last(leaves).tolist() == [[16.0, 32.0]]
+    levels = [torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[4.0, 8, 0, 64]])]
+    assert tree.of_leaves([*levels, torch.tensor([[16.0, 32.0]])]).tolist() == leaves.tolist()
+    # Three of four nodes of level 1 go on, then two of four, then one of four.
+    quarters = [torch.full((1, 4), 0.25)] * 3 + [torch.full((1, 2), 0.5)]
+    assert tree.reach(quarters)[0] is None
+    assert [reach.item() for reach in tree.reach(quarters)[1:] if reach is not None] == [3 / 4, 9 / 16, 9 / 64]
+    nothing = tree.reached([torch.zeros_like(level) for level in quarters])  # as sigmoids that underflow
+    assert torch.cat(nothing, dim=1).tolist() == [[0.0] * 14]
+    even = Tree(torch.tensor([[0, 0], [0, 1], [1, 2]]))
+    assert (even.even, even.ends, even.reach([torch.ones(1, 2), torch.ones(1, 3)])) == (
+        True,
+        [False, True],
+        [None, None],
+    )
