@@ -69,7 +69,9 @@ def test_where_one_of_several_classes_is_true_their_likelihoods_are_summed(
         p = naive_softmax(z)
         want = -math.log(sum(p[c] for c in classes))
         assert softmax_cross_entropy(logits, target, below)[row].item() == pytest.approx(want, rel=1e-12)
-        assert negative_log_likelihood(torch.tensor([p], dtype=torch.float64).log(), target, below[[row]]).item() == pytest.approx(want)
+        assert negative_log_likelihood(
+            torch.tensor([p], dtype=torch.float64).log(), target, below[[row]]
+        ).item() == pytest.approx(want)
         s = [1 / (1 + math.exp(-value)) for value in z]
         one_hot = [math.prod(s[c] if c == true else 1 - s[c] for c in range(5)) for true in classes]
         got = binary_cross_entropy(logits, target, below)[row].item()

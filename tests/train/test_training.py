@@ -12,7 +12,6 @@ from hfc.train.cache import Cache
 from hfc.train.heads.layers import Target
 from hfc.train.stage import train
 from hfc.train.training import learning_rate, task_means
-from tests.support.equations import ANCESTORS, TARGET, build, features
 from tests.support.training import quick
 
 
@@ -33,18 +32,15 @@ def test_the_learning_rate_follows_half_a_cosine() -> None:
 
 
 def test_a_row_with_an_inner_label_counts_as_a_leaf_of_mean_weight_does() -> None:
-    head = build("levels")
-    # Leaf 1, an inner node of level 1, leaf 2, an inner node of level 2.
-    path = torch.tensor([[0, 0, 1], [1, -1, -1], [0, 1, 2], [1, 2, -1]])
-    below = torch.stack([((row < 0) | (row == ANCESTORS)).all(dim=1) for row in path])
-    target, weight = Target(path, torch.tensor([1, -1, 2, -1]), below), torch.tensor([9.0, 0.5, 2.0, 9.0, 9.0])
-    logits = head(features())
-    rows = head.losses(logits, target)
+    # Leaf 1, an inner node, leaf 2, another inner node.
+    target = Target(torch.zeros(4, 3), torch.tensor([1, -1, 2, -1]))
+    rows, weight = {"global": torch.tensor([3.0, 5, 7, 11])}, torch.tensor([9.0, 0.5, 2.0, 9.0, 9.0])
     for rest in (None, torch.tensor([1.0, 2.0, 3.0, 4.0])):
-        factor = torch.tensor([0.5, 1, 2, 1]) * (1 if rest is None else rest)
-        for task, mean in task_means(head, logits, target, weight, rest).items():
-            torch.testing.assert_close(mean, (rows[task] * factor).mean())
-    assert task_means(head, logits, TARGET, None).keys() == rows.keys()
+        (mean,) = task_means(rows, target, weight, rest).values()
+        factors = [1.0] * 4 if rest is None else rest.tolist()
+        pairs = zip([0.5 * 3, 5, 2 * 7, 11], factors, strict=True)
+        assert mean.item() == pytest.approx(sum(loss * factor for loss, factor in pairs) / 4)
+    assert task_means(rows, target, None)["global"].item() == 6.5
 
 
 def test_a_batch_of_one_is_refused_and_a_left_over_row_waits(place: Path, cache: Cache, tmp_path: Path) -> None:
