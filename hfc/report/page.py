@@ -16,21 +16,21 @@ ENVIRONMENT = Environment(
 
 def html(document: Document) -> str:
     """Write the page. Its policy allows no request and no script but its own."""
-    style = page_style()
-    script = _source("page.js")
-    return ENVIRONMENT.get_template("report.html").render(
-        document=document,
-        made=made(),
+    return rendered("report.html", document.title, _source("page.js"), document=document)
+
+
+def rendered(template: str, title: str, script: str = "", **contents: object) -> str:
+    """Write a page of a template."""
+    style = _source("page.css") + _source("figure.css")
+    return ENVIRONMENT.get_template(template).render(
+        title=title,
+        made=_made(),
         style=Markup(style),
+        style_hash=_hash_of(style),
         script=Markup(script),
-        style_hash=hash_of(style),
-        script_hash=hash_of(script),
+        script_hash=_hash_of(script),
+        **contents,
     )
-
-
-def page_style() -> str:
-    """Read the style of a page."""
-    return _source("page.css") + _source("figure.css")
 
 
 def figure_style() -> str:
@@ -38,7 +38,7 @@ def figure_style() -> str:
     return _source("figure.css")
 
 
-def made() -> str:
+def _made() -> str:
     """Name the program that made the report."""
     code = provenance.code()
     name = f"commit {provenance.short(code['commit'])}" if code["commit"] else f"code {code['digest'][:12]}"
@@ -50,6 +50,6 @@ def _source(name: str) -> str:
     return ENVIRONMENT.loader.get_source(ENVIRONMENT, name)[0]
 
 
-def hash_of(text: str) -> str:
+def _hash_of(text: str) -> str:
     """Compute the hash by which a page's policy allows a style or script."""
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from hfc import provenance
@@ -262,12 +261,5 @@ def _page(held: HeldOut, doubts: Doubts, record: ReviewRecord, source: Path, ima
         )
         for kind in ranks
     ]
-    style = page.page_style()
-    return page.ENVIRONMENT.get_template("review.html").render(
-        record=record,
-        pairs=record.pairs[:MOST_PAIRS],
-        sections=sections,
-        made=page.made(),
-        style=Markup(style),
-        style_hash=page.hash_of(style),
-    )
+    pairs = record.pairs[:MOST_PAIRS]
+    return page.rendered("review.html", "Doubtful labels", record=record, pairs=pairs, sections=sections)

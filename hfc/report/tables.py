@@ -119,8 +119,8 @@ def hierarchical(rows: Sequence[Row]) -> Table:
         if not METRICS[key].of_tree or _one_tree(rows):
             body = _mark_best(body, column, METRICS[key].higher)
     note = (
-        "Distance and severity are levels to climb to the lowest common ancestor; in an uneven tree they count from "
-        "its deepest leaf. Severity looks at errors only: read it together with top-1. Inconsistent: the levels' own "
+        "Distance and severity are levels to climb to the lowest common ancestor, in an uneven tree from the deepest "
+        "leaf below it. Severity looks at errors only: read it together with top-1. Inconsistent: the levels' own "
         "answers are no path of the tree."
     )
     header = ("method", *(METRICS[key].column for key in keys))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 
 from hfc.provenance import write_folder
 from hfc.report import page, texts
@@ -132,11 +131,4 @@ def _page(twins: Twins, images: Path) -> str:
         )
         for number, rows in numbered
     ]
-    style = page.page_style()
-    return page.ENVIRONMENT.get_template("twins.html").render(
-        record=record_twins(twins),
-        sets=sets,
-        made=page.made(),
-        style=Markup(style),
-        style_hash=page.hash_of(style),
-    )
+    return page.rendered("twins.html", "Twins", record=record_twins(twins), sets=sets)
