@@ -175,9 +175,23 @@ def test_a_run_of_another_kind_of_device_is_not_taken_up(place: Path, cache: Cac
     assert not list(tmp_path.glob(f"*{run_key(on_gpu, run.data, run.config)[:8]}"))
 
 
+UNEVEN = (
+    "leaf,group,kind",
+    "Tee,tops,upper",
+    "Tank,tops,upper",
+    "Coat,,",
+    "Jeans,,lower",
+    "Chinos,,lower",
+    "Shorts,,lower",
+)
+
+
 @pytest.mark.parametrize("method", ["flat", "levels+path", "hmcn-f"])
-def test_the_order_of_the_trees_rows_changes_no_bit(method: str, place: Path, cache: Cache, tmp_path: Path) -> None:
-    header, *rows = (place / "tree.csv").read_text().splitlines()
+@pytest.mark.parametrize("even", [True, False])
+def test_the_order_of_the_trees_rows_changes_no_bit(
+    even: bool, method: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    header, *rows = (place / "tree.csv").read_text().splitlines() if even else UNEVEN
     finished = []
     for order in ([0, 1, 2, 3, 4, 5], [4, 2, 5, 1, 3, 0]):
         file = tmp_path / str(order[0]) / "tree.csv"
