@@ -480,12 +480,14 @@ def test_weights_reach_the_classifier_through_a_pipeline() -> None:
 def test_the_examples_of_its_page_run() -> None:
     text = (Path(__file__).parents[2] / "notebooks" / "python.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "HierarchicalClassifier" in block]
-    plain, grouped = (io.StringIO() for _ in blocks)
+    plain, uneven, grouped = (io.StringIO() for _ in blocks)
     scope: dict[str, Any] = {}
-    for block, printed, names in zip(blocks, (plain, grouped), (scope, {}), strict=True):
+    for block, printed, names in zip(blocks, (plain, uneven, grouped), (scope, {}, {}), strict=True):
         with contextlib.redirect_stdout(printed):
             exec(block, names)
     assert plain.getvalue().startswith("[['trousers' 'Jeans']] [[")
+    promised = [line.split("  # ")[1].split(": ")[0] for line in blocks[1].splitlines() if line.startswith("print(")]
+    assert uneven.getvalue().splitlines() == promised
     assert [float(accuracy) > 0.9 for accuracy in grouped.getvalue().strip("[]\n ").split()] == [True] * 4
     assert scope["model"].classes_.tolist() == ["Jeans", "Tank", "Tee"]
     assert scope["model"].score(scope["X"], scope["y"]) > 0.9
