@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from hfc.hierarchy import Hierarchy
 
@@ -37,15 +38,16 @@ class Doubts:
     """(m,) that of the suggested leaf."""
     are_siblings: Bools
     """(m,) whether label and suggestion have one parent."""
-    confident: Ints
-    """(C, C) the confident joint: how many rows with a label (first axis) surely are of a leaf (second axis)."""
-    estimated: Floats
+    confident: csr_array
+    """(C, C) the confident joint: how many rows with a label (first axis) surely are of a leaf (second axis). Few of
+    its cells are not 0."""
+    estimated: csr_array
     """(C, C) how many rows have a label and are of a leaf, by estimate; it sums to n."""
 
     @property
     def estimated_errors(self) -> float:
         """How many labels are wrong, by the estimate."""
-        return float(self.estimated.sum() - np.trace(self.estimated))
+        return float(self.estimated.sum() - self.estimated.diagonal().sum())
 
 
 def find_doubts(probability: Shares, leaf: Ints, tree: Hierarchy) -> Doubts:
@@ -64,9 +66,10 @@ def find_doubts(probability: Shares, leaf: Ints, tree: Hierarchy) -> Doubts:
     confident = confident_joint(probability, leaf)
     suggested = _suggested(probability, leaf)
     doubtful = np.zeros(len(leaf), dtype=np.bool_)
-    for label, count in enumerate(confident.sum(axis=1) - np.diag(confident)):
+    wrong = confident.sum(axis=1) - confident.diagonal()
+    for label in np.flatnonzero(wrong):
         rows = np.flatnonzero(leaf == label)
-        doubtful[rows[np.argsort(own[rows], kind="stable")[:count]]] = True
+        doubtful[rows[np.argsort(own[rows], kind="stable")[: wrong[label]]]] = True
     doubtful &= suggested != NOTHING
     row = np.flatnonzero(doubtful)
     row = row[np.argsort(own[row], kind="stable")]
@@ -93,7 +96,7 @@ def thresholds(probability: Shares, leaf: Ints) -> Floats:
     return means
 
 
-def confident_joint(probability: Shares, leaf: Ints) -> Ints:
+def confident_joint(probability: Shares, leaf: Ints) -> csr_array:
     """Count the rows with each label that surely are of each leaf, (C, C).
 
     A row surely is of the most probable leaf among those whose threshold it reaches; of equals it is the first. A row
@@ -102,15 +105,19 @@ def confident_joint(probability: Shares, leaf: Ints) -> Ints:
     reached = probability >= thresholds(probability, leaf) * (1 - SLACK)
     sure = np.where(reached, probability, -1.0).argmax(axis=1)
     counted = reached.any(axis=1)
-    joint = np.zeros((probability.shape[1],) * 2, dtype=np.int64)
-    np.add.at(joint, (leaf[counted], sure[counted]), 1)
-    return joint
+    return count_pairs(leaf[counted], sure[counted], probability.shape[1])
 
 
-def estimated_joint(confident: Ints, count: Ints) -> Floats:
+def count_pairs(label: Ints, leaf: Ints, leaves: int) -> csr_array:
+    """Count the pairs of a label and a leaf, (C, C): as many numbers as there are pairs, not as there are cells."""
+    return csr_array((np.ones(len(label), dtype=np.int64), (label, leaf)), shape=(leaves, leaves))
+
+
+def estimated_joint(confident: csr_array, count: Ints) -> csr_array:
     """Scale each row of a confident joint to its label's number of rows, (C,)."""
-    sums = np.maximum(confident.sum(axis=1, keepdims=True), 1)  # 0 for a leaf that labels no row alone
-    joint: Floats = confident / sums * count[:, None]
+    row = confident.nonzero()[0]
+    joint = confident.astype(np.float64)
+    joint.data = confident.data / confident.sum(axis=1)[row] * count[row]
     return joint
 
 

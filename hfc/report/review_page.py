@@ -13,7 +13,7 @@ from hfc.config import REVIEWED
 from hfc.provenance import write_folder
 from hfc.regions import Regions
 from hfc.report import page, texts
-from hfc.report.doubts import Doubts, find_doubts
+from hfc.report.doubts import Doubts, count_pairs, find_doubts
 from hfc.report.gallery import pictures_of
 from hfc.store import FeatureStore, HeldOut
 from hfc.store.records import Record
@@ -192,20 +192,21 @@ def _rows(held: HeldOut, doubts: Doubts) -> Iterator[DoubtfulRow]:
 
 def _pairs(held: HeldOut, doubts: Doubts) -> list[Pair]:
     """List the pairs that the estimate names, the largest first."""
-    tree, listed = held.hierarchy, np.zeros_like(doubts.confident)
-    np.add.at(listed, (held.predictions.target[doubts.row], doubts.suggested), 1)
-    named = (listed > 0) | (doubts.confident > 0)
-    np.fill_diagonal(named, False)
+    tree = held.hierarchy
+    listed = count_pairs(held.predictions.target[doubts.row], doubts.suggested, len(tree.leaves))
+    labels, leaves = (listed + doubts.confident).nonzero()
+    named = sorted(zip(labels.tolist(), leaves.tolist(), tree.are_siblings(labels, leaves).tolist(), strict=True))
     pairs = [
         Pair(
             label=tree.leaves[label],
             suggested=tree.leaves[leaf],
-            siblings=bool(tree.are_siblings(label, leaf)),
+            siblings=siblings,
             listed=int(listed[label, leaf]),
             confident=int(doubts.confident[label, leaf]),
             estimated=round(float(doubts.estimated[label, leaf]), 2),
         )
-        for label, leaf in np.argwhere(named).tolist()
+        for label, leaf, siblings in named
+        if label != leaf
     ]
     return sorted(pairs, key=lambda pair: (-pair.estimated, -pair.listed))
 
