@@ -58,3 +58,16 @@ def test_leaves_that_inner_labels_alone_train_are_warned_of_apart(
         f"{path}: no row of the train split is labelled Jeans, Tank; the 3 test rows that are have leaves that are "
         "trained by labels above them alone, which tell no leaves apart",
     ]
+
+
+def test_where_all_training_labels_are_inner_every_tested_leaf_is_warned_of(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_cache(
+        tmp_path / "c.h5", ["upper", "lower", "Tee", "Tank", "Jeans"], ["train"] * 2 + ["val"] + ["test"] * 2
+    )
+    announce(path, [prepare(load_cache(path), str(place / "tree.csv"))], on_rows=lambda rows: None)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{path}: no row of the train split is labelled Jeans, Tank; the 2 test rows that are have leaves that are "
+        "trained by labels above them alone, which tell no leaves apart"
+    ]
