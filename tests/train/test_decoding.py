@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hfc.hierarchy import Hierarchy
-from hfc.train.decoding import DECODINGS, LEAVES, climbed, leaf_paths
+from hfc.train.decoding import DECODINGS, LEAVES, Paths, climbed, leaf_paths
 from hfc.train.heads.layers import Prediction
 from tests.support.trees import Heights, hierarchies, named, prefixes, trees
 
@@ -200,6 +200,33 @@ def test_the_leaves_alone_are_decoded_as_with_the_levels(tree: Hierarchy, seed: 
     prediction, paths = random_prediction(tree, seed), leaf_paths(tree)
     for decode, alone in LEAVES.items():
         assert torch.equal(alone(prediction, paths), DECODINGS[decode](prediction, paths).final)
+
+
+def test_decodings_can_be_traced_with_the_paths_as_buffers() -> None:
+    """So does an exported graph, whatever the number of rows."""
+    tree = named(np.array([[0, -1, -1], [1, 0, -1], [2, 1, 0], [2, 1, 1], [2, 2, -1]]))
+
+    class All(torch.nn.Module):
+        ancestors: torch.Tensor
+        falls: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("ancestors", torch.from_numpy(tree.ancestors))
+            self.register_buffer("falls", torch.from_numpy(tree.falls))
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, final: torch.Tensor) -> list[torch.Tensor]:
+            paths = Paths(self.ancestors, self.falls, tree.even)
+            decoded = [decode(Prediction((a, b, c), final), paths) for decode in DECODINGS.values()]
+            return [tensor for one in decoded for tensor in (*one.levels, one.final)]
+
+    def inputs(rows: int) -> tuple[torch.Tensor, ...]:
+        prediction = random_prediction(tree, rows, rows)
+        return (*prediction.levels, prediction.final)
+
+    traced = torch.export.export(All(), inputs(3), dynamic_shapes=[{0: torch.export.Dim("rows")}] * 4).module()
+    for rows in (1, 4):
+        torch.testing.assert_close(traced(*inputs(rows)), All()(*inputs(rows)))
 
 
 def naive_depth(counts: list[int], paths: list[tuple[str, ...]], least: int) -> int:

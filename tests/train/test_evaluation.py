@@ -13,8 +13,9 @@ from hfc.train import evaluation
 from hfc.train import features as features_module
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
-from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta
+from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta, climb, decoded, evaluate
 from hfc.train.features import Resident
+from hfc.train.heads.layers import Target
 from hfc.train.settings import build_head
 from hfc.train.stage import train
 from tests.support.made_up import settled_on
@@ -111,6 +112,37 @@ def test_stopping_begins_at_the_leaves_and_climbs(place: Path, cache: Cache, tmp
     correct = [reading.correct for reading in curve]
     assert correct == sorted(correct)
     assert correct[-1] > correct[0]
+
+
+@pytest.mark.parametrize("decode", ["leaf", "consistent", "least-cost"])
+def test_rows_with_an_inner_label_are_left_out_where_leaves_are_measured(
+    decode: str, place: Path, cache: Cache
+) -> None:
+    config, data = quick(place, decode=decode, topk=[1, 2]), prepare(cache, str(place / "tree.csv"))
+    torch.manual_seed(0)
+    head = build_head(config, data.hierarchy, 16)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    inner = torch.arange(len(data.target.leaf)) % 3 == 0
+    path = torch.where(inner[:, None] & (torch.arange(data.target.path.shape[1]) > 0), -1, data.target.path)
+    mixed = replace(data, target=Target(path, torch.where(inner, -1, data.target.leaf)))
+    test = data.rows["test"]
+    named = replace(data, rows={**data.rows, "test": test[~inner[test]]})
+    raw, readings = by_beta(head, cache.features, mixed, "test", config)
+    part, expected = by_beta(head, cache.features, named, "test", config)
+    assert len(raw.final) == len(test) > len(part.final) > 0
+    assert readings == expected
+    assert len({reading.top1 for reading in readings}) > 1
+    whole, fewer = decoded(raw, data.hierarchy, config), decoded(part, data.hierarchy, config)
+    measured, alone = evaluate(whole, mixed, "test", config), evaluate(fewer, named, "test", config)
+    on_level_1 = evaluate(whole, data, "test", config)
+    coarse, *_ = (f"level_accuracy/{level}" for level in data.hierarchy.levels)
+    expected_metrics = alone | {key: on_level_1[key] for key in (coarse, "inconsistency")}
+    assert measured == pytest.approx(expected_metrics, abs=1e-6)
+    if decode != "least-cost":
+        curve = climb(whole.final, mixed.leaf("test"), data.hierarchy)
+        assert curve == climb(fewer.final, named.leaf("test"), data.hierarchy)
+        assert len({reading.correct for reading in curve}) > 1
 
 
 def test_scores_that_are_no_probabilities_stop_nowhere(place: Path, cache: Cache, tmp_path: Path) -> None:
