@@ -1,7 +1,9 @@
 """Photographs, trees and CSV files as people have them, through the commands that read them."""
 
 import csv
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,49 @@ def test_labels_trees_paths_and_ids_meet_in_whatever_form_they_are_written(
     assert trained.exit_code == 0, trained.output
     (result_file,) = (tmp_path / "joined").rglob("result.json")
     assert json.loads(result_file.read_text())["rows"]["unused"]["without label"] == 0
+
+
+PATHS = ("tops > Other", "hats > Other", "Tee", "tops", "hats")  # leaves by path and by name, and inner nodes
+
+
+@pytest.mark.parametrize("source", ["m.csv", "shards.tar"])
+def test_labels_that_are_paths_go_through_the_cache_as_they_are(source: str, tmp_path: Path) -> None:
+    write_images(tmp_path, [f"{i:02d}.jpg" for i in range(60)])
+    labels = {f"{i:02d}.jpg": PATHS[i % 5] for i in range(60)}
+    (tmp_path / "m.csv").write_text("\n".join(["path,label", *(f"{name},{label}" for name, label in labels.items())]))
+    with tarfile.open(tmp_path / "shards.tar", "w") as archive:
+        for name, label in labels.items():
+            archive.add(tmp_path / name, name)
+            content = (label if int(name[:2]) % 2 else json.dumps({"label": label})).encode()
+            entry = tarfile.TarInfo(name[:3] + ("cls" if int(name[:2]) % 2 else "json"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    cache, tree = tmp_path / "c.h5", tmp_path / "tree.txt"
+    tree.write_text("tops > Tee\ntops > Other\nhats > Other\nhats > Cap\n")
+    assert hfc("extract", tmp_path / source, *TINY, "--out", cache).exit_code == 0
+    with FeatureStore(cache) as store:
+        regions = store.table().regions
+    assert {name[-6:]: label for name, label in zip(regions.id, regions.label, strict=True)} == labels
+    # Splits are drawn by the label as it is written: each has rows in each of them.
+    assert {(label, split) for label, split in zip(regions.label, regions.split, strict=True)} == {
+        (label, split) for label in PATHS for split in ("train", "val", "test")
+    }
+    trained = hfc("train", cache, "--hierarchy", tree, *QUICK, "--out", tmp_path / "runs", "--json")
+    (run,) = json.loads(trained.stdout)["runs"]
+    inner = [
+        sum(label in ("tops", "hats") for label in regions.label[regions.split == s]) for s in run["rows"]["inner"]
+    ]
+    assert (list(run["rows"]["inner"].values()), sum(inner)) == (inner, 24)
+    # Other labels, joined by id; a label of the cache that is missing there is no label.
+    joined = {name: {"tops": "Tee", "hats": "> hats > Other"}.get(label, label) for name, label in labels.items()}
+    rows = [f"{name},{joined[name[-6:]]}" for name in regions.id[:50]]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    words = ("--labels", tmp_path / "labels.csv", "--hierarchy", tree, *QUICK, "--out", tmp_path / "joined", "--json")
+    (run,) = json.loads(hfc("train", cache, *words).stdout)["runs"]
+    assert ("inner" in run["rows"], run["rows"]["unused"]["without label"]) == (False, 10)
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows[::3]]))
+    refused = hfc("train", cache, *words)
+    assert (refused.exit_code, "most rows of a split have no label in it" in refused.stderr) == (1, True)
 
 
 def test_a_folder_of_another_encoding_is_carried_through_all_commands(tmp_path: Path) -> None:
