@@ -64,7 +64,7 @@ def _hit(logits: Tensor, target: Tensor, below: Tensor | None) -> Tensor:
 
 
 def level_losses(epsilon: LevelLoss, levels: Sequence[Tensor], path: Tensor) -> list[Tensor]:
-    """(B,) ε of each level; 0 where a row's path ends above the level, so that a row's losses are its likelihood's.
+    """(B,) ε of each level; 0 where a row's path ends above the level.
 
     Args:
         epsilon: ε.

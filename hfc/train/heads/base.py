@@ -48,7 +48,8 @@ class Head(Module, Protocol):
 
     To add one, write a module here and a line in HEADS, and name it among the choices of `head` in hfc/config.py. Its
     constructor takes `dim`, `ancestors` and, by keyword alone, the training settings it uses: `hfc train` accepts these
-    for it and refuses all others. Its layers are best taken from `hfc.train.heads.layers`.
+    for it and refuses all others. Layers are best taken from `hfc.train.heads.layers`, what it asks of the tree from
+    `hfc.train.heads.tree`, which knows leaves on any level.
     """
 
     task_flows: ClassVar[tuple[str, ...]]
@@ -65,7 +66,8 @@ class Head(Module, Protocol):
 
         Args:
             dim: D.
-            ancestors: (C, H) index of each leaf's ancestor on each level; its last column counts the leaves.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf; where all lie on the last level,
+                its last column counts them.
             settings: keyword-only arguments, each a field of `TrainConfig`.
         """
 
@@ -81,7 +83,7 @@ class Head(Module, Protocol):
 
         Args:
             logits: what `forward` gave.
-            target: the labels of B rows, which may be any nodes.
+            target: the labels of B rows, which may be any nodes. On levels below its label a row has no loss.
 
         Returns:
             (B,) in float32 each: a number for each row.
