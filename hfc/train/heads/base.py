@@ -66,8 +66,8 @@ class Head(Module, Protocol):
 
         Args:
             dim: D.
-            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf; where all lie on the last level,
-                its last column counts them.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf; where all lie on the last
+                level, its last column counts them.
             settings: keyword-only arguments, each a field of `TrainConfig`.
         """
 
