@@ -208,6 +208,25 @@ def test_the_order_of_the_trees_rows_changes_no_bit(
     assert (final_of(one) == final_of(other)).all()
 
 
+LAYOUTS = {
+    "edges.csv": "node,parent\nTee,tops\nTank,tops\ntops,upper\nupper,\nCoat,\nlower,\nJeans,lower\nChinos,lower\n"
+    "Shorts,lower",
+    "paths.txt": "Coat\nlower > Shorts\nlower > Chinos\nlower > Jeans\nupper > tops > Tee\nupper > tops > Tank",
+}
+
+
+def test_every_layout_of_a_tree_trains_the_same_head(cache: Cache, tmp_path: Path) -> None:
+    runs = []
+    for name, text in {"tree.csv": "\n".join(UNEVEN), **LAYOUTS}.items():
+        (tmp_path / name).write_text(text)
+        config = replace(quick(tmp_path, method="levels+path"), hierarchy=str(tmp_path / name))
+        runs.append(train(cache, config, tmp_path / f"of {name}")[0])
+    assert len({run.result.hierarchy.digest for run in runs}) == 2  # their levels have other names
+    for run in runs[1:]:
+        assert (final_of(run) == final_of(runs[0])).all()
+        assert run.result.test["hF"] == runs[0].result.test["hF"]
+
+
 def test_flat_gives_the_same_bits_whatever_stands_above_the_leaves(place: Path, cache: Cache, tmp_path: Path) -> None:
     trees = {
         "other groups": "leaf,group\nShorts,z\nChinos,a\nTee,z\nTank,a\nJeans,z\nCoat,a\n",
