@@ -49,6 +49,25 @@ def test_folders_of_groups_are_trained_on_with_their_own_tree(tmp_path: Path, ca
     assert tree.read_text().splitlines()[1] == "men > Shirts,men"
 
 
+def test_folders_nested_unevenly_are_trained_on_and_predicted(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "shop", "Hat", "men", "men/Shirts", "women/Shirts", "women/outer/Coat")
+    cache, tree = tmp_path / "c.h5", tmp_path / "c.tree.csv"
+    assert hfc("extract", root, *TINY, "--out", cache).exit_code == 0
+    assert tree.read_text() == "category,group 2,group 1\nHat,,\nShirts,,men\nShirts,,women\nCoat,outer,women\n"
+    trained = hfc("train", cache, "--hierarchy", tree, *QUICK, "--out", tmp_path / "runs")
+    assert trained.exit_code == 0, trained.output
+    (run,) = (tmp_path / "runs").iterdir()
+    rows = json.loads((run / "result.json").read_text())["rows"]
+    assert sum(rows["inner"].values()) == 6  # those of men itself
+    leaves = {("Hat",), ("men", "Shirts"), ("women", "Shirts"), ("women", "outer", "Coat")}
+    answered = hfc("predict", run, root / "Hat" / "0.jpg", "--top", 4, "--json")
+    (answer,) = [json.loads(line) for line in answered.stdout.splitlines()]
+    assert {tuple(leaf["path"]) for leaf in answer["top"]} == leaves
+    assert tuple(answer["path"]) in leaves
+    within = json.loads(hfc("predict", run, root / "Hat" / "0.jpg", "--within", "women", "--json").stdout)
+    assert {tuple(leaf["path"]) for leaf in within["top"]} == {path for path in leaves if path[0] == "women"}
+
+
 def test_what_is_left_out_is_counted_and_what_cannot_be_read_is_listed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
