@@ -60,13 +60,14 @@ class Hierarchy:
     def leaves(self) -> tuple[str, ...]:
         """What each of the C leaves is called: its name, or its path where several leaves have that name.
 
-        The path of a leaf on the first level is written `> NAME`.
+        The path begins with `>` where it would be read as a name else, as that of a leaf on the first level.
         """
         paths = [self.path(leaf) for leaf in range(len(self.ancestors))]
         times = Counter(canonical(path[-1]) for path in paths)
 
         def text(path: Sequence[str]) -> str:
-            return join_path(path) if len(path) > 1 else from_root(path)
+            written = join_path(path)
+            return from_root(path) if canonical(written) in times else written
 
         return tuple(path[-1] if times[canonical(path[-1])] == 1 else text(path) for path in paths)
 

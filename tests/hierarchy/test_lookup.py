@@ -47,6 +47,9 @@ def test_a_name_may_hold_the_sign_of_a_path() -> None:
     tree = from_paths("mine", ["one", "two"], paths)
     labels = [">30", "size > >30", "> size > >30", " 10 > 20", "size > 10 > 20", "> 10 > 20", "10 > x"]
     assert tree.index(labels, "c.h5").tolist() == [0, 0, 0, 1, 1, 2, 3]
+    tree = from_paths("mine", ["one", "two"], [("a", "b"), ("c", "b"), ("d", "a > b")])
+    assert tree.leaves == ("> a > b", "c > b", "a > b")
+    assert tree.index(tree.leaves, "c.h5").tolist() == [0, 1, 2]
 
 
 def test_unknown_labels_are_named() -> None:
