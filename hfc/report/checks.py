@@ -75,7 +75,7 @@ def _tested(group: Group) -> str:
 SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
     ("features", lambda row: row.first.cache.features_sha256),
     ("labels and splits", lambda row: labels(row.first)),
-    ("numbers of training and validation images", lambda row: (row.first.rows.train, row.first.rows.val)),
+    ("numbers of training and validation images", lambda row: _with_leaf(row)),
 )
 
 
@@ -92,6 +92,12 @@ def _shared(rows: Sequence[Row]) -> Iterable[Check]:
         yield Check(
             OK, "All rows rest on the same features, labels, splits and numbers of training and validation images."
         )
+
+
+def _with_leaf(row: Row) -> tuple[int, int]:
+    """Count the training and validation images whose label is a leaf; whether others are used is a setting."""
+    rows = row.first.rows
+    return rows.train - rows.inner.get("train", 0), rows.val - rows.inner.get("val", 0)
 
 
 def _trees(rows: Sequence[Row]) -> Iterable[Check]:
@@ -178,8 +184,8 @@ def _data(rows: Sequence[Row]) -> Iterable[Check]:
     if inner := _inner(rows):
         yield Check(
             MIND,
-            f"The label of some images is an inner node: {inner}. Test images of this kind count in the accuracies of "
-            "the levels down to their label, and nowhere else.",
+            f"The label of some images is an inner node: {inner}. Test images of this kind count on "
+            "the levels down to their label, and not where leaves are judged.",
         )
     if any(row.first.settings.decode == "least-cost" for row in rows):
         yield Check(MIND, "Rows decoded by least cost have scores and no probabilities: ignore their calibration.")

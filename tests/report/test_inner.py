@@ -42,7 +42,9 @@ def test_leaves_are_judged_by_the_images_whose_label_is_one(
     write_run(tmp_path / "runs" / "leaves", tree, changed={"inner_labels": "leave-out"})
     inner = {"train": 30, "test": 3}
     folder = with_inner(
-        write_run(tmp_path / "runs" / "inner", tree, rows__inner=inner), tree, ["tops", "tops", "short"]
+        write_run(tmp_path / "runs" / "inner", tree, rows__inner=inner, rows__train=130),
+        tree,
+        ["tops", "tops", "short"],
     )
     if shortened:
         monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 3)
@@ -61,10 +63,11 @@ def test_leaves_are_judged_by_the_images_whose_label_is_one(
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert (
         "The label of some images is an inner node: 30 for training, 3 for test (flat (tree)); none "
-        "(flat (tree) inner_labels=leave-out). Test images of this kind count in the accuracies of the levels down to "
-        "their label, and nowhere else."
+        "(flat (tree) inner_labels=leave-out). Test images of this kind count on the levels down to their label, and "
+        "not where leaves are judged."
     ) in text.replace("\\", "")
-    assert "100 / 20 / 60, inner labels: 30 / 0 / 3" in text
+    assert "130 / 20 / 60, inner labels: 30 / 0 / 3" in text
+    assert "numbers of training and validation images." in text  # with a leaf as their label: they are the same
     assert "Every run's stored predictions give the top-1 that it reports." in text
 
 

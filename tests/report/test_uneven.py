@@ -82,6 +82,7 @@ def test_paths_heights_and_nodes_are_those_of_the_names(tree: Hierarchy, tmp_pat
             assert outcome.on_path[s, i][:common].all()
             assert outcome.height[s, i] == height(true[:common])
             right.update(true[:h] for h in range(1, common + 1))
+    assert outcome.height.mean() == pytest.approx(outcome.row.mean("distance@1"))
     nodes = {path[: h + 1] for path in leaves for h in range(len(path))}
     scores = {}
     for level, node, n, share in outcome.node_scores():
@@ -105,6 +106,8 @@ def test_hf_is_the_ratio_of_the_sums_and_its_interval_that_of_drawn_images(tree:
 
     every = np.arange(N)
     (difference,) = all_pairs(outcomes(tmp_path))
+    means = [difference.first.row.mean("hF"), difference.second.row.mean("hF")]
+    assert means == pytest.approx([float(hf(every, by_seed)) for by_seed in answers])  # the runs report the same
     found = difference.intervals["hF"]
     assert found.difference == pytest.approx(hf(every, answers[0]) - hf(every, answers[1]))
     rows = np.random.default_rng(0).integers(N, size=(4000, N))
