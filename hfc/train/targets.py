@@ -56,7 +56,11 @@ def as_table(where: str, y: Any) -> Any:
         array = np.asarray(y)
     except ValueError:  # lists of several lengths
         return as_table(where, _filled(where, y))
-    if array.dtype == np.object_ and array.ndim == 1 and any(isinstance(row, list | tuple) for row in array):
+    if (
+        array.dtype == np.object_
+        and array.ndim == 1
+        and any(isinstance(row, list | tuple | np.ndarray) for row in array)
+    ):
         return as_table(where, _filled(where, array.tolist()))
     if array.ndim not in (1, 2) or array.dtype.kind not in "OUf" or (array.ndim == 1 and array.dtype.kind == "f"):
         return array
@@ -74,8 +78,10 @@ def _filled(where: str, rows: Iterable[Any]) -> list[list[Any]]:
     """Fill paths up to one length."""
     paths = []
     for row, path in enumerate(rows):
-        if isinstance(path, str) or not hasattr(path, "__len__"):
+        if not isinstance(path, list | tuple | np.ndarray):
             raise HierarchyError(f"{where}: row {row}: expected a path as in the other rows, found {path!r}")
+        if any(isinstance(node, list | tuple | np.ndarray) for node in path):
+            raise HierarchyError(f"{where}: row {row}: expected one path, coarse to fine, found {path!r}")
         paths.append(list(path))
     longest = max(2, *map(len, paths))
     return [path + [None] * (longest - len(path)) for path in paths]

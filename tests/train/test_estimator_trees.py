@@ -11,7 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from hfc.config import METHODS, TrainConfig
 from hfc.errors import HierarchyError
@@ -157,7 +159,18 @@ def test_an_inner_label_is_right_where_the_answer_lies_below_it() -> None:
         fitted.score(X[1:], truth)
     with pytest.raises(HierarchyError, match="'Other' at several places"):
         fitted.score(X[:1], ["Other"])
-    assert cross_val_score(model(hierarchy=None), X, filled(cut(y)), cv=3).min() > 0.7
+
+
+def test_paths_of_several_lengths_are_cross_validated() -> None:
+    X, y = clusters()
+    paths = filled(cut(y))
+    scores = cross_val_score(model(hierarchy=None), X, paths, cv=KFold(3))
+    assert scores.min() > 0.7
+    assert (cross_val_score(model(hierarchy=None), X, paths, cv=3) == scores).all()
+    ragged = [[node for node in path if node] for path in paths]
+    assert (cross_val_score(model(hierarchy=None), X, ragged, cv=KFold(3)) == scores).all()
+    pipeline = make_pipeline(StandardScaler(), model(hierarchy=None)).fit(X, ragged)
+    assert pipeline.score(X, ragged) > 0.7
 
 
 def test_only_rows_of_leaves_pick_the_epoch(seen: list[TrainingData]) -> None:

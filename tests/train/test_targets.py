@@ -64,7 +64,9 @@ def test_paths_may_end_in_blanks_or_be_lists_of_several_lengths(blank: object) -
     ragged: list[Any] = [["a", "x", "1"], ("b",), np.array(["a", "x"])]
     objects = np.empty(3, dtype=np.object_)
     objects[:] = ragged
-    for given in (ragged, objects, pd.Series(ragged)):
+    of_one_type = np.empty(3, dtype=np.object_)
+    of_one_type[:] = [np.array(list(path)) for path in ragged]
+    for given in (ragged, objects, of_one_type, pd.Series(ragged)):
         assert as_table("y", given).tolist() == want
 
 
@@ -87,6 +89,8 @@ def test_numbers_may_be_filled_up_too() -> None:
         ([np.nan, "a"], "y: row 0: no label; leave the row out"),
         ([["a", "x"], "b"], "y: row 1: expected a path as in the other rows, found 'b'"),
         ([["a", "x"], 7], "y: row 1: expected a path as in the other rows, found 7"),
+        ([[["a"], ["b", "x"]], [["c"]]], "y: row 0: expected one path, coarse to fine, found [['a'], ['b', 'x']]"),
+        ([["a", "x"], ["b", ["x"]]], "y: row 1: expected one path, coarse to fine, found ['b', ['x']]"),
     ],
 )
 def test_blanks_elsewhere_are_refused(y: Any, message: str) -> None:
@@ -153,6 +157,13 @@ def test_a_label_is_a_leafs_or_an_inner_nodes_or_a_paths_text() -> None:
     assert str(caught.value) == (
         "y: the hierarchy has 'Other' at several places; give its path: shoes > flat > Other, tops > Other"
     )
+
+
+def test_a_leafs_name_is_none_of_an_inner_node() -> None:
+    made = tree([("a", "b"), ("b", "c"), ("d", "b", "e")])
+    got = find(made, np.array([["b"], ["a > b"], ["> b"], ["d > b"]]))
+    paths: Paths = [("a", "b"), ("a", "b"), ("b",), ("d", "b")]
+    assert got.tolist() == find(made, as_table("y", [*filled(paths), ["d", "b", "e"]]))[:4].tolist()
 
 
 def test_a_name_that_is_repeated_on_the_way_down_is_one_node() -> None:
