@@ -75,8 +75,26 @@ def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
         assert min(line["recall"], line["recall_of_siblings"], line["recall_of_strangers"]) > 0.7
 
 
+@pytest.mark.slow
+def test_a_share_of_the_labels_is_cut_back_and_used_or_left_out(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    words = ["none.csv", "--cache", str(cache), "--hierarchy", str(tree), "--seeds", "2", "--epochs", "2"]
+    command = [sys.executable, "-m", "tests.bench", "partial", *words, "--methods", "flat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    first, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (first["share"], first["train"], first["with_inner_label"]) == (0, 216, 0)
+    assert [(line["share"], line["inner_labels"]) for line in lines] == [
+        (share, name) for share in (0.3, 0.6, 0.9) for name in ("use", "leave-out", "use - leave-out")
+    ]
+    rows = [(line["train"], line["with_inner_label"]) for line in lines if "train" in line]
+    assert rows == [(216, 65), (151, 0), (216, 130), (86, 0), (216, 194), (22, 0)]
+    for use, without, difference in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        for score in ("top1", "group"):
+            assert difference[score][0] == pytest.approx(use[score][0] - without[score][0], abs=0.02)
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,twins,twin_search,review"
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,twins,twin_search,review,partial"
     assert f"usage: python -m tests.bench {{{names}}}" in done.stderr

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "twins": "twins.main",
     "twin_search": "twins.search",
     "review": "review.main",
+    "partial": "partial.main",
 }
 
 if __name__ == "__main__":
