@@ -87,7 +87,7 @@ def warn_of_namesakes(where: str, paths: Iterable[tuple[int, Path]]) -> None:
         warn_once(
             logger,
             f"{where}: one name under several parents is several nodes: {', '.join(several)}; "
-            "rename them where one node is meant",
+            "where one is meant, give it one parent",
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.errors import HierarchyError
-from hfc.hierarchy.lookup import Lookup, from_root, join_path
+from hfc.hierarchy.lookup import Lookup, from_root, join_path, split_path
 from hfc.hierarchy.names import canonical, some
 from hfc.provenance import digest
 
@@ -166,7 +166,7 @@ class Hierarchy:
         unknown = sorted(label for label in distinct if not lookup.find(label))
         if unknown:
             names = list(dict.fromkeys(node for nodes in reversed(self.nodes) for node in nodes))
-            near = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(split_path(unknown[0])[-1], names, n=1, cutoff=0.75)
             hint = f"; is {unknown[0]} meant to be {near[0]}?" if near else f"; its leaves are {some(self.leaves)}"
             raise HierarchyError(
                 f"hierarchy {self.name} does not fit {where}: it has no node for {some(unknown)}{hint}"

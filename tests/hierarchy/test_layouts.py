@@ -192,8 +192,8 @@ def test_leaves_of_one_name_may_stand_at_two_places_and_groups_are_warned_of(cap
     assert [(record.levelno, record.message) for record in caplog.records] == [
         (
             logging.WARNING,
-            "t: one name under several parents is several nodes: men > Tops (row 2) and women > Tops (row 4); rename "
-            "them where one node is meant",
+            "t: one name under several parents is several nodes: men > Tops (row 2) and women > Tops (row 4); where "
+            "one is meant, give it one parent",
         )
     ]
     caplog.clear()
@@ -201,7 +201,9 @@ def test_leaves_of_one_name_may_stand_at_two_places_and_groups_are_warned_of(cap
         (2 * i + j, (group, f"n{i}", "leaf")) for i in range(7) for j, group in enumerate("ab")
     ]
     warn_of_namesakes("t", many)
-    assert caplog.messages[0].endswith("a > n4 (row 8) and b > n4 (row 9), 2 more; rename them where one node is meant")
+    assert caplog.messages[0].endswith(
+        "a > n4 (row 8) and b > n4 (row 9), 2 more; where one is meant, give it one parent"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ def test_unknown_labels_are_named() -> None:
         tree.index(["Tee", "Tie", "Hat"], "c.h5")
     with pytest.raises(HierarchyError, match=r"it has no node for Legings; is Legings meant to be Leggings\?$"):
         tree.index(["Tee", "Legings"], "c.h5")
+    with pytest.raises(
+        HierarchyError, match=r"no node for lower > Legings; is lower > Legings meant to be Leggings\?$"
+    ):
+        tree.find(["lower > Legings"], "c.h5")
 
 
 @given(paths=named_trees())
