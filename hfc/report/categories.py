@@ -31,7 +31,8 @@ def figure(group: Group) -> Figure:
     for i, (name, path, support, scores) in enumerate(drawn):
         y = svg.TOP + step * i
         full = " > ".join(path)
-        body.append(svg.text(left - 6, y + 14, svg.shorten(name, left - 8), anchor="end", full=full))
+        shown = svg.shorten(name, left - 8, at_front=name != path[-1])  # of a path its end tells more
+        body.append(svg.text(left - 6, y + 14, shown, anchor="end", full=full))
         body.append(svg.text(svg.WIDTH - 2, y + 14, str(support), anchor="end", class_="tick"))
         for series in (0, *range(len(scores) - 1, 0, -1)):  # the bar below the points, the next best on top
             score = scores[series]

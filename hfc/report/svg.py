@@ -87,10 +87,12 @@ def dash(i: int) -> str:
     return DASHES[i // COLOURS % len(DASHES)]
 
 
-def shorten(text: str, width: float) -> str:
-    """Shorten a text to a width."""
+def shorten(text: str, width: float, *, at_front: bool = False) -> str:
+    """Shorten a text to a width, at its end or at its front."""
     most = max(int(width / CHARACTER), 2)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= most:
+        return text
+    return "…" + text[1 - most :] if at_front else text[: most - 1] + "…"
 
 
 def wrapped(text: str, width: float) -> list[str]:

@@ -19,6 +19,12 @@ def test_names_above_a_matrix_end_inside_the_drawing() -> None:
             assert across <= svg.WIDTH + 1e-9
 
 
+def test_a_text_is_shortened_at_its_end_or_at_its_front() -> None:
+    width = 7 * svg.CHARACTER
+    assert [svg.shorten("tops > Other", width, at_front=front) for front in (False, True)] == ["tops >…", "… Other"]
+    assert [svg.shorten("seven 7", width, at_front=front) for front in (False, True)] == ["seven 7"] * 2
+
+
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [

@@ -178,6 +178,9 @@ def test_leaves_of_one_name_and_heights_are_named_without_doubt(tmp_path: Path) 
         "| tops \\> Other | tops",
         "| y | low \\> x",
     ]
+    drawn = (tmp_path / "out" / "figures" / "categories.svg").read_text("utf-8")
+    for words in (">tops &gt; Other<", ">… &gt; long &gt; Other<"):  # the end of a path tells more than its front
+        assert words in drawn
     severity = (tmp_path / "out" / "figures" / "severity.svg").read_text("utf-8")
     for words in (">height 1<", ">height 2<", ">wrong group<"):  # a height is no level where leaves lie at any depth
         assert words in severity
