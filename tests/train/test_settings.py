@@ -59,8 +59,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name} for name in METHODS},
     **{name: dict(settings) for name, settings in FORMER_METHODS.items()},
 }
-# They name a run, or say where and how it is trained; `select` picks an epoch, which its own test looks at.
-ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select"}
+# They name a run, or say where and how it is trained; `select` picks an epoch and `inner_labels` rows, as their own tests
+# see.
+ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select", "inner_labels"}
 
 
 @pytest.fixture(scope="module")
