@@ -36,20 +36,17 @@ class Oracle:
     def __init__(self, paths: Sequence[Node]) -> None:
         self.paths, self.levels = list(paths), nodes_of(list(paths))
         self.nodes = [node for level in self.levels for node in level]
-
-    def below(self, node: Node) -> list[Node]:
-        return [path for path in self.paths if path[: len(node)] == node]
-
-    def height(self, node: Node) -> int:
-        """The longest way down to a leaf."""
-        return max(map(len, self.below(node))) - len(node)
+        everywhere = [(), *self.nodes]
+        self.below = {node: [path for path in self.paths if path[: len(node)] == node] for node in everywhere}
+        # The longest way down to a leaf.
+        self.height = {node: max(map(len, self.below[node])) - len(node) for node in everywhere}
 
     def distance(self, one: Node, other: Node) -> int:
         """The height of the lowest common ancestor."""
         common = 0
         while common < min(len(one), len(other)) and one[common] == other[common]:
             common += 1
-        return self.height(one[:common])
+        return self.height[one[:common]]
 
     def of_levels(self, z: Numbers, loss: str) -> dict[Node, float]:
         """Each level's own output."""
@@ -78,7 +75,7 @@ class Oracle:
         return {node: math.prod(given[node[:h]] for h in range(1, len(node) + 1)) for node in self.nodes}
 
     def sums(self, leaves: Numbers) -> dict[Node, float]:
-        return {node: sum(leaves[path] for path in self.below(node)) for node in self.nodes}
+        return {node: sum(leaves[path] for path in self.below[node]) for node in self.nodes}
 
     def level_losses(self, z: Numbers, label: Node, loss: str) -> list[float]:
         """ε of each level down to the label, 0 below it."""
@@ -96,8 +93,8 @@ class Oracle:
         """−log of the likelihood that one of the leaves below the label is the true one."""
         p = activated(z, loss)
         if loss == "softmax":
-            return -math.log(sum(p[path] for path in self.below(label)))
-        one_hot = [math.exp(-binary(p, path, self.paths)) for path in self.below(label)]
+            return -math.log(sum(p[path] for path in self.below[label]))
+        one_hot = [math.exp(-binary(p, path, self.paths)) for path in self.below[label]]
         return -math.log(sum(one_hot)) / len(self.paths)
 
     def hxe(self, z: Numbers, label: Node, alpha: float) -> float:
@@ -109,7 +106,7 @@ class Oracle:
 
     def soft_labels(self, z: Numbers, label: Node, beta: float) -> float:
         """Classes are the leaves outside the label, and the label."""
-        p, below = activated(z, "softmax"), set(self.below(label))
+        p, below = activated(z, "softmax"), set(self.below[label])
         largest = max((self.distance(a, b) for a, b in combinations(self.paths, 2)), default=1)
         outside = [path for path in self.paths if path not in below]
         weights = [math.exp(-beta * self.distance(path, label) / largest) for path in outside]

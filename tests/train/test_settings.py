@@ -59,8 +59,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name} for name in METHODS},
     **{name: dict(settings) for name, settings in FORMER_METHODS.items()},
 }
-# They name a run, or say where and how it is trained; `select` picks an epoch and `inner_labels` rows, as their own tests
-# see.
+# They name a run, or say where and how it is trained; `select` picks an epoch and `inner_labels` rows, which their own
+# tests look at.
 ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select", "inner_labels"}
 
 
