@@ -40,7 +40,7 @@ def ablation(cache: Path, hierarchy: str, plan: str, out: Path, jobs: int) -> No
       seeds          the seeds of the runs that are tested
       [grid]         a list of values for each setting to search
       [own.NAME]     the same for a setting that only this method or row has
-    and any other setting of hfc train that stays fixed.
+    and any other setting of hfc train that stays fixed, like inner_labels.
 
     \b
     Example:

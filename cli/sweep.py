@@ -49,12 +49,12 @@ def sweep(
 ) -> None:
     """Search for the best settings on validation.
 
-    The test split of CACHE is never used. The TOML file of --grid has settings that stay fixed (method, hierarchy, …)
-    and `seeds` at its top level. [grid] lists values for each setting to search: every combination is tried. [random]
-    has lists or { low, high, log } in their place: `trials` points are drawn. With `folds` at the top level, points are
-    judged by cross-validation over training and validation rows: a small validation split alone chooses badly. hfc
-    train --config takes the best settings, OUT/best.toml. If the command is interrupted, run it again: it continues
-    where it stopped.
+    The test split of CACHE is never used. The TOML file of --grid has settings that stay fixed (method, hierarchy,
+    inner_labels, …) and `seeds` at its top level. [grid] lists values for each setting to search: every combination is
+    tried. [random] has lists or { low, high, log } in their place: `trials` points are drawn. With `folds` at the top
+    level, points are judged by cross-validation over training and validation rows: a small validation split alone
+    chooses badly. hfc train --config takes the best settings, OUT/best.toml. If the command is interrupted, run it
+    again: it continues where it stopped.
 
     \b
     Example:
