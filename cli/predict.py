@@ -91,7 +91,7 @@ def predict(
        "top": [{"path": ["full-body", "Dress"], "probability": 0.83}, ...]}
       {"id": "b.jpg", "error": "the file is empty"}
 
-    --format csv has a column for every level, under its name; " level" is added if another column has that name.
+    --format csv has a column for every level, blank below an answer; " level" is added to a name that another one has.
 
     With --within the leaves below that node share all probability, and --min-confidence climbs to the node at most;
     JSON and CSV say "within". Of a name that several nodes have, give the path; "> Tops" begins at the root.

@@ -99,27 +99,23 @@ class Trained:
 
     def _below(self, features: Features, part: Below, paths: Paths) -> tuple[Tensor, Tensor]:
         """Compute what ranks the leaves below a node, and their probabilities there, (B, K) each."""
-        raw, decode = self.predict(features), DECODINGS[self.config.decode]
-        if part.path:  # in float64, so that nothing is too improbable to be told apart
-            raw = Prediction(tuple(level.double() for level in raw.levels), raw.final.double())
-        if self.config.decode == "least-cost":
-            # Its scores weigh mistakes below the node and rank the leaves; what is probable, the head says.
-            final = _among(raw.final, part)
-            scores = decode(Prediction(raw.levels, final), paths).final
-        else:
-            final = scores = _among(decode(raw, leaf_paths(self.hierarchy)).final, part)
+        raw = self.predict(features)
+        if part.path:
+            levels = tuple(level.double() for level in raw.levels)
+            final = raw.final[:, torch.from_numpy(part.leaves)].double()
+            # A product may have a leaf's probability several times: what all were divided by would not cancel out.
+            products = self.config.decode == "consistent" and not self.hierarchy.even
+            raw = Prediction(levels, final if products else _shared(final))
+        scores = DECODINGS[self.config.decode](raw, paths).final
+        # The scores of least-cost rank the leaves; what is probable, the head says.
+        final = raw.final if self.config.decode == "least-cost" else scores
         return scores, torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
 
 
-def _among(final: Tensor, part: Below) -> Tensor:
-    """Share all probability among the leaves below a node, however little they had; those without any share it evenly.
-
-    Below the root everything stays as it is.
-    """
-    if not part.path:
-        return final
-    inside = final[:, torch.from_numpy(part.leaves)] + torch.finfo(torch.float64).tiny
-    return inside / inside.sum(dim=1, keepdim=True)
+def _shared(final: Tensor) -> Tensor:
+    """Share all probability among leaves, however little of it they had; those without any share it evenly."""
+    final = final + torch.finfo(torch.float64).tiny
+    return final / final.sum(dim=1, keepdim=True)
 
 
 def load_trained(folder: Path) -> Trained:

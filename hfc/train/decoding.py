@@ -17,6 +17,9 @@ from hfc.hierarchy import Hierarchy
 from hfc.train.heads.layers import Prediction
 from hfc.train.losses import sums_by
 
+LEAST = {torch.float32: 1e-30, torch.float64: 1e-300}
+"""What a factor of a product is at least, as 0 has no logarithm."""
+
 
 class Paths(NamedTuple):
     """The paths to the leaves that may be answered: all of a tree, or those below one node."""
@@ -142,7 +145,7 @@ def _products(prediction: Prediction, paths: Paths) -> Tensor:
 
     P_final stands for the leaf itself, and once more for each level below it: all products have H factors.
     """
-    own = prediction.final.clamp_min(1e-30).log()
+    own = prediction.final.clamp_min(LEAST[prediction.final.dtype]).log()
     if not paths.even:
         own = own * (1 + (paths.ancestors[:, 1:] < 0).sum(dim=1))
     return torch.softmax(reduce(torch.add, chain(_inner(prediction, paths), [own])), dim=1)

@@ -141,6 +141,17 @@ def test_leaves_below_an_improbable_node_share_all_probability(
         assert (answer.path, answer.probabilities) == (("x",), (pytest.approx(1.0),))
 
 
+@pytest.mark.parametrize("decode", DECODINGS)
+def test_improbable_leaves_of_one_depth_keep_their_ratio_beside_deeper_ones(decode: str) -> None:
+    tree = uneven([("x", "a"), ("x", "b"), ("c",), ("x", "e", "f")])
+    final = torch.tensor([[1e-33, 3e-33, 1.0, 0.0]] * ROWS)
+    said = Prediction((torch.tensor([[0.0, 1.0]] * ROWS), torch.zeros(ROWS, 3), torch.zeros(ROWS, 1)), final)
+    ratio = 9 if decode == "consistent" else 3  # in a product a leaf stands for the level below it too
+    for answer in answers(trained(tree, decode, said), "x"):
+        assert [leaf.path[1] for leaf in answer.top] == ["b", "a", "e"]
+        assert [leaf.probability for leaf in answer.top[:2]] == pytest.approx([ratio / (ratio + 1), 1 / (ratio + 1)])
+
+
 def test_without_a_node_the_whole_tree_is_answered() -> None:
     tree = parse_hierarchy("tree", "tree.csv", ["leaf,group", "a,x", "b,x", "c,y"])
     run = trained(tree, "leaf", random_prediction(tree, 0))
