@@ -180,8 +180,13 @@ class Hierarchy:
 
     def leaf(self, paths: Ints) -> Ints:
         """Find the leaf at the end of each of (N, H) paths, (N,): −1 where that is an inner node."""
-        number = {tuple(row): leaf for leaf, row in enumerate(self.ancestors.tolist())}
-        return np.array([number.get(tuple(row), -1) for row in paths.tolist()], dtype=np.int64)
+        leaf, depth = np.full(len(paths), -1, dtype=np.int64), (paths >= 0).sum(axis=1)
+        for h, size in enumerate(self.sizes):
+            ends, rows = np.flatnonzero(self.depths == h + 1), np.flatnonzero(depth == h + 1)
+            number = np.full(size, -1, dtype=np.int64)
+            number[self.ancestors[ends, h]] = ends
+            leaf[rows] = number[paths[rows, h]]
+        return leaf
 
     def index(self, labels: Sequence[str], where: str) -> Ints:
         """Find the leaf that each label means, (N,).

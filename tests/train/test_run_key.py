@@ -151,6 +151,12 @@ def test_a_new_head_changes_the_key(place: Path, cache: Cache, package: Path) ->
     assert run_key(cache, *settled(place, cache)) != before
 
 
+def test_what_becomes_of_inner_labels_is_in_the_key(place: Path, cache: Cache) -> None:
+    keys = [run_key(cache, *settled(place, cache, inner_labels=value)) for value in ("use", "leave-out")]
+    assert keys[0] != keys[1]
+    assert keys[0] == run_key(cache, *settled(place, cache))
+
+
 def test_the_kind_of_device_is_in_the_key(place: Path, cache: Cache) -> None:
     data, config = settled(place, cache)
     keys = {
