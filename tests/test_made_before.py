@@ -11,7 +11,7 @@ from hfc import runs
 from hfc.config import TrainConfig, resolve
 from hfc.predict import Classifier
 from hfc.report import write_report
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.report.statistics import all_pairs
 from hfc.runs import Epoch, Result
 from hfc.store import FeatureStore, read_predictions
@@ -142,9 +142,9 @@ def test_a_report_takes_its_tree_and_that_of_a_new_run_for_one(tmp_path: Path, m
     trees = [runs.hierarchy(run) for run in (old, new)]
     assert trees[0].leaves != trees[1].leaves
     assert sorted(trees[0].leaves) == list(trees[1].leaves)
-    (group,) = read_groups([old, new])
-    assert len({outcome.row.first.hierarchy.digest for outcome in group.outcomes}) == 1
-    (difference,) = all_pairs(group.outcomes)
+    (board,) = read_leaderboards([old, new])
+    assert len({outcome.row.first.hierarchy.digest for outcome in board.outcomes}) == 1
+    (difference,) = all_pairs(board.outcomes)
     shares = {}
     for run, tree in zip((old, new), trees, strict=True):  # hF by hand, in names
         stored = read_predictions(run.folder / "predictions.h5")

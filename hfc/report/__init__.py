@@ -16,7 +16,7 @@ from hfc.report.checks import check
 from hfc.report.contents import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
-from hfc.report.rows import Group, read_groups
+from hfc.report.rows import Leaderboard, read_leaderboards
 from hfc.report.statistics import all_pairs
 from hfc.report.twins import read_twins, twin_checks, twin_table
 
@@ -53,15 +53,15 @@ def write_report(
             cannot be written.
     """
     all_runs = runs.find(roots)
-    groups = read_groups(all_runs)
-    rows = [outcome.row for group in groups for outcome in group.outcomes]
-    differences = [all_pairs(group.outcomes) for group in groups]
+    boards = read_leaderboards(all_runs)
+    rows = [outcome.row for board in boards for outcome in board.outcomes]
+    differences = [all_pairs(board.outcomes) for board in boards]
     flat = [difference for pairs in differences for difference in pairs]
     known = read_twins(twins, all_runs) if twins else None
-    checks = check(rows, groups, twin_checks(known, groups) if known else ())
-    tables = [twin_table(known, group) for group in groups] if known else []
-    shown = _mistakes(groups, images) if images else []
-    document = contents.report(rows, groups, differences, checks, shown, tables)
+    checks = check(rows, boards, twin_checks(known, boards) if known else ())
+    tables = [twin_table(known, board) for board in boards] if known else []
+    shown = _mistakes(boards, images) if images else []
+    document = contents.report(rows, boards, differences, checks, shown, tables)
     results = texts.results_json(document, rows, all_runs, flat)
     files = {
         **pages(document),
@@ -119,10 +119,10 @@ def write(out: Path, files: Mapping[str, str], mark: str) -> tuple[Path, ...]:
     return tuple(out / name for name in files)
 
 
-def _mistakes(groups: Sequence[Group], images: Path) -> list[Folded]:
-    """Make the galleries of the rows that have pictures. That of each group's best row is unfolded."""
+def _mistakes(boards: Sequence[Leaderboard], images: Path) -> list[Folded]:
+    """Make the galleries of the rows that have pictures. That of each leaderboard's best row is unfolded."""
     outcomes = [
-        (outcome, outcome is group.best) for group in groups for outcome in group.outcomes[: contents.MOST_DRAWN]
+        (outcome, outcome is board.best) for board in boards for outcome in board.outcomes[: contents.MOST_DRAWN]
     ]
     folded = []
     failed: list[RunError] = []

@@ -7,7 +7,7 @@ from hfc.report import svg
 from hfc.report.cells import Branch, Table
 from hfc.report.folded import fold, line_of
 from hfc.report.plots import Figure, left_out
-from hfc.report.rows import Group
+from hfc.report.rows import Leaderboard
 from hfc.report.tables import level_columns
 
 MOST_DRAWN = 200  # categories in the figure
@@ -19,10 +19,10 @@ MOST_BESIDE = 3  # methods in a table that leaves room for the figure beside it
 SHARE = "Share of a category's test images whose most probable leaf is right, %, mean over seeds."
 
 
-def figure(group: Group) -> Figure:
+def figure(board: Leaderboard) -> Figure:
     """Draw the accuracy of each category. The best row is a bar, the others are points."""
-    scored = group.category_scores()
-    drawn = [scored[leaf] for leaf in group.best.hardest(MOST_DRAWN)]
+    scored = board.category_scores()
+    drawn = [scored[leaf] for leaf in board.best.hardest(MOST_DRAWN)]
     step, left = 18, 118
     x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
     bottom = svg.TOP + step * len(drawn) + 4
@@ -38,22 +38,22 @@ def figure(group: Group) -> Figure:
             score = scores[series]
             if score is None:
                 continue
-            tooltip = f"{full}: {100 * score:.1f}% of {support}, {group.outcomes[series].label}"
+            tooltip = f"{full}: {100 * score:.1f}% of {support}, {board.outcomes[series].label}"
             if series:
                 body.append(svg.dot(x(score), y + 10, series, tooltip, 3.5))
             else:
                 body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, tooltip))
-    key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), bottom + 34, lines=False)
+    key, height = svg.legend(list(enumerate(outcome.label for outcome in board.outcomes)), bottom + 34, lines=False)
     measured = [(name, scores[0]) for name, _, _, scores in scored if scores[0] is not None]
     lowest = sorted(measured, key=lambda pair: pair[1] or 0)[:3]
     hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in lowest)
-    alt = f"Accuracy of each of {len(scored)} categories, bars: {group.best.label}. Lowest: {hardest}."
+    alt = f"Accuracy of each of {len(scored)} categories, bars: {board.best.label}. Lowest: {hardest}."
     return Figure(
         "categories",
         "Accuracy of each category",
         alt,
         svg.drawing([*body, *key], bottom + 34 + height, alt),
-        ("category", "path", "test_images", *(outcome.label for outcome in group.outcomes)),
+        ("category", "path", "test_images", *(outcome.label for outcome in board.outcomes)),
         tuple(
             (name, " > ".join(path), n, *("" if s is None else s for s in scores)) for name, path, n, scores in scored
         ),
@@ -61,35 +61,35 @@ def figure(group: Group) -> Figure:
     )
 
 
-def table(group: Group) -> Table:
+def table(board: Leaderboard) -> Table:
     """Make the table of categories: their accuracy and number of test images. A page folds many of them."""
-    tree, scored = group.best.tree, group.category_scores()
+    tree, scored = board.best.tree, board.category_scores()
     above = [" > ".join(tree.levels[:-1]) if tree.even else "path"] if len(tree.levels) > 1 else []
     fixed = [tree.levels[-1] if tree.even else "category", *above, "test images"]
-    header = (*level_columns(fixed[-1:], fixed[:-1]), *fixed[-1:], *(outcome.label for outcome in group.outcomes))
-    body = tuple(line_of(scored[leaf], 0 if above else None) for leaf in group.best.hardest(MOST_LISTED))
+    header = (*level_columns(fixed[-1:], fixed[:-1]), *fixed[-1:], *(outcome.label for outcome in board.outcomes))
+    body = tuple(line_of(scored[leaf], 0 if above else None) for leaf in board.best.hardest(MOST_LISTED))
     note = SHARE
     if len(scored) > MOST_LISTED:
         note += (
             f" Shown: the {MOST_LISTED} categories with the most wrong answers of the best row, of {len(scored):,}; "
             "all are in the data of the picture."
         )
-    narrow = len(group.outcomes) <= MOST_BESIDE
-    return Table("categories", "Accuracy of each category, %", header, body, note, narrow, _folded(group, fixed[0]))
+    narrow = len(board.outcomes) <= MOST_BESIDE
+    return Table("categories", "Accuracy of each category, %", header, body, note, narrow, _folded(board, fixed[0]))
 
 
-def _folded(group: Group, leaf: str) -> Branch | None:
+def _folded(board: Leaderboard, leaf: str) -> Branch | None:
     """Fold many categories by the nodes above them: as many, and of as many methods, as a page can hold."""
-    every = group.category_scores()
+    every = board.category_scores()
     if len(every) <= MOST_UNFOLDED:
         return None
-    chosen = group.best.hardest(MOST_FOLDED)
-    methods = [outcome.label for outcome in group.outcomes][: max(MOST_CELLS // len(chosen), 1)]
+    chosen = board.best.hardest(MOST_FOLDED)
+    methods = [outcome.label for outcome in board.outcomes][: max(MOST_CELLS // len(chosen), 1)]
     shown = [every[i]._replace(accuracy=every[i].accuracy[: len(methods)]) for i in chosen]
     note = f"{SHARE} Folded by the nodes above; beside a node, the same of all its images, method by method."
-    if len(shown) < len(every) or len(methods) < len(group.outcomes):
+    if len(shown) < len(every) or len(methods) < len(board.outcomes):
         note += (
             f" Shown: {len(shown):,} of {len(every):,} categories, those with the most wrong answers of the best row, "
-            f"and {len(methods)} of {len(group.outcomes)} methods, the best; all are in the data of the picture."
+            f"and {len(methods)} of {len(board.outcomes)} methods, the best; all are in the data of the picture."
         )
     return fold(shown, (leaf, "test images", *methods), note)

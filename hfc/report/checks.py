@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.identity import counts, labels, recipe
-from hfc.report.rows import BENCHMARK_TEST_ROWS, Group, Row
+from hfc.report.rows import BENCHMARK_TEST_ROWS, Leaderboard, Row
 
 ENOUGH_SEEDS = 3
 
@@ -23,20 +23,20 @@ class Check:
     text: str
 
 
-def check(rows: Sequence[Row], groups: Sequence[Group], more: Iterable[Check] = ()) -> list[Check]:
+def check(rows: Sequence[Row], boards: Sequence[Leaderboard], more: Iterable[Check] = ()) -> list[Check]:
     """Check everything that the runs alone can show; what is wrong comes first.
 
     Args:
         rows: all of them.
-        groups: those that share their test images.
+        boards: those that share their test images.
         more: checks of what the runs alone do not show.
     """
     checks = [
         *_weights(rows),
-        *_images(groups),
+        *_images(boards),
         *_shared(rows),
         *_trees(rows),
-        *_repeated(groups),
+        *_repeated(boards),
         *_code(rows),
         *_seeds(rows),
         *_benchmark(rows),
@@ -57,19 +57,19 @@ def _weights(rows: Sequence[Row]) -> Iterable[Check]:
         yield Check(OK, "All features come from trained weights.")
 
 
-def _images(groups: Sequence[Group]) -> Iterable[Check]:
-    if len(groups) > 1:
-        parts = "; ".join(_some([o.label for o in group.outcomes]) + f" on {_tested(group)}" for group in groups)
-        images = {group.best.predictions[0].images for group in groups}
-        same = "images and labels" if len(images) == len(groups) else "groups of images"
-        remedy = "" if len(images) == len(groups) else "; train them again on one cache with one column of groups"
+def _images(boards: Sequence[Leaderboard]) -> Iterable[Check]:
+    if len(boards) > 1:
+        parts = "; ".join(_some([o.label for o in board.outcomes]) + f" on {_tested(board)}" for board in boards)
+        images = {board.best.predictions[0].images for board in boards}
+        same = "images and labels" if len(images) == len(boards) else "groups of images"
+        remedy = "" if len(images) == len(boards) else "; train them again on one cache with one column of groups"
         yield Check(WRONG, f"Rows were not tested on the same {same}, and are compared apart: {parts}{remedy}.")
-    elif groups:
-        yield Check(OK, f"All rows were tested on the same {_tested(groups[0])} with the same labels.")
+    elif boards:
+        yield Check(OK, f"All rows were tested on the same {_tested(boards[0])} with the same labels.")
 
 
-def _tested(group: Group) -> str:
-    return group.best.groups.words("images")
+def _tested(board: Leaderboard) -> str:
+    return board.best.groups.words("images")
 
 
 SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
@@ -115,18 +115,18 @@ def _trees(rows: Sequence[Row]) -> Iterable[Check]:
         )
 
 
-def _repeated(groups: Sequence[Group]) -> Iterable[Check]:
+def _repeated(boards: Sequence[Leaderboard]) -> Iterable[Check]:
     """Check that the predictions give the accuracy that the result claims."""
     wrong = [
         run.result.run
-        for group in groups
-        for outcome in group.outcomes
+        for board in boards
+        for outcome in board.outcomes
         for run, correct in zip(outcome.row.runs, outcome.correct, strict=True)
         if abs(float(correct.mean()) - run.result.test["top1"]) > 1e-9
     ]
     if wrong:
         yield Check(WRONG, f"The predictions of {_some(wrong)} do not give the top-1 in their result.json.")
-    elif groups:
+    elif boards:
         yield Check(OK, "Every run's stored predictions give the top-1 that it reports.")
 
 

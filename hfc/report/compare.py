@@ -14,7 +14,7 @@ from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.checks import check
 from hfc.report.contents import Document, Section, Text
 from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
-from hfc.report.rows import Group, Outcome, read_sets
+from hfc.report.rows import Leaderboard, Outcome, read_sets
 from hfc.report.statistics import Difference, differences, method
 
 COMPARED = tuple(metric for metric in METRICS.values() if metric.key != "ece")
@@ -56,7 +56,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     only: tuple[tuple[str, ...], tuple[str, ...]]
     """Labels of the rows of each set that the other lacks."""
-    groups: tuple[tuple[Group, ...], tuple[Group, ...]]
+    boards: tuple[tuple[Leaderboard, ...], tuple[Leaderboard, ...]]
     runs: int
 
 
@@ -70,8 +70,8 @@ def compare(first: Path, second: Path) -> Comparison:
         RunError: a folder holds no runs, or a damaged one.
     """
     all_runs = [runs.find([root]) for root in (first, second)]
-    groups = [tuple(grouped) for grouped in read_sets(all_runs)]
-    left = [[outcome for group in side for outcome in group.outcomes] for side in groups]
+    boards = [tuple(grouped) for grouped in read_sets(all_runs)]
+    left = [[outcome for board in side for outcome in board.outcomes] for side in boards]
     matched: list[tuple[Outcome, Outcome]] = []
     for parts in MATCHES:
         before, after = ({k: v for k, v in _by(parts, rows).items() if len(v) == 1} for rows in left)
@@ -84,7 +84,7 @@ def compare(first: Path, second: Path) -> Comparison:
     }
     pairs = tuple(Pair(before, after, tested.get(id(before))) for before, after in matched)
     only = tuple(outcome.label for outcome in left[0]), tuple(outcome.label for outcome in left[1])
-    return Comparison((str(first), str(second)), pairs, only, (groups[0], groups[1]), sum(map(len, all_runs)))
+    return Comparison((str(first), str(second)), pairs, only, (boards[0], boards[1]), sum(map(len, all_runs)))
 
 
 def _by(parts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
@@ -147,8 +147,8 @@ def document(comparison: Comparison) -> Document:
     """Turn a comparison into a document."""
     a, b = comparison.names
     checked = [
-        check([o.row for group in groups for o in group.outcomes], groups) if groups else []
-        for groups in comparison.groups
+        check([o.row for board in boards for o in board.outcomes], boards) if boards else []
+        for boards in comparison.boards
     ]
     tested = [pair.difference for pair in comparison.pairs if pair.difference]
     wrong = tuple(dict.fromkeys(line for side in checked for line in side if line.state == "wrong"))

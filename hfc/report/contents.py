@@ -12,7 +12,7 @@ from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
 from hfc.report.plots import Figure
-from hfc.report.rows import Group, Row
+from hfc.report.rows import Leaderboard, Row
 from hfc.report.statistics import Difference, method
 
 MOST_DRAWN = 16  # rows with pictures of their own
@@ -55,7 +55,7 @@ class Document:
 
     title: str
     verdicts: tuple[str, ...]
-    """The answer first: a sentence or two for each group of comparable rows."""
+    """The answer first: a sentence or two for each leaderboard."""
     checks: tuple[Check, ...]
     sections: tuple[Section, ...]
 
@@ -79,7 +79,7 @@ def _unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
 
 def report(
     rows: Sequence[Row],
-    groups: Sequence[Group],
+    boards: Sequence[Leaderboard],
     differences: Sequence[Sequence[Difference]],
     checks: Sequence[Check],
     galleries: Sequence[Folded],
@@ -89,19 +89,19 @@ def report(
 
     Args:
         rows: all of them.
-        groups: those that may be compared.
-        differences: every pair of each group.
+        boards: those that may be compared.
+        differences: every pair of each leaderboard.
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
-        twins: for each group, its accuracies with and without twins; none where they are not known.
+        twins: for each leaderboard, its accuracies with and without twins; none where they are not known.
     """
-    prefixes = [f"{i}-" if len(groups) > 1 else "" for i in range(1, len(groups) + 1)]
-    parts = [_GroupBlocks(*members) for members in zip(groups, differences, prefixes, strict=True)]
+    prefixes = [f"{i}-" if len(boards) > 1 else "" for i in range(1, len(boards) + 1)]
+    parts = [_Blocks(*members) for members in zip(boards, differences, prefixes, strict=True)]
     join = itertools.chain.from_iterable
     in_tree = itertools.chain(
         (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
     )
-    largest = max((len(group.outcomes) for group in groups), default=0)
+    largest = max((len(board.outcomes) for board in boards), default=0)
     rejection = itertools.chain(_some(figures.climb(rows)), join(part.rejection() for part in parts))
     plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
         ("best", "Which is best", join(part.best() for part in parts)),
@@ -118,13 +118,13 @@ def report(
         ("provenance", "Provenance", (provenance(rows),)),
     ]
     sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
-    verdicts = tuple(verdict(group, pairs) for group, pairs in zip(groups, differences, strict=True))
+    verdicts = tuple(verdict(board, pairs) for board, pairs in zip(boards, differences, strict=True))
     return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
 
-def verdict(group: Group, differences: Sequence[Difference]) -> str:
+def verdict(board: Leaderboard, differences: Sequence[Difference]) -> str:
     """Say which row is best, by how much, and whether that is significant."""
-    best, seeds = group.best, len(group.best.row.seeds)
+    best, seeds = board.best, len(board.best.row.seeds)
     over = f"{seeds} seed{'s' if seeds > 1 else ''}, {best.groups.words()}"
     text = f"{best.label} has the highest top-1: {plus_minus(best.row.values('top1'))}% ({over})."
     behind = [difference for difference in differences if difference.first is best]
@@ -151,17 +151,17 @@ def verdict(group: Group, differences: Sequence[Difference]) -> str:
 
 
 @dataclass(frozen=True)
-class _GroupBlocks:
-    """The blocks of one group of comparable rows."""
+class _Blocks:
+    """The blocks of one leaderboard."""
 
-    group: Group
+    board: Leaderboard
     pairs: Sequence[Difference]
     prefix: str
-    """What the names of its figures begin with, where there are several groups."""
+    """What the names of its figures begin with, where there are several leaderboards."""
 
     def best(self) -> Iterator[Block]:
-        figure = figures.forest(self.group, self.pairs)
-        yield self.named(tables.headline(self.group, self.pairs))
+        figure = figures.forest(self.board, self.pairs)
+        yield self.named(tables.headline(self.board, self.pairs))
         if figure:
             yield self.named(figure)
 
@@ -171,19 +171,19 @@ class _GroupBlocks:
             yield Text(method(self.pairs))
 
     def hierarchy(self) -> Iterator[Block]:
-        yield self.named(figures.severity(self.group))
+        yield self.named(figures.severity(self.board))
 
     def calibration(self) -> Iterator[Block]:
-        yield self.named(tables.calibration(self.group.outcomes))
-        yield self.named(figures.reliability(self.group))
+        yield self.named(tables.calibration(self.board.outcomes))
+        yield self.named(figures.reliability(self.board))
 
     def rejection(self) -> Iterator[Block]:
-        yield self.named(figures.rejection(self.group))
+        yield self.named(figures.rejection(self.board))
 
     def categories(self) -> Iterator[Block]:
-        figure, table = self.named(categories.figure(self.group)), self.named(categories.table(self.group))
+        figure, table = self.named(categories.figure(self.board)), self.named(categories.table(self.board))
         yield from (table, figure) if table.folded else (figure, table)
-        for i, outcome in enumerate(steps(self.group.outcomes[:MOST_DRAWN], "drawing trees"), 1):
+        for i, outcome in enumerate(steps(self.board.outcomes[:MOST_DRAWN], "drawing trees"), 1):
             confused, left_out = trees.confusion(outcome)
             blocks: list[Block] = [self.named(trees.tree(outcome), i, outcome.label)]
             blocks += [Text(left_out)] if left_out else []
@@ -193,10 +193,10 @@ class _GroupBlocks:
                 tuple(blocks),
                 open=i == 1 and not table.folded,
             )
-        yield from _undrawn(len(self.group.outcomes))
+        yield from _undrawn(len(self.board.outcomes))
 
     def named(self, block: Named, *more: object) -> Named:
-        """Give a block of the group a name of its own."""
+        """Give a block of the leaderboard a name of its own."""
         return replace(block, name="-".join([f"{self.prefix}{block.name}", *map(_plain, more)]))
 
 

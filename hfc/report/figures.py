@@ -7,13 +7,13 @@ import numpy as np
 from hfc.metrics import BINS
 from hfc.report import svg
 from hfc.report.plots import Axes, Figure, Point, curves
-from hfc.report.rows import Group, Outcome, Row
+from hfc.report.rows import Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference
 
 
-def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
+def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | None:
     """Draw how far every row is behind the best, with intervals. None for a single row."""
-    behind = [difference for difference in differences if difference.first is group.best]
+    behind = [difference for difference in differences if difference.first is board.best]
     if not behind:
         return None
     intervals = [difference.intervals["top1"] for difference in behind]
@@ -43,8 +43,8 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
     return Figure(
         "behind-the-best",
         "Behind the best",
-        f"Top-1 of each method minus that of {group.best.label}, percentage points with 95% intervals: {words}.",
-        svg.drawing(body, bottom + 38, f"Top-1 minus that of {group.best.label}, points: {words}"),
+        f"Top-1 of each method minus that of {board.best.label}, percentage points with 95% intervals: {words}.",
+        svg.drawing(body, bottom + 38, f"Top-1 minus that of {board.best.label}, points: {words}"),
         ("method", "best", "difference", "low", "high", "p_corrected"),
         tuple(
             (difference.second.label, difference.first.label, -i.difference, -i.high, -i.low, difference.p)
@@ -55,10 +55,10 @@ def forest(group: Group, differences: Sequence[Difference]) -> Figure | None:
     )
 
 
-def reliability(group: Group) -> Figure:
+def reliability(board: Leaderboard) -> Figure:
     """Draw the accuracy at each confidence, seeds pooled, in the bins of the calibration error."""
     series, data = [], []
-    for outcome in group.outcomes:
+    for outcome in board.outcomes:
         confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
         place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
         points = []
@@ -70,7 +70,7 @@ def reliability(group: Group) -> Figure:
             points.append((sure, share, tooltip))
             data.append((outcome.label, sure, share, int(inside.sum())))
         series.append((outcome.label, points))
-    words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in group.outcomes)
+    words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in board.outcomes)
     return curves(
         "reliability",
         "Reliability",
@@ -83,27 +83,27 @@ def reliability(group: Group) -> Figure:
     )
 
 
-def severity(group: Group) -> Figure:
+def severity(board: Leaderboard) -> Figure:
     """Draw the share of test images at each LCA height."""
-    highest = max(len(outcome.tree.levels) for outcome in group.outcomes)
-    shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in group.outcomes]
-    one_tree = len({outcome.row.first.hierarchy.digest for outcome in group.outcomes}) == 1
-    names = [_height_name(group.best, h, one_tree) for h in range(1, highest + 1)]
+    highest = max(len(outcome.tree.levels) for outcome in board.outcomes)
+    shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in board.outcomes]
+    one_tree = len({outcome.row.first.hierarchy.digest for outcome in board.outcomes}) == 1
+    names = [_height_name(board.best, h, one_tree) for h in range(1, highest + 1)]
     x = svg.Scale(0, highest, svg.LEFT, svg.WIDTH - svg.RIGHT)
     _, y = svg.plot((0, 1), svg.span([v for row in shares for v in row[1:]], zero=True))
     body = svg.y_axis(y, x.start, x.end, "test images, %", percent=True)
     width = (x(1) - x(0)) * 0.8 / len(shares)
     for h, name in enumerate(names, 1):
         body.append(svg.text(x(h - 0.5), y.start + 15, name, anchor="middle", class_="tick"))
-        for i, outcome in enumerate(group.outcomes):
+        for i, outcome in enumerate(board.outcomes):
             share = shares[i][h]
             left = x(h - 1) + (x(1) - x(0)) * 0.1 + width * i
             tooltip = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
             body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, tooltip))
-    key, height = svg.legend(list(enumerate(outcome.label for outcome in group.outcomes)), y.start + 24, lines=False)
+    key, height = svg.legend(list(enumerate(outcome.label for outcome in board.outcomes)), y.start + 24, lines=False)
     words = "; ".join(
         f"{outcome.label}: " + ", ".join(f"{name} {100 * row[h]:.1f}%" for h, name in enumerate(names, 1))
-        for outcome, row in zip(group.outcomes, shares, strict=True)
+        for outcome, row in zip(board.outcomes, shares, strict=True)
     )
     alt = f"Share of test images answered wrong, by levels to climb to the lowest common ancestor: {words}."
     return Figure(
@@ -112,7 +112,7 @@ def severity(group: Group) -> Figure:
         alt,
         svg.drawing([*body, *key], y.start + 24 + height, alt),
         ("method", "lca_height", "share_of_test_images"),
-        tuple((o.label, h, s) for o, row in zip(group.outcomes, shares, strict=True) for h, s in enumerate(row)),
+        tuple((o.label, h, s) for o, row in zip(board.outcomes, shares, strict=True) for h, s in enumerate(row)),
         "Mean over seeds; the height 0, right answers, is left out here and is in the data.",
     )
 
@@ -163,10 +163,10 @@ def climb(rows: Sequence[Row]) -> Figure | None:
     )
 
 
-def rejection(group: Group) -> Figure:
+def rejection(board: Leaderboard) -> Figure:
     """Draw the accuracy against the coverage: the least certain images are rejected first."""
     series = []
-    for outcome in group.outcomes:
+    for outcome in board.outcomes:
         order = np.argsort(-outcome.confidence, axis=1, kind="stable")
         right = np.take_along_axis(outcome.correct, order, axis=1).cumsum(axis=1).mean(axis=0)
         count = len(right)

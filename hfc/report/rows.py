@@ -24,7 +24,7 @@ BENCHMARK_TEST_ROWS = 40_000  # DeepFashion, Category and Attribute Prediction
 
 
 class Category(NamedTuple):
-    """A leaf, and how often each method of a group is right there."""
+    """A leaf, and how often each method of a leaderboard is right there."""
 
     name: str
     path: tuple[str, ...]
@@ -157,7 +157,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Leaderboard:
     """Rows that may be compared: tested on the same images and labels. The best top-1 comes first."""
 
     outcomes: tuple[Outcome, ...]
@@ -206,7 +206,7 @@ def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
     return sorted(rows, key=lambda row: (row.first.cache.path, row.label))
 
 
-def read_groups(all_runs: Sequence[Run]) -> list[Group]:
+def read_leaderboards(all_runs: Sequence[Run]) -> list[Leaderboard]:
     """Group the rows that may be compared image by image.
 
     Raises:
@@ -215,7 +215,7 @@ def read_groups(all_runs: Sequence[Run]) -> list[Group]:
     return read_sets([all_runs])[0]
 
 
-def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Group]]:
+def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Leaderboard]]:
     """Group the rows of several sets of runs, each set by itself. A tree has one digest in all of them.
 
     Raises:
@@ -232,6 +232,6 @@ def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Group]]:
             seeds = [predictions[run.folder] for run in row.runs]
             aligned = tuple(seed.in_order_of(seeds[0].tree) for seed in seeds)
             same.setdefault(seeds[0].digest, []).append(Outcome(row, aligned))
-        groups = (sorted(one, key=lambda row: (-row.correct.mean(), row.label)) for one in same.values())
-        grouped.append([Group(tuple(outcomes)) for outcomes in groups])
+        boards = (sorted(one, key=lambda row: (-row.correct.mean(), row.label)) for one in same.values())
+        grouped.append([Leaderboard(tuple(outcomes)) for outcomes in boards])
     return grouped

@@ -9,7 +9,7 @@ from importlib import resources
 
 from hfc.metrics import LEVEL, METRICS, metric
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
-from hfc.report.rows import Group, Outcome, Row
+from hfc.report.rows import Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference
 
 HEADLINE = ("top1", "top3", "top5", "hF")
@@ -49,11 +49,11 @@ def _one_tree(rows: Sequence[Row]) -> bool:
     return len({row.first.hierarchy.digest for row in rows}) == 1
 
 
-def headline(group: Group, differences: Sequence[Difference]) -> Table:
-    """Make the first table: a group's rows, best first. It says how far they are behind the best."""
-    behind = {difference.second: difference for difference in differences if difference.first is group.best}
+def headline(board: Leaderboard, differences: Sequence[Difference]) -> Table:
+    """Make the first table: the rows of a leaderboard. It says how far they are behind the best."""
+    behind = {difference.second: difference for difference in differences if difference.first is board.best}
     rows = []
-    for outcome in group.outcomes:
+    for outcome in board.outcomes:
         difference = behind.get(outcome)
         interval = difference.intervals["top1"] if difference else None
         rows.append(
@@ -72,11 +72,11 @@ def headline(group: Group, differences: Sequence[Difference]) -> Table:
                 Cell(str(len(outcome.row.seeds)), len(outcome.row.seeds)),
             )
         )
-    for column in range(1, 5 if _one_tree([outcome.row for outcome in group.outcomes]) else 4):
+    for column in range(1, 5 if _one_tree([outcome.row for outcome in board.outcomes]) else 4):
         rows = _mark_best(rows, column)
     titles = [METRICS[key].column for key in HEADLINE]
     header = ("method", *titles, "top-1 against the best, points", "p", "seeds")
-    over = f" over {group.best.groups.count:,} groups of images" if group.best.groups.shared else ""
+    over = f" over {board.best.groups.count:,} groups of images" if board.best.groups.shared else ""
     note = f"Mean ± sample standard deviation over seeds; [95% interval]{over}; * significant. See Differences."
     return Table("headline", "The methods, best first", header, tuple(rows), note)
 

@@ -16,7 +16,7 @@ from hfc.errors import RunError
 from hfc.provenance import LISTED
 from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.checks import MIND, OK, WRONG, Check
-from hfc.report.rows import Bools, Group
+from hfc.report.rows import Bools, Leaderboard
 from hfc.runs import Run
 from hfc.store.records import Record
 
@@ -53,9 +53,9 @@ class KnownTwins:
     trained: frozenset[str]
     """Ids of the rows that have a twin in training."""
 
-    def shared(self, group: Group) -> Bools:
-        """(N,) whether each test image of a group has a twin in training."""
-        ids = group.best.predictions[0].id
+    def shared(self, board: Leaderboard) -> Bools:
+        """(N,) whether each test image of a leaderboard has a twin in training."""
+        ids = board.best.predictions[0].id
         return np.fromiter((name in self.trained for name in ids), dtype=np.bool_, count=len(ids))
 
 
@@ -97,10 +97,10 @@ def _refuse_other(folder: Path, record: TwinsRecord, run: Run) -> None:
             )
 
 
-def twin_checks(twins: KnownTwins, groups: Sequence[Group]) -> Iterator[Check]:
+def twin_checks(twins: KnownTwins, boards: Sequence[Leaderboard]) -> Iterator[Check]:
     """Say how many test images have a twin in training."""
-    for group in groups:
-        shared = twins.shared(group)
+    for board in boards:
+        shared = twins.shared(board)
         count, share = int(shared.sum()), float(shared.mean())
         text = (
             f"{count:,} of {len(shared):,} test images ({share:.2%}) have a twin in training, at a cosine of "
@@ -112,12 +112,12 @@ def twin_checks(twins: KnownTwins, groups: Sequence[Group]) -> Iterator[Check]:
             yield Check(MIND if count else OK, f"{text}.")
 
 
-def twin_table(twins: KnownTwins, group: Group) -> Table:
+def twin_table(twins: KnownTwins, board: Leaderboard) -> Table:
     """Make the table of each accuracy with and without twins in training."""
-    shared = twins.shared(group)
-    topk = sorted({k for outcome in group.outcomes for k in outcome.row.first.settings.topk})
+    shared = twins.shared(board)
+    topk = sorted({k for outcome in board.outcomes for k in outcome.row.first.settings.topk})
     rows = []
-    for outcome in group.outcomes:
+    for outcome in board.outcomes:
         cells = [Cell(outcome.label)]
         for k in topk:
             right = outcome.rank < k

@@ -7,23 +7,23 @@ import pytest
 
 from hfc import runs
 from hfc.report import categories, write_report
-from hfc.report.rows import Group, read_groups
+from hfc.report.rows import Leaderboard, read_leaderboards
 from tests.report.test_folded import branches, lines
 from tests.support.made_runs import tree_of, write_run
 
 
-def group_of(folder: Path, leaves: int, methods: int = 1) -> Group:
+def board_of(folder: Path, leaves: int, methods: int = 1) -> Leaderboard:
     names = "".join(f"leaf {i:03d},group {i % 7}\n" for i in range(leaves))
     tree = tree_of(folder / "tree.csv", f"leaf,group\n{names}")
     for i in range(methods):
         write_run(folder / "runs" / str(i), tree, method=f"m{i}", rows=2 * leaves, skill=9.0 if i == 0 else 0.1)
-    (group,) = read_groups(runs.find([folder / "runs"]))
-    return group
+    (board,) = read_leaderboards(runs.find([folder / "runs"]))
+    return board
 
 
 @pytest.mark.parametrize(("leaves", "folded"), [(100, False), (101, True)])
 def test_more_than_a_hundred_categories_are_folded_on_the_page(leaves: int, folded: bool, tmp_path: Path) -> None:
-    table = categories.table(group_of(tmp_path, leaves))
+    table = categories.table(board_of(tmp_path, leaves))
     assert len(table.rows) == leaves
     assert bool(table.folded) == folded
     write_report([tmp_path / "runs"], tmp_path / "out")
@@ -45,22 +45,22 @@ def test_more_than_a_hundred_categories_are_folded_on_the_page(leaves: int, fold
 def test_of_too_many_categories_and_methods_the_page_says_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group = group_of(tmp_path, 150, 4)
-    whole = categories.table(group).folded
+    board = board_of(tmp_path, 150, 4)
+    whole = categories.table(board).folded
     assert whole
     assert "Shown" not in whole.note
     assert len(list(lines(whole))) == 150
     monkeypatch.setattr(categories, "MOST_FOLDED", 120)
     monkeypatch.setattr(categories, "MOST_CELLS", 360)
-    part = categories.table(group).folded
+    part = categories.table(board).folded
     assert part
     assert part.note.endswith(
         "Shown: 120 of 150 categories, those with the most wrong answers of the best row, and 3 of 4 methods, the "
         "best; all are in the data of the picture."
     )
-    best = [outcome.label for outcome in group.outcomes]
+    best = [outcome.label for outcome in board.outcomes]
     assert {branch.header[2:] for branch in branches(part) if branch.rows} == {tuple(best[:3])}
     names = {line["leaf"] for _, line in lines(part)}
-    assert names == {group.best.tree.leaves[leaf] for leaf in group.best.hardest(120)}
-    assert len(categories.figure(group).data) == 150
-    assert len(categories.figure(group).header) == 3 + 4
+    assert names == {board.best.tree.leaves[leaf] for leaf in board.best.hardest(120)}
+    assert len(categories.figure(board).data) == 150
+    assert len(categories.figure(board).header) == 3 + 4

@@ -7,14 +7,14 @@ import pytest
 
 from hfc import runs
 from hfc.report.checks import check
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from tests.support.made_runs import tree_of, two_methods, write_run
 
 
 def told(folder: Path) -> dict[str, list[str]]:
-    groups = read_groups(runs.find([folder]))
+    boards = read_leaderboards(runs.find([folder]))
     found: dict[str, list[str]] = {"ok": [], "mind": [], "wrong": []}
-    for each in check([outcome.row for group in groups for outcome in group.outcomes], groups):
+    for each in check([outcome.row for board in boards for outcome in board.outcomes], boards):
         found[each.state].append(each.text)
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hfc.report import write_report
 from hfc.report.contents import verdict
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.report.statistics import all_pairs
 from hfc.runs import find
 from tests.support.made_runs import tree_of, two_methods, write_run
@@ -26,8 +26,8 @@ def test_the_verdict_says_who_is_best_by_how_much_and_whether_that_is_sure(tmp_p
         folder = tmp_path / "-".join(finals)
         for method, final in finals.items():
             write_run(folder / method, tree, method=method, final=final, target=target)
-        (group,) = read_groups(find([folder]))
-        return verdict(group, all_pairs(group.outcomes))
+        (board,) = read_leaderboards(find([folder]))
+        return verdict(board, all_pairs(board.outcomes))
 
     alone = "flat (tree) has the highest top-1: 100.00% (1 seed, 60 test images)."
     assert said(flat=right) == f"{alone} There is no other row to compare it with."

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.runs import find
 from tests.support.reports import rows_of
 
 
 def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path) -> None:
-    (group,) = read_groups(find([place / "runs"]))
+    (board,) = read_leaderboards(find([place / "runs"]))
     figures = place / "report" / "figures"
-    by_label = {outcome.label: outcome for outcome in group.outcomes}
+    by_label = {outcome.label: outcome for outcome in board.outcomes}
     for row in rows_of(figures / "severity.csv"):
         heights = by_label[row["method"]].height.ravel().tolist()
         assert float(row["share_of_test_images"]) == pytest.approx(heights.count(int(row["lca_height"])) / len(heights))
@@ -24,7 +24,7 @@ def test_severity_rejection_and_reliability_are_those_of_the_answers(place: Path
             surest = sorted(range(60), key=lambda i: -outcome.confidence[seed, i])[:kept]
             hits += sum(bool(outcome.correct[seed, i]) for i in surest)
         assert float(row["top1"]) == pytest.approx(hits / 3 / kept)
-    for outcome in group.outcomes:
+    for outcome in board.outcomes:
         points = [row for row in rows_of(figures / "reliability.csv") if row["method"] == outcome.label]
         bins: dict[int, list[tuple[float, bool]]] = {}
         for sure, right in zip(outcome.confidence.ravel(), outcome.correct.ravel(), strict=True):

@@ -15,7 +15,7 @@ from hfc.extract.stage import extract
 from hfc.regions import Regions, strings
 from hfc.report import write_report
 from hfc.report.gallery import SHOWN, galleries
-from hfc.report.rows import Outcome, read_groups
+from hfc.report.rows import Outcome, read_leaderboards
 from tests.support.caches import put
 from tests.support.deepfashion_tree import write_images
 from tests.support.extraction import config
@@ -33,8 +33,8 @@ def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (4
 
 
 def outcome(folder: Path) -> Outcome:
-    (group,) = read_groups(runs.find([folder]))
-    return group.best
+    (board,) = read_leaderboards(runs.find([folder]))
+    return board.best
 
 
 def wrong_thrice(folder: Path, **changes: object) -> Outcome:
@@ -260,8 +260,8 @@ def test_the_page_embeds_at_most_so_many_of_each_kind_and_row(tmp_path: Path) ->
         picture(tmp_path / "root" / "images" / f"{i:04d}.jpg", (i, i, i))
     write_report([tmp_path / "runs"], tmp_path / "out", images=tmp_path / "root")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    counts = [min(int((~each.correct).any(axis=0).sum()), 2 * SHOWN) for each in group.outcomes]
+    (board,) = read_leaderboards(runs.find([tmp_path / "runs"]))
+    counts = [min(int((~each.correct).any(axis=0).sum()), 2 * SHOWN) for each in board.outcomes]
     assert counts[1] > SHOWN
     assert page.count('<img src="data:image/jpeg;base64,') == sum(counts)
     assert page.count("<img") == sum(counts)

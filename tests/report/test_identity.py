@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hfc import runs
 from hfc.errors import FORMER_SETTINGS
 from hfc.report.checks import check
-from hfc.report.rows import read_groups, summarise
+from hfc.report.rows import read_leaderboards, summarise
 from tests.support.made_runs import TREE, tree_of, write_run
 
 FIELDS = {"backbone": "made-up", "image_size": 224, "pool": "mean", "views": ["identity"], "weights": "b" * 64}
@@ -184,8 +184,8 @@ def test_the_red_lines_say_what_differs_where_names_do_not(tmp_path: Path) -> No
     write_run(tmp_path / "runs" / "b", tree_of(tmp_path / "b" / "tree.csv", TREE.replace("Hat,hats", "Hat,tops")))
     write_run(tmp_path / "runs" / "c", tree_of(tmp_path / "c" / "tree.csv"), **SMALL, cache__features_sha256="1" * 64)
     write_run(tmp_path / "runs" / "d", tree_of(tmp_path / "d" / "tree.csv"), cache__labels_digest="1" * 64)
-    groups = read_groups(runs.find([tmp_path / "runs"]))
-    found = check([outcome.row for group in groups for outcome in group.outcomes], groups)
+    boards = read_leaderboards(runs.find([tmp_path / "runs"]))
+    found = check([outcome.row for board in boards for outcome in board.outcomes], boards)
     assert [line.text for line in found if line.state == "wrong"] == [
         "Rows differ in their features and labels and splits: their differences are not differences of methods alone; "
         "see Provenance.",

@@ -11,7 +11,7 @@ from hfc.errors import RunError
 from hfc.hierarchy import Hierarchy
 from hfc.regions import strings
 from hfc.report import write_report
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.store import Predictions, read_predictions, write_predictions
 from tests.support.made_runs import tree_of, write_run
 
@@ -51,8 +51,8 @@ def test_leaves_are_judged_by_the_images_whose_label_is_one(
         whole = read_predictions(folder / "predictions.h5")
         assert isinstance(whole, Predictions)
         write_predictions(folder / "predictions.h5", store.shortened(whole, tree.ancestors))
-    (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    by_label = {outcome.label: outcome.predictions[0] for outcome in group.outcomes}
+    (board,) = read_leaderboards(runs.find([tmp_path / "runs"]))
+    by_label = {outcome.label: outcome.predictions[0] for outcome in board.outcomes}
     assert by_label.keys() == {"flat (tree) inner_labels=leave-out", "flat (tree)"}
     plain, other = by_label["flat (tree) inner_labels=leave-out"], by_label["flat (tree)"]
     assert plain.digest == other.digest  # tested on the same images with a leaf label
@@ -76,8 +76,8 @@ def test_rows_with_other_inner_labels_are_told_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", tree)
     write_run(tmp_path / "runs" / "b", tree, seed=1, rows__inner={"train": 1200})
     write_run(tmp_path / "runs" / "c", tree, seed=2, config__inner_labels="use")  # as of a, which does not record it
-    (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    assert {outcome.label: outcome.row.seeds for outcome in group.outcomes} == {
+    (board,) = read_leaderboards(runs.find([tmp_path / "runs"]))
+    assert {outcome.label: outcome.row.seeds for outcome in board.outcomes} == {
         "flat (tree) 0 inner labels": [0, 2],
         "flat (tree) 1,200 inner labels": [1],
     }
@@ -110,4 +110,4 @@ def test_predictions_without_a_leaf_label_are_refused(tmp_path: Path) -> None:
     ):
         write_predictions(folder / "predictions.h5", predictions)
         with pytest.raises(RunError, match=message):
-            read_groups([runs.read(folder)])
+            read_leaderboards([runs.read(folder)])

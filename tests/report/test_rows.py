@@ -11,7 +11,7 @@ from hfc import runs, store
 from hfc.errors import RunError
 from hfc.report.cells import plus_minus
 from hfc.report.checks import check
-from hfc.report.rows import Row, read_groups, summarise
+from hfc.report.rows import Row, read_leaderboards, summarise
 from hfc.store import Predictions, write_predictions
 from tests.support.made_runs import guess, tree_of, two_methods, write_run
 
@@ -85,8 +85,8 @@ def test_rows_of_other_test_images_or_other_labels_are_other_groups(tmp_path: Pa
     two_methods(tmp_path / "r", tree)
     write_run(tmp_path / "r" / "images", tree, method="levels", ids=[f"other{i}" for i in range(60)])
     write_run(tmp_path / "r" / "labels", tree, method="conditional", target=np.full(60, 1))
-    groups = read_groups(runs.find([tmp_path / "r"]))
-    assert [[outcome.label for outcome in group.outcomes] for group in groups] == [
+    boards = read_leaderboards(runs.find([tmp_path / "r"]))
+    assert [[outcome.label for outcome in board.outcomes] for board in boards] == [
         ["conditional (tree)"],
         ["flat (tree)", "hmcn-f (tree)"],
         ["levels (tree)"],
@@ -97,7 +97,7 @@ def test_seeds_of_other_test_images_are_another_row(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     write_run(tmp_path / "r" / "a", tree)
     write_run(tmp_path / "r" / "b", tree, seed=1, ids=[f"other{i}" for i in range(60)])
-    assert [group.best.row.seeds for group in read_groups(runs.find([tmp_path / "r"]))] == [[0], [1]]
+    assert [board.best.row.seeds for board in read_leaderboards(runs.find([tmp_path / "r"]))] == [[0], [1]]
 
 
 def test_answers_are_those_of_the_predictions(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_answers_are_those_of_the_predictions(tmp_path: Path) -> None:
     target = np.arange(60) % 6
     final = guess(tree, target, 1.0, 7)
     write_run(tmp_path / "r", tree, final=final, target=target)
-    (group,) = read_groups(runs.find([tmp_path / "r"]))
-    found = group.best
+    (board,) = read_leaderboards(runs.find([tmp_path / "r"]))
+    found = board.best
     order = sorted(range(60), key=lambda i: f"images/{i:04d}.jpg")
     for place, i in enumerate(order):
         ranking = sorted(range(6), key=lambda leaf: (-final[i, leaf], leaf))
@@ -125,16 +125,16 @@ def test_nodes_and_categories_are_counted_as_by_hand(tmp_path: Path) -> None:
     target = np.array([0, 0, 0, 1, 2, 2])  # no Hat, no Chinos, no Shorts
     said = np.array([0, 1, 2, 1, 3, 2])
     write_run(tmp_path / "r", tree, target=target, final=np.eye(6, dtype=np.float32)[said])
-    (group,) = read_groups(runs.find([tmp_path / "r"]))
+    (board,) = read_leaderboards(runs.find([tmp_path / "r"]))
     third = pytest.approx(1 / 3)
-    assert [(name, path, n, scores) for name, path, n, scores in group.category_scores() if n] == [
+    assert [(name, path, n, scores) for name, path, n, scores in board.category_scores() if n] == [
         ("Tee", ("tops", "Tee"), 3, [third]),
         ("Tank", ("tops", "Tank"), 1, [1.0]),
         ("Jeans", ("trousers", "Jeans"), 2, [0.5]),
     ]
-    assert {scores[0] for _, _, n, scores in group.category_scores() if not n} == {None}
-    assert group.best.node_scores()[:3] == [(0, 0, 4, 0.75), (0, 1, 2, 1.0), (0, 2, 0, None)]
-    assert group.best.node_scores()[3:6] == [(1, 0, 3, third), (1, 1, 1, 1.0), (1, 2, 2, 0.5)]
+    assert {scores[0] for _, _, n, scores in board.category_scores() if not n} == {None}
+    assert board.best.node_scores()[:3] == [(0, 0, 4, 0.75), (0, 1, 2, 1.0), (0, 2, 0, None)]
+    assert board.best.node_scores()[3:6] == [(1, 0, 3, third), (1, 1, 1, 1.0), (1, 2, 2, 0.5)]
 
 
 def test_damaged_predictions_are_refused_by_name(tmp_path: Path) -> None:
@@ -154,13 +154,13 @@ def test_damaged_predictions_are_refused_by_name(tmp_path: Path) -> None:
     ):
         write_predictions(good, predictions)
         with pytest.raises(RunError, match=message):
-            read_groups([found])
+            read_leaderboards([found])
     good.write_text("no HDF5")
     with pytest.raises(RunError, match=r"predictions.h5: cannot read predictions: .*; train the run again"):
-        read_groups([found])
+        read_leaderboards([found])
     good.unlink()
     with pytest.raises(RunError, match="train the run again"):
-        read_groups([found])
+        read_leaderboards([found])
 
 
 def test_groups_are_those_of_the_images_in_whatever_order_a_run_lists_them(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_groups_are_those_of_the_images_in_whatever_order_a_run_lists_them(tmp_p
         write_run(tmp_path / "runs" / f"a{seed}", tree, seed=seed, target=(np.arange(60) % 6)[order], **picked)
     renamed = [group and f"other {group}" for group in groups]  # the same groups by other names
     write_run(tmp_path / "runs" / "b", tree, method="levels", ids=names, groups=renamed)
-    (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    assert len(group.outcomes) == 2
-    for outcome in group.outcomes:
+    (board,) = read_leaderboards(runs.find([tmp_path / "runs"]))
+    assert len(board.outcomes) == 2
+    for outcome in board.outcomes:
         by_id = dict(zip(names, groups, strict=True))
         own = [by_id[name] or name for name in outcome.predictions[0].id]
         number = outcome.groups.number.tolist()
@@ -187,7 +187,7 @@ def test_rows_with_other_groups_of_the_same_images_are_compared_apart(other: lis
     tree = tree_of(tmp_path / "tree.csv")
     write_run(tmp_path / "runs" / "a", tree, groups=[f"{i // 2}" for i in range(60)])
     write_run(tmp_path / "runs" / "b", tree, method="levels", groups=other)
-    first, second = read_groups(runs.find([tmp_path / "runs"]))
+    first, second = read_leaderboards(runs.find([tmp_path / "runs"]))
     assert first.best.predictions[0].images == second.best.predictions[0].images
     (wrong,) = [
         line.text for line in check([first.best.row, second.best.row], [first, second]) if line.state == "wrong"
@@ -212,8 +212,8 @@ def test_runs_of_one_tree_in_two_orders_are_one_row(tmp_path: Path) -> None:
         target, said = tree.index(truth, "truth"), tree.index(answers[seed], "answers")
         final = np.eye(6, dtype=np.float32)[said]
         write_run(tmp_path / "r" / str(seed), tree, seed=seed, ids=ids, target=target, final=final)
-    (group,) = read_groups(runs.find([tmp_path / "r"]))
-    (outcome,) = group.outcomes
+    (board,) = read_leaderboards(runs.find([tmp_path / "r"]))
+    (outcome,) = board.outcomes
     assert outcome.row.seeds == [0, 1]
     names = np.array(outcome.tree.leaves)
     assert names[outcome.target].tolist() == truth
@@ -224,7 +224,7 @@ def test_runs_of_one_tree_in_two_orders_are_one_row(tmp_path: Path) -> None:
             same = [a == b for a, b in zip(paths[true], paths[answer], strict=True)]
             assert outcome.on_path[seed, i].tolist() == same
             assert outcome.height[seed, i] == same.count(False)
-    for name, _, support, (score,) in group.category_scores():
+    for name, _, support, (score,) in board.category_scores():
         right = sum(a == t == name for said in answers for a, t in zip(said, truth, strict=True))
         assert (support, score) == (truth.count(name), pytest.approx(right / 2 / truth.count(name)))
 
@@ -235,24 +235,24 @@ def test_where_all_runs_have_one_order_the_tree_keeps_its_digest(tmp_path: Path)
         write_run(tmp_path / "one" / name, tree)
         target = tree.index([older.leaves[i % 6] for i in range(60)], "names")
         write_run(tmp_path / "both" / name, tree, method=name, target=target)
-        (group,) = read_groups(runs.find([tmp_path / "one" / name]))
-        assert group.best.row.first.hierarchy.digest == tree.digest
-    (group,) = read_groups(runs.find([tmp_path / "both"]))
+        (board,) = read_leaderboards(runs.find([tmp_path / "one" / name]))
+        assert board.best.row.first.hierarchy.digest == tree.digest
+    (board,) = read_leaderboards(runs.find([tmp_path / "both"]))
     digest = older.in_canonical_order().digest
-    assert {outcome.row.first.hierarchy.digest for outcome in group.outcomes} == {digest}
+    assert {outcome.row.first.hierarchy.digest for outcome in board.outcomes} == {digest}
 
 
 def test_predictions_of_the_best_leaves_alone_are_read_as_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tree_of(tmp_path / "tree.csv")
     folder = write_run(tmp_path / "r", tree, ids=[f"{-i}" for i in range(60)])  # in another order than sorted
-    (group,) = read_groups([runs.read(folder)])
-    whole = group.best.predictions[0]
+    (board,) = read_leaderboards([runs.read(folder)])
+    whole = board.best.predictions[0]
     monkeypatch.setattr("hfc.store.predictions.MOST_LEAVES", 5)
     monkeypatch.setattr("hfc.store.predictions.KEPT", 2)
     shortened = store.shortened(store.read_predictions(folder / "predictions.h5"), tree.ancestors)
     write_predictions(folder / "predictions.h5", shortened)
-    (group,) = read_groups([runs.read(folder)])
-    kept = group.best.predictions[0]
+    (board,) = read_leaderboards([runs.read(folder)])
+    kept = board.best.predictions[0]
     assert kept.digest == whole.digest
     for name in ("id", "target", "predicted", "rank", "confidence"):
         assert getattr(kept, name).tolist() == getattr(whole, name).tolist()
@@ -265,4 +265,4 @@ def test_predictions_of_the_best_leaves_alone_are_read_as_all(tmp_path: Path, mo
         damaged = replace(shortened, final=replace(shortened.final, **change))
         write_predictions(folder / "predictions.h5", damaged)
         with pytest.raises(RunError, match=message):
-            read_groups([runs.read(folder)])
+            read_leaderboards([runs.read(folder)])

@@ -12,7 +12,7 @@ import pytest
 from hfc import runs
 from hfc.hierarchy import Hierarchy
 from hfc.report import write_report
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from tests.support.made_runs import tree_of, write_run
 
 MEGABYTE = 1e6
@@ -127,8 +127,8 @@ def test_of_many_rows_the_best_have_pictures_and_all_have_numbers(
     for i in range(5):
         write_run(tmp_path / "runs" / str(i), tree, method=f"method{i}", skill=9.0 if i == 0 else 0.1)
     write_report([tmp_path / "runs"], tmp_path / "out")
-    (group,) = read_groups(runs.find([tmp_path / "runs"]))
-    best = [outcome.label for outcome in group.outcomes]
+    (board,) = read_leaderboards(runs.find([tmp_path / "runs"]))
+    best = [outcome.label for outcome in board.outcomes]
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     section = text.partition("## Are the differences real")[2].partition("\n## ")[0]
     pairs = [line.split(" | ")[:2] for line in section.splitlines() if line.startswith("| method")]

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 
 from hfc import runs
 from hfc.report import statistics
-from hfc.report.rows import Outcome, read_groups
+from hfc.report.rows import Outcome, read_leaderboards
 from hfc.report.statistics import all_pairs, bootstrap, holm, majority, paired_test
 from tests.support.made_runs import tree_of, write_run
 
@@ -91,8 +91,8 @@ def test_a_majority_of_seeds_decides_and_the_first_breaks_a_tie(seeds: int) -> N
 
 
 def outcomes(folder: Path) -> list[Outcome]:
-    (group,) = read_groups(runs.find([folder]))
-    return list(group.outcomes)
+    (board,) = read_leaderboards(runs.find([folder]))
+    return list(board.outcomes)
 
 
 def test_a_difference_is_that_of_the_means_over_seeds_and_pairs_go_by_id(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hfc import store
 from hfc.regions import strings
 from hfc.report import write_comparison, write_report
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.report.statistics import all_pairs
 from hfc.runs import find
 from tests.report.test_gallery import picture
@@ -39,7 +39,7 @@ def test_markdown_and_csv_repeat_the_runs_numbers(place: Path) -> None:
 
 
 def test_the_differences_are_in_every_form(place: Path) -> None:
-    (pair,) = all_pairs(read_groups(find([place / "runs"]))[0].outcomes)
+    (pair,) = all_pairs(read_leaderboards(find([place / "runs"]))[0].outcomes)
     rows = rows_of(place / "report" / "differences.csv")
     assert [row["metric"] for row in rows] == ["top1", "top3", "top5", "hF"]
     assert float(rows[0]["low"]) == pair.intervals["top1"].low

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hfc.report import write_report
-from hfc.report.rows import read_groups
+from hfc.report.rows import read_leaderboards
 from hfc.runs import find
 from tests.support.made_runs import tree_of, two_methods
 from tests.support.reports import rows_of
@@ -19,8 +19,8 @@ ONE = dict.fromkeys(("Tee", "Tank", "Jeans", "Chinos", "Shorts"), 1)
 
 
 def test_confusion_counts_what_was_said(place: Path) -> None:
-    (group,) = read_groups(find([place / "runs"]))
-    best, tree = group.best, group.best.tree
+    (board,) = read_leaderboards(find([place / "runs"]))
+    best, tree = board.best, board.best.tree
     for i, parent in enumerate([None, 0, 1]):  # hats have one child, and so no matrix
         (file,) = (place / "report" / "figures").glob(f"confusion-1-flat-tree-{i}.csv")
         rows = rows_of(file)

@@ -10,7 +10,7 @@ import pytest
 from hfc import runs
 from hfc.hierarchy import Hierarchy, from_paths
 from hfc.report import write_report
-from hfc.report.rows import Outcome, read_groups
+from hfc.report.rows import Outcome, read_leaderboards
 from hfc.report.statistics import all_pairs
 from tests.support.made_runs import write_run
 from tests.support.reports import rows_of
@@ -55,8 +55,8 @@ def made(
 
 
 def outcomes(folder: Path) -> tuple[Outcome, ...]:
-    (group,) = read_groups(runs.find([folder / "runs"]))
-    return group.outcomes
+    (board,) = read_leaderboards(runs.find([folder / "runs"]))
+    return board.outcomes
 
 
 def shared(path: Names, other: Names) -> int:
