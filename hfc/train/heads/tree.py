@@ -46,6 +46,8 @@ class Tree(nn.Module):
     """(C, H) index of each leaf's node on each level, −1 below the leaf."""
     place: Tensor
     """(C,) of each leaf among the nodes of all levels, which follow each other."""
+    ends: list[bool]
+    """Of each level whether leaves lie on it."""
 
     def __init__(self, ancestors: Tensor) -> None:
         """Take (C, H) index of each leaf's node on each level, −1 below the leaf."""
@@ -58,8 +60,7 @@ class Tree(nn.Module):
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self._keep("ancestors", ancestors)
         self._keep("place", starts[depth - 1] + own)
-        self.ends: list[bool] = []
-        """Of each level whether leaves lie on it."""
+        self.ends = []
         for h, parent in enumerate(parents(ancestors)):
             leaves = (depth == h + 1).nonzero()[:, 0]
             leaves = leaves[own[leaves].argsort()]
