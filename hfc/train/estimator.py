@@ -189,8 +189,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Give the share of rows whose answer is right.
 
-        It is where it is the row's leaf, or lies below the row's inner node. A label that is no node of the tree is
-        never right.
+        An answer is right where it is the row's own leaf, or lies below the row's inner node. For a label that is no
+        node of the tree none is.
 
         Args:
             X: (N, D).
