@@ -164,6 +164,8 @@ def test_a_leafs_name_is_none_of_an_inner_node() -> None:
     got = find(made, np.array([["b"], ["a > b"], ["> b"], ["d > b"]]))
     paths: Paths = [("a", "b"), ("a", "b"), ("b",), ("d", "b")]
     assert got.tolist() == find(made, as_table("y", [*filled(paths), ["d", "b", "e"]]))[:4].tolist()
+    numbers = tree([(1, 2), (2, 3)])
+    assert find(numbers, np.array([[2], [1]])).tolist() == find(numbers, as_table("y", [[1, 2], [1, None]])).tolist()
 
 
 def test_a_name_that_is_repeated_on_the_way_down_is_one_node() -> None:
