@@ -200,11 +200,11 @@ def test_a_folded_table_is_searched_by_the_names_of_a_path(size: str, wide: Path
         field.send_keys(query)
         expected = [leaf for leaf in expected if query != "12 group" or int(leaf[5:]) % 20 != 7]  # its group is Été
         assert sorted(leaves_shown(browser)) == expected, query
-        assert count.text == f"{len(expected)} of 300"
+        assert count.text == f"{len(expected)} of 300 rows"
     field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE)
     assert (leaves_shown(browser), count.text) == (opened, "")
     field.send_keys("l")  # of too many nothing is unfolded
-    assert (leaves_shown(browser), count.text) == (opened, "300 of 300")
+    assert (leaves_shown(browser), count.text) == (opened, "300 of 300 rows")
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert browser.get_log("browser") == []
 

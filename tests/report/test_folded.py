@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hfc.report.cells import Branch
+from hfc.report import page
+from hfc.report.cells import Branch, Table
+from hfc.report.contents import Document, Section
 from hfc.report.folded import FEW, MOST_ROWS, MOST_TOGETHER, fold
 from hfc.report.rows import Category
 
@@ -56,6 +58,14 @@ def test_every_category_stands_once_below_the_nodes_of_its_path(count: int, most
     for branch in branches(folded):
         assert len(branch.rows) <= MOST_TOGETHER
         assert not branch.branches or branch.rows or len(branch.branches) > 1 or not branch.title
+
+
+def test_ten_thousand_categories_of_two_methods_are_a_page_of_three_megabytes() -> None:
+    folded = fold(drawn(1, 10_000, 7), HEADER, "")
+    table = Table("name", "title", HEADER, (), folded=folded)
+    text = page.html(Document("title", (), (), (Section("anchor", "title", (table,)),)))
+    assert text.count('<th scope="row">') == 10_000
+    assert len(text.encode()) < 3e6
 
 
 def test_a_small_tree_is_one_table_and_small_nodes_stay_in_it() -> None:

@@ -203,3 +203,21 @@ def test_only_what_a_review_wrote_is_replaced(cache: Path, tmp_path: Path) -> No
     with pytest.raises(RunError, match=r"review\.csv: is in the way: hfc did not write it, or it was changed since"):
         write_review(judged(cache), cache, out)
     assert (out / "review.csv").read_text() == "edited"
+
+
+def test_on_an_uneven_tree_a_suggestion_names_its_leaf_and_siblings_have_one_parent(tmp_path: Path) -> None:
+    text = "leaf,kind,group\nHat,,\nTee,tops,\nOther,tops,\nJeans,long,legs\nOther,long,legs\n"
+    (tmp_path / "tree.csv").write_text(text)
+    labels = ["Hat", "Tee", "tops > Other", "Jeans", "legs > long > Other"]
+    cache = write_cache(tmp_path / "c.h5", labels * 6, ["train"] * 30)
+    seems = {5: "Tee", 6: "tops > Other", 7: "legs > long > Other", 8: "Hat"}
+    root = put_pictures(tmp_path / "photos", list(seems))
+    record, files = write_review(judged(cache, seems), cache, tmp_path / "out", images=root)
+    assert {row.id: row.suggested for row in record.rows} == {name(row): leaf for row, leaf in seems.items()}
+    assert {row.id for row in record.rows if row.siblings} == {name(6)}
+    tree = load_hierarchy(str(tmp_path / "tree.csv"))
+    suggested = tree.index([row["suggested"] for row in rows_of(files[0])], "the list")  # which hfc train takes back
+    assert [tree.leaves[leaf] for leaf in suggested] == [row.suggested for row in record.rows]
+    text = files[1].read_text("utf-8")
+    for words in ("<dd>tops &gt; Other (", '<dd class="answer">legs &gt; long &gt; Other (', "<dd>Hat ("):
+        assert words in text

@@ -64,7 +64,7 @@ for (const table of document.querySelectorAll(".folds")) {
     const unfold = words.length && shown <= MOST_OPENED ? kept : opened;
     for (const fold of folds) fold.open = unfold.has(fold);
     const [part, all] = [shown, rows.length].map((number) => number.toLocaleString("en"));
-    count.value = words.length ? `${part} of ${all}` : "";
+    count.value = words.length ? `${part} of ${all} rows` : "";
     if (!words.length) opened = undefined;
   });
   find.hidden = false;
