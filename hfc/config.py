@@ -112,7 +112,7 @@ class TrainConfig:
     head: str = setting(
         "hmcn-f",
         "the model on top of the features",
-        choices=("flat", "hmcn-f", "hmcn-f-original", "levels", "conditional"),
+        choices=("flat", "hmcn-f", "hmcn-f-original", "levels", "conditional", "ps-softmax"),
     )
     loss: str = setting(
         "bce",
@@ -122,6 +122,7 @@ class TrainConfig:
     )
     hxe_alpha: float = setting(0.2, "α of hxe: how much less the choices near the leaves count", low=0, high=20)
     soft_label_beta: float = setting(10.0, "β of soft-labels: how sharply the labels fall off", low=0, high=1000)
+    label_share: float = setting(1.0, "of ps-softmax's loss; the nodes above the label have the rest", low=0.01, high=1)
     weighting: str = setting(
         "sum",
         "how task losses are combined; uncertainty: Kendall et al. 2018; measured against sum: uncertainty -0.0 ± 0.4, "
@@ -141,6 +142,7 @@ class TrainConfig:
         "views of a crop to use; all: one drawn at random in training, probabilities averaged in evaluation",
         choices=("all", "first"),
     )
+    transform: str = setting("none", "of features: signed square root, or length 1", choices=("none", "sqrt", "l2"))
     standardise: bool = setting(True, "standardise features with the training split's mean and deviation")
     reduced: int = setting(512, "width of the reduced vector x", low=1)
     width: int = setting(512, "width of the hidden layers", low=1)

@@ -20,7 +20,8 @@ Facet = tuple[str, Callable[[Result], str]]
 """The part of an identity that some words speak of, and the words."""
 
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
-LATER = {"inner_labels": TrainConfig.inner_labels}  # at its default it is in no key: those of older runs stay
+# At their defaults they are in no key: those of older runs stay.
+LATER = {name: getattr(TrainConfig, name) for name in ("inner_labels", "transform", "label_share")}
 DIGITS = 8  # of a digest in a label
 FIELDS = {  # of the feature key, in words
     "pool": "{} pooling",

@@ -3,7 +3,7 @@
 Dimensions: N rows of a cache, V views, D features, n chosen rows, B rows of a batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,17 +144,17 @@ def _drawn(views: int, count: int, order: torch.Generator) -> Tensor:
     return torch.randint(views, (count,), generator=order)
 
 
-def statistics(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(features: Features, rows: Tensor, transformed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation, (D,), over every view of some rows.
 
-    In float64 and one pass, a block at a time.
+    In float64 and one pass, a block at a time; rows are transformed first.
     """
     count = len(rows) * features.views
     mean = torch.zeros(features.dim, dtype=torch.float64, device=features.device)
     squares = torch.zeros_like(mean)
     seen = 0
     for block in features.blocks(rows):
-        values = block.double().flatten(0, 1)
+        values = transformed(block.double().flatten(0, 1))
         # Chan et al. 1979: means and sums of squares of two sets to those of the whole, without cancellation.
         centre = values.mean(dim=0)
         whole = seen + len(values)

@@ -151,6 +151,25 @@ def hierarchical_cross_entropy(levels: Sequence[Tensor], path: Tensor, alpha: fl
     return -torch.stack([weight * step for weight, step in zip(weights, steps, strict=True)]).sum(dim=0)
 
 
+def path_cross_entropy(levels: Sequence[Tensor], path: Tensor, share: float) -> Tensor:
+    """(B,) −Σ_h q_h log P(y^h), down to the label.
+
+    The label has q = `share`, and the nodes above it have the rest in equal parts; a label on the first level has all.
+
+    Args:
+        levels: H tensors (B, C^h) of log P(node), the sum of its leaves' probabilities.
+        path: (B, H) index of the true node on each level, −1 below the label.
+        share: of the label, in (0, 1]; with 1 the loss is −log of its probability.
+    """
+    columns = path.unbind(dim=1)
+    true = [z.gather(1, y.clamp_min(0).unsqueeze(1)).squeeze(1) for z, y in zip(levels, columns, strict=True)]
+    depth = (path >= 0).sum(dim=1)
+    above = (1 - share) / (depth - 1).clamp_min(1).to(true[0].dtype)
+    own = torch.where(depth > 1, 1 - above * (depth - 1), 1.0)
+    terms = [torch.where(depth > h, above, own) * log for h, log in enumerate(true, 1)]
+    return -torch.stack([torch.where(y < 0, 0.0, term) for y, term in zip(columns, terms, strict=True)]).sum(dim=0)
+
+
 def soft_labels(
     path: Tensor, ancestors: Tensor, falls: Tensor, sizes: Sequence[int], beta: float, below: Tensor | None = None
 ) -> Tensor:

@@ -55,7 +55,9 @@ def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
     """An untrained head for a hierarchy and a number of features."""
     kind = head_class(config)
     settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
-    return kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+    head = kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+    head.standardise.transform = config.transform
+    return head
 
 
 def build_weighting(config: TrainConfig, head: Head) -> Sum:

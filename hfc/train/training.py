@@ -79,7 +79,7 @@ class Training:
         data = data.to(device)
         head = build_head(config, data.hierarchy, features.dim).to(device)
         if config.standardise:
-            head.standardise.set(*statistics(features, data.rows["train"]))
+            head.standardise.set(*statistics(features, data.rows["train"], head.standardise.transformed))
         weighting = build_weighting(config, head).to(device)
         parameters = [*head.parameters(), *weighting.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))

@@ -28,7 +28,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--levels", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--methods", default="flat,levels+path")
+    parser.add_argument("--methods", default="flat,levels+path,ps-softmax")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)

@@ -104,6 +104,13 @@ class Oracle:
             total -= math.exp(-alpha * h) * math.log(p[label[: h + 1]] / (p[label[:h]] if h else 1.0))
         return total
 
+    def path_loss(self, z: Numbers, label: Node, share: float) -> float:
+        """−Σ q log P of the label, which has `share`, and of the nodes above it, which have the rest evenly."""
+        p = self.sums(activated(z, "softmax"))
+        above = [label[:h] for h in range(1, len(label))]
+        shares = {label: share, **{node: (1 - share) / len(above) for node in above}} if above else {label: 1.0}
+        return -sum(q * math.log(p[node]) for node, q in shares.items())
+
     def soft_labels(self, z: Numbers, label: Node, beta: float) -> float:
         """Classes are the leaves outside the label, and the label."""
         p, below = activated(z, "softmax"), set(self.below[label])

@@ -130,6 +130,20 @@ def test_the_order_of_a_mapping_changes_no_bit(method: str) -> None:
         assert again.paths_.tolist() == expected.paths_.tolist()
 
 
+@pytest.mark.parametrize("transform", ["sqrt", "l2"])
+def test_a_transform_is_that_of_the_features_beforehand(transform: str) -> None:
+    X, y = clusters()
+    X = X.astype(np.float32)
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    changed = np.sign(X) * np.sqrt(np.abs(X)) if transform == "sqrt" else X / lengths
+    plain = NARROW | {"precision": "fp32", "epochs": 5, "learning_rate": 0.01}
+    inside = HierarchicalClassifier("flat", settings=plain | {"transform": transform}, random_state=0).fit(X, y)
+    before = HierarchicalClassifier("flat", settings=plain, random_state=0).fit(changed, y)
+    np.testing.assert_allclose(inside.predict_proba(X), before.predict_proba(changed), atol=1e-3)
+    raw = HierarchicalClassifier("flat", settings=plain, random_state=0).fit(X, y)
+    assert np.abs(raw.predict_proba(X) - inside.predict_proba(X)).max() > 0.03
+
+
 def test_a_shipped_hierarchy_answers_over_all_its_leaves() -> None:
     X, y = clusters()
     y = np.where(np.isin(y, ["Tee", "Jeans"]), y, "Tank")

@@ -12,10 +12,12 @@ from hfc.regions import Regions, strings
 from hfc.store import FeatureStore
 from hfc.train.cache import Cache, load_cache
 from hfc.train.features import Resident, Streamed, statistics
+from hfc.train.heads.layers import Standardise
 from tests.support.caches import put
 from tests.support.made_up import FIELDS, write_cache
 
 ROWS, DIM = 1500, 8
+RAW = Standardise(DIM).transformed
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +84,20 @@ def test_the_first_view_alone(features: Resident | Streamed) -> None:
 
 def test_statistics_of_both_are_those_of_numpy(features: Resident | Streamed) -> None:
     rows = torch.arange(1, ROWS, 2)
-    mean, std = statistics(features, rows)
+    mean, std = statistics(features, rows, RAW)
     values = np.repeat(np.arange(1, ROWS, 2), 2)
     assert mean[:2].tolist() == pytest.approx([values.mean(), 0.5])
     assert std[:2].tolist() == pytest.approx([values.std(), 0.5])
+
+
+def test_statistics_are_of_the_features_as_they_are_transformed(features: Resident | Streamed) -> None:
+    layer, rows = Standardise(DIM), torch.arange(1, ROWS, 2)
+    values = np.array([[row, view] for row in rows.tolist() for view in (0, 1)], dtype=np.float64)
+    as_numpy = {"sqrt": np.sqrt(values), "l2": values / np.linalg.norm(values, axis=1, keepdims=True)}
+    for layer.transform, wanted in as_numpy.items():
+        mean, std = statistics(features, rows, layer.transformed)
+        np.testing.assert_allclose(mean[:2], wanted.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(std[:2], wanted.std(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32"])
@@ -107,7 +119,7 @@ def test_a_buffer_holds_so_many_bytes_of_either_type(kind: str, tmp_path: Path) 
 def test_statistics_are_those_of_the_training_rows() -> None:
     features = torch.randn(9000, 1, 3).half() * 50 + 7
     rows = torch.arange(0, 9000, 2)
-    mean, std = statistics(Resident(features), rows)
+    mean, std = statistics(Resident(features), rows, RAW)
     chosen = features[rows, 0].double().numpy()
     np.testing.assert_allclose(mean.numpy(), chosen.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(std.numpy(), chosen.std(axis=0), rtol=1e-6)
@@ -117,7 +129,7 @@ def test_statistics_are_over_every_view(cache: Cache) -> None:
     assert isinstance(cache.features, Resident)
     one = cache.features.tensor
     both = Resident(torch.cat([one, one * 3 + 1], dim=1))
-    mean, std = statistics(both, torch.arange(50))
+    mean, std = statistics(both, torch.arange(50), RAW)
     flat = both.tensor[:50].double().reshape(100, -1).numpy()
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(std, flat.std(axis=0), rtol=1e-5)

@@ -97,10 +97,11 @@ class _Standardise(Standardise):
     def __init__(self, other: Standardise) -> None:
         super().__init__(len(other.mean))
         self.load_state_dict(other.state_dict())
+        self.transform = other.transform
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) to (B, D)."""
-        return (features - self.mean) / self.std
+        return (self.transformed(features) - self.mean) / self.std
 
 
 def export_onnx(folder: Path, file: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Exported:
@@ -155,7 +156,8 @@ def _examples(trained: Trained, encoder: Encoder | None) -> list[NDArray[Any]]:
     layer = trained.head.standardise
     mean, std = layer.mean.numpy(), layer.std.numpy()
     views = trained.run.result.cache.views
-    return [(mean + std * rng.normal(size=(rows, views, len(mean)))).astype(np.float32) for rows in ROWS]
+    drawn = [(mean + std * rng.normal(size=(rows, views, len(mean)))).astype(np.float32) for rows in ROWS]
+    return [raw * np.abs(raw) for raw in drawn] if layer.transform == "sqrt" else drawn
 
 
 def _write_graph(graph: Graph, examples: list[NDArray[Any]], metadata: Mapping[str, object], file: Path) -> None:

@@ -4,11 +4,12 @@ Dimensions: B batch, D features, H levels (coarse to fine), C leaves.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 AS_INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
@@ -51,11 +52,21 @@ def full(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+TRANSFORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda features: features,
+    "sqrt": lambda features: features.sign() * features.abs().sqrt(),
+    "l2": lambda features: F.normalize(features, dim=-1),
+}
+
+
 class Standardise(nn.Module):
-    """(x − mean)/std with statistics of the training split.
+    """(t(x) − mean)/std with a transform t, and statistics of t(x) over the training split.
 
     They are kept inside the model, so that it takes raw features.
     """
+
+    transform: str = "none"
+    """The name of t among TRANSFORMS; a run's settings choose it."""
 
     mean: Tensor
     std: Tensor
@@ -70,17 +81,21 @@ class Standardise(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
 
+    def transformed(self, features: Tensor) -> Tensor:
+        """Compute t(x): (…, D) to (…, D)."""
+        return TRANSFORMS[self.transform](features)
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) numbers of any type to (B, D), under autocast in its type."""
         scale = 1 / self.std
         shift = -self.mean * scale
         if features.device.type != "cpu" or features.requires_grad:
-            return torch.addcmul(shift, features.to(scale.dtype), scale)
+            return torch.addcmul(shift, self.transformed(features.to(scale.dtype)), scale)
         # A few rows at a time stay in the CPU's own cache from one step to the next; a batch does not.
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else scale.dtype
         out = torch.empty(features.shape, dtype=kind)
         for source, target in zip(features.split(CACHED_ROWS), out.split(CACHED_ROWS), strict=True):
-            target.copy_(torch.addcmul(shift, source.to(scale.dtype), scale))
+            target.copy_(torch.addcmul(shift, self.transformed(source.to(scale.dtype)), scale))
         return out
 
 

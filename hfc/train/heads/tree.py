@@ -123,6 +123,13 @@ class Tree(nn.Module):
             levels.append(z + levels[-1][:, self.parent(h)])
         return tuple(levels)
 
+    def along_paths(self, nodes: Tensor) -> Tensor:
+        """Sum the numbers of the nodes on each leaf's path: (nodes of all levels, anything) to (C, anything)."""
+        levels: list[Tensor] = []
+        for h, own in enumerate(nodes.split(self.sizes)):
+            levels.append(own + levels[-1].index_select(0, self.parent(h)) if levels else own)
+        return levels[-1] if self.even else torch.cat(levels).index_select(0, self.place)
+
     def reach(self, levels: Sequence[Tensor]) -> list[Tensor | None]:
         """Compute how probable it is that a path reaches each level.
 

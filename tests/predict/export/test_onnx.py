@@ -53,6 +53,8 @@ def metadata_of(file: Path) -> dict[str, str]:
         {"method": "hmcn-f-original", "decode": "consistent"},
         TOP_DOWN,
         {"method": "conditional", "decode": "least-cost"},
+        {"method": "ps-softmax", "transform": "sqrt"},
+        {"method": "levels+path", "transform": "l2"},
     ],
     ids=str,
 )

@@ -25,6 +25,27 @@ def test_a_feature_that_never_varies_is_only_centred() -> None:
     torch.testing.assert_close(layer(torch.tensor([[1.0, 6.0]])), torch.tensor([[0.0, 2.0]]))
 
 
+@pytest.mark.parametrize("transform", ["none", "sqrt", "l2"])
+def test_features_are_transformed_before_they_are_standardised(transform: str) -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(150, 5)).astype(np.float16)  # rows go by in parts of 64
+    raw[0] = 0
+    x = raw.astype(np.float64)
+    length = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
+    wanted = {
+        "none": x,
+        "sqrt": np.where(x < 0, -1, 1) * np.sqrt(np.abs(x)),
+        "l2": np.divide(x, length, out=np.zeros_like(x), where=length > 0),
+    }[transform]
+    layer = Standardise(5)
+    layer.transform = transform
+    mean, std = torch.from_numpy(rng.normal(size=5)), torch.from_numpy(rng.uniform(0.5, 2, size=5))
+    layer.set(mean, std)
+    wanted = (wanted - mean.numpy()) / std.numpy()
+    for features in (torch.from_numpy(raw), torch.from_numpy(raw).float().requires_grad_()):
+        np.testing.assert_allclose(layer(features).detach().numpy(), wanted, atol=2e-6)
+
+
 @pytest.mark.parametrize("p", [0.7, 0.1, 0.999, 1e-6])
 def test_dropout_zeroes_as_often_as_asked_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)

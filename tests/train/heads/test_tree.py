@@ -39,6 +39,13 @@ def flat(tree: Oracle, logits: Any, row: int, label: Node, loss: str, **given: f
     return nodes, final, [losses.get(loss, lambda: tree.leaf_loss(z, label, loss))()]
 
 
+def shared(tree: Oracle, logits: Any, row: int, label: Node, label_share: float) -> Answer:
+    scores = numbers(tree.nodes, logits.nodes[row])
+    z = {path: sum(scores[path[:h]] for h in range(1, len(path) + 1)) for path in tree.paths}
+    final = activated(z, "softmax")
+    return tree.sums(final), final, [tree.path_loss(z, label, label_share)]
+
+
 def levels(tree: Oracle, logits: Any, row: int, label: Node, loss: str, beta: float = BETA) -> Answer:
     z = {k: v for h, nodes in enumerate(tree.levels) for k, v in numbers(nodes, logits.levels[h][row]).items()}
     own = tree.of_levels(z, loss)
@@ -91,6 +98,8 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any], Callable[..., Answer], tuple[s
     "levels": ("levels", {"loss": "softmax"}, levels, ("loss",)),
     "levels bce": ("levels", {"loss": "bce"}, levels, ("loss",)),
     "conditional": ("conditional", {}, conditional, ()),
+    "ps-softmax": ("ps-softmax", {"label_share": 0.7}, shared, ("label_share",)),
+    "ps-softmax 1": ("ps-softmax", {"label_share": 1.0}, shared, ("label_share",)),
     **{
         f"hmcn-f {loss} {blend}": ("hmcn-f", {"loss": loss, "blend": blend}, hmcnf, ("loss", "blend"))
         for loss in ("softmax", "bce")
@@ -106,9 +115,12 @@ def made(name: str, paths: list[Node]) -> tuple[Head, Any, Any]:
     head: Any = build(method, torch.from_numpy(ancestors_of(paths)), **changes)
     x = torch.randn(3, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     logits = head(x)
-    if name != "conditional":
-        return head, logits, logits
-    return head, logits, SimpleNamespace(levels=[output(head.reduce(head.standardise(x))) for output in head.outputs])
+    if method == "conditional":
+        reduced = head.reduce(head.standardise(x))
+        return head, logits, SimpleNamespace(levels=[output(reduced) for output in head.outputs])
+    if method == "ps-softmax":
+        return head, logits, SimpleNamespace(nodes=head.nodes(head.reduce(head.standardise(x))))
+    return head, logits, logits
 
 
 def target_of(labels: Sequence[Node], paths: list[Node], *, inner: bool = True) -> Target:

@@ -1,0 +1,49 @@
+"""Scores of nodes, added up along each leaf's path: what related leaves have in common is learned once.
+
+Dimensions: B batch, D features, H levels (coarse to fine), C leaves.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hfc.train.heads.flat import Flat, Logits
+from hfc.train.heads.layers import Output, Target, full
+from hfc.train.losses import path_cross_entropy
+
+
+class PSSoftmax(Flat):
+    """x = block(I_pool); leaf logits z_y = Σ_{v on the path to y} (w_v x + b_v); otherwise as `Flat` under softmax.
+
+    Valmadre 2022, "Hierarchical classification at multiple operating points" (PS: parameter sharing).
+    """
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, label_share: float) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
+            reduced: width of x.
+            dropout: after x.
+            label_share: the label's share of the loss, see `path_cross_entropy`.
+        """
+        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
+        self.label_share = label_share
+        del self.leaf  # the leaves have no weights beside those of the nodes
+        self.nodes = Output(reduced, sum(self.tree.sizes))
+        # A softmax needs no rate of its classes to start at; added up, it would put deep leaves behind the others.
+        nn.init.zeros_(self.nodes.bias)
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        x = self.reduce(self.standardise(features))
+        # The weights are added up before they meet x: one product over the leaves is all that there is to compute.
+        weight, bias = self.tree.along_paths(self.nodes.weight), self.tree.along_paths(self.nodes.bias)
+        return Logits(F.linear(x, weight, bias))
+
+    def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """Compute the loss of the one task, (B,)."""
+        if self.label_share == 1:
+            return super().losses(logits, target)
+        levels = self.tree.log_sums(full(logits.leaf).log_softmax(dim=1))
+        return {"global": path_cross_entropy(levels, target.path, self.label_share)}
