@@ -31,6 +31,7 @@ from hfc.train.cache import Cache, load_cache
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
+from hfc.train.heads.ps_softmax import PSSoftmax
 from hfc.train.prepared import prepare_run
 from hfc.train.settings import build_head, build_weighting
 from hfc.train.stage import train_all
@@ -136,10 +137,13 @@ class Products:
         self.device = device
         self.layers = []
         for layer in (module for module in head.modules() if isinstance(module, nn.Linear)):
+            # Scores of nodes are added up before the product, which is over the leaves.
+            shared = isinstance(head, PSSoftmax) and layer is head.nodes
+            width = len(tree.leaves) if shared else layer.out_features
             tensors = [
                 torch.randn(self.batch, layer.in_features, device=device, dtype=dtype),
-                torch.randn(layer.out_features, layer.in_features, device=device, dtype=dtype),
-                torch.randn(self.batch, layer.out_features, device=device, dtype=dtype),
+                torch.randn(width, layer.in_features, device=device, dtype=dtype),
+                torch.randn(self.batch, width, device=device, dtype=dtype),
             ]
             self.layers.append((*tensors, layer.weight is not head.shared))
 
