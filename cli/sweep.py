@@ -83,9 +83,13 @@ def sweep(
 
 def _say_trials(trials: "Sequence[Trial]", plan: "Sweep") -> None:
     """Print the best points, and how many there are."""
+    from hfc.metrics import metric
+
+    by = metric(plan.select)
     for trial in trials[:SHOWN]:
         settings = "  ".join(f"{name}={value}" for name, value in trial.settings.items())
-        score = f"failed ({trial.failed})" if trial.failed else f"{100 * trial.score:6.2f} ± {100 * trial.spread:.2f}"
+        mean, spread = by.scale * trial.score, by.scale * trial.spread
+        score = f"failed ({trial.failed})" if trial.failed else f"{mean:6.{by.digits}f} ± {spread:.{by.digits}f}"
         say(f"{score}  {settings}")
     judge = f"by cross-validation in {plan.folds} folds" if plan.folds else "on validation alone"
     failed = sum(bool(trial.failed) for trial in trials)

@@ -112,7 +112,7 @@ class TrainConfig:
     head: str = setting(
         "hmcn-f",
         "the model on top of the features",
-        choices=("flat", "hmcn-f", "hmcn-f-original", "levels", "conditional", "ps-softmax"),
+        choices=("flat", "linear", "hmcn-f", "hmcn-f-original", "levels", "conditional", "ps-softmax"),
     )
     loss: str = setting(
         "bce",
@@ -166,12 +166,15 @@ class TrainConfig:
         high=0.999999,
     )
 
-    epochs: int = setting(40, "passes over the training split", low=1)
+    epochs: int = setting(40, "passes over the training split; of linear the points of its path", low=1)
     batch_size: int = setting(AUTO, "rows in one step; 0: some 24 steps an epoch, within 64 and 1024", low=0)
     learning_rate: float = setting(
-        3e-3, "Adam's learning rate at its highest; 0: 0.16 over the number of steps, within 0.0003 and 0.003", low=0
+        3e-3, "Adam's peak; 0: 0.16 over the number of steps, within 0.0003 and 0.003", low=0
     )
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
+    l2: float = setting(1.0, "λ of linear's loss + λ/2 ‖W‖² where its path begins", low=1e-9, high=1e9)
+    l2_last: float = setting(1e-4, "λ where the path ends; the points between have equal ratios", low=1e-9, high=1e9)
+    refit: str = setting("train", "rows that linear trains on once λ is chosen", choices=("train", "train+val"))
     select: str = setting("top1", "validation metric that picks the epoch")
     topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k, up to the leaves", low=1)
     precision: str = setting(

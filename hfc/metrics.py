@@ -80,6 +80,7 @@ METRICS = {
             of_tree=True,
         ),
         Metric("ece", "ECE", "expected calibration error", higher=False),
+        Metric("nll", "NLL", "negative log-likelihood of the true leaf", 1, higher=False),
     )
 }
 

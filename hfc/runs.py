@@ -39,7 +39,10 @@ class Epoch(Record):
 
     number: int = field(metadata={"key": "epoch"})
     """Counted from 1."""
-    learning_rate: float
+    learning_rate: float | None = None
+    """Of Adam."""
+    l2: float | None = None
+    """The L2 strength of a point of the path, which takes the place of an epoch; see `hfc.train.lbfgs`."""
     loss: Mapping[str, float]
     """The mean unweighted loss of each task, and `total`, their weighted sum."""
     weights: Mapping[str, float]

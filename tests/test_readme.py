@@ -233,15 +233,15 @@ def test_the_commands_of_a_page_run(path: Path, after_readme: Path, tmp_path: Pa
 
 def test_the_worked_head_trains_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = [block for block in fenced(ROOT / "notebooks" / "adding_a_head.md") if block.language == "python"]
-    module: dict[str, Any] = {"__name__": "linear"}
+    module: dict[str, Any] = {"__name__": "cosine"}
     exec(block.text, module)
     head = TrainConfig.__dataclass_fields__["head"]
-    choices = (*head.metadata["choices"], "linear")
-    monkeypatch.setitem(cast(dict[str, Any], HEADS), "linear", module["Linear"])
+    choices = (*head.metadata["choices"], "cosine")
+    monkeypatch.setitem(cast(dict[str, Any], HEADS), "cosine", module["Cosine"])
     monkeypatch.setattr(head, "metadata", {**head.metadata, "choices": choices})
     small_cache(tmp_path / "c.h5")
-    settings = {"method": "flat", "hierarchy": str(write_tree_csv(tmp_path / "tree.csv")), "head": "linear"}
-    with pytest.raises(ConfigError, match=r"dropout=0.5 with method flat: head linear .* does not take it"):
+    settings = {"method": "flat", "hierarchy": str(write_tree_csv(tmp_path / "tree.csv")), "head": "cosine"}
+    with pytest.raises(ConfigError, match=r"dropout=0.5 with method flat: head cosine .* does not take it"):
         list(train_all(tmp_path / "c.h5", [resolve(TrainConfig, {**settings, "dropout": 0.5})], tmp_path / "runs"))
     ((run, _),) = train_all(tmp_path / "c.h5", [resolve(TrainConfig, settings)], tmp_path / "runs")
     shapes = {name: tuple(tensor.shape) for name, tensor in load_file(run.folder / "head.safetensors").items()}
@@ -255,8 +255,8 @@ def test_the_worked_head_trains_as_its_page_says(tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 def test_the_worked_head_is_a_head_to_mypy(tmp_path: Path) -> None:
     (block,) = [block for block in fenced(ROOT / "notebooks" / "adding_a_head.md") if block.language == "python"]
-    check = "\n\nfrom hfc.train.heads.base import Head\n\nADDED: dict[str, type[Head]] = {'linear': Linear}\n"
-    (tmp_path / "linear.py").write_text(block.text + check, "utf-8")
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), str(tmp_path / "linear.py")]
+    check = "\n\nfrom hfc.train.heads.base import Head\n\nADDED: dict[str, type[Head]] = {'cosine': Cosine}\n"
+    (tmp_path / "cosine.py").write_text(block.text + check, "utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), str(tmp_path / "cosine.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

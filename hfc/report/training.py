@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hfc.metrics import metric
 from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Row
 
@@ -16,23 +17,24 @@ Line = list[tuple[float, float]]
 def validation(rows: Sequence[Row]) -> Figure:
     """Draw the metric that picked the epoch, and the selected epochs. Lines are the mean and the seeds.
 
-    Of more methods than CROWDED the seeds' own lines are in the data alone.
+    Where that is no share, a share is drawn in its place. Of more methods than CROWDED the seeds' own lines are in the
+    data alone.
     """
     series: list[tuple[str, list[Point]]] = []
     thin, marks, data, ends = [], [], [], []
     for i, row in enumerate(rows):
-        metric = row.first.selected.metric
-        lines = [[(float(epoch.number), float(epoch.val[metric])) for epoch in run.epochs] for run in row.runs]
+        drawn = _share(row)
+        lines = [[(float(epoch.number), float(epoch.val[drawn])) for epoch in run.epochs] for run in row.runs]
         series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
         thin += _own_lines(i, lines) if len(rows) <= CROWDED else []
         data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
-        chosen = [(float(kept.epoch), float(kept.val[metric])) for kept in (run.result.selected for run in row.runs)]
+        chosen = [(float(kept.epoch), float(kept.val[drawn])) for kept in (run.result.selected for run in row.runs)]
         for seed, (x, y) in zip(row.seeds, chosen, strict=True):
             marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
         epochs, scores = ", ".join(f"{x:g}" for x, _ in chosen), ", ".join(f"{100 * y:.1f}" for _, y in chosen)
         ends.append(f"{row.label} chose epoch {epochs} at {scores}%")
     lines_are = THIN if thin else MEAN if any(len(row.seeds) > 1 for row in rows) else ""
-    metrics = " or ".join(dict.fromkeys(row.first.selected.metric for row in rows))
+    metrics = " or ".join(dict.fromkeys(map(_share, rows)))
     return curves(
         "validation",
         "Validation by epoch",
@@ -46,6 +48,13 @@ def validation(rows: Sequence[Row]) -> Figure:
         extra=thin,
         marks=marks,
     )
+
+
+def _share(row: Row) -> str:
+    """Choose the metric to draw: what picked the epochs, or a share where that is none."""
+    kept = row.first.selected
+    shares = (key for key in (kept.metric, "top1", "top1_macro") if metric(key).scale == 100 and key in kept.val)
+    return next(shares, kept.metric)
 
 
 def tasks(row: Row) -> list[Figure]:

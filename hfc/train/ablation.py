@@ -34,7 +34,7 @@ class Ablation:
     Top level: `methods`, each a row of the comparison; `search_seeds`, of the search; `seeds`, of the runs that are
     tested; and any setting to keep fixed. [rows.NAME]: a further row, `method` and the settings that set it apart.
     [grid], [random], `trials` and `folds`: what is searched for every row and how, as in `hfc sweep`; [own.NAME]: what
-    is searched for that row besides, in a grid.
+    is searched for that row besides, in a grid; [instead.NAME]: what is searched in the place of [grid].
     """
 
     searches: Mapping[str, Sweep]
@@ -70,19 +70,28 @@ def read_ablation(plan: str, hierarchy: str) -> Ablation:
     search_seeds = parse_seeds(file, "search_seeds", content.pop("search_seeds", None))
     if set(seeds) & set(search_seeds):
         raise ConfigError(f"{file}: seeds: a seed that is tested must not be one of search_seeds, found {list(seeds)}")
-    own = content.pop("own", {})
-    if not isinstance(own, dict) or not all(isinstance(axes, dict) for axes in own.values()):
-        raise ConfigError(f"{file}: own: expected a table for each row, like [own.flat], found {own!r}")
-    if unknown := sorted(own.keys() - rows.keys()):
-        raise ConfigError(f"{file}: own: {unknown[0]} is none of the rows {', '.join(rows)}")
+    own, instead = (_axes_of(file, name, content, rows) for name in ("own", "instead"))
     common = {**content, "hierarchy": hierarchy, "seeds": list(search_seeds)}
     grid = common.get("grid", {})
     searches: dict[str, Sweep] = {}
     for name, settings in rows.items():
         wider = {"grid": {**grid, **own[name]}} if name in own and isinstance(grid, dict) else {}
-        searches[name] = parse_sweep(file, {**common, **wider, **settings})
+        other = {"grid": instead[name]} if name in instead else {}
+        searches[name] = parse_sweep(file, {**common, **wider, **other, **settings})
         _check_row(file, name, settings, searches)
     return Ablation(searches, seeds)
+
+
+def _axes_of(
+    file: Path, name: str, content: dict[str, object], rows: Mapping[str, object]
+) -> Mapping[str, Mapping[str, object]]:
+    """Read what is searched for single rows; takes a table of such tables out of a file's content."""
+    axes = content.pop(name, {})
+    if not isinstance(axes, dict) or not all(isinstance(table, dict) for table in axes.values()):
+        raise ConfigError(f"{file}: {name}: expected a table for each row, like [{name}.flat], found {axes!r}")
+    if unknown := sorted(axes.keys() - rows.keys()):
+        raise ConfigError(f"{file}: {name}: {unknown[0]} is none of the rows {', '.join(rows)}")
+    return axes
 
 
 def _rows(file: Path, content: dict[str, object]) -> dict[str, dict[str, object]]:

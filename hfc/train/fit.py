@@ -14,6 +14,8 @@ from hfc.runs import Epoch
 from hfc.train.checkpoint import Checkpoint
 from hfc.train.data import TrainingData
 from hfc.train.features import Features
+from hfc.train.lbfgs import PathTraining
+from hfc.train.settings import head_class
 from hfc.train.training import Fitted, Training
 
 OnEpoch = Callable[[TrainConfig, Epoch], None]
@@ -68,11 +70,12 @@ def fit(
 def _started(features: Features, data: TrainingData, config: TrainConfig, checkpoint: Checkpoint | None) -> Training:
     """Start a training where its checkpoint left it, or else anew."""
     torch.manual_seed(config.seed)
-    training = Training.start(features, data, config)
+    kind = PathTraining if head_class(config).convex else Training
+    training = kind.start(features, data, config)
     if checkpoint and (state := checkpoint.load(features.device)):
         try:
             training.restore(state)
         except Exception:  # whatever is wrong with it, the training begins anew: nothing half restored may stay
             torch.manual_seed(config.seed)
-            return Training.start(features, data, config)
+            return kind.start(features, data, config)
     return training

@@ -41,6 +41,11 @@ class Sweep:
         return range(self.folds) if self.folds else [None]
 
     @property
+    def select(self) -> str:
+        """The validation metric that points are compared by."""
+        return resolve(TrainConfig, self.fixed, self.points[0]).select
+
+    @property
     def trainings(self) -> int:
         """How many trainings it takes."""
         return len(self.points) * len(self.seeds) * len(self.fold_numbers)
@@ -74,11 +79,17 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
         if type(count) is not int or count < 1:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
-    for point in points:
-        try:
-            refuse_unused(resolve(TrainConfig, content, point))
-        except ConfigError as error:
-            raise ConfigError(f"{file}: {error}") from error
+    try:
+        configs = [resolve(TrainConfig, content, point) for point in points]
+        for config in configs:
+            refuse_unused(config)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if len(metrics := sorted({config.select for config in configs})) > 1:
+        raise ConfigError(
+            f"{file}: points are compared by what picks the epoch, which is {' or '.join(metrics)} by their methods; "
+            "give select at the top level"
+        )
     return Sweep(content, tuple(points), seeds, folds)
 
 

@@ -13,7 +13,7 @@ from hfc.store import CHUNK_ROWS
 from hfc.train.cache import Cache
 from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Streamed
-from hfc.train.settings import used_settings
+from hfc.train.settings import head_class, used_settings
 from hfc.train.settling import fitting_batch_size, fitting_learning_rate, settle, steps_in_all
 
 # What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
@@ -33,6 +33,7 @@ RUN_SOURCES = (
     "train/fit.py",
     "train/groups.py",
     "train/heads",
+    "train/lbfgs.py",
     "train/losses.py",
     "train/prepared.py",
     "train/result.py",
@@ -135,7 +136,7 @@ def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, objec
     # What the data decide, as they would beside the run's other settings.
     if preset.batch_size == AUTO:
         ships["batch_size"] = fitting_batch_size(len(data.rows["train"]))
-    if preset.learning_rate == AUTO:
+    if preset.learning_rate == AUTO and not head_class(config).convex:
         ships["learning_rate"] = fitting_learning_rate(steps_in_all(config, data))
     used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
     return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hfc import parallel
-from hfc.config import TrainConfig, plain
+from hfc.config import TrainConfig, plain, resolve
 from hfc.errors import ConfigError, HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.progress import bar
@@ -92,7 +92,7 @@ def _refuse_unused(config: TrainConfig) -> None:
     """Raise a ConfigError where a setting cannot have its effect."""
     if config.decode == "least-cost":
         raise ConfigError("decode=least-cost: gives scores and no probabilities; leave decode out")
-    if config.select != TrainConfig.select:
+    if config.select != resolve(TrainConfig, {"method": config.method}).select:
         raise ConfigError(f"select={config.select}: a review takes the last epoch of each training; leave select out")
 
 

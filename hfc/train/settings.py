@@ -32,6 +32,12 @@ def head_class(config: TrainConfig) -> type[Head]:
 HEAD_SETTINGS = frozenset({"loss", "beta"}).union(*map(takes, (*HEADS.values(), *TREE_LOSSES.values())))
 WEIGHTING_SETTINGS = frozenset({"weighting", "tasks"}).union(*map(takes, WEIGHTINGS.values()))
 
+# How a head is trained: by Adam's epochs, or to the minimum of a convex loss.
+EPOCH_SETTINGS, PATH_SETTINGS = (
+    frozenset({"batch_size", "learning_rate", "schedule"}),
+    frozenset({"l2", "l2_last", "refit"}),
+)
+
 
 def head_settings(config: TrainConfig) -> frozenset[str]:
     """The settings that a run's head takes."""
@@ -80,6 +86,7 @@ def weighting_settings(config: TrainConfig) -> frozenset[str]:
 def used_settings(config: TrainConfig) -> frozenset[str]:
     """The settings that a run uses; all others shape nothing of it."""
     always = frozenset(f.name for f in fields(TrainConfig)) - HEAD_SETTINGS - WEIGHTING_SETTINGS
+    always -= EPOCH_SETTINGS if head_class(config).convex else PATH_SETTINGS
     return always | head_settings(config) | weighting_settings(config)
 
 
@@ -104,6 +111,10 @@ def _why_unused(name: str, config: TrainConfig) -> str:
     loss = f" with loss {config.loss}" if "loss" in head_settings(config) else ""
     head = f"head {config.head}{loss}"
     remedy = f"leave {name} out"
+    if name in EPOCH_SETTINGS | PATH_SETTINGS:
+        how = "to the minimum of its loss" if head_class(config).convex else "by Adam's epochs"
+        taken = ", ".join(sorted(PATH_SETTINGS if head_class(config).convex else EPOCH_SETTINGS))
+        return f"head {config.head} is trained {how}, which takes {taken}; {remedy}"
     if name not in WEIGHTING_SETTINGS:
         return f"{head} does not take it; it takes {', '.join(sorted(head_settings(config)))}; {remedy}"
     if "local" not in head_class(config).task_flows:

@@ -10,7 +10,7 @@ from hfc.config import TrainConfig
 from hfc.device import choose_precision
 from hfc.errors import ConfigError
 from hfc.train.data import TrainingData
-from hfc.train.settings import refuse_unused
+from hfc.train.settings import head_class, refuse_unused
 
 
 def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainConfig:
@@ -28,12 +28,20 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
     if config.topk == TrainConfig.topk:  # nobody asked for more leaves than there are
         config = replace(config, topk=tuple(k for k in config.topk if k <= leaves))
     metrics.check_topk(config.topk, leaves)
-    known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
+    known = (
+        [f"top{k}" for k in config.topk]
+        + ["top1_macro", "hF", "full_path_accuracy"]
+        + ["nll"] * head_class(config).convex
+    )
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     refuse_unused(config)
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
+    if head_class(config).convex:
+        if config.precision == "bf16":
+            raise ConfigError(f"precision=bf16: head {config.head} is trained in float32; leave precision out")
+        return replace(config, precision="fp32")
     config = replace(config, batch_size=config.batch_size or fitting_batch_size(len(data.rows["train"])))
     return replace(
         config,

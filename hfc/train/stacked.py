@@ -22,7 +22,7 @@ from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.fit import OnEpoch, quiet
 from hfc.train.heads.layers import Block, Dropout, Target, own_seed
-from hfc.train.settings import weighting_class
+from hfc.train.settings import head_class, weighting_class
 from hfc.train.training import Fitted, Pass, Training, learning_rate, task_means
 from hfc.train.weightings import grouped
 
@@ -71,6 +71,8 @@ def _refuse_unstackable(features: Features, config: TrainConfig) -> None:
     problem = ""
     if not isinstance(features, Resident):
         problem = "streamed features"
+    elif head_class(config).convex:
+        problem = f"head={config.head}"
     elif not weighting_class(config).pure:
         problem = f"weighting={config.weighting}"
     if problem:

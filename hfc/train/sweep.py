@@ -18,7 +18,7 @@ import torch
 from hfc import parallel, provenance
 from hfc.config import TrainConfig, resolve
 from hfc.errors import DivergedError, RunError, in_the_way
-from hfc.metrics import nested
+from hfc.metrics import metric, nested
 from hfc.progress import bar
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
 from hfc.store.records import CacheRecord
@@ -211,7 +211,8 @@ def _trials(plan: Sweep, lines: Sequence[Mapping[str, Any]]) -> list[Trial]:
     scores = np.array([line.get("score", math.nan) for line in lines], dtype=np.float64)
     rows = scores.reshape(len(plan.points), len(plan.seeds), len(plan.fold_numbers)).mean(axis=2)
     spread = rows.std(axis=1, ddof=1) if rows.shape[1] > 1 else np.where(np.isnan(rows[:, 0]), math.nan, 0.0)
-    order = np.argsort(-rows.mean(axis=1), kind="stable")  # NaN comes last
+    sign = -1 if metric(plan.select).higher else 1
+    order = np.argsort(sign * rows.mean(axis=1), kind="stable")  # NaN comes last
     count = len(plan.seeds) * len(plan.fold_numbers)
     reasons = [
         next((line["failed"] for line in lines[i * count : (i + 1) * count] if "failed" in line), "")

@@ -7,14 +7,15 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from hfc.config import TrainConfig
 from hfc.errors import DivergedError
-from hfc.metrics import Metrics
+from hfc.metrics import Metrics, metric
 from hfc.runs import Epoch, Selected
 from hfc.train.data import TrainingData
 from hfc.train.evaluation import decoded, evaluate, predict, used_views
@@ -39,11 +40,15 @@ class Fitted:
     best: Selected
     """That epoch."""
     epochs: tuple[Epoch, ...]
+    validated: Head
+    """It has seen no validation row: `head` itself, unless that was trained once more on all rows."""
+    refit_seconds: float = 0.0
+    """How long it took to train once more on training and validation rows; 0 where it was not."""
 
     @property
     def seconds(self) -> float:
-        """How long all epochs took."""
-        return sum(epoch.seconds for epoch in self.epochs)
+        """How long all of it took."""
+        return sum(epoch.seconds for epoch in self.epochs) + self.refit_seconds
 
 
 class Pass(NamedTuple):
@@ -58,14 +63,16 @@ class Pass(NamedTuple):
 class Training:
     """A training between two epochs."""
 
+    remedy: ClassVar[str] = "try a smaller --set learning_rate or --set precision=fp32"
+    """What to do where the loss explodes."""
+
     features: Features
     data: TrainingData
     config: TrainConfig
     head: Head
     weighting: Sum
-    optimiser: torch.optim.Optimizer
     order: torch.Generator
-    class_weight: Tensor | None
+    class_weight: Tensor | None = None
     """(C,)."""
     epochs: list[Epoch] = field(default_factory=list)
     """Those that are done."""
@@ -73,23 +80,33 @@ class Training:
     best_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, features: Features, data: TrainingData, config: TrainConfig) -> "Training":
+    def start(cls, features: Features, data: TrainingData, config: TrainConfig) -> Self:
         """A head before its first step; torch's generator, seeded, decides how it starts."""
         features, device = used_views(features, config), features.device
         data = data.to(device)
         head = build_head(config, data.hierarchy, features.dim).to(device)
-        if config.standardise:
-            head.standardise.set(*statistics(features, data.rows["train"], head.standardise.transformed))
         weighting = build_weighting(config, head).to(device)
-        parameters = [*head.parameters(), *weighting.parameters()]
-        optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
-        weight = None
-        if config.class_balance:
-            leaves = data.target.leaf[data.rows["train"]]
-            counts = leaves[leaves >= 0].bincount(minlength=len(data.hierarchy.leaves))
-            weight = class_weights(counts, config.class_balance)
         order = torch.Generator().manual_seed(config.seed)
-        return cls(features, data, config, head, weighting, optimiser, order, weight)
+        training = cls(features, data, config, head, weighting, order)
+        training._fit_to(data.rows["train"])
+        return training
+
+    def _fit_to(self, rows: Tensor) -> None:
+        """Take what standardises features and weighs classes from the rows that are trained on."""
+        config, data = self.config, self.data
+        if config.standardise:
+            self.head.standardise.set(*statistics(self.features, rows, self.head.standardise.transformed))
+        if config.class_balance:
+            leaves = data.target.leaf[rows]
+            counts = leaves[leaves >= 0].bincount(minlength=len(data.hierarchy.leaves))
+            self.class_weight = class_weights(counts, config.class_balance)
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam."""
+        parameters = [*self.head.parameters(), *self.weighting.parameters()]
+        fused = self.features.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=fused)
 
     @property
     def number(self) -> int:
@@ -113,14 +130,15 @@ class Training:
         if not math.isfinite(losses["total"]):
             raise DivergedError(
                 f"{config.method}, seed {config.seed}: the loss is {losses['total']} in epoch {self.number}; "
-                "try a smaller --set learning_rate or --set precision=fp32",
+                f"{self.remedy}",
                 config,
             )
         self.weighting.end_epoch(losses)
         val = self._metrics()
         epoch = Epoch(
             number=self.number,
-            learning_rate=learning_rate(config, self.number),
+            learning_rate=self._rate(),
+            l2=self._strength(),
             loss=losses,
             weights=self.weighting.weights(),
             val=val,
@@ -128,7 +146,7 @@ class Training:
             train_seconds=round(trained.seconds, 4),
         )
         self.epochs.append(epoch)
-        if not self.best or not val or val[config.select] > self.best.val[config.select]:
+        if self._is_better(epoch):
             self.best = Selected(epoch=epoch.number, metric=config.select, val=val)
             modules: dict[str, Any] = {"head": self.head, "weighting": self.weighting}
             self.best_state = {
@@ -136,6 +154,22 @@ class Training:
                 for name, module in modules.items()
             }
         return epoch
+
+    def _rate(self) -> float | None:
+        """The learning rate of this epoch, where it has one."""
+        return learning_rate(self.config, self.number)
+
+    def _strength(self) -> float | None:
+        """The L2 strength of this epoch, where it has one."""
+        return None
+
+    def _is_better(self, epoch: Epoch) -> bool:
+        """Whether an epoch is the best so far; without validation rows the last one is."""
+        if not self.best or not epoch.val:
+            return True
+        name = self.config.select
+        now, before = epoch.val[name], self.best.val[name]
+        return now > before if metric(name).higher else now < before
 
     def _metrics(self) -> Metrics:
         """Every metric of the validation split; none where it is empty."""
@@ -185,7 +219,7 @@ class Training:
         self.head.load_state_dict(self.best_state["head"])
         self.weighting.load_state_dict(self.best_state["weighting"])
         assert self.best
-        return Fitted(self.head, self.weighting, self.best, tuple(self.epochs))
+        return Fitted(self.head, self.weighting, self.best, tuple(self.epochs), self.head)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "stream": "train.stream",
     "seeds": "train.seeds",
     "leaves": "leaves.main",
+    "linear": "linear.main",
     "twins": "twins.main",
     "twin_search": "twins.search",
     "review": "review.main",

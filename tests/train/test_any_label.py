@@ -36,7 +36,9 @@ def predictions(run: Run) -> Predictions:
     return stored
 
 
-@pytest.mark.parametrize("method", ["flat", "hmcn-f", "levels+path", "conditional", "flat+hxe", "flat+soft-labels"])
+@pytest.mark.parametrize(
+    "method", ["flat", "linear", "hmcn-f", "levels+path", "conditional", "flat+hxe", "flat+soft-labels"]
+)
 def test_methods_learn_from_inner_labels_and_are_measured_where_they_are_known(
     method: str, place: Path, tmp_path: Path
 ) -> None:
@@ -85,7 +87,7 @@ def test_without_inner_labels_no_path_is_stored(place: Path, tmp_path: Path) -> 
     assert "inner" not in (run.folder / "result.json").read_text().replace("inner_labels", "")
 
 
-@pytest.mark.parametrize("method", ["flat", "hmcn-f", "levels+path", "conditional", "hmcn-f-original"])
+@pytest.mark.parametrize("method", ["flat", "linear", "hmcn-f", "levels+path", "conditional", "hmcn-f-original"])
 def test_a_tree_of_one_level_is_a_flat_problem(method: str, place: Path, tmp_path: Path) -> None:
     run = run_on(place, tmp_path, LEAVES * 20, "leaf\n" + "\n".join(LEAVES), method=method)
     test = run.result.test

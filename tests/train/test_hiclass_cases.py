@@ -23,7 +23,7 @@ from tests.support.made_up import settled_on
 Array = NDArray[Any]
 
 SETTINGS = {"epochs": 40, "batch_size": 16, "reduced": 32, "width": 32, "dropout": 0.0, "learning_rate": 0.02}
-METHODS = ["flat", "flat+hxe", "flat+soft-labels", "levels+path", "conditional", "hmcn-f", "hmcn-f-original"]
+METHODS = ["flat", "linear", "flat+hxe", "flat+soft-labels", "levels+path", "conditional", "hmcn-f", "hmcn-f-original"]
 
 
 def fitted(X: Any, y: Any, method: str = "conditional", **changes: Any) -> HierarchicalClassifier:

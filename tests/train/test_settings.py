@@ -25,7 +25,14 @@ from hfc.train.features import Resident
 from hfc.train.fit import fit
 from hfc.train.plan import read_sweep
 from hfc.train.prepared import changed_settings, prepare_run, run_key
-from hfc.train.settings import HEAD_SETTINGS, WEIGHTING_SETTINGS, refuse_unused, used_settings
+from hfc.train.settings import (
+    EPOCH_SETTINGS,
+    HEAD_SETTINGS,
+    PATH_SETTINGS,
+    WEIGHTING_SETTINGS,
+    refuse_unused,
+    used_settings,
+)
 from hfc.train.settling import settle
 from hfc.train.stage import train
 from tests.support.made_up import settled_on, write_cache
@@ -47,6 +54,7 @@ OTHER: dict[str, Any] = {
     **{"precision": "bf16", "topk": (1, 2), "decode": "least-cost"},
     **{"reduced": 9, "width": 9, "dropout": 0.4, "residual": False, "global_input_skip": True, "beta": 0.35},
     **{"blend": "logit", "violation_weight": 1.0, "hxe_alpha": 0.7, "soft_label_beta": 3.0, "label_share": 0.5},
+    **{"l2": 0.5, "l2_last": 2.0},
     **{"temperature": 0.5, "gradnorm_alpha": 50.0, "gradnorm_rate": 0.2},
     "loss": {"bce": "softmax", "softmax": "bce", "hxe": "softmax", "soft-labels": "softmax"},
     "weighting": {"sum": "uncertainty", "uncertainty": "imtl-l"}
@@ -61,7 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # They name a run, or say where and how it is trained; `select` picks an epoch and `inner_labels` rows, which their own
 # tests look at.
-ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select", "inner_labels"}
+ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select", "inner_labels", "refit"}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +114,7 @@ def test_a_setting_shapes_a_run_or_is_refused(
 ) -> None:
     data = prepare(noisy, str(place / "tree.csv"))
     used_by = set()
-    everywhere = name not in HEAD_SETTINGS | WEIGHTING_SETTINGS
+    everywhere = name not in HEAD_SETTINGS | WEIGHTING_SETTINGS | EPOCH_SETTINGS | PATH_SETTINGS
     methods = (["flat"] if name == "head" else ["flat", "hmcn-f+mtl"]) if everywhere else list(VARIANTS)
     for variant in methods:
         method = VARIANTS[variant]["method"]

@@ -8,6 +8,7 @@ from hfc.train.heads.flat import TREE_LOSSES, Flat
 from hfc.train.heads.hmcnf import HMCNF
 from hfc.train.heads.hmcnf_original import OriginalHMCNF
 from hfc.train.heads.levels import Levels
+from hfc.train.heads.linear import Linear
 from hfc.train.heads.ps_softmax import PSSoftmax
 
 __all__ = ["HEADS", "TREE_LOSSES", "Head"]
@@ -17,6 +18,7 @@ HEADS: Mapping[str, type[Head]] = {
     "hmcn-f": HMCNF,
     "hmcn-f-original": OriginalHMCNF,
     "levels": Levels,
+    "linear": Linear,
     "conditional": Conditional,
     "ps-softmax": PSSoftmax,
 }

@@ -56,6 +56,8 @@ class Head(Module, Protocol):
     """Names of the flows that it has losses of; `local` has one on every level."""
     blends: ClassVar[bool]
     """Whether β changes what it predicts."""
+    convex: ClassVar[bool]
+    """Whether its loss is convex in its weights; then `hfc.train.lbfgs` trains it, not Adam by epochs."""
     tasks: tuple[str, ...]
     """Names of its task losses, those of one flow alike before a slash: local/1, local/2, global; see `task_names`."""
     standardise: Standardise

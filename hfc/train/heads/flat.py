@@ -37,6 +37,7 @@ class Flat(nn.Module):
     """
 
     blends: ClassVar[bool] = False
+    convex: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 

@@ -39,6 +39,7 @@ class OriginalHMCNF(nn.Module):
     """
 
     blends: ClassVar[bool] = True
+    convex: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global", "violation")
     parents: Tensor
     starts: Tensor

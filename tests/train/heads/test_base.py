@@ -23,10 +23,11 @@ from hfc.train.stage import train
 from tests.support.equations import ANCESTORS, DIM, TARGET, build, features
 
 
-class Linear(nn.Module):
+class Regression(nn.Module):
     """Softmax regression; a node above the leaves has the sum of its leaves' probabilities."""
 
     blends: ClassVar[bool] = False
+    convex: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 
@@ -54,11 +55,11 @@ class Linear(nn.Module):
 @pytest.fixture
 def config(place: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """A run of the new head."""
-    head: type[Head] = Linear  # mypy holds it against the protocol
-    monkeypatch.setitem(HEADS, "linear", head)  # type: ignore[arg-type]
+    head: type[Head] = Regression  # mypy holds it against the protocol
+    monkeypatch.setitem(HEADS, "regression", head)  # type: ignore[arg-type]
     tree = str(place / "tree.csv")
     settings = {"method": "flat", "hierarchy": tree, "epochs": 8, "batch_size": 32, "learning_rate": 0.01}
-    return replace(resolve(TrainConfig, settings), head="linear", dropout=0.1)
+    return replace(resolve(TrainConfig, settings), head="regression", dropout=0.1)
 
 
 def test_a_new_head_is_trained_and_tested_like_any_other(config: TrainConfig, cache: Cache, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_settings_of_a_new_head_are_those_of_its_constructor(config: TrainConfig
     run = prepare_run(cache, config)
     assert run.key != prepare_run(cache, replace(config, dropout=0.2)).key
     with pytest.raises(
-        ConfigError, match=r"reduced=9 with method flat: head linear does not take it; it takes dropout; "
+        ConfigError, match=r"reduced=9 with method flat: head regression does not take it; it takes dropout; "
     ):
         prepare_run(cache, replace(config, reduced=9))
 
@@ -88,6 +89,7 @@ def test_every_head_is_a_module_with_the_parts_of_the_protocol(name: str) -> Non
     head = HEADS[name]
     assert issubclass(head, nn.Module)
     assert isinstance(head.blends, bool)
+    assert isinstance(head.convex, bool)
     assert head.task_flows
     for method in ("forward", "losses", "predict"):
         assert callable(getattr(head, method))
