@@ -128,3 +128,17 @@ def test_beta_after_training_is_tabulated_and_drawn_for_runs_that_have_it(tmp_pa
     write_report([tmp_path / "runs" / "flat"], tmp_path / "flat")
     assert "balance β" not in (tmp_path / "flat" / "report.md").read_text()
     assert not list((tmp_path / "flat" / "figures").glob("beta*"))
+
+
+def test_where_no_share_picked_the_epoch_top1_is_drawn(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    selected = {"epoch": 2, "metric": "nll", "val": {"nll": 0.5, "top1": 0.4}}
+    run = write_run(tmp_path / "runs", tree, selected=selected)
+    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for epoch, score in zip(epochs, [0.2, 0.4, 0.9], strict=True):
+        epoch["val"] |= {"top1": score, "nll": 1.5}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "figures" / "validation.csv")
+    assert [float(row["validation"]) for row in rows] == [0.2, 0.4, 0.9]
+    assert "validation top1, %" in (tmp_path / "out" / "figures" / "validation.svg").read_text("utf-8")

@@ -337,3 +337,22 @@ def test_the_command_shows_what_failed(place: Path, tmp_path: Path) -> None:
     answer = json.loads(hfc(*words, "--json").stdout, parse_constant=pytest.fail)  # no NaN, which is no JSON
     assert (answer["failed"], answer["trials"][2]["score"]) == (1, None)
     assert answer["trials"][2]["failed"].startswith("flat, seed 0: the loss is ")
+
+
+def test_points_of_linear_are_compared_by_likelihood_and_the_least_comes_first(place: Path, tmp_path: Path) -> None:
+    text = f"method = 'linear'\nepochs = 1\nhierarchy = '{place / 'tree.csv'}'\n[grid]\nl2 = [10.0, 0.01, 1.0]\n"
+    (tmp_path / "grid.toml").write_text(text)
+    found = sweep(place / "cache.h5", read_sweep(tmp_path / "grid.toml"), tmp_path / "out")
+    scores = [trial.score for trial in found]
+    assert scores == sorted(scores)
+    assert found[-1].settings == {"l2": 10.0}  # shrinks everything
+
+
+def test_points_that_different_metrics_judge_are_refused(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(f"hierarchy = '{place / 'tree.csv'}'\n[grid]\nmethod = ['flat', 'linear']\n")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(tmp_path / "grid.toml")
+    assert str(caught.value) == (
+        f"{tmp_path / 'grid.toml'}: points are compared by what picks the epoch, which is nll or top1 by their "
+        "methods; give select at the top level"
+    )
