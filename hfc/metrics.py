@@ -20,6 +20,7 @@ Metrics = Annotated[Mapping[str, float], "nested"]
 
 BINS = 15
 BLOCK = 1 << 20  # cells of a block of rows
+LEAST = 1e-38  # what a share is at least where its logarithm is taken
 LEVEL = "level_accuracy/"
 """What the key of a level's accuracy begins with."""
 
@@ -127,7 +128,7 @@ def evaluate(
         **_level_accuracy(own, path, tree.levels),
         **_of_paths(ranking[rows], own[rows], path[rows], tree, topk),
         "inconsistency": float(((own != answer) & (answer >= 0)).any(axis=1).mean()),
-        **({"ece": calibration_error(final[rows], leaf[rows])} if known.any() else {}),
+        **(calibration(final[rows], leaf[rows]) if known.any() else {}),
     }
 
 
@@ -264,6 +265,18 @@ def hierarchical_f(predicted: Ints, truth: Ints) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def calibration(final: Floats, target: Ints) -> dict[str, float]:
+    """Measure what the shares of P_final are worth: `ece` and `nll`, of (N, C) and (N,) true leaves; N > 0."""
+    return {"ece": calibration_error(final, target), "nll": negative_log_likelihood(final, target)}
+
+
+def negative_log_likelihood(final: Floats, target: Ints) -> float:
+    """Average −ln of the true leaf's share of P_final; a share counts as LEAST at the least."""
+    own = np.take_along_axis(final, target[:, None], axis=1)[:, 0].astype(np.float64)
+    total = np.maximum(final.sum(axis=1, dtype=np.float64), LEAST)
+    return float(-np.log(np.maximum(own / total, LEAST)).mean())
+
+
 def calibration_error(final: Floats, target: Ints) -> float:
     """Compute the expected calibration error of the top-1 share of P_final, in bins (b/15, (b+1)/15]."""
     confidence, correct = np.empty(len(target)), np.empty(len(target), dtype=np.bool_)
@@ -274,24 +287,3 @@ def calibration_error(final: Floats, target: Ints) -> float:
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(target))
-
-
-def flat(content: Mapping[str, object]) -> dict[str, object]:
-    """Turn metrics of JSON into metrics by key; their types are not checked."""
-    numbers: dict[str, object] = {}
-    for name, value in content.items():
-        inner = {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}
-        numbers |= inner
-    return numbers
-
-
-def nested(metrics: Metrics) -> dict[str, Any]:
-    """Turn metrics by key into those of JSON."""
-    content: dict[str, Any] = {}
-    for name, number in metrics.items():
-        outer, slash, inner = name.partition("/")
-        if slash:
-            content.setdefault(outer, {})[inner] = number
-        else:
-            content[name] = number
-    return content

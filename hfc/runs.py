@@ -24,7 +24,7 @@ from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.metrics import Metrics
 from hfc.progress import steps
-from hfc.store.records import REMEDY, CacheRecord, Record
+from hfc.store.records import REMEDY, CacheRecord, Record, Temperature
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -192,6 +192,8 @@ class Result(Record):
     """None also where the head does not blend."""
     climb: tuple[ClimbReading, ...] | None = field(default=None, metadata={"key": "stopping"})
     """None also where the decoding gives no probabilities."""
+    temperature: Temperature | None = None
+    """None: nothing was calibrated."""
     seconds: Seconds
     machine: Machine
     code: Code
@@ -210,6 +212,11 @@ class Result(Record):
     def settings(self) -> Settings:
         """The settings of `config` that readers use."""
         return Settings.read(self.config, "config")
+
+    @property
+    def calibrated_by(self) -> float:
+        """T; 1 where nothing was calibrated."""
+        return self.temperature.value if self.temperature else 1.0
 
     def to_json(self) -> bytes:
         """Write the bytes of result.json."""

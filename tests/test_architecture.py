@@ -47,8 +47,8 @@ UNTYPED = re.compile(r"(dict|Mapping)\[str, Any\]")
 MAY_BE_UNTYPED = {
     "hfc.extract.backbone.create_network": "arguments for timm, within extract",
     "hfc.extract.weights.load_weights": "arguments for timm, within extract",
-    "hfc.metrics.nested": "JSON of a result's metrics",
     "hfc.store.records.Record.plain": "JSON of a record",
+    "hfc.store.records.nested": "JSON of a result's metrics",
     "hfc.train.checkpoint.Checkpoint.load": "a file of tensors, within train",
     "hfc.train.checkpoint.Checkpoint.save": "a file of tensors, within train",
     "hfc.train.heads.base.Module.load_state_dict": "as PyTorch declares it",

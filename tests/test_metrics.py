@@ -1,5 +1,6 @@
 """Every metric on random trees against naive loops over paths, and against scikit-learn, torchmetrics and HiClass."""
 
+import math
 import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
@@ -23,13 +24,12 @@ from hfc.metrics import (
     calibration_error,
     climb,
     evaluate,
-    flat,
     hierarchical_f,
     metric,
-    nested,
     rank,
     top,
 )
+from hfc.store.records import flat, nested
 from tests.support.trees import Heights, hierarchies, named, prefixes, trees
 
 Ints = NDArray[np.int64]
@@ -97,12 +97,18 @@ def naive(
         "mistake_severity": mean([heights.between(labels[i], ranked[i][0]) for i in errors]),
         "full_path_accuracy": mean(full),
         "ece": naive_calibration_error([final[i] for i in known], best, place),
+        "nll": mean([naive_log_loss(final[i], leaf) for i, leaf in zip(known, place, strict=True)]),
     }
 
 
 def ancestors(path: Path) -> set[Path]:
     """The node and all above it, without the root."""
     return {path[:depth] for depth in range(1, len(path) + 1)}
+
+
+def naive_log_loss(row: list[int], leaf: int) -> float:
+    """−ln of the share of a leaf, which counts as 1e-38 at the least."""
+    return -math.log(max(row[leaf] / (sum(row) or 1), 1e-38))
 
 
 def naive_calibration_error(final: list[list[int]], best: list[int], target: list[int]) -> float:
@@ -380,7 +386,14 @@ def test_a_metric_is_shown_with_its_unit() -> None:
         "top7": ("top-7 %", 2),
         "level_accuracy/a": ("a %", 2),
     }
-    assert [key for key, entry in METRICS.items() if not entry.of_tree] == ["top1", "top3", "top5", "top1_macro", "ece"]
+    assert [key for key, entry in METRICS.items() if not entry.of_tree] == [
+        "top1",
+        "top3",
+        "top5",
+        "top1_macro",
+        "ece",
+        "nll",
+    ]
 
 
 def test_metrics_are_one_level_deeper_in_json() -> None:

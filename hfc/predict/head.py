@@ -23,7 +23,7 @@ from hfc.predict.answers import Answer, Leaf
 from hfc.predict.within import Below, below
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths
+from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths, tempered
 from hfc.train.evaluation import predict, used_views
 from hfc.train.features import Resident
 from hfc.train.heads import Head
@@ -44,6 +44,8 @@ class Trained:
     config: TrainConfig
     head: Head
     """In evaluation mode, on the CPU, in float32."""
+    temperature: float = 1.0
+    """T, by which its probabilities are calibrated; 1 for a run of an earlier version."""
 
     @property
     def random_weights(self) -> bool:
@@ -51,7 +53,7 @@ class Trained:
         return self.run.result.cache.random_weights
 
     def predict(self, features: Features) -> Prediction:
-        """The probabilities, not decoded, of (B, V, D) features as a cache holds them."""
+        """The probabilities, not decoded and not calibrated, of (B, V, D) features as a cache holds them."""
         views = used_views(Resident(torch.from_numpy(features)), self.config)
         return predict(self.head, views, torch.arange(len(features)), self.config.beta)
 
@@ -108,8 +110,10 @@ class Trained:
             raw = Prediction(levels, final if products else _shared(final))
         scores = DECODINGS[self.config.decode](raw, paths).final
         # The scores of least-cost rank the leaves; what is probable, the head says.
-        final = raw.final if self.config.decode == "least-cost" else scores
-        return scores, torch.nn.functional.normalize(final.double(), p=1.0, dim=1)
+        final = (raw.final if self.config.decode == "least-cost" else scores).double()
+        if self.temperature != 1:
+            final = tempered(final, self.temperature)
+        return scores, torch.nn.functional.normalize(final, p=1.0, dim=1)
 
 
 def _shared(final: Tensor) -> Tensor:
@@ -137,7 +141,7 @@ def load_trained(folder: Path) -> Trained:
         raise RunError(
             f"{run.folder}: the head does not fit what the run records ({reason}); train it again"
         ) from error
-    return Trained(run, hierarchy, config, head.eval())
+    return Trained(run, hierarchy, config, head.eval(), run.result.calibrated_by)
 
 
 def read_head(run: Run, name: str) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Self, cast, get_args, get_origin, get_type_hints
 
 from hfc.errors import RunError
-from hfc.metrics import flat, nested
+from hfc.metrics import Metrics
 
 REMEDY = "train the run again"
 
@@ -168,3 +168,46 @@ class CacheRecord(Record):
         """How many views of each row the features are of."""
         views = (self.key_fields or {}).get("views")
         return len(views) if isinstance(views, list) else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Record):
+    """How far the probabilities of a split can be trusted, before calibration and after it."""
+
+    ece_before: float
+    nll_before: float
+    ece: float
+    nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature(Record):
+    """The temperature of a run, by which its probabilities are calibrated; see `hfc.train.calibration`."""
+
+    value: float
+    """T."""
+    validation: Calibration | None = None
+    """None where no validation row has a leaf's label; then T is 1."""
+    test: Calibration | None = None
+    """None where no test row has a leaf's label."""
+
+
+def flat(content: Mapping[str, object]) -> dict[str, object]:
+    """Turn metrics of JSON into metrics by key; their types are not checked."""
+    numbers: dict[str, object] = {}
+    for name, value in content.items():
+        inner = {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}
+        numbers |= inner
+    return numbers
+
+
+def nested(metrics: Metrics) -> dict[str, Any]:
+    """Turn metrics by key into those of JSON."""
+    content: dict[str, Any] = {}
+    for name, number in metrics.items():
+        outer, slash, inner = name.partition("/")
+        if slash:
+            content.setdefault(outer, {})[inner] = number
+        else:
+            content[name] = number
+    return content

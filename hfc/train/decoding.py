@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hfc import metrics
 from hfc.hierarchy import Hierarchy
 from hfc.train.heads.layers import Prediction
 from hfc.train.losses import sums_by
 
 LEAST = {torch.float32: 1e-30, torch.float64: 1e-300}
 """What a factor of a product is at least, as 0 has no logarithm."""
+DERIVED = ("path", "consistent")
+"""The decodings that read the levels off the leaves."""
 
 
 class Paths(NamedTuple):
@@ -138,6 +141,38 @@ def climbs(final: Tensor, paths: Paths, confidences: Iterable[float]) -> Iterato
     along = torch.cat(path_shares, dim=1).flip(1).cummax(dim=1).values
     for confidence in confidences:
         yield (along >= confidence).sum(dim=1)
+
+
+def tempered(final: Tensor, temperature: float) -> Tensor:
+    """Calibrate P_final by a temperature T: P^(1/T), normalised over the leaves (Guo et al. 2017, section 4.2).
+
+    Args:
+        final: (B, C) P_final, or what is proportional to it.
+        temperature: T. Above 1 it makes probabilities more alike, below 1 less; the order of a row stays.
+
+    Returns:
+        (B, C) in float64.
+    """
+    return torch.softmax(final.double().clamp_min(metrics.LEAST).log() / temperature, dim=1)
+
+
+def with_leaves(decoded: Prediction, final: Tensor, paths: Paths, decode: str, sums: bool) -> Prediction:
+    """Put calibrated leaves into a decoded prediction; levels that come from its leaves follow.
+
+    Args:
+        decoded: the prediction.
+        final: (B, C) the calibrated leaves.
+        paths: to all leaves.
+        decode: how it was decoded.
+        sums: whether the head's levels are sums of its leaves.
+    """
+    levels = decoded.levels
+    if decode in DERIVED:
+        levels = _best_below(levels, final, paths)
+    elif sums:
+        columns = (paths.on_level(h, final) for h in range(len(levels)))
+        levels = tuple(sums_by(values, column, p.shape[1]) for (column, values), p in zip(columns, levels, strict=True))
+    return Prediction((*levels[:-1], final) if levels[-1] is decoded.final or (sums and paths.even) else levels, final)
 
 
 def _products(prediction: Prediction, paths: Paths) -> Tensor:

@@ -21,6 +21,7 @@ from hfc.device import choose_device
 from hfc.errors import ConfigError
 from hfc.hierarchy import Hierarchy
 from hfc.regions import strings
+from hfc.train.calibration import calibrated, temperature_on
 from hfc.train.data import TrainingData
 from hfc.train.draws import hold_out, numbered
 from hfc.train.evaluation import decoded, predict
@@ -62,6 +63,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         config_: the settings as they were resolved.
         head_: the trained head, on the CPU and in float64.
         epoch_: the epoch it was taken from, counted from 1.
+        temperature_: T, fitted on the rows held out, with their weights; 1 where there are none.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.epoch_: int = fitted.best.epoch
         # In float64 what a row gets does not depend on the rows beside it, as it may by a rounding in float32.
         self.head_ = fitted.head.cpu().double()
+        self.temperature_ = temperature_on(self.head_, Resident(_tensor(features)), data, "val", self.config_)
         return self
 
     def _checked(
@@ -165,11 +168,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Give each row P_final over `classes_`, (N, C), normalised; with decode=least-cost its scores."""
+        """Give each row P_final over `classes_`, (N, C), calibrated; with decode=least-cost its scores, normalised."""
         check_is_fitted(self, "head_")
         features = validate_data(self, X, dtype=np.float32, reset=False)
         raw = predict(self.head_, Resident(_tensor(features)), torch.arange(len(features)), self.config_.beta)
-        final = decoded(raw, self.hierarchy_, self.config_).final
+        plain = decoded(raw, self.hierarchy_, self.config_)
+        final = calibrated(plain, self.hierarchy_, self.config_, self.head_.sums, self.temperature_).final
         # Sigmoids may all be 0; then every leaf has the same share.
         shares = final.numpy() + np.finfo(np.float64).tiny
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))

@@ -24,6 +24,7 @@ RUN_SOURCES = (
     "hierarchy/names.py",
     "hierarchy/tree.py",
     "metrics.py",
+    "train/calibration.py",
     "train/checkpoint.py",
     "train/data.py",
     "train/decoding.py",

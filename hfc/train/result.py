@@ -11,7 +11,9 @@ from hfc.config import plain
 from hfc.metrics import Metrics
 from hfc.runs import Betas, ClimbReading, Code, Machine, Result, Seconds, TreeRecord
 from hfc.store import Predictions, Shortened, shortened
+from hfc.store.records import Temperature
 from hfc.train.cache import Cache
+from hfc.train.calibration import calibrated, fit_temperature, leaf_probabilities, measure
 from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
 from hfc.train.prepared import PreparedRun, changed_settings
 from hfc.train.training import Fitted
@@ -23,6 +25,7 @@ class _Tested(NamedTuple):
     metrics: Metrics
     betas: Betas | None
     climbs: tuple[ClimbReading, ...] | None
+    temperature: Temperature
     seconds: float
 
 
@@ -36,11 +39,16 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     config, tree = run.config, run.data.hierarchy
     features, data = used_views(cache.features, config), run.data.to(cache.features.device)
     # First, so that its probabilities are gone before those of the test rows come.
-    val_betas = by_beta(fitted.head, features, data, "val", config)[1] if fitted.head.blends else ()
+    raw, val_betas = by_beta(fitted.head, features, data, "val", config)
+    final, leaf = leaf_probabilities(raw, tree, config), data.leaf("val")
+    value = fit_temperature(final, leaf)
+    on_validation = measure(final, leaf, value)
+    del raw, final
     raw, test_betas = by_beta(fitted.head, features, data, "test", config)
-    prediction = decoded(raw, tree, config)
-    del raw
     leaf = data.leaf("test")
+    on_test = measure(leaf_probabilities(raw, tree, config), leaf, value)
+    prediction = calibrated(decoded(raw, tree, config), tree, config, fitted.head.sums, value)
+    del raw
     measured = evaluate(prediction, data, "test", config)
     betas: Betas | None = None
     if fitted.head.blends:
@@ -51,7 +59,8 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     regions = cache.table.regions.take(run.data.rows["test"].numpy())
     path = data.path("test") if (leaf < 0).any() else None
     predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group, path)
-    tested = _Tested(measured, betas, climbs, time.perf_counter() - started)
+    temperature = Temperature(value=value, validation=on_validation, test=on_test)
+    tested = _Tested(measured, betas, climbs, temperature, time.perf_counter() - started)
     return shortened(predictions, tree.ancestors), _result(cache, run, fitted, tested)
 
 
@@ -73,6 +82,7 @@ def _result(cache: Cache, run: PreparedRun, fitted: Fitted, tested: _Tested) -> 
         test=tested.metrics,
         beta=tested.betas,
         climb=tested.climbs,
+        temperature=tested.temperature,
         seconds=Seconds(train=round(fitted.seconds, 3), total=round(fitted.seconds + tested.seconds, 3)),
         machine=Machine(
             device=str(cache.features.device),

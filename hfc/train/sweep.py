@@ -18,10 +18,10 @@ import torch
 from hfc import parallel, provenance
 from hfc.config import TrainConfig, resolve
 from hfc.errors import DivergedError, RunError, in_the_way
-from hfc.metrics import metric, nested
+from hfc.metrics import metric
 from hfc.progress import bar
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
-from hfc.store.records import CacheRecord
+from hfc.store.records import CacheRecord, nested
 from hfc.train.cache import CacheSource, Reading, cache_source, open_cache, same_cache
 from hfc.train.data import TrainingData, fold_data
 from hfc.train.groups import fit_group, groups, surviving

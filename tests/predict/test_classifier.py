@@ -14,6 +14,7 @@ from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, ImageError
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
+from tests.support.temperatures import powers
 from tests.support.trained import LEAVES, TOP_DOWN, train_run
 
 UNREADABLE = "row 7"
@@ -67,7 +68,8 @@ def test_features_and_answers_are_those_of_the_run(case: str, place: Path) -> No
     if case == "least cost":  # its scores rank, the probabilities are the head's own
         order = [[leaves.index(leaf.path[-1]) for leaf in answer.top] for answer in mine]
         np.testing.assert_array_equal(order, np.argsort(-wanted.final, axis=1, kind="stable"))
-        np.testing.assert_allclose(chances, normalised(wanted.levels[-1]), atol=1e-6)
+        calibrated = powers(wanted.levels[-1], run.result.calibrated_by)
+        np.testing.assert_allclose(chances, calibrated, atol=1e-6)
     else:
         np.testing.assert_allclose(chances, normalised(wanted.final), atol=1e-6)
         assert all(list(a.top) == sorted(a.top, key=lambda leaf: -leaf.probability) for a in mine)

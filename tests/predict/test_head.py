@@ -17,6 +17,7 @@ from hfc.predict.head import load_trained
 from hfc.predict.within import below
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
+from tests.support.temperatures import powers
 from tests.support.trained import rewrite_result, train_on
 
 
@@ -31,7 +32,7 @@ def test_every_head_predicts_what_it_was_tested_with(method: str, trained: tuple
         features = store.features()[rows]
     final = loaded.predict(features).final.numpy()
     if loaded.config.decode == "leaf":
-        np.testing.assert_allclose(final, wanted.final, atol=1e-6)
+        np.testing.assert_allclose(powers(final, run.result.calibrated_by), wanted.final, atol=1e-6)
     for answer, row in zip(loaded.answers(features, wanted.id.tolist(), 1, 0.0), wanted.final, strict=True):
         assert answer.probabilities[-1] == pytest.approx(row.max() / row.sum(dtype=np.float64), abs=1e-6)
     leaves, node = loaded.hierarchy.leaves, below(loaded.hierarchy, "tops, of all > kinds")

@@ -31,7 +31,7 @@ from hfc.train.decoding import DECODINGS
 from hfc.train.stage import train
 from tests.support.deepfashion_tree import write_images
 from tests.support.made_up import settled_on
-from tests.support.trained import SPLITS, STAGE1, STAGE2, write_weights
+from tests.support.trained import SPLITS, STAGE1, STAGE2, rewrite_result, write_weights
 
 TREE = ["item,group,department", "Hat,,", "Other,men,", "Other,women,", "Tee,tops,women", "Tank,tops,women"]
 PATHS = [("Hat",), ("men", "Other"), ("women", "Other"), ("women", "tops", "Tank"), ("women", "tops", "Tee")]
@@ -171,6 +171,7 @@ def sure(place: Path) -> Path:
     weight = bias.removesuffix("bias") + "weight"
     tensors[weight] = torch.zeros_like(tensors[weight])
     save_file(tensors, folder / "head.safetensors", metadata={"key": run.result.key})
+    rewrite_result(folder, lambda result: result.pop("temperature"))
     return folder
 
 

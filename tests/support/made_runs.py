@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from hfc import metrics, runs
 from hfc.hierarchy import Hierarchy, parse_hierarchy
-from hfc.metrics import nested
 from hfc.regions import strings
 from hfc.runs import Epoch
 from hfc.store import Predictions
+from hfc.store.records import nested
 from hfc.train.folder import writing
 
 TREE = "leaf,group\nTee,tops\nTank,tops\nJeans,trousers\nChinos,trousers\nShorts,trousers\nHat,hats\n"

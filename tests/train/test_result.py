@@ -15,6 +15,7 @@ from hfc.train.data import prepare
 from hfc.train.settings import build_head
 from hfc.train.stage import train
 from tests.support.made_up import small_cache, write_cache
+from tests.support.temperatures import powers
 from tests.support.training import quick
 
 
@@ -45,7 +46,7 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     head.load_state_dict(load_file(run.folder / "head.safetensors"))
     with torch.inference_mode():
         final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final
-    np.testing.assert_allclose(final.numpy(), stored.final, rtol=1e-6)
+    np.testing.assert_allclose(powers(final, run.result.calibrated_by), stored.final, rtol=1e-5)
 
 
 def test_test_predictions_carry_the_group_of_each_row(place: Path, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from hfc.predict.backbone import open_plain, recipe
 from hfc.predict.export.card import model_card
 from hfc.predict.head import Trained, load_trained
 from hfc.provenance import is_sealed, replacing, sealed
-from hfc.train.decoding import DECODINGS, Paths
+from hfc.train.calibration import calibrated
+from hfc.train.decoding import DECODINGS, Paths, tempered, with_leaves
 from hfc.train.evaluation import blended, decoded
 from hfc.train.heads.layers import Standardise
 
@@ -63,7 +64,7 @@ class Graph(nn.Module):
             encoder: its backbone on the CPU in float32; without it features come in.
         """
         super().__init__()
-        self.config = trained.config
+        self.config, self.temperature = trained.config, trained.temperature
         self.head = copy.deepcopy(trained.head)
         self.head.standardise = _Standardise(trained.head.standardise)
         self.backbone = encoder.model if encoder else None
@@ -83,7 +84,11 @@ class Graph(nn.Module):
         views = list(inputs.float().unbind(dim=1)) if self.backbone is None else self._views(inputs, self.backbone)
         used = views if self.config.views == "all" else views[:1]
         raw = blended(self.head, [self.head(view) for view in used], self.config.beta)
-        prediction = DECODINGS[self.config.decode](raw, Paths(self.ancestors, self.falls, self.even))
+        paths, decode = Paths(self.ancestors, self.falls, self.even), self.config.decode
+        prediction = DECODINGS[decode](raw, paths)
+        if self.temperature != 1 and decode != "least-cost":
+            final = tempered(prediction.final, self.temperature).to(prediction.final.dtype)
+            prediction = with_leaves(prediction, final, paths, decode, self.head.sums)
         return prediction.final, *prediction.levels
 
     def _views(self, crops: Tensor, backbone: nn.Module) -> list[Tensor]:
@@ -204,6 +209,7 @@ def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
         "hfc.leaves": list(tree.leaves),
         "hfc.ancestors": tree.ancestors.tolist(),
         "hfc.decode": trained.config.decode,
+        "hfc.temperature": trained.temperature,
         "hfc.input": {"kind": "crops" if encoder else "features", "backbone": result.cache.backbone, **crops},
         "hfc.random_weights": trained.random_weights,
     }
@@ -222,7 +228,8 @@ def _check(file: Path, examples: list[NDArray[Any]], trained: Trained, encoder: 
     worst = 0.0
     for example in examples:
         features = encoder.encode(example) if encoder else example
-        expected = decoded(trained.predict(features), trained.hierarchy, trained.config)
+        tree, config, sums = trained.hierarchy, trained.config, trained.head.sums
+        expected = calibrated(decoded(trained.predict(features), tree, config), tree, config, sums, trained.temperature)
         outputs = session.run(None, {name: example})
         for output, tensor in zip(outputs, (expected.final, *expected.levels), strict=True):
             worst = max(worst, float(np.abs(output - tensor.numpy()).max()))

@@ -38,6 +38,7 @@ class Flat(nn.Module):
 
     blends: ClassVar[bool] = False
     convex: ClassVar[bool] = False
+    sums: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 

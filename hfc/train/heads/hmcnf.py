@@ -36,6 +36,7 @@ class HMCNF(nn.Module):
 
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
+    sums: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global")
 
     def __init__(

@@ -40,6 +40,7 @@ class OriginalHMCNF(nn.Module):
 
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
+    sums: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global", "violation")
     parents: Tensor
     starts: Tensor

@@ -34,6 +34,7 @@ class Levels(nn.Module):
 
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
+    sums: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:

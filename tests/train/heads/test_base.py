@@ -21,6 +21,7 @@ from hfc.train.prepared import prepare_run
 from hfc.train.settings import head_class, takes
 from hfc.train.stage import train
 from tests.support.equations import ANCESTORS, DIM, TARGET, build, features
+from tests.support.temperatures import powers
 
 
 class Regression(nn.Module):
@@ -28,6 +29,7 @@ class Regression(nn.Module):
 
     blends: ClassVar[bool] = False
     convex: ClassVar[bool] = False
+    sums: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 
@@ -72,7 +74,7 @@ def test_a_new_head_is_trained_and_tested_like_any_other(config: TrainConfig, ca
     features = (cache.features.tensor[rows, 0].double() - weights["standardise.mean"]) / weights["standardise.std"]  # type: ignore[union-attr]
     final = (features @ weights["leaf.weight"].double().T + weights["leaf.bias"]).softmax(dim=1)
     stored = read_predictions(run.folder / "predictions.h5")
-    np.testing.assert_allclose(stored.final, final, atol=1e-5)
+    np.testing.assert_allclose(stored.final, powers(final, run.result.calibrated_by), atol=1e-5)
 
 
 def test_settings_of_a_new_head_are_those_of_its_constructor(config: TrainConfig, cache: Cache) -> None:
