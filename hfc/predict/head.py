@@ -53,7 +53,7 @@ class Trained:
         return self.run.result.cache.random_weights
 
     def predict(self, features: Features) -> Prediction:
-        """The probabilities, not decoded and not calibrated, of (B, V, D) features as a cache holds them."""
+        """Compute the probabilities of (B, V, D) features as a cache holds them; neither decoded nor calibrated."""
         views = used_views(Resident(torch.from_numpy(features)), self.config)
         return predict(self.head, views, torch.arange(len(features)), self.config.beta)
 

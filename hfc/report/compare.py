@@ -17,7 +17,7 @@ from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
 from hfc.report.rows import Leaderboard, Outcome, read_sets
 from hfc.report.statistics import Difference, differences, method
 
-COMPARED = tuple(metric for metric in METRICS.values() if metric.key != "ece")
+COMPARED = tuple(metric for metric in METRICS.values() if metric.key not in ("ece", "nll"))
 NAME = ("method", "name of the tree")
 MATCHES = (  # what a row of one set shares with its match in the other, the closest first
     ("row",),

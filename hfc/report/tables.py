@@ -112,7 +112,7 @@ def table1(rows: Sequence[Row]) -> Table:
 
 def hierarchical(rows: Sequence[Row]) -> Table:
     """Make the table of metrics that know the tree, and top-1 beside them."""
-    left_out = ("top3", "top5", "ece")  # they stand in tables of their own
+    left_out = ("top3", "top5", "ece", "nll")  # they stand in tables of their own
     keys = [key for key in METRICS if key not in left_out and any(row.values(key) for row in rows)]
     body = [(Cell(row.label), *(_measured(row, key) for key in keys)) for row in rows]
     for column, key in enumerate(keys, 1):
@@ -150,6 +150,7 @@ def level_columns(taken: Sequence[str], levels: Sequence[str]) -> list[str]:
 
 def calibration(rows: Sequence[Outcome]) -> Table:
     """Make the table of calibration: whether a probability can be trusted."""
+    calibrated = any(run.result.temperature for outcome in rows for run in outcome.row.runs)
     body: list[tuple[Cell, ...]] = []
     for outcome in rows:
         sure, right = outcome.confidence.mean(axis=1), outcome.correct.mean(axis=1)
@@ -160,14 +161,37 @@ def calibration(rows: Sequence[Outcome]) -> Table:
                 _measured(outcome.row, "ece"),
                 Cell(plus_minus(list(sure)), 100 * float(sure.mean())),
                 Cell(signed(gap), 100 * gap, tip="too sure" if gap > 0 else "too modest"),
+                *(_temperature(outcome.row) if calibrated else ()),
             )
         )
     note = (
         "ECE: expected calibration error of the predicted leaf's share of P_final, 15 bins. Confidence above top-1: "
         "too sure. Decoded by least cost, the shares are scores and no probabilities."
     )
-    header = ("method", METRICS["ece"].column, "mean confidence %", "above top-1, points")
+    header: tuple[str, ...] = ("method", METRICS["ece"].column, "mean confidence %", "above top-1, points")
+    if calibrated:
+        header += ("NLL", "temperature", "ECE % before", "NLL before")
+        note += (
+            " NLL: mean negative log-likelihood of the true leaf. Before: without the temperature, which was fitted on "
+            "validation."
+        )
     return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note, narrow=True)
+
+
+def _temperature(row: Row) -> tuple[Cell, ...]:
+    """Make the cells of NLL, temperature, and ECE and NLL before it."""
+    kept = [run.result.temperature for run in row.runs if run.result.temperature]
+    before = [temperature.test for temperature in kept if temperature.test]
+    columns = (
+        (row.values("nll"), 1, 3),
+        ([temperature.value for temperature in kept], 1, 3),
+        ([trust.ece_before for trust in before], 100, 2),
+        ([trust.nll_before for trust in before], 1, 3),
+    )
+    return tuple(
+        Cell(plus_minus(values, scale, digits), scale * statistics.fmean(values)) if values else Cell("–")
+        for values, scale, digits in columns
+    )
 
 
 def differences(pairs: Sequence[Difference]) -> Table:

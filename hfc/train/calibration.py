@@ -88,9 +88,9 @@ def _blocks(final: Tensor) -> Iterator[slice]:
 
 
 def leaf_probabilities(raw: Prediction, hierarchy: Hierarchy, config: TrainConfig) -> Tensor:
-    """Read the probabilities of the leaves that answers tell, (n, C), off a prediction that is not decoded.
+    """Read the probabilities of leaves, (n, C), off a prediction that is not decoded.
 
-    The scores of least-cost are none: there it is the head's P_final.
+    They are those that answers tell. The scores of least-cost are none: there it is the head's P_final.
     """
     return raw.final if config.decode == "least-cost" else LEAVES[config.decode](raw, leaf_paths(hierarchy))
 
@@ -116,7 +116,7 @@ def calibrated(
 
 
 def ranked_alike(final: Tensor, temperature: float) -> Tensor:
-    """Calibrate P_final, (n, C), on the CPU, and keep the order within a row in spite of rounding.
+    """Calibrate P_final, (n, C), on the CPU, and keep the order within a row.
 
     Where rounding makes two numbers one, the greater becomes the next number above.
     """

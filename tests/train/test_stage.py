@@ -30,6 +30,7 @@ from hfc.train.settings import build_head
 from hfc.train.stage import train, train_all
 from hfc.train.weightings import WEIGHTINGS
 from tests.support.made_up import FIELDS, small_cache, write_cache, write_tree_csv
+from tests.support.temperatures import powers
 from tests.support.training import quick
 
 
@@ -63,7 +64,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(method: str, place: Path, cac
     assert test["top3"] <= test["top5"] <= 1
     assert set(test) == {
         *("top1", "top3", "top5", "top1_macro", "hF", "distance@1", "distance@3", "distance@5"),
-        *("mistake_severity", "full_path_accuracy", "inconsistency", "ece"),
+        *("mistake_severity", "full_path_accuracy", "inconsistency", "ece", "nll"),
         *("level_accuracy/kind", "level_accuracy/group", "level_accuracy/leaf"),
     }
     assert run.result.rows.plain() == {
@@ -320,7 +321,8 @@ def test_views_are_drawn_in_training_and_averaged_in_evaluation(place: Path, cac
     with torch.inference_mode():
         views = [head.predict(head(both.features.tensor[data.rows["test"], v].float()), 0.7) for v in (0, 1)]
     stored = read_predictions(every.folder / "predictions.h5")
-    np.testing.assert_allclose(stored.final, (views[0].final + views[1].final) / 2, rtol=1e-5)
+    wanted = powers((views[0].final + views[1].final) / 2, every.result.calibrated_by)
+    np.testing.assert_allclose(stored.final, wanted, rtol=1e-4)
     for level, a, b in zip(stored.levels, views[0].levels, views[1].levels, strict=True):
         np.testing.assert_allclose(level, (a + b) / 2, rtol=1e-5)
 
