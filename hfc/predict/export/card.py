@@ -140,6 +140,7 @@ def _provenance(result: Result) -> list[str]:
             ("run key", result.key),
             ("method, seed", f"{result.method}, {result.seed}"),
             ("settings other than the method's, decode and β", _settings(settings)),
+            *([("temperature, fitted on validation", f"{result.temperature.value:.4f}")] if result.temperature else []),
             ("feature key", cache.feature_key),
             ("SHA-256 of the features", cache.features_sha256),
             ("crops and arithmetic", _settings({name: fields[name] for name in names if name in fields})),

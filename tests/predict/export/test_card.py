@@ -29,6 +29,7 @@ def test_a_card_says_what_the_run_records(place: Path, tmp_path: Path) -> None:
         "| left out | 1 without features |",
         f"| digest of its weights | {run.result.cache.weights_digest} |",
         r"| settings other than the method's, decode and β | reduced 16, dropout 0.1, epochs 2, ",
+        f"| temperature, fitted on validation | {run.result.calibrated_by:.4f} |",
     ):
         assert line in text, line
     assert "<script>" not in text
