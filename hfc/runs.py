@@ -287,11 +287,7 @@ def closed(path: Path, error: OSError) -> RunError:
 
 
 def read(folder: Path) -> Run:
-    """Read one finished run.
-
-    Raises:
-        RunError: a file is missing or damaged.
-    """
+    """Read one finished run. Raises a RunError if a file is missing or damaged."""
     try:
         content = (folder / RESULT).read_bytes()
         lines = (folder / METRICS).read_bytes().splitlines()

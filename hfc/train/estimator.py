@@ -120,7 +120,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.epoch_: int = fitted.best.epoch
         # In float64 what a row gets does not depend on the rows beside it, as it may by a rounding in float32.
         self.head_ = fitted.head.cpu().double()
-        self.temperature_ = temperature_on(self.head_, Resident(_tensor(features)), data, "val", self.config_)
+        validated = fitted.validated.cpu().double()
+        self.temperature_ = temperature_on(validated, Resident(_tensor(features)), data, "val", self.config_)
         return self
 
     def _checked(

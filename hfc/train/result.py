@@ -38,8 +38,8 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     started = time.perf_counter()
     config, tree = run.config, run.data.hierarchy
     features, data = used_views(cache.features, config), run.data.to(cache.features.device)
-    # First, so that its probabilities are gone before those of the test rows come.
-    raw, val_betas = by_beta(fitted.head, features, data, "val", config)
+    # First, so that its probabilities are gone before those of the test rows come. Trained again, a head has seen them.
+    raw, val_betas = by_beta(fitted.validated, features, data, "val", config)
     final, leaf = leaf_probabilities(raw, tree, config), data.leaf("val")
     value = fit_temperature(final, leaf)
     on_validation = measure(final, leaf, value)
