@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from cli.main import main
 from hfc import store
 from hfc.datasets import web
+from tests.bench.uneven import UNEVEN
 from tests.support.clothing import CLOTHING, needs_clothing
 from tests.support.parquet import write_images
 from tests.support.server import Reply, serving
@@ -83,6 +84,22 @@ def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Pa
             assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
             assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
+
+
+def test_of_an_uneven_tree_hats_and_shoes_are_one_node(cache: Path, tmp_path: Path) -> None:
+    ((_, (run,)),) = train(cache, UNEVEN, ("levels+path",), 1, tmp_path / "runs")
+    assert run["hierarchy"]["levels"] == ["part", "group", "category"]  # type: ignore[index]
+    with (CLOTHING / "labels.csv").open() as file:
+        hats = [row["path"] for row in csv.DictReader(file) if (row["label"], row["split"]) == ("Hat", "test")]
+    (folder,) = (tmp_path / "runs").glob("*/result.json")
+    images = [CLOTHING / path for path in hats]
+    lines = hfc("predict", folder.parent, *images, "--format", "json", "--top", 2).splitlines()
+    answers = [json.loads(line) for line in lines]
+    paths = [answer["path"] for answer in answers]
+    assert paths.count(["Hat"]) >= 0.8 * len(hats)
+    assert all(len(answer["probabilities"]) == len(answer["path"]) for answer in answers)
+    table = hfc("predict", folder.parent, images[paths.index(["Hat"])])
+    assert ": Hat " in table.splitlines()[0]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

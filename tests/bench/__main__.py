@@ -19,6 +19,7 @@ BENCHMARKS = {
     "twin_search": "twins.search",
     "review": "review.main",
     "partial": "partial.main",
+    "uneven": "uneven.main",
 }
 
 if __name__ == "__main__":

@@ -113,10 +113,11 @@ class OriginalHMCNF(nn.Module):
         nodes, path = full(logits.nodes), target.path
         on_path = nodes.gather(1, path.clamp_min(0) + self.starts).masked_fill(path < 0, 0).sum(dim=1)
         blended = self._blend(logits, self.beta)
-        known = nodes  # of a label, as a term: −∞ has none
+        known = nodes
         if target.below is not None:
             depth = (path >= 0).sum(dim=1, keepdim=True)
-            known = nodes.masked_fill(target.below.index_select(1, self.first) & (self.depths > depth), -torch.inf)
+            unknown = target.below.index_select(1, self.first) & (self.depths > depth)
+            known = nodes.masked_fill(unknown, -torch.inf)  # which adds nothing
         terms = softplus_sums(known)
         violation = hierarchical_violation(blended[:, self.tree.sizes[0] :], blended.index_select(1, self.parents))
         flow = (terms - on_path) / nodes.shape[1]
