@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WIDE = 1000
-"""Classes from which on a CPU takes formulas of fewer and faster steps, whose results differ in rounding."""
+"""Classes from which on there are formulas of fewer and faster steps, whose results differ in rounding."""
 
 
 class LevelLoss(Protocol):

