@@ -5,7 +5,8 @@ hierarchy.csv       the category tree
 metrics.jsonl       a line an epoch: `Epoch`
 result.json         every test metric, other β and inner nodes, where it all came from, and how long it took: `Result`
 head.safetensors    the selected weights
-predictions.h5      probabilities of every test row; beyond 1,000 leaves those of the best 20 and of the true one
+predictions.h5      probabilities of every test row; beyond 1,000 leaves those of the best 20 and of the true one;
+                    where labels are inner nodes, their paths
 
 A field with a default was not written by older versions.
 """

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hfc.hierarchy import load_hierarchy
 from hfc.sample import draw_sample
 from tests.bench.twins import COSINES
+from tests.bench.uneven import UNEVEN, write_padded
 from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
@@ -94,8 +96,43 @@ def test_a_share_of_the_labels_is_cut_back_and_used_or_left_out(tmp_path: Path) 
             assert difference[score][0] == pytest.approx(use[score][0] - without[score][0], abs=0.02)
 
 
+def test_the_photographs_uneven_tree_has_hat_and_shoes_at_depth_1_and_others_at_2_and_3(tmp_path: Path) -> None:
+    tree = load_hierarchy(str(UNEVEN))
+    depth = dict(zip(tree.leaves, tree.depths.tolist(), strict=True))
+    assert [leaf for leaf in depth if depth[leaf] == 1] == ["Hat", "Shoes"]
+    assert [leaf for leaf in depth if depth[leaf] == 2] == ["Body", "Dress", "Pants", "Shorts", "Skirt"]
+    assert {leaf for leaf in depth if depth[leaf] == 3} == {
+        *("Blazer", "Hoodie", "Outwear"),
+        *("Blouse", "Longsleeve", "Polo", "Shirt", "T-Shirt", "Top", "Undershirt"),
+    }
+    assert tree.path(tree.leaves.index("Hat")) == ("Hat",)
+    assert tree.path(tree.leaves.index("Polo")) == ("upper", "top", "Polo")
+    padded = write_padded(tree, tmp_path / "padded.csv").read_text().splitlines()
+    assert padded[0] == UNEVEN.read_text().splitlines()[0]
+    assert {"Hat,Hat,Hat", "Dress,Dress,full-body", "Polo,top,upper"} <= {*padded}
+
+
+@pytest.mark.slow
+def test_an_uneven_tree_is_held_against_an_even_one(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    header, first, *others = tree.read_text().splitlines()
+    alone = ",".join([first.split(",")[0], *[""] * first.count(",")])  # its first leaf below the root
+    (tmp_path / "uneven.csv").write_text("\n".join([header, alone, *others]))
+    trees = ["--even", str(tree), "--uneven", str(tmp_path / "uneven.csv")]
+    words = ["none.csv", *trees, "--cache", str(cache), "--seeds", "2", "--methods", "flat,levels"]
+    command = [sys.executable, "-m", "tests.bench", "uneven", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    flat, levels = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (flat["method"], levels["method"]) == ("flat", "levels")
+    assert flat["even"] == flat["padded"] == flat["uneven"]  # it knows no tree
+    assert min(levels[tree][0] for tree in ("even", "padded", "uneven")) > 90  # the clusters lie far apart
+    assert levels["difference"] == pytest.approx(levels["uneven"][0] - levels["even"][0], abs=0.02)
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,twins,twin_search,review,partial"
+    names = (
+        "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,twins,twin_search,review,partial,uneven"
+    )
     assert f"usage: python -m tests.bench {{{names}}}" in done.stderr

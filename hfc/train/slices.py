@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hfc.train.heads import Head
 
-CELLS = 1 << 18  # numbers of logits in a slice: 1 MB in float32
-LEAST = 16  # slices: for fewer, computing losses twice takes longer than memory does
+CELLS = 1 << 20  # numbers of logits in a slice: 4 MB in float32
+LEAST = 4  # slices: for fewer, computing losses twice takes longer than memory does
 
 Losses = Callable[[Sequence[Tensor], slice], dict[str, Tensor]]
 

@@ -223,16 +223,12 @@ def _nodes(tree: Tree) -> dict[Labelled, Place]:
 
 
 def _by_label(tree: Tree, nodes: Mapping[Labelled, Place]) -> dict[Labelled, list[Place]]:
-    """List the nodes of each label: its leaves, where it has any."""
+    """List the nodes of each label; where it is a class, that leaf."""
     named: defaultdict[Labelled, list[Place]] = defaultdict(list)
     for labels, place in nodes.items():
         named[labels[-1:]].append(place)
-    leaves = tree.hierarchy.lookup.leaves
     classes = zip(tree.classes.tolist(), tree.paths.tolist(), strict=True)
-    return {
-        **{label: [place for place in places if place in leaves] or places for label, places in named.items()},
-        **{(label,): [nodes[_ended(path)]] for label, path in classes},
-    }
+    return {**named, **{(label,): [nodes[_ended(path)]] for label, path in classes}}
 
 
 def refuse_unknown(tree: Tree, table: Labels, nodes: Ints) -> None:

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "twin_search": "twins.search",
     "review": "review.main",
     "partial": "partial.main",
+    "uneven": "uneven.main",
 }
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask", [0x01, 0x10, 0x80, 0xFF])
+@pytest.mark.parametrize("mask", [0x01, 0xFF])
 def test_any_flipped_byte_is_noticed_or_harmless(mask: int, tmp_path: Path) -> None:
     write(tmp_path / "c.h5", 40)
     size = (tmp_path / "c.h5").stat().st_size

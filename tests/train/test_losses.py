@@ -19,11 +19,11 @@ from hfc.train.losses import (
     hierarchical_cross_entropy,
     hierarchical_violation,
     level_losses,
-    negative_log_likelihood,
     probabilities,
     soft_label_cross_entropy,
     soft_labels,
     softmax_cross_entropy,
+    softmax_cross_entropy_among,
 )
 from tests.support.trees import trees
 
@@ -69,13 +69,26 @@ def test_where_one_of_several_classes_is_true_their_likelihoods_are_summed(
         p = naive_softmax(z)
         want = -math.log(sum(p[c] for c in classes))
         assert softmax_cross_entropy(logits, target, below)[row].item() == pytest.approx(want, rel=1e-12)
-        assert negative_log_likelihood(
-            torch.tensor([p], dtype=torch.float64).log(), target, below[[row]]
-        ).item() == pytest.approx(want)
         s = [1 / (1 + math.exp(-value)) for value in z]
         one_hot = [math.prod(s[c] if c == true else 1 - s[c] for c in range(5)) for true in classes]
         got = binary_cross_entropy(logits, target, below)[row].item()
         assert got == pytest.approx(-math.log(sum(one_hot)) / 5, rel=1e-9)
+
+
+def test_softmax_among_some_classes_asks_for_these_alone(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, target = batch
+    logits.requires_grad_()
+    columns = torch.stack([(target + 2) % 5, target, (target + 1) % 5], dim=1)
+    real = torch.tensor([[True, True, True], [False, True, True], [False, True, False]])[target % 3]
+    got = softmax_cross_entropy_among(logits, target, columns, real)
+    for row, z in enumerate(logits.tolist()):
+        among = [z[c] for c, counts in zip(columns[row].tolist(), real[row].tolist(), strict=True) if counts]
+        want = math.log(sum(math.exp(value) for value in among)) - z[target[row]]
+        assert got[row].item() == pytest.approx(want, rel=1e-12, abs=1e-12)
+    (grad,) = torch.autograd.grad(got.sum(), logits)
+    asked = torch.zeros(7, 5, dtype=torch.bool).scatter(1, columns, real)
+    assert grad.isfinite().all()
+    assert (grad[~asked] == 0).all()
 
 
 def test_a_level_below_the_label_has_no_loss(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -105,7 +118,7 @@ def test_violation_counts_children_above_their_parents_only() -> None:
 
 # Five leaves on three levels: {0, 1} and {2} under the first kind, {3, 4} under the second.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
-SIZES, ONES = (2, 3, 5), torch.ones_like(ANCESTORS)
+SIZES = (2, 3, 5)
 
 
 def naive_softmax(z: list[float]) -> list[float]:
@@ -198,6 +211,11 @@ def test_hierarchical_cross_entropy_equals_public_implementations(alpha: float) 
     np.testing.assert_allclose(got * math.exp(-alpha) / total, AUTHORS_HXE[alpha], atol=2e-6)
 
 
+def distances(paths: torch.Tensor, ancestors: torch.Tensor) -> torch.Tensor:
+    """LCA heights in an even tree: on how many levels two paths differ."""
+    return (paths[:, None] != ancestors).sum(dim=2).float()
+
+
 @pytest.mark.parametrize("beta", [0.5, 4.0, 500.0])
 def test_soft_labels_fall_off_with_the_distance_in_the_tree(
     beta: float, batch: tuple[torch.Tensor, torch.Tensor]
@@ -207,9 +225,10 @@ def test_soft_labels_fall_off_with_the_distance_in_the_tree(
     for z, y in zip(logits.tolist(), leaf.tolist(), strict=True):
         p = naive_softmax(z)
         heights = [sum(ANCESTORS[c, h] != ANCESTORS[y, h] for h in range(3)) for c in range(5)]
-        labels = naive_softmax([-beta * float(height) / 3 for height in heights])
-        total -= sum(label * math.log(q) for label, q in zip(labels, p, strict=True))
-    got = soft_label_cross_entropy(logits, soft_labels(ANCESTORS[leaf], ANCESTORS, ONES, SIZES, beta)).mean().item()
+        powers = naive_softmax([-beta * float(height) / 3 for height in heights])
+        total -= sum(label * math.log(q) for label, q in zip(powers, p, strict=True))
+    labels = soft_labels(distances(ANCESTORS[leaf], ANCESTORS), SIZES, beta)
+    got = soft_label_cross_entropy(logits, labels).mean().item()
     assert got == pytest.approx(total / 7, rel=1e-6)
     if beta == 500:
         assert got == pytest.approx(softmax_cross_entropy(logits, leaf).mean().item(), rel=1e-10)
@@ -227,14 +246,14 @@ AUTHORS_SOFT_LABELS = [
 
 def test_soft_labels_equal_the_authors_code() -> None:
     np.testing.assert_allclose(
-        soft_labels(ANCESTORS, ANCESTORS, ONES, SIZES, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6
+        soft_labels(distances(ANCESTORS, ANCESTORS), SIZES, 4.0).numpy(), AUTHORS_SOFT_LABELS, atol=1e-6
     )
 
 
 def labels_of_leaves(tree: Ints, beta: float) -> torch.Tensor:
     """The soft label of every leaf of a tree, a row each."""
     ancestors = torch.from_numpy(tree)
-    return soft_labels(ancestors, ancestors, torch.ones_like(ancestors), (tree.max(axis=0) + 1).tolist(), beta)
+    return soft_labels(distances(ancestors, ancestors), (tree.max(axis=0) + 1).tolist(), beta)
 
 
 @settings(deadline=None)  # the first assert_close imports half of torch
@@ -264,7 +283,7 @@ def test_soft_label_gradients_are_those_of_the_kl_divergence_times_the_classes(
 ) -> None:
     logits, leaf = batch
     logits.requires_grad_()
-    labels = soft_labels(ANCESTORS[leaf], ANCESTORS, ONES, SIZES, 4.0).double()
+    labels = soft_labels(distances(ANCESTORS[leaf], ANCESTORS), SIZES, 4.0).double()
     (got,) = torch.autograd.grad(soft_label_cross_entropy(logits, labels).mean(), logits)
     # KLDivLoss() of the authors' code: a mean over rows and classes.
     divergence = torch.nn.KLDivLoss(reduction="sum")(logits.log_softmax(dim=1), labels) / labels.numel()
@@ -276,7 +295,7 @@ def test_losses_that_know_the_tree_stay_finite_where_a_softmax_saturates() -> No
     logits = torch.tensor([[200.0, 0, 0, 0, -200]], requires_grad=True)
     values = (
         hierarchical_cross_entropy(Tree(ANCESTORS).log_sums(logits.log_softmax(dim=1)), ANCESTORS[[4]], 1.0).sum(),
-        soft_label_cross_entropy(logits, soft_labels(ANCESTORS[[4]], ANCESTORS, ONES, SIZES, 1.0)).sum(),
+        soft_label_cross_entropy(logits, soft_labels(distances(ANCESTORS[[4]], ANCESTORS), SIZES, 1.0)).sum(),
     )
     for value in values:
         (grad,) = torch.autograd.grad(value, logits)

@@ -257,3 +257,15 @@ def test_an_uneven_tree_is_the_same_however_it_is_given(tmp_path: Path) -> None:
         assert made.classes.tolist() == expected.classes.tolist()
         assert made.paths.tolist() == expected.paths.tolist()
         assert made.hierarchy.ancestors.tolist() == expected.hierarchy.ancestors.tolist()
+
+
+def test_a_mapping_may_name_inner_nodes_too() -> None:
+    made = given_tree({"tops": ["tops"], "Tee": ["tops", "Tee"], "Hat": ["Hat"], "Tank": ["tops", "Tank"]})
+    assert made.classes.tolist() == ["Hat", "Tank", "Tee"]
+    assert made.paths.tolist() == [["Hat", ""], ["tops", "Tank"], ["tops", "Tee"]]
+
+
+def test_a_name_that_is_repeated_down_to_the_last_level_is_a_path_like_others() -> None:
+    made = tree([("a", "x"), ("b", "b")])
+    assert made.classes.tolist() == ["b", "x"]
+    assert made.paths.tolist() == [["b", "b"], ["a", "x"]]

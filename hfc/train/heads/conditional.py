@@ -5,18 +5,19 @@ Dimensions: B batch, D features, H levels, C^h nodes on level h.
 
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Target, full, task_names
 from hfc.train.heads.tree import Tree
-from hfc.train.losses import level_losses, negative_log_likelihood
+from hfc.train.losses import softmax_cross_entropy_among
 
 
 class Logits(NamedTuple):
     """Outputs of the head."""
 
     levels: tuple[Tensor, ...]
-    """H tensors (B, C^h), coarse to fine: log P(node | its parent)."""
+    """H tensors (B, C^h), coarse to fine: each node's logit among its siblings."""
 
 
 class Conditional(nn.Module):
@@ -53,16 +54,21 @@ class Conditional(nn.Module):
         return self.reduce.linear.weight
 
     def forward(self, features: Tensor) -> Logits:
-        """(B, D) raw features to log-probabilities given the parent."""
+        """(B, D) raw features to logits."""
         x = self.reduce(self.standardise(features))
-        return Logits(self.tree.given_parent([full(output(x)) for output in self.outputs]))
+        return Logits(tuple(output(x) for output in self.outputs))
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute −log P(y^h | y^{h−1}) of each level down to the label, (B,); their sum is −log P(label)."""
-        levels = level_losses(negative_log_likelihood, logits.levels, target.path)
-        return dict(zip(self.tasks, levels, strict=True))
+        losses = {}
+        for h, (z, y) in enumerate(zip(logits.levels, target.path.unbind(dim=1), strict=True)):
+            node = y.clamp_min(0)
+            chosen = softmax_cross_entropy_among(full(z), node, *self.tree.siblings(h, node))
+            losses[self.tasks[h]] = torch.where(y < 0, 0.0, chosen)
+        return losses
 
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """Multiply along the paths. There is nothing to blend, so `beta` plays no part."""
-        levels = tuple(level.exp() for level in self.tree.down(logits.levels))
+        given = self.tree.given_parent([full(z) for z in logits.levels])
+        levels = tuple(level.exp() for level in self.tree.down(given))
         return Prediction(levels, self.tree.of_leaves(levels))

@@ -15,7 +15,9 @@ from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Targe
 from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
     LEVEL_LOSSES,
+    WIDE,
     hierarchical_cross_entropy,
+    hierarchical_cross_entropy_of,
     probabilities,
     soft_label_cross_entropy,
     soft_labels,
@@ -91,25 +93,31 @@ class FlatHXE(Flat):
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,)."""
-        levels = self.tree.log_sums(full(logits.leaf).log_softmax(dim=1))
+        leaves = full(logits.leaf)
+        if leaves.shape[1] >= WIDE:
+            true = self.tree.log_path(leaves, target)
+            return {"global": hierarchical_cross_entropy_of(true, target.path, self.hxe_alpha)}
+        levels = self.tree.log_sums(leaves.log_softmax(dim=1))
         return {"global": hierarchical_cross_entropy(levels, target.path, self.hxe_alpha)}
 
 
 class FlatSoftLabels(Flat):
     """The flat head under the soft labels of Bertinetto et al. 2020."""
 
-    falls: Tensor
-
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, soft_label_beta: float) -> None:
         """Build the head; `soft_label_beta` is β, for the others see `Flat`."""
         super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
         self.soft_label_beta = soft_label_beta
-        self.register_buffer("falls", torch.from_numpy(falls(ancestors.numpy())), persistent=False)
+        for h, (fall, column) in enumerate(zip(falls(ancestors.numpy()).T, ancestors.T, strict=True)):
+            on = column >= 0
+            of_nodes = torch.zeros(self.tree.sizes[h]).scatter(0, column[on], torch.from_numpy(fall).float()[on])
+            self.register_buffer(f"fall{h}", of_nodes, persistent=False)
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,)."""
-        tree, beta = self.tree, self.soft_label_beta
-        labels = soft_labels(target.path, tree.ancestors, self.falls, tree.sizes, beta, target.below)
+        falls = [self.get_buffer(f"fall{h}") for h in range(len(self.tree.sizes))]
+        distance = len(falls) - self.tree.agreement(target.path, falls)
+        labels = soft_labels(distance, self.tree.sizes, self.soft_label_beta, target.below)
         return {"global": soft_label_cross_entropy(full(logits.leaf), labels, target.below)}
 
 

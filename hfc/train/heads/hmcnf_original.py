@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hfc.train.heads.layers import Flows, Output, Prediction, Standardise, Target, full, task_names
 from hfc.train.heads.tree import Tree
-from hfc.train.losses import binary_cross_entropy, hierarchical_violation, level_losses
+from hfc.train.losses import binary_cross_entropy, hierarchical_violation, level_losses, softplus_sums
 
 
 class Logits(NamedTuple):
@@ -115,12 +115,14 @@ class OriginalHMCNF(nn.Module):
         nodes, path = full(logits.nodes), target.path
         on_path = nodes.gather(1, path.clamp_min(0) + self.starts).masked_fill(path < 0, 0).sum(dim=1)
         blended = self._blend(logits, self.beta)
-        terms = nn.functional.softplus(nodes)
+        known = nodes
         if target.below is not None:
             depth = (path >= 0).sum(dim=1, keepdim=True)
-            terms = terms.masked_fill(target.below.index_select(1, self.first) & (self.depths > depth), 0)
-        violation = hierarchical_violation(blended[:, self.tree.sizes[0] :], blended[:, self.parents])
-        flow = (terms.sum(dim=1) - on_path) / nodes.shape[1]
+            unknown = target.below.index_select(1, self.first) & (self.depths > depth)
+            known = nodes.masked_fill(unknown, -torch.inf)  # which adds nothing
+        terms = softplus_sums(known)
+        violation = hierarchical_violation(blended[:, self.tree.sizes[0] :], blended.index_select(1, self.parents))
+        flow = (terms - on_path) / nodes.shape[1]
         return dict(zip(self.tasks, [*local, flow, self.violation_weight * violation], strict=True))
 
     def predict(self, logits: Logits, beta: float) -> Prediction:

