@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hfc.config import TrainConfig
-from hfc.metrics import Metrics
 from hfc.runs import Epoch
 from hfc.train.data import TrainingData
-from hfc.train.evaluation import predict
 from hfc.train.features import Features, Resident
 from hfc.train.heads.layers import Standardise, Target
 from hfc.train.slices import changed, row_losses
@@ -81,15 +79,6 @@ class PathTraining(Training):
 
     def _strength(self) -> float:
         return strength(self.config, self.number)
-
-    def _metrics(self) -> Metrics:
-        """Every metric of the validation split, and `nll` over its rows that have a leaf."""
-        rows, leaf = self.data.rows["val"], torch.from_numpy(self.data.leaf("val"))
-        if not (known := leaf >= 0).any():
-            return super()._metrics()
-        final = predict(self.head, self.features, rows, self.config.beta).final.double()[known]
-        own = final.gather(1, leaf[known, None]).clamp_min(torch.finfo(torch.float32).tiny)
-        return {**super()._metrics(), "nll": -own.log().mean().item()}
 
     def _is_better(self, epoch: Epoch) -> bool:
         """Whether a point is the best so far; without validation rows, the nearest to the strength of ALONE."""

@@ -28,8 +28,7 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
     if config.topk == TrainConfig.topk:  # nobody asked for more leaves than there are
         config = replace(config, topk=tuple(k for k in config.topk if k <= leaves))
     metrics.check_topk(config.topk, leaves)
-    known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy"]
-    known += ["nll"] if head_class(config).convex else []
+    known = [f"top{k}" for k in config.topk] + ["top1_macro", "hF", "full_path_accuracy", "nll"]
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     refuse_unused(config)
