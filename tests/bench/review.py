@@ -97,7 +97,7 @@ def lists(probability: NDArray[np.float32], label: Ints, tree: Hierarchy) -> Lis
     by_own = off[np.argsort(own[off], kind="stable")]
     naive = np.argsort(own, kind="stable")
     pruned = np.zeros(len(label), dtype=np.bool_)
-    for leaf, count in enumerate(doubts.estimated.sum(axis=1) - np.diag(doubts.estimated)):
+    for leaf, count in enumerate(doubts.estimated.sum(axis=1) - doubts.estimated.diagonal()):
         pruned[naive[label[naive] == leaf][: round(count)]] = True
     estimated = naive[(pruned & (own < others.max(axis=1)))[naive]]
     return {
