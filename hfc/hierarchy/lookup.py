@@ -91,7 +91,14 @@ class Lookup:
         Raises:
             HierarchyError: there is no such node, or several.
         """
-        nodes = self.find(label, leaf_first=leaf_first)
+        return self.pick(self.find(label, leaf_first=leaf_first), label, where)
+
+    def pick(self, nodes: Sequence[Path], label: str, where: str) -> Path:
+        """Take the only node of what `find` gave for a label.
+
+        Raises:
+            HierarchyError: there is none, or several.
+        """
         if len(nodes) == 1:
             return nodes[0]
         start = f"{where}: hierarchy {self.name} has"

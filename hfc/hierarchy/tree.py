@@ -161,9 +161,9 @@ class Hierarchy:
         Raises:
             HierarchyError: a label is no node of this tree, or may be several.
         """
-        distinct = list(dict.fromkeys(labels))
         lookup = self.lookup
-        unknown = sorted(label for label in distinct if not lookup.find(label))
+        meant = {label: lookup.find(label) for label in dict.fromkeys(labels)}
+        unknown = sorted(label for label, nodes in meant.items() if not nodes)
         if unknown:
             names = list(dict.fromkeys(node for nodes in reversed(self.nodes) for node in nodes))
             near = difflib.get_close_matches(split_path(unknown[0])[-1], names, n=1, cutoff=0.75)
@@ -171,10 +171,10 @@ class Hierarchy:
             raise HierarchyError(
                 f"hierarchy {self.name} does not fit {where}: it has no node for {some(unknown)}{hint}"
             )
-        place = {label: i for i, label in enumerate(distinct)}
-        paths = np.full((len(distinct), len(self.levels)), -1, dtype=np.int64)
-        for row, label in enumerate(distinct):
-            path = lookup.only(label, where)
+        place = {label: i for i, label in enumerate(meant)}
+        paths = np.full((len(meant), len(self.levels)), -1, dtype=np.int64)
+        for row, (label, nodes) in enumerate(meant.items()):
+            path = lookup.pick(nodes, label, where)
             paths[row, : len(path)] = path
         return paths[[place[label] for label in labels]]
 

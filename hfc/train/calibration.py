@@ -133,13 +133,16 @@ def ranked_alike(final: Tensor, temperature: float) -> Tensor:
     return whole
 
 
-def measure(final: Tensor, leaf: Ints, temperature: float) -> Calibration | None:
-    """Measure (n, C) probabilities against (n,) leaves before and after calibration; None without leaves."""
+def at_temperature(final: Tensor, temperature: float) -> Tensor:
+    """Calibrate P_final, (n, C), as answers tell it; at T = 1 it stays as it is."""
+    return final if temperature == 1 else ranked_alike(final, temperature)
+
+
+def measure(final: Tensor, answers: Tensor, leaf: Ints) -> Calibration | None:
+    """Measure (n, C) probabilities and what calibration made of them against (n,) leaves; None without leaves."""
     known = leaf >= 0
     if not known.any():
         return None
-    if not known.all():
-        final, leaf = final[torch.from_numpy(known)], leaf[known]
-    before = metrics.calibration(final.numpy(), leaf)
-    after = before if temperature == 1 else metrics.calibration(ranked_alike(final, temperature).numpy(), leaf)
+    rows = slice(None) if known.all() else known  # of all no copy is made
+    before, after = (metrics.calibration(shares.numpy()[rows], leaf[rows]) for shares in (final, answers))
     return Calibration(ece_before=before["ece"], nll_before=before["nll"], ece=after["ece"], nll=after["nll"])

@@ -13,7 +13,7 @@ from hfc.runs import Betas, ClimbReading, Code, Machine, Result, Seconds, TreeRe
 from hfc.store import Predictions, Shortened, shortened
 from hfc.store.records import Temperature
 from hfc.train.cache import Cache
-from hfc.train.calibration import calibrated, fit_temperature, leaf_probabilities, measure
+from hfc.train.calibration import at_temperature, calibrated, fit_temperature, leaf_probabilities, measure
 from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
 from hfc.train.prepared import PreparedRun, changed_settings
 from hfc.train.training import Fitted
@@ -42,13 +42,16 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     raw, val_betas = by_beta(fitted.validated, features, data, "val", config)
     final, leaf = leaf_probabilities(raw, tree, config), data.leaf("val")
     value = fit_temperature(final, leaf)
-    on_validation = measure(final, leaf, value)
+    on_validation = measure(final, at_temperature(final, value), leaf)
     del raw, final
     raw, test_betas = by_beta(fitted.head, features, data, "test", config)
     leaf = data.leaf("test")
-    on_test = measure(leaf_probabilities(raw, tree, config), leaf, value)
     prediction = calibrated(decoded(raw, tree, config), tree, config, fitted.head.sums, value)
-    del raw
+    final = leaf_probabilities(raw, tree, config)
+    # The scores of least-cost are not calibrated: what answers tell of a leaf is not in the prediction.
+    answers = at_temperature(final, value) if config.decode == "least-cost" else prediction.final
+    on_test = measure(final, answers, leaf)
+    del raw, final, answers
     measured = evaluate(prediction, data, "test", config)
     betas: Betas | None = None
     if fitted.head.blends:

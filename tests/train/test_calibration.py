@@ -47,7 +47,8 @@ def test_the_factor_by_which_logits_were_scaled_comes_back(scale: float) -> None
     assert temperature == pytest.approx(scale, rel=0.01)
     np.testing.assert_allclose(ranked_alike(final, scale), shares, atol=1e-5)
     other, truth = known(60_000, 12, seed=1)  # rows that it was not fitted on
-    trust = measure(torch.from_numpy(powers(other, 1 / scale)).float(), truth, temperature)
+    unseen = torch.from_numpy(powers(other, 1 / scale)).float()
+    trust = measure(unseen, ranked_alike(unseen, temperature), truth)
     assert trust is not None
     assert trust.ece < 0.02
     assert trust.nll == pytest.approx(log_loss(other, truth), abs=1e-3)
@@ -79,7 +80,7 @@ def test_rows_without_a_leaf_do_not_count() -> None:
     some = np.where(np.arange(300) % 3 == 0, -1, leaf)
     assert fit_temperature(final, some) == fit_temperature(final[torch.from_numpy(some >= 0)], some[some >= 0])
     assert fit_temperature(final, np.full(300, -1)) == 1
-    assert measure(final, np.full(300, -1), 1.0) is None
+    assert measure(final, final, np.full(300, -1)) is None
 
 
 def test_rows_without_a_mistake_and_zeros_give_finite_numbers() -> None:
