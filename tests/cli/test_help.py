@@ -14,6 +14,8 @@ from tests.support.readme import README, blocks, documentation, hfc_commands
 TEXT = documentation()
 COMMANDS = sorted(main.commands)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
+# A benchmark's command: a span of a text, which may break between two lines, or a line of a block.
+BENCH = re.compile(r"`python -m tests\.bench[^`]*`|^python -m tests\.bench.*$", re.MULTILINE)
 # Options of other programs that the pages mention.
 FOREIGN = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"}
 
@@ -96,7 +98,7 @@ def test_every_command_of_a_page_exists() -> None:
 
 def test_every_option_of_a_page_exists() -> None:
     known = {"--help", "--version"}.union(*(options_of(command) for command in (main, *main.commands.values())))
-    bench = {word for line in TEXT.splitlines() if "tests.bench" in line for word in OPTION.findall(line)}
+    bench = {option for command in BENCH.findall(TEXT) for option in OPTION.findall(command)}
     assert set(OPTION.findall(TEXT)) - FOREIGN - bench <= known
 
 
