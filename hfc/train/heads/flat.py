@@ -31,8 +31,8 @@ class Logits(NamedTuple):
     """(B, C)."""
 
 
-class Flat(nn.Module):
-    """x = block(I_pool); leaf logits = W x + b.
+class OverLeaves(nn.Module):
+    """What heads share whose only logits are those of the leaves.
 
     A level above the leaves has no output of its own: its probability is the sum over its leaves, wherever they lie. A
     label that is an inner node asks for that sum: −log Σ_{leaves below} P.
@@ -44,31 +44,18 @@ class Flat(nn.Module):
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 
-    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
-        """Build the head.
+    def __init__(self, dim: int, ancestors: Tensor, loss: str = "softmax") -> None:
+        """Build what stands before and behind the layers.
 
         Args:
             dim: D.
             ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
-            reduced: width of x.
-            dropout: after x.
             loss: bce or softmax.
         """
         super().__init__()
         self.loss = loss
         self.tree = Tree(ancestors)
         self.standardise = Standardise(dim)
-        self.reduce = Block(dim, reduced, dropout)
-        self.leaf = Output(reduced, len(ancestors))
-
-    @property
-    def shared(self) -> Tensor:
-        """The weight that every task passes through."""
-        return self.reduce.linear.weight
-
-    def forward(self, features: Tensor) -> Logits:
-        """(B, D) raw features to logits."""
-        return Logits(self.leaf(self.reduce(self.standardise(features))))
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,)."""
@@ -81,6 +68,33 @@ class Flat(nn.Module):
         shares = F.normalize(final, p=1.0, dim=1)
         above = [self.tree.sums(shares, h) for h in range(len(self.tree.sizes) - 1)]
         return Prediction((*above, self.tree.on_last(final)), final)
+
+
+class Flat(OverLeaves):
+    """x = block(I_pool); leaf logits = W x + b."""
+
+    def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:
+        """Build the head.
+
+        Args:
+            dim: D.
+            ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
+            reduced: width of x.
+            dropout: after x.
+            loss: bce or softmax.
+        """
+        super().__init__(dim, ancestors, loss)
+        self.reduce = Block(dim, reduced, dropout)
+        self.leaf = Output(reduced, len(ancestors))
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
+
+    def forward(self, features: Tensor) -> Logits:
+        """(B, D) raw features to logits."""
+        return Logits(self.leaf(self.reduce(self.standardise(features))))
 
 
 class FlatHXE(Flat):

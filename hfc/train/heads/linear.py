@@ -5,15 +5,14 @@ Dimensions: B batch, D features, H levels, C leaves.
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from hfc.train.heads.flat import Flat, Logits
-from hfc.train.heads.layers import Output, Standardise
-from hfc.train.heads.tree import Tree
+from hfc.train.heads.flat import Logits, OverLeaves
+from hfc.train.heads.layers import Output
 
 
-class Linear(Flat):
-    """Leaf logits = W x + b, x the standardised features; otherwise as the flat head under softmax.
+class Linear(OverLeaves):
+    """Leaf logits = W x + b, x the standardised features.
 
     Its loss is convex, so `hfc.train.lbfgs` trains it to the minimum.
     """
@@ -27,10 +26,7 @@ class Linear(Flat):
             dim: D.
             ancestors: (C, H) index of each leaf's node on each level, −1 below the leaf.
         """
-        nn.Module.__init__(self)
-        self.loss = "softmax"
-        self.tree = Tree(ancestors)
-        self.standardise = Standardise(dim)
+        super().__init__(dim, ancestors)
         self.leaf = Output(dim, len(ancestors))
 
     @property

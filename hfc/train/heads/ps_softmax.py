@@ -6,13 +6,13 @@ Dimensions: B batch, D features, H levels (coarse to fine), C leaves.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.train.heads.flat import Flat, Logits
-from hfc.train.heads.layers import Output, Target, full
+from hfc.train.heads.flat import Logits, OverLeaves
+from hfc.train.heads.layers import Block, Output, Target, full
 from hfc.train.losses import path_cross_entropy
 
 
-class PSSoftmax(Flat):
-    """x = block(I_pool); leaf logits z_y = Σ_{v on the path to y} (w_v x + b_v); otherwise as `Flat` under softmax.
+class PSSoftmax(OverLeaves):
+    """x = block(I_pool); leaf logits z_y = Σ_{v on the path to y} (w_v x + b_v).
 
     Valmadre 2022, "Hierarchical classification at multiple operating points" (PS: parameter sharing).
     """
@@ -27,12 +27,17 @@ class PSSoftmax(Flat):
             dropout: after x.
             label_share: the label's share of the loss, see `path_cross_entropy`.
         """
-        super().__init__(dim, ancestors, reduced=reduced, dropout=dropout, loss="softmax")
+        super().__init__(dim, ancestors)
         self.label_share = label_share
-        del self.leaf  # the leaves have no weights beside those of the nodes
+        self.reduce = Block(dim, reduced, dropout)
         self.nodes = Output(reduced, sum(self.tree.sizes))
         # A softmax needs no rate of its classes to start at; added up, it would put deep leaves behind the others.
         nn.init.zeros_(self.nodes.bias)
+
+    @property
+    def shared(self) -> Tensor:
+        """The weight that every task passes through."""
+        return self.reduce.linear.weight
 
     def forward(self, features: Tensor) -> Logits:
         """(B, D) raw features to logits."""
