@@ -108,6 +108,7 @@ class TrainConfig:
         choices=("use", "leave-out"),
     )
     seed: int = setting(0, "seed of initialisation, dropout and batch order", low=0)
+    members: int = setting(1, "heads of one kind that are trained together; the mean of them answers", low=1, high=64)
 
     head: str = setting(
         "hmcn-f",

@@ -5,7 +5,7 @@ So no list can drift from them."""
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,6 +13,7 @@ from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError
 from hfc.hierarchy import Hierarchy
 from hfc.train.heads import HEADS, TREE_LOSSES, Head
+from hfc.train.heads.members import Members
 from hfc.train.losses import LEVEL_LOSSES
 from hfc.train.weightings import WEIGHTINGS, Sum, grouped
 
@@ -61,7 +62,9 @@ def build_head(config: TrainConfig, hierarchy: Hierarchy, dim: int) -> Head:
     """An untrained head for a hierarchy and a number of features."""
     kind = head_class(config)
     settings: dict[str, Any] = {name: getattr(config, name) for name in takes(kind)}
-    head = kind(dim, torch.from_numpy(hierarchy.ancestors), **settings)
+    count = 1 if kind.convex else config.members
+    heads = [kind(dim, torch.from_numpy(hierarchy.ancestors), **settings) for _ in range(count)]
+    head = heads[0] if count == 1 else cast(Head, Members(heads))  # which has for itself what a kind has for all
     head.standardise.transform = config.transform
     return head
 
@@ -86,7 +89,7 @@ def weighting_settings(config: TrainConfig) -> frozenset[str]:
 def used_settings(config: TrainConfig) -> frozenset[str]:
     """The settings that a run uses; all others shape nothing of it."""
     always = frozenset(f.name for f in fields(TrainConfig)) - HEAD_SETTINGS - WEIGHTING_SETTINGS
-    always -= EPOCH_SETTINGS if head_class(config).convex else PATH_SETTINGS
+    always -= EPOCH_SETTINGS | {"members"} if head_class(config).convex else PATH_SETTINGS
     return always | head_settings(config) | weighting_settings(config)
 
 
@@ -111,6 +114,8 @@ def _why_unused(name: str, config: TrainConfig) -> str:
     loss = f" with loss {config.loss}" if "loss" in head_settings(config) else ""
     head = f"head {config.head}{loss}"
     remedy = f"leave {name} out"
+    if name == "members":
+        return f"head {config.head} draws nothing, so its members would be alike; {remedy}"
     if name in EPOCH_SETTINGS | PATH_SETTINGS:
         how = "to the minimum of its loss" if head_class(config).convex else "by Adam's epochs"
         taken = ", ".join(sorted(PATH_SETTINGS if head_class(config).convex else EPOCH_SETTINGS))

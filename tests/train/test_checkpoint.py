@@ -107,13 +107,13 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize(
-    ("method", "weighting"),
-    [*(("hmcn-f+mtl", weighting) for weighting in ("uncertainty", "dwa", "gradnorm", "random")), ("levels", "dwa")],
+    ("method", "weighting", "members"),
+    [*(("hmcn-f+mtl", name, 1) for name in ("uncertainty", "dwa", "gradnorm", "random")), ("levels", "dwa", 2)],
 )
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
-    method: str, weighting: str, place: Path, cache: Cache, tmp_path: Path
+    method: str, weighting: str, members: int, place: Path, cache: Cache, tmp_path: Path
 ) -> None:
-    changes = {"method": method, "weighting": weighting, "epochs": 7, "checkpoint_seconds": 0.0}
+    changes = {"method": method, "weighting": weighting, "members": members, "epochs": 7, "checkpoint_seconds": 0.0}
     config = quick(place, tasks="levels", **changes)
     whole, _ = train(cache, config, tmp_path / "whole")
     assert [path.name for path in (tmp_path / "whole").iterdir()] == [whole.folder.name]  # no checkpoint is left

@@ -134,6 +134,7 @@ def test_so_it_does_over_several_epochs(place: Path, cache: Cache, data: Trainin
         *({"weighting": name} for name in WEIGHTINGS if WEIGHTINGS[name].pure and name != "sum"),
         {"weighting": "uncertainty", "tasks": "levels"},
         {"class_balance": 0.9},
+        {"members": 2},
     ],
     ids=str,
 )

@@ -54,7 +54,7 @@ def metadata_of(file: Path) -> dict[str, str]:
         TOP_DOWN,
         {"method": "conditional", "decode": "least-cost"},
         {"method": "ps-softmax", "transform": "sqrt"},
-        {"method": "levels+path", "transform": "l2"},
+        {"method": "levels+path", "transform": "l2", "members": 2},
     ],
     ids=str,
 )
