@@ -131,9 +131,7 @@ class TrainConfig:
         choices=("sum", "uncertainty", "positive-uncertainty", "uw-so", "dwa", "gradnorm", "random", "imtl-l"),
     )
     tasks: str = setting(
-        "flows",
-        "what is weighted: local and global flow, as in the paper, or every level by itself",
-        choices=("flows", "levels"),
+        "flows", "what is weighted: the paper's local and global flow, or every level", choices=("flows", "levels")
     )
     temperature: float = setting(2.0, "T of the weightings uw-so and dwa", low=1e-6)
     gradnorm_alpha: float = setting(1.5, "α of the weighting gradnorm: how strongly slow tasks are pulled", low=0)
