@@ -153,7 +153,7 @@ class TrainConfig:
     decode: str = setting(
         "leaf",
         "how probabilities become an answer; path: the leaf and the nodes above it; consistent: by whole paths; "
-        "least-cost: by expected LCA height",
+        "least-cost: the answer by expected LCA height, the others by probability",
         choices=("leaf", "path", "consistent", "least-cost"),
     )
     violation_weight: float = setting(0.1, "λ of the hierarchical violation loss (hmcn-f-original)", low=0)

@@ -87,21 +87,29 @@ def _best_below(levels: Sequence[Tensor], leaves: Tensor, paths: Paths) -> tuple
 
 
 def least_cost(prediction: Prediction, paths: Paths) -> Prediction:
-    """Rank leaves by expected cost, the LCA height of a mistake.
+    """Answer with the leaf of the least expected cost; the others keep their order.
 
-    This is conditional risk minimisation (Karthik et al. 2021). The scores are 1 − cost/H, normalised over the leaves:
-    they rank, but are no probabilities. A mistake costs what the heights fall along the path where it differs, so the
-    cost of a leaf is a sum over its path: each node's fall times the probability that lies elsewhere.
+    A mistake costs its LCA height. This is conditional risk minimisation (Karthik et al. 2021), for the answer alone.
+    The scores are half the leaf's share of P_final, and another half for the answer: they rank, but are no
+    probabilities.
     """
     return Prediction(prediction.levels, _scores(prediction, paths))
 
 
 def _scores(prediction: Prediction, paths: Paths) -> Tensor:
-    """Score the leaves by expected cost: (B, C), normalised over the leaves."""
+    """Put the leaf of the least expected cost first: (B, C) scores, normalised over the leaves."""
     shares = torch.nn.functional.normalize(prediction.final, p=1.0, dim=1)
-    on_path = (_above(shares, level.shape[1], h, paths) for h, level in enumerate(prediction.levels))
-    scores = 1 - shares.sum(dim=1, keepdim=True) + reduce(torch.add, on_path) / len(prediction.levels)
-    return torch.nn.functional.normalize(scores, p=1.0, dim=1)
+    answer = torch.nn.functional.one_hot(_savings(prediction, shares, paths).argmax(dim=1), shares.shape[1])
+    return torch.nn.functional.normalize(shares + answer, p=1.0, dim=1)
+
+
+def _savings(prediction: Prediction, shares: Tensor, paths: Paths) -> Tensor:
+    """Compute how much less than the height of the root, H, a leaf should cost: (B, C).
+
+    A mistake costs what the heights fall along the path where it differs. So a leaf saves, for each node of its path,
+    the node's fall times the probability that lies below it.
+    """
+    return reduce(torch.add, (_above(shares, level.shape[1], h, paths) for h, level in enumerate(prediction.levels)))
 
 
 def _above(shares: Tensor, size: int, h: int, paths: Paths) -> Tensor:

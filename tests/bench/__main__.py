@@ -21,6 +21,7 @@ BENCHMARKS = {
     "review": "review.main",
     "partial": "partial.main",
     "uneven": "uneven.main",
+    "tried": "tried.main",
 }
 
 if __name__ == "__main__":

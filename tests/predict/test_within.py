@@ -97,13 +97,12 @@ def test_answers_below_a_node_equal_a_naive_loop(
         assert [one.probability for one in answer.top] == pytest.approx(
             [chances[one.path] for one in answer.top], abs=1e-5
         )
-        rank = (
-            naive_costs(tree, chances)
-            if decode == "least-cost"
-            else {leaf: -chance for leaf, chance in chances.items()}
-        )
-        order = [rank[one.path] for one in answer.top]
-        assert order == pytest.approx(sorted(order), abs=1e-5)
+        order = [chances[one.path] for one in answer.top]
+        if decode == "least-cost":  # first what is expected to cost least
+            costs = naive_costs(tree, chances)
+            assert costs[answer.top[0].path] == pytest.approx(min(costs.values()), abs=1e-5)
+            order = order[1:]
+        assert order == pytest.approx(sorted(order, reverse=True), abs=1e-5)
         best = answer.top[0].path
         along = [sum(p for leaf, p in chances.items() if leaf[:h] == best[:h]) for h in range(1, len(best) + 1)]
         assert answer.probabilities == pytest.approx(along[: len(answer.path)], abs=1e-5)
