@@ -129,8 +129,31 @@ def test_an_uneven_tree_is_held_against_an_even_one(tmp_path: Path) -> None:
     assert levels["difference"] == pytest.approx(levels["uneven"][0] - levels["even"][0], abs=0.02)
 
 
+@pytest.mark.slow
+def test_what_was_tried_has_a_line_for_each_method_and_seed_and_a_table(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    words = ["none.csv", "--hierarchy", str(tree), "--cache", str(cache), "--seeds", "2", "--epochs", "3"]
+    command = [sys.executable, "-m", "tests.bench", "tried", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = done.stdout.splitlines()
+    rows = [json.loads(line) for line in lines if line.startswith("{")]
+    first, second = ({row["method"]: row for row in rows if row["seed"] == seed} for seed in (0, 1))
+    assert len(first) + len(second) == len(rows)
+    assert [*second] == [method for method in first if method not in ("linear", "nearest neighbours")]
+    for method, row in first.items():
+        assert row["top1"] > (50 if method == "Hier-COS" else 90), method  # the clusters lie far apart
+        if method in second and row["chosen"].startswith("strength"):
+            assert second[method]["chosen"] == row["chosen"]
+    head, rule, *body = [line for line in lines if line.startswith("|")]
+    assert head.startswith("| method | top-1 % | top-3 % | top-5 % | macro top-1 % | mistake severity | distance@5 |")
+    assert head.count("|") == rule.count("|")
+    assert [line.split(" | ")[0] for line in body] == [f"| {method}" for method in first]
+    mean = (first["flat"]["nll"] + second["flat"]["nll"]) / 2
+    assert f"| {mean:.3f} ± " in body[0]
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,linear,twins,twin_search,review"
-    assert f"usage: python -m tests.bench {{{names},partial,uneven}}" in done.stderr
+    assert f"usage: python -m tests.bench {{{names},partial,uneven,tried}}" in done.stderr
