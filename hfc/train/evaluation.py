@@ -21,6 +21,7 @@ from hfc.train.decoding import DECODINGS, LEAVES, climbs, leaf_paths
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
+from hfc.train.heads.members import member_count
 
 BETAS = tuple(step / 10 for step in range(11))
 CELLS = 1 << 22  # of logits in a block of rows
@@ -45,10 +46,12 @@ def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Predic
 def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
     """Compute a head's logits for some rows, which ascend: a list by view for each block of rows.
 
-    A block has the fewer rows the wider the head's widest layer, which with thousands of leaves is their own.
+    A block has the fewer rows the wider the head's widest layer, which with thousands of leaves is their own, and the
+    more members it has.
     """
     head.eval()
-    most = max(CELLS // max(len(weight) for weight in head.parameters()), 1)
+    widest = max(len(weight) for weight in head.parameters())
+    most = max(CELLS // (widest * member_count(head)), 1)
     for read in features.blocks(rows):
         for block in read.split(most):
             yield [head(block[:, view].to(head.shared.dtype)) for view in range(block.shape[1])]

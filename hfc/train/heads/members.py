@@ -64,3 +64,8 @@ class Members(nn.Module):
         if all(part.final is part.levels[-1] for part in parts):  # then they stay one
             return Prediction(tuple(levels), levels[-1])
         return Prediction(tuple(levels), torch.stack([part.final for part in parts]).mean(dim=0))
+
+
+def member_count(head: Head) -> int:
+    """Count the members of a head: 1 where it stands for itself."""
+    return len(head.members) if isinstance(head, Members) else 1

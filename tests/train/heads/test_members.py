@@ -16,7 +16,7 @@ from hfc.errors import ConfigError
 from hfc.predict.export import export_hf
 from hfc.predict.head import load_trained
 from hfc.store import read_predictions
-from hfc.train import slices
+from hfc.train import evaluation, slices
 from hfc.train.cache import Cache
 from hfc.train.data import prepare
 from hfc.train.estimator import HierarchicalClassifier
@@ -141,6 +141,17 @@ def test_members_have_dropout_of_their_own() -> None:
     head = build("flat", dropout=0.5)
     logits = joined(head, head).train()(features().float().double())
     assert not torch.equal(logits[0].leaf, logits[1].leaf)
+
+
+def test_a_block_of_rows_is_the_smaller_the_more_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logits of all members are there together: with thousands of leaves they would be K times the memory."""
+    monkeypatch.setattr(evaluation, "CELLS", 12 * 8)  # of 8 cells at the widest
+    head = build("flat")
+    rows = Resident(torch.randn(30, 1, 6))
+    alone = [len(view.leaf) for (view,) in evaluation.outputs(head, rows, torch.arange(30))]
+    three = [len(view[2].leaf) for (view,) in evaluation.outputs(joined(head, head, head), rows, torch.arange(30))]
+    assert alone == [12, 12, 6]
+    assert three == [4] * 7 + [2]
 
 
 @pytest.mark.parametrize("method", ["levels+path", "hmcn-f"])
