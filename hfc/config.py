@@ -171,6 +171,7 @@ class TrainConfig:
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     l2: float = setting(1.0, "λ of linear's loss + λ/2 ‖W‖² where its path begins", low=1e-9, high=1e9)
     l2_last: float = setting(1e-4, "λ where the path ends; the points between have equal ratios", low=1e-9, high=1e9)
+    inner_l2: tuple[int, ...] = setting((0,), "times λ on scores of inner nodes; 0: no such; the best counts", low=0)
     refit: str = setting("train", "rows that linear trains on once λ is chosen", choices=("train", "train+val"))
     select: str = setting("top1", "validation metric that picks the epoch")
     topk: tuple[int, ...] = setting((1, 3, 5), "the k of top-k accuracy and distance@k, up to the leaves", low=1)
@@ -237,7 +238,7 @@ def resolve(kind: type[Config], *layers: Mapping[str, object]) -> Config:
         layers = ({"method": defaults["method"]}, *layers)
     for layer in layers:
         if "method" in defaults and "method" in layer:
-            ships = {**defaults, **preset}
+            ships = {k: _checked(kind, k, v) for k, v in {**defaults, **preset}.items()}
             preset = METHODS[one_of(str(layer["method"]), METHODS, "method")]
             given = {k: v for k, v in given.items() if k not in preset and _checked(kind, k, v) != ships[k]}
         given |= {one_of(k, defaults, "setting"): v for k, v in layer.items() if (k, v) not in former}

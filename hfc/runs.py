@@ -40,10 +40,10 @@ class Epoch(Record):
 
     number: int = field(metadata={"key": "epoch"})
     """Counted from 1."""
-    learning_rate: float | None = None
-    """Of Adam."""
+    learning_rate: float | None = None  # of Adam
     l2: float | None = None
-    """The L2 strength of a point of the path, which takes the place of an epoch; see `hfc.train.lbfgs`."""
+    inner_l2: int | None = None
+    """The L2 strength of a point of `hfc.train.lbfgs`, in an epoch's place, and what multiplies it on inner nodes."""
     loss: Mapping[str, float]
     """The mean unweighted loss of each task, and `total`, their weighted sum."""
     weights: Mapping[str, float]

@@ -22,8 +22,8 @@ Facet = tuple[str, Callable[[Result], str]]
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
 # At their defaults they are in no key: those of older runs stay.
 LATER = {
-    name: getattr(TrainConfig, name)
-    for name in ("inner_labels", "transform", "label_share", "l2", "l2_last", "refit", "members")
+    name: plain(TrainConfig())[name]
+    for name in ("inner_labels", "transform", "label_share", "l2", "l2_last", "inner_l2", "refit", "members")
 }
 DIGITS = 8  # of a digest in a label
 FIELDS = {  # of the feature key, in words

@@ -8,19 +8,22 @@ Dimensions: N rows, V views, D features, C leaves, K outputs, B rows of a block.
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import itemgetter
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from hfc.config import TrainConfig
+from hfc.metrics import metric
 from hfc.runs import Epoch
 from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.heads.layers import Standardise, Target
+from hfc.train.sharing import Sharing
 from hfc.train.slices import changed, row_losses
 from hfc.train.training import Fitted, Pass, Training, task_means
 from hfc.train.weightings import grouped
@@ -37,11 +40,14 @@ ALONE = 90
 class PathTraining(Training):
     """A training between two points of the path, which take the place of epochs.
 
-    A point minimises the mean loss + λ/2 ‖W‖²; biases are free. The first one starts at 0, each other one where the
-    one before ended. Nothing is drawn: the seed plays no part.
+    A point minimises the mean loss + λ/2 ‖W‖²; biases are free. Where inner nodes have scores too, ‖V‖² of `Sharing`
+    takes the place of ‖W‖², and validation picks among the strengths on them. The first minimum is looked for from 0
+    on, each other one from where the one before ended. Nothing is drawn: the seed plays no part.
     """
 
     remedy: ClassVar[str] = "are all features finite numbers?"
+    inner: int = 0
+    """What λ was multiplied by on inner nodes at the last point; 0: they had no scores."""
 
     @classmethod
     def start(cls, features: Features, data: TrainingData, config: TrainConfig) -> Self:
@@ -58,9 +64,26 @@ class PathTraining(Training):
 
     def epoch(self) -> Epoch:
         """Minimise at the next point of the path, and validate."""
-        started = time.perf_counter()
-        losses = self._minimise(self.rows, self._strength())
+        started, ratios = time.perf_counter(), self.config.inner_l2
+        if not len(self.data.rows["val"]):
+            ratios = (ratios[len(ratios) // 2],)
+        minima = self._minima(ratios)
+        self.inner, losses = next(minima) if len(ratios) == 1 else self._best(minima)
         return self.validate(Pass(losses, time.perf_counter() - started))
+
+    def _minima(self, ratios: Sequence[int]) -> Iterator["Minimum"]:
+        """Minimise under each strength on inner nodes."""
+        for inner in ratios:
+            yield inner, self._minimise(self.rows, self._strength(), inner)
+
+    def _best(self, minima: Iterator["Minimum"]) -> "Minimum":
+        """Go back to the minimum that is best on validation."""
+        name = self.config.select
+        sign = -1 if metric(name).higher else 1
+        scored = [(sign * self._metrics()[name], copy.deepcopy(self.head.state_dict()), minimum) for minimum in minima]
+        _, state, minimum = min(scored, key=itemgetter(0))
+        self.head.load_state_dict(state)
+        return minimum
 
     def finish(self) -> Fitted:
         """The head of the best point; trained again with the validation rows where the settings ask for that."""
@@ -71,7 +94,9 @@ class PathTraining(Training):
         rows = torch.cat([self.data.rows["train"], self.data.rows["val"]]).sort().values
         self._fit_to(rows)
         del self.rows  # its memory
-        self._minimise(Rows(self.features, self.head.standardise, rows), strength(self.config, fitted.best.epoch))
+        number = fitted.best.epoch
+        inner = self.epochs[number - 1].inner_l2 or 0
+        self._minimise(Rows(self.features, self.head.standardise, rows), strength(self.config, number), inner)
         return replace(fitted, validated=validated, refit_seconds=round(time.perf_counter() - started, 4))
 
     def _rate(self) -> None:
@@ -79,6 +104,9 @@ class PathTraining(Training):
 
     def _strength(self) -> float:
         return strength(self.config, self.number)
+
+    def _inner(self) -> int | None:
+        return None if self.config.inner_l2 == TrainConfig.inner_l2 else self.inner
 
     def _is_better(self, epoch: Epoch) -> bool:
         """Whether a point is the best so far; without validation rows, the nearest to the strength of ALONE."""
@@ -88,8 +116,13 @@ class PathTraining(Training):
         now, before = (strength(self.config, number) for number in (epoch.number, self.best.epoch))
         return abs(math.log(now / wanted)) < abs(math.log(before / wanted))
 
-    def _minimise(self, rows: "Rows", l2: float) -> dict[str, float]:
+    def _minimise(self, rows: "Rows", l2: float, inner: int) -> dict[str, float]:
         """Go down to the minimum from where the head is.
+
+        Args:
+            rows: to train on.
+            l2: λ.
+            inner: what λ is multiplied by on inner nodes; 0: they have no scores.
 
         Returns:
             There the mean of each task loss, and `total`, what was minimised.
@@ -98,24 +131,17 @@ class PathTraining(Training):
             return {"total": math.nan}
         head, parameters = self.head, list(self.head.parameters())
         space = Space(rows.gram, l2, len(self.data.hierarchy.leaves))
-        points = [space.enter(parameter.detach().double()).requires_grad_() for parameter in parameters]
-        optimiser = torch.optim.LBFGS(
-            points,
-            max_iter=STEPS,
-            max_eval=2 * STEPS,
-            tolerance_grad=TOLERANCE,
-            tolerance_change=CHANGE,
-            history_size=HISTORY,
-            line_search_fn="strong_wolfe",
-        )
+        sharing = Sharing(torch.from_numpy(self.data.hierarchy.ancestors).to(rows.gram.device), inner and 1 / inner)
+        points = [space.enter(sharing.leave(p.detach().double())).requires_grad_() for p in parameters]
+        optimiser = lbfgs(points)
         losses: dict[str, Tensor] = {}
 
         @torch.no_grad()
         def objective() -> Tensor:
             weights = [space.leave(point) for point in points]
             for parameter, weight in zip(parameters, weights, strict=True):
-                parameter.copy_(weight)
-            slopes = self._slopes(rows, losses)
+                parameter.copy_(sharing.enter(weight))
+            slopes = map(sharing.slope, self._slopes(rows, losses))
             for point, weight, slope in zip(points, weights, slopes, strict=True):
                 if weight.ndim > 1:
                     losses["total"] += l2 / 2 * weight.square().sum()
@@ -157,6 +183,10 @@ class PathTraining(Training):
 
     def _stateful(self) -> dict[str, nn.Module]:
         return {"head": self.head, "weighting": self.weighting}  # type: ignore[dict-item]
+
+
+Minimum = tuple[int, dict[str, float]]
+"""The strength on inner nodes, as a multiple of λ, and what `_minimise` gives."""
 
 
 class Rows:
@@ -221,6 +251,19 @@ class Space:
             return gradient / self.root
         slope: Tensor = torch.linalg.solve_triangular(self.factor, gradient.T, upper=False)
         return slope.contiguous()
+
+
+def lbfgs(points: Sequence[Tensor]) -> torch.optim.LBFGS:
+    """Make the optimiser of some coordinates; one step of it goes down to the minimum."""
+    return torch.optim.LBFGS(
+        points,
+        max_iter=STEPS,
+        max_eval=2 * STEPS,
+        tolerance_grad=TOLERANCE,
+        tolerance_change=CHANGE,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
+    )
 
 
 def strength(config: TrainConfig, number: int) -> float:

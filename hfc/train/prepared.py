@@ -40,6 +40,7 @@ RUN_SOURCES = (
     "train/result.py",
     "train/settings.py",
     "train/settling.py",
+    "train/sharing.py",
     "train/slices.py",
     "train/stacked.py",
     "train/stage.py",

@@ -36,7 +36,7 @@ WEIGHTING_SETTINGS = frozenset({"weighting", "tasks"}).union(*map(takes, WEIGHTI
 # How a head is trained: by Adam's epochs, or to the minimum of a convex loss.
 EPOCH_SETTINGS, PATH_SETTINGS = (
     frozenset({"batch_size", "learning_rate", "schedule"}),
-    frozenset({"l2", "l2_last", "refit"}),
+    frozenset({"l2", "l2_last", "inner_l2", "refit"}),
 )
 
 

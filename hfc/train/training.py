@@ -139,6 +139,7 @@ class Training:
             number=self.number,
             learning_rate=self._rate(),
             l2=self._strength(),
+            inner_l2=self._inner(),
             loss=losses,
             weights=self.weighting.weights(),
             val=val,
@@ -161,6 +162,10 @@ class Training:
 
     def _strength(self) -> float | None:
         """The L2 strength of this epoch, where it has one."""
+        return None
+
+    def _inner(self) -> int | None:
+        """What that is multiplied by on inner nodes, where they have scores."""
         return None
 
     def _is_better(self, epoch: Epoch) -> bool:

@@ -169,17 +169,21 @@ def test_without_validation_rows_the_strength_is_by_their_number() -> None:
     wanted = ALONE / len(data.rows["train"])
     distance = [abs(np.log(strength(config, number) / wanted)) for number in range(1, 14)]
     assert (fitted.best.epoch, fitted.best.val) == (1 + int(np.argmin(distance)), {})
+    shared = fit(features, data, linear(data, inner_l2=[1, 4, 30]))
+    assert {epoch.inner_l2 for epoch in shared.epochs} == {4}  # the one in the middle
 
 
-def test_a_refit_trains_at_the_chosen_strength_on_training_and_validation_rows() -> None:
+@pytest.mark.parametrize("inner", [[0], [1, 30]])
+def test_a_refit_trains_at_the_chosen_strengths_on_training_and_validation_rows(inner: list[int]) -> None:
     features, data = made_up()
-    alone, refit = (fit(features, data, linear(data, refit=refit)) for refit in ("train", "train+val"))
+    alone, refit = (fit(features, data, linear(data, refit=refit, inner_l2=inner)) for refit in ("train", "train+val"))
     assert (alone.best, alone.refit_seconds) == (refit.best, 0)
     assert refit.seconds > sum(epoch.seconds for epoch in refit.epochs)
     both = torch.cat([data.rows["train"], data.rows["val"]]).sort().values
     joined = replace(data, rows=data.rows | {"train": both})
-    l2 = alone.epochs[alone.best.epoch - 1].l2
-    assert_alike(refit.head, fit(features, joined, linear(joined, epochs=1, l2=l2)).head)
+    best = alone.epochs[alone.best.epoch - 1]
+    again = linear(joined, epochs=1, l2=best.l2, inner_l2=[best.inner_l2 or 0])
+    assert_alike(refit.head, fit(features, joined, again).head)
     assert_alike(refit.validated, alone.head, 0.0)  # what the temperature is fitted by
     assert alone.validated is alone.head
     assert torch.equal(refit.head.standardise.mean, features.tensor[both, 0].double().mean(dim=0).float())
@@ -236,7 +240,7 @@ class KilledError(Exception):
 
 def test_a_killed_path_goes_on_and_ends_in_the_same_bits(tmp_path: Path) -> None:
     features, data = made_up()
-    config = linear(data)
+    config = linear(data, inner_l2=[0, 2], refit="train+val")
     whole, checkpoint = fit(features, data, config), Checkpoint(tmp_path / "c", "key", 0)
 
     def kill(_: TrainConfig, epoch: Epoch) -> None:
@@ -266,8 +270,8 @@ def test_features_that_are_no_numbers_end_the_run() -> None:
         (
             "linear",
             {"batch_size": 64},
-            "batch_size=64 with method linear: head linear is trained to the minimum of its loss, which takes l2, "
-            "l2_last, refit; leave batch_size out",
+            "batch_size=64 with method linear: head linear is trained to the minimum of its loss, which takes "
+            "inner_l2, l2, l2_last, refit; leave batch_size out",
         ),
         (
             "flat",
