@@ -32,12 +32,16 @@ class LevelLoss(Protocol):
 def binary_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:
     """(B,) ε of Cho et al. 2019, section 3.2.2: binary cross-entropy against the one-hot class, mean over classes.
 
-    Where one of several classes is the true one, the likelihoods of their one-hot vectors are summed:
-    −log Σ_{c below} σ(z_c) Π_{c' ≠ c} (1 − σ(z_c')) = Σ softplus(z) − log Σ_{c below} e^{z_c}. Arguments: `LevelLoss`.
+    Where one of several classes is the true one, these have no term: which of them it is is unknown. To sum the
+    likelihoods of their one-hot vectors would reward the head for settling on one, whichever it is: it would learn its
+    own guesses. Arguments: `LevelLoss`.
     """
     # -t log σ(z) - (1 - t) log(1 - σ(z)) = softplus(z) - t z: no one-hot matrix is built.
-    true = hit(logits, target, below)
-    return (softplus_sums(logits) - true) / logits.shape[1]
+    if below is None:
+        return (softplus_sums(logits) - hit(logits, target, None)) / logits.shape[1]
+    several = below.sum(dim=1, keepdim=True) > 1
+    true = logits.masked_fill(~below | several, 0).sum(dim=1)
+    return (softplus_sums(logits.masked_fill(below & several, -torch.inf)) - true) / logits.shape[1]
 
 
 def softmax_cross_entropy(logits: Tensor, target: Tensor, below: Tensor | None = None) -> Tensor:

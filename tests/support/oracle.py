@@ -90,12 +90,12 @@ class Oracle:
         return losses
 
     def leaf_loss(self, z: Numbers, label: Node, loss: str) -> float:
-        """−log of the likelihood that one of the leaves below the label is the true one."""
-        p = activated(z, loss)
+        """−log of the likelihood of the leaves below the label; by sigmoids, that no other leaf is there."""
+        p, below = activated(z, loss), self.below[label]
         if loss == "softmax":
-            return -math.log(sum(p[path] for path in self.below[label]))
-        one_hot = [math.exp(-binary(p, path, self.paths)) for path in self.below[label]]
-        return -math.log(sum(one_hot)) / len(self.paths)
+            return -math.log(sum(p[path] for path in below))
+        known = [path for path in self.paths if path not in below or len(below) == 1]
+        return binary(p, below[0], known) / len(self.paths)
 
     def hxe(self, z: Numbers, label: Node, alpha: float) -> float:
         p = self.sums(activated(z, "softmax"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
     LEVEL_LOSSES,
+    WIDE,
     binary_cross_entropy,
     class_weights,
     hierarchical_cross_entropy,
@@ -56,7 +57,7 @@ def test_softmax_cross_entropy_is_the_mean_over_the_batch(batch: tuple[torch.Ten
     assert softmax_cross_entropy(logits, target).mean().item() == pytest.approx(total / 7, rel=1e-12)
 
 
-def test_where_one_of_several_classes_is_true_their_likelihoods_are_summed(
+def test_where_one_of_several_classes_is_true(
     batch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     logits, target = batch
@@ -70,9 +71,22 @@ def test_where_one_of_several_classes_is_true_their_likelihoods_are_summed(
         want = -math.log(sum(p[c] for c in classes))
         assert softmax_cross_entropy(logits, target, below)[row].item() == pytest.approx(want, rel=1e-12)
         s = [1 / (1 + math.exp(-value)) for value in z]
-        one_hot = [math.prod(s[c] if c == true else 1 - s[c] for c in range(5)) for true in classes]
+        others = math.prod(1 - s[c] for c in range(5) if c not in classes)
+        likelihood = others * (s[classes[0]] if len(classes) == 1 else 1)  # which of several is there, no one knows
         got = binary_cross_entropy(logits, target, below)[row].item()
-        assert got == pytest.approx(-math.log(sum(one_hot)) / 5, rel=1e-9)
+        assert got == pytest.approx(-math.log(likelihood) / 5, rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [3, WIDE])
+def test_a_label_half_way_asks_nothing_of_the_classes_below_it(classes: int) -> None:
+    logits = torch.linspace(-2000, 2000, 2 * classes).view(2, classes).requires_grad_()
+    below = torch.zeros(2, classes, dtype=torch.bool)
+    below[0, :2] = below[1, 2] = True  # the second label is a class
+    (slope,) = torch.autograd.grad(binary_cross_entropy(logits, torch.tensor([-1, 2]), below).sum(), logits)
+    expected = logits.detach().sigmoid() / classes
+    expected[0, :2] = 0
+    expected[1, 2] -= 1 / classes
+    torch.testing.assert_close(slope, expected)
 
 
 def test_softmax_among_some_classes_asks_for_these_alone(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
