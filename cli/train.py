@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -10,7 +10,7 @@ import click
 
 from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help, settings
 from cli.output import Command, RowsUsed, print_json, say
-from hfc.config import METHODS, TrainConfig
+from hfc.config import AUTO, METHODS, TrainConfig, plain
 from hfc.progress import Bar, bar
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def run(
     """
     trained: list[tuple[Run, bool]] = []
     rows = RowsUsed()
-    with bar("loading", sum(config.epochs for config in configs), unit="epoch") as shown:
+    with bar("loading", _total([config.epochs for config in configs]), unit="epoch") as shown:
         from hfc.train import train_all
 
         epochs = _Epochs(shown, configs)
@@ -130,26 +130,41 @@ class _Epochs:
 
     def __init__(self, shown: Bar, configs: Sequence[TrainConfig]) -> None:
         self.shown = shown
-        self.numbers = {_axes(config): number for number, config in reversed(list(enumerate(configs, 1)))}
-        self.count = len(configs)
+        self.numbers = {_axes(plain(config)): number for number, config in reversed(list(enumerate(configs, 1)))}
+        self.lengths = [config.epochs for config in configs]
         self.done = self.of_runs = 0
 
     def on_epoch(self, config: TrainConfig, epoch: "Epoch") -> None:
         """Count an epoch, and show which run it is of."""
         self.done += 1
-        what = f"{self.numbers[_axes(config)]}/{self.count} {config.method} seed {config.seed}"
-        self.shown.show(self.done, what=what, note=f"val {config.select} {epoch.val[config.select]:.3f}")
+        number = self._settle(plain(config), config.epochs)
+        what = f"{number}/{len(self.lengths)} {config.method} seed {config.seed}"
+        note = f"val {config.select} {epoch.val[config.select]:.3f}"
+        self.shown.show(self.done, _total(self.lengths), what=what, note=note)
 
     def on_run(self, run: "Run") -> None:
         """Count all epochs of a run that is done; those of a run that was there already were never counted."""
+        self._settle(run.result.config, run.result.settings.epochs)
         self.of_runs += run.result.settings.epochs
         self.done = max(self.done, self.of_runs)
-        self.shown.show(self.done)
+        self.shown.show(self.done, _total(self.lengths))
+
+    def _settle(self, config: Mapping[str, object], length: int) -> int:
+        """Take note of how long a run is, which the data may have decided; returns its number."""
+        number = self.numbers[_axes(config)]
+        self.lengths[number - 1] = length
+        return number
 
 
-def _axes(config: TrainConfig) -> tuple[str, str, int]:
+def _total(lengths: Sequence[int]) -> int | None:
+    """Add up the epochs of runs; one that is not settled yet counts as the mean of the others. None: none is."""
+    settled = [length for length in lengths if length != AUTO]
+    return round(len(lengths) * sum(settled) / len(settled)) if settled else None
+
+
+def _axes(config: Mapping[str, object]) -> tuple[object, ...]:
     """What tells the runs of one call apart, in settled settings as well."""
-    return config.method, config.hierarchy, config.seed
+    return tuple(config[name] for name in ("method", "hierarchy", "seed"))
 
 
 def _say_run(run: "Run", is_new: bool) -> None:

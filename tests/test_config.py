@@ -86,7 +86,7 @@ def test_toml_reads_back_what_was_written(
             "--method hmcn-f+mtl --set tasks=levels",
         ),
         ({"loss": "mse"}, "unknown loss 'mse'; known: bce, hxe, soft-labels, softmax"),
-        ({"epochs": 0}, "epochs: expected at least 1, found 0"),
+        ({"epochs": -1}, "epochs: expected at least 0, found -1"),
         ({"epochs": True}, "epochs: expected an integer, found True"),
         ({"beta": "x"}, "beta: expected a number, found 'x'"),
         ({"topk": []}, "topk: expected integers of at least 1, found []"),

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,8 +13,8 @@ from hfc.store import CHUNK_ROWS
 from hfc.train.cache import Cache
 from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Streamed
-from hfc.train.settings import head_class, used_settings
-from hfc.train.settling import fitting_batch_size, fitting_learning_rate, settle, steps_in_all
+from hfc.train.settings import used_settings
+from hfc.train.settling import DECIDED, settle
 
 # What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
 # training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
@@ -135,10 +135,9 @@ def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, objec
     """
     preset = resolve(TrainConfig, {"method": config.method})
     ships = plain(settle(preset, data, torch.device("cpu")))
-    # What the data decide, as they would beside the run's other settings.
-    if preset.batch_size == AUTO:
-        ships["batch_size"] = fitting_batch_size(len(data.rows["train"]))
-    if preset.learning_rate == AUTO and not head_class(config).convex:
-        ships["learning_rate"] = fitting_learning_rate(steps_in_all(config, data))
+    for name in DECIDED:  # by the data, as they would beside the run's other settings
+        if getattr(preset, name) == AUTO:
+            left = replace(config, precision=preset.precision, **{name: AUTO})
+            ships[name] = getattr(settle(left, data, torch.device("cpu")), name)
     used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
     return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

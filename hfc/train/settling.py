@@ -6,15 +6,18 @@ from dataclasses import replace
 import torch
 
 from hfc import metrics
-from hfc.config import TrainConfig
+from hfc.config import TrainConfig, resolve
 from hfc.device import choose_precision
 from hfc.errors import ConfigError
 from hfc.train.data import TrainingData
 from hfc.train.settings import head_class, refuse_unused
 
+DECIDED = ("batch_size", "epochs", "learning_rate")  # where they are AUTO
+STEPS = 17  # times the square root of the training rows: how many a training has
+
 
 def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainConfig:
-    """Decide the settings that are left to the machine and the data.
+    """Decide the settings that are left to the machine and the data: a batch size first, then epochs, then a rate.
 
     Args:
         config: the settings as they were given.
@@ -32,13 +35,16 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     refuse_unused(config)
+    rows = len(data.rows["train"])
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")
     if head_class(config).convex:
         if config.precision == "bf16":
             raise ConfigError(f"precision=bf16: head {config.head} is trained in float32; leave precision out")
-        return replace(config, precision="fp32")
-    config = replace(config, batch_size=config.batch_size or fitting_batch_size(len(data.rows["train"])))
+        points = config.epochs or resolve(TrainConfig, {"method": "linear"}).epochs
+        return replace(config, precision="fp32", epochs=points)
+    config = replace(config, batch_size=config.batch_size or fitting_batch_size(rows))
+    config = replace(config, epochs=config.epochs or fitting_epochs(rows, config.batch_size))
     return replace(
         config,
         learning_rate=config.learning_rate or fitting_learning_rate(steps_in_all(config, data)),
@@ -54,6 +60,15 @@ def steps_in_all(config: TrainConfig, data: TrainingData) -> int:
 def fitting_batch_size(rows: int) -> int:
     """Choose the power of two, within 64 and 1024, for some 24 steps an epoch."""
     return int(2 ** min(max(round(math.log2(max(rows, 1) / 24)), 6), 10))
+
+
+def fitting_epochs(rows: int, batch_size: int) -> int:
+    """Choose the passes over the rows that make some 17 √rows steps.
+
+    A batch size below the fitting one is no reason for fewer passes.
+    """
+    an_epoch = math.ceil(rows / max(batch_size, fitting_batch_size(rows)))
+    return math.ceil(STEPS * math.sqrt(rows) / an_epoch)
 
 
 def fitting_learning_rate(steps: int) -> float:

@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 from hfc import parallel, provenance
-from hfc.config import TrainConfig, resolve
+from hfc.config import AUTO, TrainConfig, resolve
 from hfc.errors import DivergedError, RunError, in_the_way
 from hfc.metrics import metric
 from hfc.progress import bar
@@ -28,7 +28,7 @@ from hfc.train.groups import fit_group, groups, surviving
 from hfc.train.notices import OnRows, announce
 from hfc.train.plan import Sweep
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
-from hfc.train.settling import settle
+from hfc.train.settling import DECIDED, settle
 from hfc.train.training import Fitted
 
 TRIALS = "trials.jsonl"
@@ -95,7 +95,8 @@ def sweep(
         opened = open_cache(source)
         runs = prepare_runs(opened, configs)
         announce(cache, {id(run.data): run.data for run in runs}.values(), on_rows)
-        keys = [_key(run.key, fold, plan.folds) for run in runs for fold in plan.fold_numbers]
+        keyed = list(zip(configs, runs, strict=True))
+        keys = [_key(config, run.key, fold, plan.folds) for config, run in keyed for fold in plan.fold_numbers]
         lines = _begin(out)
         waiting = _waiting(plan, configs, runs, opened.features.device, lines.keys())
         calls = [joblib.delayed(_score)(source, opened.meta, group) for group in waiting]
@@ -112,9 +113,10 @@ def sweep(
     return trials
 
 
-def _key(key: str, fold: int | None, folds: int) -> str:
-    """Of a run's key, the key of its training on a fold."""
-    return key if fold is None else provenance.digest([key, fold, folds])
+def _key(config: TrainConfig, key: str, fold: int | None, folds: int) -> str:
+    """Of a run's key, the key of its training on a fold, where what is left to the data may come out otherwise."""
+    left = [name for name in DECIDED if getattr(config, name) == AUTO]
+    return key if fold is None else provenance.digest([key, fold, folds, left])
 
 
 def _begin(out: Path) -> dict[str, dict[str, Any]]:
@@ -150,7 +152,7 @@ def _waiting(
     for fold in plan.fold_numbers:
         waiting: dict[str, tuple[TrainConfig, PointRun]] = {}
         for config, run in zip(configs, runs, strict=True):
-            key = _key(run.key, fold, plan.folds)
+            key = _key(config, run.key, fold, plan.folds)
             if key in done:
                 continue
             if fold is None:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "seeds": "train.seeds",
     "leaves": "leaves.main",
     "linear": "linear.main",
+    "length": "length.main",
     "twins": "twins.main",
     "twin_search": "twins.search",
     "review": "review.main",

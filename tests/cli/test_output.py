@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from cli.output import watch
+from cli.train import _total
 from hfc.progress import bar, steps, watched_by
 from hfc.runs import find
 from tests.support.made_up import small_cache, write_tree_csv
@@ -94,6 +95,27 @@ def test_every_command_answers_with_one_json_object_and_no_text_and_shows_how_fa
         bars = [(bar.what, bar.done, bar.total, bar.unit) for bar in watcher.bars if bar.unit]
         assert bars == BARS.get(words.split()[0], [])
         assert all(bar.closed for bar in watcher.bars), words
+
+
+def test_the_bar_of_a_training_learns_how_long_a_run_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfc.train.settling.STEPS", 1)
+    shown: list[tuple[int, int | None]] = []
+    monkeypatch.setattr("cli.main.watch", Watcher(lambda bar: shown.append((bar.done, bar.total)) if bar.unit else None))
+    words = "train c.h5 --hierarchy tree.csv --method flat --set epochs=0 --set batch_size=64 --set reduced=8"
+    assert hfc(*words.split(), "--seeds", "1", "--out", "lengths").exit_code == 0
+    epochs = [(n, 4) for n in (1, 2, 3, 4)]
+    assert [one for one in shown if one[0]] == [*epochs, (4, 4)]
+    # The first run is there already, and the second one is found to be as long.
+    shown.clear()
+    assert hfc(*words.split(), "--seeds", "1-2", "--out", "lengths").exit_code == 0
+    assert [one for one in shown if one[0]] == [(4, 8), *[(n, 8) for n in (5, 6, 7, 8)], (8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "total"), [([0, 0], None), ([40], 40), ([40, 13], 53), ([0, 40, 20], 90), ([5, 0, 0, 0], 20)]
+)
+def test_a_run_of_unknown_length_counts_as_the_mean_of_the_others(lengths: list[int], total: int | None) -> None:
+    assert _total(lengths) == total
 
 
 def test_predict_answers_with_one_json_object_a_line(place: Path) -> None:

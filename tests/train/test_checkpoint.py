@@ -138,6 +138,28 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [again.folder.name]
 
 
+def test_a_training_whose_length_is_left_to_the_data_goes_on_too(
+    place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.train.settling.STEPS", 1)
+    first, second, by_number = (
+        prepare_run(cache, quick(place, method="flat", epochs=epochs, batch_size=64)) for epochs in (0, 0, 4)
+    )
+    stopped_half_way(first, cache, tmp_path / "c")
+    lines: list[int] = []
+    again = fit(
+        cache.features,
+        second.data,
+        second.config,
+        lambda config, epoch: lines.append(epoch.number),
+        Checkpoint(tmp_path / "c", "k", 99.0),
+    )
+    assert first.key == second.key == by_number.key
+    assert lines == [1, 2, 3, 4]
+    whole = fit(cache.features, by_number.data, by_number.config)
+    assert all(torch.equal(a, b) for a, b in zip(*(states(f.head) for f in (whole, again)), strict=True))
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "other"])
 def test_a_checkpoint_that_is_no_use_is_passed_over(damage: str, place: Path, cache: Cache, tmp_path: Path) -> None:
     config = quick(place, method="flat", epochs=2)

@@ -455,6 +455,17 @@ def test_a_weight_multiplies_its_rows_loss(more: dict[str, Any], monkeypatch: py
     assert found == pytest.approx(want, rel=1e-4)
 
 
+def test_a_length_may_be_left_to_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfc.train.settling.STEPS", 1)  # of 120 rows 11 steps, 2 an epoch
+    X, y = clusters()
+    given = NARROW | {"batch_size": 64}
+    left, fixed = (
+        model("flat", settings=given | {"epochs": epochs}, validation_fraction=None).fit(X, y) for epochs in (0, 6)
+    )
+    assert (left.config_, left.epoch_) == (fixed.config_, 6)
+    assert (left.predict_proba(X) == fixed.predict_proba(X)).all()
+
+
 def test_heavy_rows_win_where_labels_contradict_each_other() -> None:
     X, _ = clusters()
     X = np.concatenate([X, X])

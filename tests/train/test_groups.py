@@ -59,6 +59,11 @@ def test_outcomes_of_groups_come_in_the_order_of_the_runs_and_as_soon_as_they_ca
     assert given == [("a", 1), ("b", 2), ("c", 2), ("d", 3), ("e", 4), ("f", 4)]
 
 
+def test_runs_of_other_lengths_are_not_trained_together() -> None:
+    left = [replace(config, step="stacked", epochs=epochs) for epochs in (0, 40) for config in FOUR[:2]]
+    assert groups(left) == [[0, 1], [2, 3]]
+
+
 @pytest.mark.parametrize(("step", "places"), [("single", [[0], [1], [2], [3]]), ("stacked", [[0, 1, 2, 3]])])
 def test_seeds_are_trained_together_where_their_step_asks_for_it(step: str, places: list[list[int]]) -> None:
     assert groups([replace(config, step=step) for config in FOUR]) == places

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from hfc.config import TrainConfig, read_toml, resolve
+from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, HfcError, HierarchyError
 from hfc.train import prepared
 from hfc.train.cache import Cache
@@ -18,7 +18,7 @@ from hfc.train.data import TrainingData
 from hfc.train.fit import fit
 from hfc.train.plan import parse_sweep
 from hfc.train.prepared import changed_settings, prepare_run, prepare_runs
-from hfc.train.settling import fitting_batch_size
+from hfc.train.settling import fitting_batch_size, fitting_epochs
 from hfc.train.stage import train, train_all
 from hfc.train.sweep import sweep
 from tests.support.training import quick
@@ -129,13 +129,26 @@ def test_fit_takes_settled_settings_as_they_are(place: Path, cache: Cache, monke
     assert [epoch.number for epoch in fitted.epochs] == [1]
 
 
-def test_what_was_left_to_the_data_is_no_change(place: Path, cache: Cache) -> None:
+def test_what_was_left_to_the_data_is_no_change(
+    place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv")})
     run = prepare_run(cache, config)
     data, settled = run.data, run.config
     assert settled.batch_size == fitting_batch_size(len(data.rows["train"]))
     assert changed_settings(settled, data) == {}
     assert changed_settings(prepare_run(cache, replace(config, batch_size=33)).config, data) == {"batch_size": 33}
+    # Where the data decide how long: how long that is. The run is the one that is asked for by this number.
+    left = prepare_run(cache, replace(config, epochs=0))
+    assert left.config.epochs == fitting_epochs(len(data.rows["train"]), settled.batch_size)
+    assert changed_settings(left.config, data) == {"epochs": left.config.epochs}
+    assert prepare_run(cache, replace(config, epochs=left.config.epochs)).key == left.key != run.key
+    shipped = {**METHODS, "flat": {**METHODS["flat"], "epochs": 0}}  # as a method might ship it
+    monkeypatch.setattr("hfc.config.METHODS", shipped)
+    assert changed_settings(left.config, data) == {}
+    assert changed_settings(settled, data) == {"epochs": 40}
+    other = prepare_run(cache, replace(config, epochs=0, batch_size=200)).config
+    assert changed_settings(other, data) == {"batch_size": 200}
 
 
 def test_what_does_not_fit_is_refused(place: Path, cache: Cache, tmp_path: Path) -> None:

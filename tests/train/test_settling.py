@@ -9,11 +9,44 @@ from hfc.config import TrainConfig, resolve
 from hfc.train.cache import Cache
 from hfc.train.data import prepare
 from hfc.train.prepared import changed_settings, prepare_run
-from hfc.train.settling import fitting_batch_size, fitting_learning_rate, settle, steps_in_all
+from hfc.train.settling import fitting_batch_size, fitting_epochs, fitting_learning_rate, settle, steps_in_all
 
 
 def test_the_batch_size_follows_the_training_rows() -> None:
     assert [fitting_batch_size(rows) for rows in (2, 800, 2830, 11018, 209_222)] == [64, 64, 128, 512, 1024]
+
+
+def test_the_epochs_follow_the_training_rows() -> None:
+    sizes = (2, 150, 800, 2830, 11018, 50_000, 209_222)
+    assert [fitting_epochs(rows, fitting_batch_size(rows)) for rows in sizes] == [25, 70, 37, 40, 82, 78, 38]
+    for rows in sizes:
+        by_hand = 17 * rows**0.5
+        steps = fitting_epochs(rows, fitting_batch_size(rows)) * -(-rows // fitting_batch_size(rows))
+        assert by_hand <= steps < by_hand + -(-rows // fitting_batch_size(rows))
+        # Larger batches ask for more passes; smaller ones are no reason for fewer.
+        assert fitting_epochs(rows, 4096) >= fitting_epochs(rows, fitting_batch_size(rows)) == fitting_epochs(rows, 8)
+    assert fitting_epochs(11018, 11018) == 1785
+
+
+def test_epochs_left_to_the_data_are_settled_after_the_batch_size_and_before_the_rate(place: Path, cache: Cache) -> None:
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 0})
+    data = prepare(cache, config.hierarchy)
+    for batch_size, epochs in ((0, 63), (16, 63), (200, 125), (216, 250)):  # 216 rows: 250 steps
+        settled = settle(replace(config, batch_size=batch_size), data, torch.device("cpu"))
+        assert settled.epochs == epochs, batch_size
+        assert settled.learning_rate == fitting_learning_rate(steps_in_all(settled, data))
+        assert settle(settled, data, torch.device("cpu")) == settled
+    fewer = replace(data, rows={**data.rows, "train": data.rows["train"][:100]})
+    assert settle(config, fewer, torch.device("cpu")).epochs == 85
+
+
+def test_epochs_left_to_the_data_are_of_linear_the_points_of_its_path(place: Path, cache: Cache) -> None:
+    for settings in ({"method": "linear"}, {"method": "flat", "head": "linear"}):
+        config = resolve(TrainConfig, {**settings, "hierarchy": str(place / "tree.csv"), "epochs": 0})
+        run = prepare_run(cache, config)
+        assert run.config == replace(config, epochs=13, precision="fp32", topk=run.config.topk)
+        changed = changed_settings(run.config, run.data)
+        assert ("epochs" in changed) == (config.method == "flat")  # whose own are 40
 
 
 def test_the_learning_rate_left_to_the_data_follows_the_steps(place: Path, cache: Cache) -> None:

@@ -152,6 +152,37 @@ def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: C
 
 
 @pytest.mark.parametrize("step", ["single", "stacked"])
+def test_a_length_left_to_the_data_is_recorded_as_a_number(
+    step: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.train.settling.STEPS", 1)  # 15 steps
+    lengths = (0, 3, 0, 4)
+    configs = [
+        quick(place, method="flat", batch_size=64, step=step, epochs=epochs, seed=seed)
+        for seed in (0, 1)
+        for epochs in lengths
+    ]
+    asked: list[tuple[int, int]] = []
+    found = list(
+        train_all(
+            place / "cache.h5",
+            configs,
+            tmp_path,
+            on_epoch=lambda config, epoch: asked.append((config.epochs, epoch.number)),
+        )
+    )
+    for (run, _), epochs in zip(found, 2 * (4, 3, 4, 4), strict=True):
+        assert run.result.settings.epochs == run.result.config["epochs"] == epochs
+        assert [epoch.number for epoch in run.epochs] == list(range(1, epochs + 1))
+        assert read_toml(run.folder / "config.toml")["epochs"] == epochs
+        assert run.result.changed["epochs"] == epochs
+    assert [new for _, new in found] == 2 * [True, True, False, False]  # 0 is what it comes to
+    assert sorted(asked) == sorted(2 * [(length, n) for length in (3, 4) for n in range(1, length + 1)])
+    by_length = {run.result.settings.epochs: run.epochs[-1].learning_rate for run, _ in found[:2]}
+    assert by_length == {n: pytest.approx(0.003 * (1 + np.cos(np.pi * (n - 1) / n)) / 2) for n in (3, 4)}
+
+
+@pytest.mark.parametrize("step", ["single", "stacked"])
 def test_a_diverging_run_does_not_keep_the_others_from_training(step: str, place: Path, tmp_path: Path) -> None:
     rates = (0.003, 1e30, 0.002)
     configs = [quick(place, method="flat", epochs=2, step=step, learning_rate=rate) for rate in rates]

@@ -138,6 +138,27 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(
         assert shown[1] == (0, 4)
 
 
+@pytest.mark.parametrize("step", ["single", "stacked"])
+def test_a_length_is_left_to_the_rows_of_each_fold(
+    step: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.train.settling.STEPS", 1)
+    # 216 training rows take 4 epochs, the 192 in each of three folds 5: there 0 is not 4.
+    file = write(tmp_path, place, "folds = 3\n[grid]\nepochs = [4, 0]\n")
+    file.write_text(file.read_text().replace("epochs = 3\n", f"step = '{step}'\n"))
+    plan = read_sweep(file)
+    found = sweep(place / "cache.h5", plan, tmp_path / "out")
+    lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert len({line["key"] for line in lines}) == len(lines) == plan.trainings == 6
+    assert sorted(line["changed"]["epochs"] for line in lines) == [4, 4, 4, 5, 5, 5]
+    assert sorted(trial.settings["epochs"] for trial in found) == [0, 4]
+    assert read_toml(tmp_path / "out" / "best.toml")["epochs"] == found[0].settings["epochs"]
+    # On the cache's own splits 0 and 4 are one training.
+    again = sweep(place / "cache.h5", replace(plan, folds=0), tmp_path / "own")
+    assert len((tmp_path / "own" / "trials.jsonl").read_text().splitlines()) == 1
+    assert again[0].score == again[1].score
+
+
 def test_folds_of_other_groups_are_trained_anew(place: Path, tmp_path: Path) -> None:
     plan = read_sweep(write(tmp_path, place, "folds = 2\n[grid]\ndropout = [0.1]\n"))
     ids = load_cache(place / "cache.h5").table.regions.id
