@@ -60,6 +60,23 @@ def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_table_of_lengths_has_a_line_for_each_size_method_and_length(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    words = ["--cache", str(cache), "--hierarchy", str(tree), "--rows", "50,100", "--made-up", "300", "--held", "60"]
+    small = ["--dim", "16", "--leaves", "30", "--methods", "flat,levels", "--epochs", "2,0", "--seeds", "1"]
+    command = [sys.executable, "-m", "tests.bench", "length", *words, *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    asked = [("linear", 13), ("flat", 2), ("flat", 40), ("levels", 2), ("levels", 40)]
+    sizes = [("photographs", 50), ("photographs", 100), ("made up", 300)]
+    assert [(line["data"], line["rows"], line["method"], line["epochs"]) for line in lines] == [
+        (*size, *one) for size in sizes for one in asked
+    ]
+    assert lines[7]["top1"] > 70  # the clusters lie far apart
+    assert all(line["cpu_s"] > 0 for line in lines)
+
+
+@pytest.mark.slow
 def test_planted_labels_are_found_by_every_list(tmp_path: Path) -> None:
     cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
     words = ["none.csv", "--cache", str(cache), "--hierarchy", str(tree), "--method", "flat", "--seeds", "1"]

@@ -13,7 +13,7 @@ from hfc.train.data import TrainingData
 from hfc.train.settings import head_class, refuse_unused
 
 DECIDED = ("batch_size", "epochs", "learning_rate")  # where they are AUTO
-STEPS = 17  # times the square root of the training rows: how many a training has
+LEAST = 40  # epochs of a training whose length is left to the data
 
 
 def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainConfig:
@@ -44,7 +44,7 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
         points = config.epochs or resolve(TrainConfig, {"method": "linear"}).epochs
         return replace(config, precision="fp32", epochs=points)
     config = replace(config, batch_size=config.batch_size or fitting_batch_size(rows))
-    config = replace(config, epochs=config.epochs or fitting_epochs(rows, config.batch_size))
+    config = replace(config, epochs=config.epochs or fitting_epochs(rows))
     return replace(
         config,
         learning_rate=config.learning_rate or fitting_learning_rate(steps_in_all(config, data)),
@@ -62,13 +62,12 @@ def fitting_batch_size(rows: int) -> int:
     return int(2 ** min(max(round(math.log2(max(rows, 1) / 24)), 6), 10))
 
 
-def fitting_epochs(rows: int, batch_size: int) -> int:
-    """Choose the passes over the rows that make some 17 √rows steps.
+def fitting_epochs(rows: int) -> int:
+    """Choose the passes over the rows: 0.75 √rows, fewer where an epoch has more than 24 steps of 1024, 40 at least.
 
-    A batch size below the fitting one is no reason for fewer passes.
+    So a training has some 18 √rows steps. Neither do smaller batches ask for fewer passes, nor larger ones for more.
     """
-    an_epoch = math.ceil(rows / max(batch_size, fitting_batch_size(rows)))
-    return math.ceil(STEPS * math.sqrt(rows) / an_epoch)
+    return max(LEAST, math.ceil(18 * math.sqrt(rows) / max(24, rows / 1024)))
 
 
 def fitting_learning_rate(steps: int) -> float:

@@ -98,9 +98,10 @@ def test_every_command_answers_with_one_json_object_and_no_text_and_shows_how_fa
 
 
 def test_the_bar_of_a_training_learns_how_long_a_run_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfc.train.settling.STEPS", 1)
+    monkeypatch.setattr("hfc.train.settling.fitting_epochs", lambda rows: 4)
     shown: list[tuple[int, int | None]] = []
-    monkeypatch.setattr("cli.main.watch", Watcher(lambda bar: shown.append((bar.done, bar.total)) if bar.unit else None))
+    watcher = Watcher(lambda bar: shown.append((bar.done, bar.total)) if bar.unit == "epoch" else None)
+    monkeypatch.setattr("cli.main.watch", watcher)
     words = "train c.h5 --hierarchy tree.csv --method flat --set epochs=0 --set batch_size=64 --set reduced=8"
     assert hfc(*words.split(), "--seeds", "1", "--out", "lengths").exit_code == 0
     epochs = [(n, 4) for n in (1, 2, 3, 4)]

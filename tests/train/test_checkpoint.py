@@ -141,7 +141,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
 def test_a_training_whose_length_is_left_to_the_data_goes_on_too(
     place: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hfc.train.settling.STEPS", 1)
+    monkeypatch.setattr("hfc.train.settling.fitting_epochs", lambda rows: 4)
     first, second, by_number = (
         prepare_run(cache, quick(place, method="flat", epochs=epochs, batch_size=64)) for epochs in (0, 0, 4)
     )

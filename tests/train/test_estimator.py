@@ -456,7 +456,7 @@ def test_a_weight_multiplies_its_rows_loss(more: dict[str, Any], monkeypatch: py
 
 
 def test_a_length_may_be_left_to_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfc.train.settling.STEPS", 1)  # of 120 rows 11 steps, 2 an epoch
+    monkeypatch.setattr("hfc.train.settling.fitting_epochs", lambda rows: rows // 20)
     X, y = clusters()
     given = NARROW | {"batch_size": 64}
     left, fixed = (

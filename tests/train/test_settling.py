@@ -17,27 +17,20 @@ def test_the_batch_size_follows_the_training_rows() -> None:
 
 
 def test_the_epochs_follow_the_training_rows() -> None:
-    sizes = (2, 150, 800, 2830, 11018, 50_000, 209_222)
-    assert [fitting_epochs(rows, fitting_batch_size(rows)) for rows in sizes] == [25, 70, 37, 40, 82, 78, 38]
-    for rows in sizes:
-        by_hand = 17 * rows**0.5
-        steps = fitting_epochs(rows, fitting_batch_size(rows)) * -(-rows // fitting_batch_size(rows))
-        assert by_hand <= steps < by_hand + -(-rows // fitting_batch_size(rows))
-        # Larger batches ask for more passes; smaller ones are no reason for fewer.
-        assert fitting_epochs(rows, 4096) >= fitting_epochs(rows, fitting_batch_size(rows)) == fitting_epochs(rows, 8)
-    assert fitting_epochs(11018, 11018) == 1785
+    sizes = (2, 300, 2830, 2931, 9600, 15_000, 24_576, 50_000, 209_222, 10**6)
+    assert [fitting_epochs(rows) for rows in sizes] == [40, 40, 40, 41, 74, 92, 118, 83, 41, 40]
 
 
-def test_epochs_left_to_the_data_are_settled_after_the_batch_size_and_before_the_rate(place: Path, cache: Cache) -> None:
+def test_epochs_left_to_the_data_are_settled_before_the_rate(place: Path, cache: Cache) -> None:
     config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 0})
     data = prepare(cache, config.hierarchy)
-    for batch_size, epochs in ((0, 63), (16, 63), (200, 125), (216, 250)):  # 216 rows: 250 steps
-        settled = settle(replace(config, batch_size=batch_size), data, torch.device("cpu"))
-        assert settled.epochs == epochs, batch_size
-        assert settled.learning_rate == fitting_learning_rate(steps_in_all(settled, data))
-        assert settle(settled, data, torch.device("cpu")) == settled
-    fewer = replace(data, rows={**data.rows, "train": data.rows["train"][:100]})
-    assert settle(config, fewer, torch.device("cpu")).epochs == 85
+    for times, epochs in ((1, 40), (50, 78)):  # 216 rows, and 10,800
+        more = replace(data, rows={**data.rows, "train": data.rows["train"].repeat(times)})
+        for batch_size in (0, 16, 4096):
+            settled = settle(replace(config, batch_size=batch_size), more, torch.device("cpu"))
+            assert settled.epochs == epochs
+            assert settled.learning_rate == fitting_learning_rate(steps_in_all(settled, more))
+            assert settle(settled, more, torch.device("cpu")) == settled
 
 
 def test_epochs_left_to_the_data_are_of_linear_the_points_of_its_path(place: Path, cache: Cache) -> None:

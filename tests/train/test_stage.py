@@ -155,7 +155,7 @@ def test_a_diverging_loss_stops_the_run_and_leaves_nothing(place: Path, cache: C
 def test_a_length_left_to_the_data_is_recorded_as_a_number(
     step: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hfc.train.settling.STEPS", 1)  # 15 steps
+    monkeypatch.setattr("hfc.train.settling.fitting_epochs", lambda rows: 4)
     lengths = (0, 3, 0, 4)
     configs = [
         quick(place, method="flat", batch_size=64, step=step, epochs=epochs, seed=seed)
