@@ -73,6 +73,7 @@ def test_the_table_of_lengths_has_a_line_for_each_size_method_and_length(tmp_pat
         (*size, *one) for size in sizes for one in asked
     ]
     assert lines[7]["top1"] > 70  # the clusters lie far apart
+    assert [line["by_the_rows"] for line in lines] == 3 * [True, False, True, False, True]
     assert all(line["cpu_s"] > 0 for line in lines)
 
 

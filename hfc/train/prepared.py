@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -137,7 +138,7 @@ def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, objec
     ships = plain(settle(preset, data, torch.device("cpu")))
     for name in DECIDED:  # by the data, as they would beside the run's other settings
         if getattr(preset, name) == AUTO:
-            left = replace(config, precision=preset.precision, **{name: AUTO})
-            ships[name] = getattr(settle(left, data, torch.device("cpu")), name)
+            left: dict[str, Any] = {name: AUTO, "precision": preset.precision}
+            ships[name] = getattr(settle(replace(config, **left), data, torch.device("cpu")), name)
     used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
     return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

@@ -114,7 +114,10 @@ def sweep(
 
 
 def _key(config: TrainConfig, key: str, fold: int | None, folds: int) -> str:
-    """Of a run's key, the key of its training on a fold, where what is left to the data may come out otherwise."""
+    """Of a run's key, the key of its training on a fold.
+
+    What is left to the data may come out otherwise there, so this is a part of it.
+    """
     left = [name for name in DECIDED if getattr(config, name) == AUTO]
     return key if fold is None else provenance.digest([key, fold, folds, left])
 

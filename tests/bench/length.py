@@ -24,7 +24,7 @@ from hfc.train.evaluation import decoded, evaluate, predict
 from hfc.train.features import Features, Resident
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
-from hfc.train.settling import settle
+from hfc.train.settling import fitting_epochs, settle
 from tests.bench import cache_of, say
 
 METRICS = ("top1", "top1_macro", "nll")
@@ -44,16 +44,18 @@ def main(words: list[str]) -> None:
     parser.add_argument("--dim", type=int, default=1280)
     parser.add_argument("--leaves", type=int, default=85)
     parser.add_argument("--methods", type=_words, default=["flat", "ps-softmax", "levels+path"])
-    parser.add_argument("--epochs", type=_numbers, default=[40, 0])
+    parser.add_argument("--epochs", type=_numbers, default=[40, 0], help="0: by the rows; each length once")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args(words)
     for name, features, data in _tables(options):
         linear = 0.0
-        for method, epochs in [("linear", 0), *itertools.product(options.methods, options.epochs)]:
+        rows = len(data.rows["train"])
+        lengths = sorted({epochs or fitting_epochs(rows) for epochs in options.epochs})
+        for method, epochs in [("linear", 0), *itertools.product(options.methods, lengths)]:
             seeds = 1 if method == "linear" else options.seeds
             means, took = _trained(features, data, [_settings(method, epochs, seed) for seed in range(seeds)])
             linear = linear or took
-            about = {"data": name, "rows": len(data.rows["train"]), "method": method, "asked": epochs}
+            about = {"data": name, "rows": rows, "method": method, "by_the_rows": epochs in (0, fitting_epochs(rows))}
             say(benchmark="length", **about, **means, cpu_s=round(took, 2), times_linear=round(took / linear, 2))
 
 
