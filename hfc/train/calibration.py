@@ -25,6 +25,7 @@ from hfc.train.heads.layers import Prediction
 
 BOUNDS = (0.05, 20.0)
 CELLS = 1 << 22  # of probabilities in a block of rows
+ENOUGH = 1.92  # of log-likelihood that T must gain: half of χ²₁'s 95% quantile, as the likelihood-ratio test asks
 AS_INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 Ints = NDArray[np.int64]
@@ -35,7 +36,7 @@ def fit_temperature(final: Tensor, leaf: Ints, weight: Tensor | None = None) -> 
     """Find the temperature of the least negative log-likelihood (Guo et al. 2017, section 4.2).
 
     ln T has a normal prior of deviation 1 that weighs as much as one row: rows without a mistake would ask for T = 0.
-    The likelihood is never less than at T = 1.
+    Where T = 1 is not refuted at 5%, it stays: what chance alone would ask for makes other rows worse as often as not.
 
     Args:
         final: (n, C) P_final, or what is proportional to it.
@@ -58,7 +59,7 @@ def fit_temperature(final: Tensor, leaf: Ints, weight: Tensor | None = None) -> 
 
     low, high = map(math.log, BOUNDS)
     best = minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return math.exp(best.x) if best.fun < cost(0.0) else 1.0
+    return math.exp(best.x) if cost(0.0) - best.fun > ENOUGH else 1.0
 
 
 def temperature_on(head: Head, features: Features, data: TrainingData, split: str, config: TrainConfig) -> float:

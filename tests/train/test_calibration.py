@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binom, chi2
 
 from hfc import metrics
 from hfc.config import METHODS, TrainConfig, resolve
@@ -56,14 +57,31 @@ def test_the_factor_by_which_logits_were_scaled_comes_back(scale: float) -> None
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.2, 5), rows=st.integers(40, 200))
-def test_no_temperature_of_a_grid_is_more_likely(seed: int, scale: float, rows: int) -> None:
+def test_no_temperature_of_a_grid_is_more_likely_and_what_is_not_refuted_stays(
+    seed: int, scale: float, rows: int
+) -> None:
     shares, leaf = known(rows, 5, seed)
     final = powers(shares, scale)
     best = fit_temperature(torch.from_numpy(final), leaf)
     grid = np.exp(np.linspace(*np.log(BOUNDS), 301)).tolist()
     costs = {t: rows * log_loss(powers(final, t), leaf) + math.log(t) ** 2 / 2 for t in (*grid, 1.0, best)}
-    assert costs[best] <= min(costs.values()) + 1e-6 * rows
-    assert log_loss(powers(final, best), leaf) <= log_loss(final, leaf)
+    least = min(costs.values())
+    if best == 1:
+        assert costs[1.0] - least < chi2.ppf(0.95, df=1) / 2 + 1e-2
+    else:
+        assert costs[best] <= least + 1e-6 * rows
+        assert costs[1.0] - costs[best] > chi2.ppf(0.95, df=1) / 2 - 1e-2
+    assert log_loss(powers(final, best), leaf) <= log_loss(final, leaf) + 1e-12
+
+
+def test_of_right_probabilities_one_in_twenty_is_changed() -> None:
+    draws = 400
+    changed = sum(fit_temperature(torch.from_numpy(shares), leaf) != 1 for shares, leaf in map(drawn, range(draws)))
+    assert min(binom.cdf(changed, draws, 0.05), binom.sf(changed, draws, 0.05)) > 1e-3
+
+
+def drawn(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    return known(300, 5, seed)
 
 
 def test_weights_count_rows_as_often() -> None:
@@ -84,8 +102,8 @@ def test_rows_without_a_leaf_do_not_count() -> None:
 
 
 def test_rows_without_a_mistake_and_zeros_give_finite_numbers() -> None:
-    sure = torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
-    assert 0.3 < fit_temperature(sure, np.array([0, 1, 0])) < 1  # the likelihood alone would ask for 0
+    sure = torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]]).repeat(10, 1)
+    assert 0.1 < fit_temperature(sure, np.array([0, 1, 0] * 10)) < 1  # the likelihood alone would ask for 0
     zeros = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     temperature = fit_temperature(zeros, np.array([0, 0, 1]))
     assert 1 < temperature <= BOUNDS[1]
