@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hfc.train.heads import Head
 
 CELLS = 1 << 20  # numbers of logits in a slice: 4 MB in float32
-LEAST = 4  # slices: for fewer, computing losses twice takes longer than memory does
+LEAST = 2  # slices
 
 Losses = Callable[[Sequence[Tensor], slice], dict[str, Tensor]]
 
@@ -69,26 +70,45 @@ def changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 class _Sliced(torch.autograd.Function):
-    """Losses (B,) of tensors (B, anything)."""
+    """Losses (B,) of tensors (B, anything), and at once their slopes while a slice is in the cache."""
 
     @staticmethod
     def forward(ctx: Any, losses: Losses, slices: Sequence[slice], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.losses, ctx.slices = losses, slices
-        ctx.save_for_backward(*tensors)
+        ctx.slices, ctx.slopes = slices, []
+        ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
         ctx.set_materialize_grads(False)
-        parts = [losses([tensor[part] for tensor in tensors], part).values() for part in slices]
+        parts = []
+        for part in slices:
+            own = [tensor[part].detach().requires_grad_() for tensor in tensors]
+            with torch.enable_grad():
+                tasks = list(losses(own, part).values())
+            ctx.slopes.append(_slopes(tasks, own))
+            parts.append([task.detach() for task in tasks])
         return tuple(torch.cat(task) for task in zip(*parts, strict=True))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        whole = [torch.empty_like(tensor) for tensor in ctx.saved_tensors]
-        for part in ctx.slices:
-            own = [tensor[part].detach().requires_grad_() for tensor in ctx.saved_tensors]
-            with torch.enable_grad():
-                losses = ctx.losses(own, part).values()
-            asked = [(loss, grad[part]) for loss, grad in zip(losses, grads, strict=True) if grad is not None]
-            outputs, factors = zip(*asked, strict=True)
-            slopes = torch.autograd.grad(outputs, own, factors, allow_unused=True, materialize_grads=True)
-            for target, slope in zip(whole, slopes, strict=True):
-                target[part] = slope
+        factors = [None if grad is None else _factor(grad) for grad in grads]
+        whole: list[Tensor | None] = []
+        for t, (shape, dtype) in enumerate(ctx.shapes):
+            target = torch.empty(shape, dtype=dtype)
+            for part, slopes in zip(ctx.slices, ctx.slopes, strict=True):
+                pairs = [(slope[t], factor) for slope, factor in zip(slopes, factors, strict=True)]
+                asked = [slope * (factor[part] if factor.ndim else factor) for slope, factor in pairs if slope is not None and factor is not None]
+                target[part] = sum(asked[1:], asked[0]) if asked else 0
+            whole.append(target)
         return None, None, *whole
+
+
+def _slopes(tasks: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, ...]]:
+    """Of each task by each tensor; None where it is 0. A row's loss depends on that row alone, so rows may be summed."""
+    return [
+        torch.autograd.grad(task, tensors, torch.ones_like(task), retain_graph=task is not tasks[-1], allow_unused=True)
+        for task in tasks
+    ]
+
+
+def _factor(grad: Tensor) -> Tensor:
+    """(B, 1), or one number where it is the same for all rows."""
+    return grad[0] if (grad == grad[0]).all() else grad[:, None]
