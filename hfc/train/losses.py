@@ -6,14 +6,13 @@ Dimensions: B batch, C classes of a level or leaves, H levels (coarse to fine), 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, takewhile
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDE = 1000
-"""Classes from which on there are formulas of fewer and faster steps, whose results differ in rounding."""
+from hfc.train.wide import softplus_sums
 
 
 class LevelLoss(Protocol):
@@ -66,38 +65,6 @@ def softmax_cross_entropy_among(logits: Tensor, target: Tensor, columns: Tensor,
     among = logits.gather(1, columns).masked_fill(~real, -torch.inf)
     together = columns.new_zeros(columns.shape[1])
     return logsumexp_by(among, together, 1).squeeze(1) - hit(logits, target, None)
-
-
-def softplus_sums(logits: Tensor) -> Tensor:
-    """(B,) Σ log(1 + e^z) over the classes."""
-    if logits.shape[1] < WIDE or logits.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.softplus(logits).sum(dim=1)
-    out: Tensor = _SoftplusSums.apply(logits)
-    return out
-
-
-class _SoftplusSums(torch.autograd.Function):
-    """Σ log(1 + e^z) without log1p.
-
-    log(1 + e^z) = max(z, 0) + 2 artanh(s / (2 − s)), s = σ(−|z|). PyTorch's own took six times as long.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor) -> Tensor:
-        s = logits.abs().neg_().sigmoid_()
-        return logits.relu().add_(s.div_(2 - s).atanh_(), alpha=2).sum(dim=1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (logits,) = ctx.saved_tensors
-        slopes: Tensor = logits.sigmoid()
-        return slopes.mul_(grads[0][:, None])
 
 
 def hit(logits: Tensor, target: Tensor, below: Tensor | None) -> Tensor:
@@ -234,12 +201,17 @@ def soft_labels(distance: Tensor, sizes: Sequence[int], beta: float, below: Tens
         beta: β, how sharply the labels fall off.
         below: (B, C) the leaves at or below each label; None where every label is a leaf.
     """
-    # Two leaves part first on the first level that has several nodes.
-    largest = max(len(sizes) - len(list(takewhile(lambda size: size == 1, sizes))), 1)
-    scores = -beta * distance / largest
+    scores = soft_label_scores(distance, sizes, beta)
     if below is not None:
         scores = torch.where(below, -below.sum(dim=1, keepdim=True).log(), scores)
     return torch.softmax(scores, dim=1)
+
+
+def soft_label_scores(distance: Tensor, sizes: Sequence[int], beta: float) -> Tensor:
+    """Compute −β d/max d of some distances; for the other arguments see `soft_labels`."""
+    # Two leaves part first on the first level that has several nodes.
+    largest = max(len(sizes) - len(list(takewhile(lambda size: size == 1, sizes))), 1)
+    return -beta * distance / largest
 
 
 def soft_label_cross_entropy(logits: Tensor, labels: Tensor, below: Tensor | None = None) -> Tensor:

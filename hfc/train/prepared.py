@@ -47,6 +47,7 @@ RUN_SOURCES = (
     "train/stage.py",
     "train/training.py",
     "train/weightings.py",
+    "train/wide.py",
 )
 # The hierarchy's file name, the device and the time between checkpoints shape no number.
 NOT_IN_KEY = ("hierarchy", "device", "checkpoint_seconds")

@@ -13,18 +13,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hfc.train.heads import Head
+from hfc.train.heads.layers import Sloped
 
 CELLS = 1 << 20  # numbers of logits in a slice: 4 MB in float32
-LEAST = 2  # slices
-
-Losses = Callable[[Sequence[Tensor], slice], dict[str, Tensor]]
+LEAST = 2  # slices: fewer are not worth their calls
 
 
 def row_losses(head: Head, logits: Any, target: Any) -> dict[str, Tensor]:
     """Compute what `head.losses` does; on a CPU a large batch goes by slices.
 
-    A row's losses depend on that row alone, so slices change nothing but the last bit where a vector is not full. They
-    are computed again on the way back.
+    A row's losses depend on that row alone, so slices change nothing but the last bit where a vector is not full. The
+    slopes of a slice are computed at once. They wait in the type of the logits for the factor of their row: unless it
+    is a power of two, the product is rounded a second time.
 
     Args:
         head: the head.
@@ -33,12 +33,12 @@ def row_losses(head: Head, logits: Any, target: Any) -> dict[str, Tensor]:
     """
     tensors = tensors_of(logits)
     rows, cells = len(tensors[0]), sum(tensor.numel() for tensor in tensors)
-    if tensors[0].device.type != "cpu" or cells < LEAST * CELLS:
+    if tensors[0].device.type != "cpu" or cells < LEAST * CELLS or not torch.is_grad_enabled():
         return head.losses(logits, target)
 
-    def losses(parts: Sequence[Tensor], part: slice) -> dict[str, Tensor]:
-        following = iter(parts)
-        return head.losses(changed(logits, lambda _: next(following)), changed(target, lambda tensor: tensor[part]))
+    def losses(part: slice) -> Sloped:
+        own = changed(logits, lambda tensor: tensor[part].detach())
+        return _sloped(head, own, changed(target, lambda tensor: tensor[part]))
 
     size = max(CELLS * rows // cells, 1)
     slices = [slice(start, start + size) for start in range(0, rows, size)]
@@ -69,46 +69,75 @@ def changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def _sloped(head: Head, logits: Any, target: Any) -> Sloped:
+    """Compute losses of rows, and their slopes by what a head knows of them or else by what torch does."""
+    by_hand: Callable[[Any, Any], Sloped | None] = getattr(head, "sloped", lambda logits, target: None)
+    if own := by_hand(logits, target):
+        return own
+    tensors = [tensor.requires_grad_() for tensor in tensors_of(logits)]
+    with torch.enable_grad():
+        losses = list(head.losses(logits, target).values())
+    # As a row's loss depends on that row alone, the slopes of the sum over rows are those of all of them.
+    slopes = [
+        torch.autograd.grad(
+            loss, tensors, torch.ones_like(loss), retain_graph=loss is not losses[-1], allow_unused=True
+        )
+        for loss in losses
+    ]
+    return Sloped([loss.detach() for loss in losses], slopes)
+
+
 class _Sliced(torch.autograd.Function):
-    """Losses (B,) of tensors (B, anything), and at once their slopes while a slice is in the cache."""
+    """Losses (B,) of tensors (B, anything)."""
 
     @staticmethod
-    def forward(ctx: Any, losses: Losses, slices: Sequence[slice], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.slices, ctx.slopes = slices, []
-        ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
+    def forward(
+        ctx: Any, losses: Callable[[slice], Sloped], slices: Sequence[slice], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        parts = [losses(part) for part in slices]
+        ctx.slices, ctx.slopes = slices, [part.slopes for part in parts]
         ctx.set_materialize_grads(False)
-        parts = []
-        for part in slices:
-            own = [tensor[part].detach().requires_grad_() for tensor in tensors]
-            with torch.enable_grad():
-                tasks = list(losses(own, part).values())
-            ctx.slopes.append(_slopes(tasks, own))
-            parts.append([task.detach() for task in tasks])
-        return tuple(torch.cat(task) for task in zip(*parts, strict=True))
+        return tuple(torch.cat(task) for task in zip(*(part.losses for part in parts), strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        factors = [None if grad is None else _factor(grad) for grad in grads]
-        whole: list[Tensor | None] = []
-        for t, (shape, dtype) in enumerate(ctx.shapes):
-            target = torch.empty(shape, dtype=dtype)
-            for part, slopes in zip(ctx.slices, ctx.slopes, strict=True):
-                pairs = [(slope[t], factor) for slope, factor in zip(slopes, factors, strict=True)]
-                asked = [slope * (factor[part] if factor.ndim else factor) for slope, factor in pairs if slope is not None and factor is not None]
-                target[part] = sum(asked[1:], asked[0]) if asked else 0
-            whole.append(target)
-        return None, None, *whole
+        by_task = list(zip(*ctx.slopes, strict=True))  # of each task the slices' slopes by all tensors
+        return (
+            None,
+            None,
+            *(
+                _gradient(ctx.slices, [[slopes[t] for slopes in task] for task in by_task], grads)
+                for t in range(len(ctx.slopes[0][0]))
+            ),
+        )
 
 
-def _slopes(tasks: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, ...]]:
-    """Of each task by each tensor; None where it is 0. A row's loss depends on that row alone, so rows may be summed."""
-    return [
-        torch.autograd.grad(task, tensors, torch.ones_like(task), retain_graph=task is not tasks[-1], allow_unused=True)
-        for task in tasks
-    ]
+def _gradient(
+    slices: Sequence[slice], slopes: Sequence[Sequence[Tensor | None]], grads: Sequence[Tensor | None]
+) -> Tensor | None:
+    """Compute the gradient by one tensor, (B, anything); None where it is 0.
 
-
-def _factor(grad: Tensor) -> Tensor:
-    """(B, 1), or one number where it is the same for all rows."""
-    return grad[0] if (grad == grad[0]).all() else grad[:, None]
+    Args:
+        slices: of the rows.
+        slopes: of each task in each slice.
+        grads: (B,) of each task.
+    """
+    whole: Tensor | None = None
+    for task, grad in zip(slopes, grads, strict=True):
+        own = [slope for slope in task if slope is not None]
+        if grad is None or not own:
+            continue
+        alike = bool((grad == grad[0]).all())  # then one number is enough, and one step
+        first = whole is None
+        if whole is None:
+            whole = own[0].new_empty(len(grad), *own[0].shape[1:])
+        for part, slope in zip(slices, own, strict=True):
+            factor = grad[0] if alike else grad[part, None]
+            if first:
+                torch.mul(slope, factor, out=whole[part])
+            elif alike:
+                whole[part].add_(slope, alpha=factor.item())
+            else:
+                whole[part].add_(slope * factor)
+    return whole

@@ -16,6 +16,11 @@ Floats = NDArray[np.float64]
 # Three levels: 2 > 3 > 5 leaves.
 ANCESTORS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [1, 2, 4]])
 TARGET = Target(ANCESTORS[[1, 3, 2, 4]], torch.tensor([1, 3, 2, 4]))
+# Leaves at depths 1, 2 and 3; the labels are three leaves and an inner node.
+UNEVEN = torch.tensor([[0, -1, -1], [1, 0, -1], [1, 1, 0], [1, 1, 1], [2, 2, 2]])
+BELOW = torch.eye(5, dtype=torch.bool)[[0, 1, 3, 4]]
+BELOW[1, 1:4] = True
+INNER = Target(torch.tensor([[0, -1, -1], [1, -1, -1], [1, 1, 1], [2, 2, 2]]), torch.tensor([0, -1, 3, 4]), BELOW)
 DIM = 6
 
 

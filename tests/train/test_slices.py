@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from hfc.config import METHODS
-from hfc.train import slices
+from hfc.train import slices, wide
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Target
 from hfc.train.slices import changed, row_losses, tensors_of
-from tests.support.equations import TARGET, build, features
+from hfc.train.weightings import GradNorm
+from tests.support.equations import INNER, TARGET, UNEVEN, build, features
 
 Losses = Callable[[Head, object, Target], dict[str, Tensor]]
 
@@ -25,41 +26,117 @@ def gradients(head: Head, target: Target, x: Tensor, losses: Losses) -> tuple[di
     return rows, torch.autograd.grad(total, list(head.parameters()))
 
 
+@pytest.fixture
+def sliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small slices, and what is computed of many classes for few."""
+    monkeypatch.setattr(slices, "LEAST", 0)
+    monkeypatch.setattr(slices, "CELLS", 20)
+    monkeypatch.setattr(wide, "WIDE", 1)
+
+
+@pytest.mark.parametrize("width", [1, wide.WIDE])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
 def test_slices_of_any_size_give_what_the_whole_gives(
-    method: str, dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch
+    method: str, dtype: torch.dtype, rows: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = build(method).to(dtype)
     x, target = torch.cat([features(), -features()])[:7].to(dtype), changed(TARGET, lambda t: torch.cat([t, t])[:7])
-    want = gradients(head, target, x, lambda head, logits, target: head.losses(logits, target))
+    want = gradients(head, target, x, whole)
     monkeypatch.setattr(slices, "LEAST", 0)
+    monkeypatch.setattr(wide, "WIDE", width)
     sizes = []
-    inner = type(head).losses
-    monkeypatch.setattr(type(head), "losses", lambda self, z, y: (sizes.append(len(y.leaf)), inner(self, z, y))[1])
+    for name in ("losses", "sloped"):
+        if inner := getattr(type(head), name, None):
+            counted = lambda self, z, y, inner=inner: (sizes.append(len(y.leaf)), inner(self, z, y))[1]  # noqa: E731
+            monkeypatch.setattr(type(head), name, counted)
     cells = sum(t.numel() for t in tensors_of(head(x)))
     monkeypatch.setattr(slices, "CELLS", -(-rows * cells // 7))
     found = gradients(head, target, x, row_losses)
-    assert sizes == 2 * [len(part) for part in torch.arange(7).split(rows)]  # there and back
+    by_hand = hasattr(head, "sloped")
+    want_sizes = [len(part) for part in torch.arange(7).split(rows)]
+    # Once only; a head that knows its slopes is first asked whether it knows these.
+    assert sizes == [size for size in want_sizes for _ in range(2 if by_hand and width > 1 else 1)]
     assert list(found[0]) == list(want[0])
     # Up to the ends of vectors: a processor computes those that do not fill one otherwise.
-    torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-7)
+    rtol, atol = (1e-5, 1e-7) if dtype == torch.float32 else (1e-10, 1e-13)
+    torch.testing.assert_close(found, want, rtol=rtol, atol=atol)
 
 
-def test_the_gradient_of_one_task_alone_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a weighting by gradients asks for it, task by task, from one graph."""
-    head = build("hmcn-f")
-    want = {task: head_gradient(head, head.losses(head(features()), TARGET), task) for task in head.tasks}
+@pytest.mark.usefixtures("sliced")
+@pytest.mark.parametrize("method", METHODS)
+def test_slices_of_an_uneven_tree_under_inner_labels_give_what_the_whole_gives(method: str) -> None:
+    head = build(method, UNEVEN)
+    want = gradients(head, INNER, features(), whole)
+    torch.testing.assert_close(gradients(head, INNER, features(), row_losses), want, rtol=1e-10, atol=1e-13)
+
+
+def whole(head: Head, logits: object, target: Target) -> dict[str, Tensor]:
+    return head.losses(logits, target)
+
+
+@pytest.mark.usefixtures("sliced")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_of_one_task_alone_is_that_of_the_whole(method: str) -> None:
+    """As a weighting by gradients asks for it, task by task, and then of all from the same graph."""
+    head = build(method)
+    parameters = list(head.parameters())
+    found, want = row_losses(head, head(features()), TARGET), whole(head, head(features()), TARGET)
+    for factors in ({task: 0.3} for task in (*head.tasks, *head.tasks)):
+        got, plain = (slopes(losses, factors, parameters) for losses in (found, want))
+        torch.testing.assert_close(got, plain, rtol=1e-10, atol=1e-13)
+    factors = {task: 0.7 + k for k, task in enumerate(head.tasks)}  # each weighs its own, all rows of one alike
+    got, plain = (slopes(losses, factors, parameters) for losses in (found, want))
+    torch.testing.assert_close(got, plain, rtol=1e-10, atol=1e-13)
+
+
+def slopes(losses: dict[str, Tensor], factors: dict[str, float], of: list[torch.nn.Parameter]) -> tuple[Tensor, ...]:
+    total = torch.stack([factor * losses[task].mean() for task, factor in factors.items()]).sum()
+    return torch.autograd.grad(total, of, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.usefixtures("sliced")
+def test_weightings_by_gradients_take_the_same_steps() -> None:
+    head, found = build("hmcn-f-original"), []
+    for losses in (whole, row_losses):
+        weighting = GradNorm(head.tasks, gradnorm_alpha=1.5, gradnorm_rate=0.1)
+        rows = losses(head, head(features()), TARGET)
+        means = {task: loss.mean() for task, loss in rows.items()}
+        total = weighting(means)
+        weighting.balance(means, head.shared)
+        total.backward()
+        found.append((weighting.factors(), [parameter.grad for parameter in head.parameters()]))
+        head.zero_grad()
+    assert found[0][0].unique().numel() > 2
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["flat", "levels+path", "hmcn-f", "conditional"])
+def test_in_bfloat16_a_batch_of_a_power_of_two_has_the_very_gradients(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = build(method)
+    logits = changed(head(features()), lambda z: z.detach().bfloat16().requires_grad_())
     monkeypatch.setattr(slices, "LEAST", 0)
-    monkeypatch.setattr(slices, "CELLS", 20)
-    losses = row_losses(head, head(features()), TARGET)
-    for task in head.tasks:
-        assert torch.equal(head_gradient(head, losses, task), want[task])
+    monkeypatch.setattr(slices, "CELLS", 1000)  # one slice: all vectors are as full
+    found = []
+    for losses in (whole, row_losses):
+        total = torch.stack([loss.mean() for loss in losses(head, logits, TARGET).values()]).sum()
+        found.append(torch.autograd.grad(total, tensors_of(logits)))
+    for got, want in zip(*found, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert torch.equal(got, want)
 
 
-def head_gradient(head: Head, losses: dict[str, Tensor], task: str) -> Tensor:
-    return torch.autograd.grad(losses[task].mean(), head.shared, retain_graph=True)[0]
+@pytest.mark.usefixtures("sliced")
+def test_a_factor_that_is_no_power_of_two_is_applied_in_float32() -> None:
+    head = build("hmcn-f")
+    logits = changed(head(features()), lambda z: z.detach().bfloat16().requires_grad_())
+    for factors in (torch.full((4,), 0.3001), torch.tensor([0.1, 0.3, 0.7, 0.9])):
+        (plain,) = torch.autograd.grad(whole(head, logits, TARGET)["global"].sum(), logits.leaf)
+        (got,) = torch.autograd.grad(row_losses(head, logits, TARGET)["global"] @ factors, logits.leaf)
+        assert torch.equal(got, (plain.float() * factors[:, None]).bfloat16())
 
 
 class Products:
@@ -91,3 +168,12 @@ def test_few_numbers_are_not_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Sliced" in row_losses(head, logits, TARGET)["global"].grad_fn.name()
     monkeypatch.setattr(slices, "CELLS", 11)
     assert "Sliced" not in row_losses(head, logits, TARGET)["global"].grad_fn.name()
+
+
+def test_without_gradients_nothing_is_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = build("hmcn-f-original")
+    want = head.losses(head(features()), TARGET)
+    monkeypatch.setattr(slices, "LEAST", 0)
+    monkeypatch.setattr(slices, "_sloped", None)
+    with torch.inference_mode():
+        torch.testing.assert_close(row_losses(head, head(features()), TARGET), want)

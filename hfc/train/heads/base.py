@@ -50,6 +50,9 @@ class Head(Module, Protocol):
     constructor takes `dim`, `ancestors` and, by keyword alone, the training settings it uses: `hfc train` accepts these
     for it and refuses all others. Layers are best taken from `hfc.train.heads.layers`, what it asks of the tree from
     `hfc.train.heads.tree`, which knows leaves on any level.
+
+    A head may also have `sloped(logits, target)`, which gives its losses with their slopes by hand, `Sloped`, or None
+    where it has no formula; `hfc.train.slices` asks for it.
     """
 
     task_flows: ClassVar[tuple[str, ...]]

@@ -15,13 +15,14 @@ from hfc.train.heads.layers import Block, Output, Prediction, Standardise, Targe
 from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
     LEVEL_LOSSES,
-    WIDE,
     hierarchical_cross_entropy,
     hierarchical_cross_entropy_of,
     probabilities,
     soft_label_cross_entropy,
+    soft_label_scores,
     soft_labels,
 )
+from hfc.train.wide import has_own_slopes, is_wide, weighted_cross_entropy
 
 
 class Logits(NamedTuple):
@@ -108,7 +109,7 @@ class FlatHXE(Flat):
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,)."""
         leaves = full(logits.leaf)
-        if leaves.shape[1] >= WIDE:
+        if is_wide(leaves):
             true = self.tree.log_path(leaves, target)
             return {"global": hierarchical_cross_entropy_of(true, target.path, self.hxe_alpha)}
         levels = self.tree.log_sums(leaves.log_softmax(dim=1))
@@ -129,10 +130,19 @@ class FlatSoftLabels(Flat):
 
     def losses(self, logits: Logits, target: Target) -> dict[str, Tensor]:
         """Compute the loss of the one task, (B,)."""
-        falls = [self.get_buffer(f"fall{h}") for h in range(len(self.tree.sizes))]
-        distance = len(falls) - self.tree.agreement(target.path, falls)
-        labels = soft_labels(distance, self.tree.sizes, self.soft_label_beta, target.below)
-        return {"global": soft_label_cross_entropy(full(logits.leaf), labels, target.below)}
+        leaves, sizes = full(logits.leaf), self.tree.sizes
+        heights = self._heights(target.path)
+        if target.below is None and has_own_slopes(leaves):
+            weights = soft_label_scores(heights, sizes, self.soft_label_beta).exp().to(leaves.dtype)
+            return {"global": weighted_cross_entropy(leaves, self.tree.shared(target.path, weights))}
+        distance = self.tree.shared(target.path, heights)
+        labels = soft_labels(distance, sizes, self.soft_label_beta, target.below)
+        return {"global": soft_label_cross_entropy(leaves, labels, target.below)}
+
+    def _heights(self, path: Tensor) -> Tensor:
+        """(B, H + 1) of the root and of the nodes of each path; anything below its end."""
+        falls = [self.get_buffer(f"fall{h}")[y] for h, y in enumerate(path.clamp_min(0).unbind(dim=1))]
+        return F.pad(len(falls) - torch.stack(falls, dim=1).cumsum(dim=1), (1, 0), value=len(falls))
 
 
 # Losses that know the tree, and the flat head under each.

@@ -8,11 +8,13 @@ Dimensions: B batch, D features, H levels (coarse to fine), C^h nodes on level h
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hfc.train.heads.layers import Flows, Output, Prediction, Standardise, Target, full, task_names
+from hfc.train.heads.layers import Flows, Output, Prediction, Sloped, Standardise, Target, full, task_names
 from hfc.train.heads.tree import Tree
-from hfc.train.losses import binary_cross_entropy, hierarchical_violation, level_losses, softplus_sums
+from hfc.train.losses import binary_cross_entropy, hierarchical_violation, level_losses
+from hfc.train.wide import has_own_slopes, softplus, softplus_sums
 
 
 class Logits(NamedTuple):
@@ -125,6 +127,39 @@ class OriginalHMCNF(nn.Module):
         flow = (terms - on_path) / nodes.shape[1]
         return dict(zip(self.tasks, [*local, flow, self.violation_weight * violation], strict=True))
 
+    @torch.no_grad()
+    def sloped(self, logits: Logits, target: Target) -> Sloped | None:
+        """Compute what `losses` does and its slopes, in a third of torch's steps; None where it is not for them.
+
+        Of many classes of an even tree, with leaves as labels.
+        """
+        if target.below is not None or not self.tree.even or not has_own_slopes(logits.nodes):
+            return None
+        sizes, dtype = self.tree.sizes, logits.nodes.dtype
+        local, nodes = full(torch.cat(logits.local, dim=1)), full(logits.nodes)
+        p, r, places = local.sigmoid(), nodes.sigmoid(), target.path + self.starts
+        means = [terms.sum(dim=1) for terms in softplus(local).split(sizes, dim=1)]
+        means = [(z - y) / size for z, y, size in zip(means, local.gather(1, places).unbind(dim=1), sizes, strict=True)]
+        flow = (softplus(nodes).sum(dim=1) - nodes.gather(1, places).sum(dim=1)) / nodes.shape[1]
+        blended = self.beta * p + (1 - self.beta) * r
+        excess = (blended[:, sizes[0] :] - blended.index_select(1, self.parents)).relu_()
+        violation = self.violation_weight * excess.square().sum(dim=1)
+        # By the probabilities, then by the logits: σ' = σ (1 − σ).
+        by_blended = F.pad(excess.mul_(2 * self.violation_weight), (sizes[0], 0))
+        by_blended.scatter_add_(1, self.parents.expand_as(excess), excess.neg_())
+        by_local = torch.ops.aten.sigmoid_backward(by_blended * self.beta, p).to(dtype)
+        by_nodes = torch.ops.aten.sigmoid_backward(by_blended * (1 - self.beta), r).to(dtype)
+        # Of a binary cross-entropy: σ − 1 for the true class, σ for the others.
+        hits = torch.full_like(places, -1, dtype=p.dtype)
+        own = p.scatter_add_(1, places, hits).split(sizes, dim=1)
+        zeros = [None] * len(sizes)
+        slopes: list[list[Tensor | None]] = [[*zeros, None] for _ in sizes]
+        for h, slope in enumerate(own):
+            slopes[h][h] = (slope / sizes[h]).to(dtype)
+        slopes.append([*zeros, (r.scatter_add_(1, places, hits) / nodes.shape[1]).to(dtype)])
+        slopes.append([*by_local.split(sizes, dim=1), by_nodes])
+        return Sloped([*means, flow, violation], slopes)
+
     def predict(self, logits: Logits, beta: float) -> Prediction:
         """The parts of P_F that belong to each level; those of the leaves are ranked."""
         levels = self._blend(logits, beta).split(self.tree.sizes, dim=1)
@@ -132,7 +167,7 @@ class OriginalHMCNF(nn.Module):
 
     def _blend(self, logits: Logits, beta: float) -> Tensor:
         if self.tree.even:
-            local = torch.cat([full(z) for z in logits.local], dim=1).sigmoid()
+            local = full(torch.cat(logits.local, dim=1)).sigmoid()
         else:
             local = torch.cat(self.tree.reached([full(z).sigmoid() for z in logits.local]), dim=1)
         return beta * local + (1 - beta) * full(logits.nodes).sigmoid()

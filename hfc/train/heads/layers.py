@@ -41,6 +41,15 @@ class Prediction(NamedTuple):
     """(B, C): P_final over the leaves."""
 
 
+class Sloped(NamedTuple):
+    """The losses of a batch and their slopes by its logits."""
+
+    losses: Sequence[Tensor]
+    """(B,) of each task."""
+    slopes: Sequence[Sequence[Tensor | None]]
+    """Of each task by each tensor of the logits, in its shape and type; None where the loss knows nothing of it."""
+
+
 def task_names(flows: Sequence[str], levels: int) -> tuple[str, ...]:
     """Name the task losses of some flows; the local one has a loss on every level, local/1 … local/H."""
     by_level = {"local": tuple(f"local/{h}" for h in range(1, levels + 1))}

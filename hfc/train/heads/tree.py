@@ -143,20 +143,22 @@ class Tree(nn.Module):
         whole = scaled.sum(dim=1).log()
         return [level - whole for level in logs]
 
-    def agreement(self, path: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Sum the weights of the nodes that leaves have in common with labels: (B, H) paths to (B, C).
+    def shared(self, path: Tensor, values: Tensor) -> Tensor:
+        """Give each leaf the value of the deepest node that it has in common with a label's path.
 
         Args:
-            path: index of the true node on each level, −1 below the label.
-            weights: H tensors (C^h,).
+            path: (B, H) index of the true node on each level, −1 below the label.
+            values: (B, H + 1) of the root and of the path's nodes; below the label anything.
+
+        Returns:
+            (B, C).
         """
-        levels: list[Tensor] = []
-        for h, (y, weight) in enumerate(zip(path.unbind(dim=1), weights, strict=True)):
-            node = y.clamp_min(0)
-            own = torch.where(y < 0, 0.0, weight[node])
-            above = levels[-1] if levels else weight.new_zeros(path.shape[0], 1)
-            levels.append(above.index_select(1, self.parent(h)).scatter_add(1, node[:, None], own[:, None]))
-        return self.of_leaves(levels)
+        levels = [values[:, :1]]
+        for h, y in enumerate(path.unbind(dim=1)):
+            node, level = y.clamp_min(0)[:, None], levels[-1].index_select(1, self.parent(h))
+            own = torch.where(y[:, None] < 0, level.gather(1, node), values[:, h + 1 : h + 2])
+            levels.append(level.scatter(1, node, own))
+        return self.of_leaves(levels[1:])
 
     def siblings(self, h: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """List the siblings of some nodes of a level, (B,), and these themselves; levels count from 0.

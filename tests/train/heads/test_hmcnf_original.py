@@ -1,10 +1,14 @@
 """HMCN-F as its authors published it, against equations and public code."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 
-from tests.support.equations import TARGET, Naive, bce, build, features, sigmoid
+from hfc.train import wide
+from hfc.train.heads.hmcnf_original import Logits, OriginalHMCNF
+from tests.support.equations import ANCESTORS, INNER, TARGET, UNEVEN, Naive, bce, build, features, sigmoid
 
 
 def test_original_hmcnf_equals_the_equations() -> None:
@@ -70,3 +74,31 @@ def test_violations_are_summed_over_edges_and_averaged_over_the_batch() -> None:
     want = 0.25 * np.square(np.maximum(blended[:, children] - blended[:, parents], 0)).sum(axis=1).mean()
     assert want > 0
     assert head.losses(logits, TARGET)["violation"].mean().item() == pytest.approx(want, rel=1e-5)
+
+
+def test_slopes_by_hand_are_those_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wide, "WIDE", 1)
+    head = cast(OriginalHMCNF, build("hmcn-f-original", violation_weight=0.3, beta=0.4))
+    generator = torch.Generator().manual_seed(5)
+    z = [3 * torch.randn(4, size, generator=generator, dtype=torch.float64) for size in (2, 3, 5, 10)]
+    logits = Logits(tuple(part.requires_grad_() for part in z[:3]), z[3].requires_grad_())
+    losses = head.losses(logits, TARGET)
+    assert (losses["violation"] > 0).all()
+    own = head.sloped(logits, TARGET)
+    assert own
+    for k, (task, loss) in enumerate(losses.items()):
+        torch.testing.assert_close(own.losses[k], loss.detach(), rtol=1e-10, atol=1e-13, msg=task)
+        for got, want in zip(own.slopes[k], torch.autograd.grad(loss.sum(), z, allow_unused=True), strict=False):
+            if want is None:
+                assert got is None
+            else:
+                torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-13, msg=task)
+
+
+def test_slopes_by_hand_are_for_many_classes_even_trees_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    even, uneven = (cast(OriginalHMCNF, build("hmcn-f-original", tree)) for tree in (ANCESTORS, UNEVEN))
+    assert even.sloped(even(features()), TARGET) is None
+    monkeypatch.setattr(wide, "WIDE", 1)
+    assert even.sloped(even(features()), TARGET)
+    assert even.sloped(even(features()), TARGET._replace(below=torch.eye(5, dtype=torch.bool)[TARGET.leaf])) is None
+    assert uneven.sloped(uneven(features()), INNER._replace(below=None)) is None

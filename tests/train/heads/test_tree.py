@@ -259,6 +259,9 @@ def test_numbers_of_leaves_and_nodes_by_hand() -> None:
     assert tree.on_last(leaves).tolist() == [[16.0, 32.0]]
     levels = [torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[4.0, 8, 0, 64]])]
     assert tree.of_leaves([*levels, torch.tensor([[16.0, 32.0]])]).tolist() == leaves.tolist()
+    labels = torch.tensor([tree.ancestors[3].tolist(), [1, -1, -1, -1]])  # a leaf, and the node above its parent
+    values = torch.tensor([[9.0, 1, 2, 3, 4], [9.0, 5, 6, 7, 8]])
+    assert tree.shared(labels, values).tolist() == [[9.0, 1, 2, 3, 9, 9, 9], [9.0, 5, 5, 5, 9, 9, 9]]
     # Three of four nodes of level 1 go on, then two of four, then one of four.
     quarters = [torch.full((1, 4), 0.25)] * 3 + [torch.full((1, 2), 0.5)]
     assert tree.reach(quarters)[0] is None
