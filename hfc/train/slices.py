@@ -70,7 +70,7 @@ def changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _sloped(head: Head, logits: Any, target: Any) -> Sloped:
-    """Compute losses of rows, and their slopes by what a head knows of them or else by what torch does."""
+    """Compute losses and their slopes: by the head's own formula, or else by autograd."""
     by_hand: Callable[[Any, Any], Sloped | None] = getattr(head, "sloped", lambda logits, target: None)
     if own := by_hand(logits, target):
         return own

@@ -61,13 +61,13 @@ class _SoftplusSums(torch.autograd.Function):
 
 
 def weighted_cross_entropy(logits: Tensor, weights: Tensor) -> Tensor:
-    """(B,) cross-entropy of a softmax over (B, C) logits against labels proportional to (B, C) weights."""
+    """(B,) cross-entropy of a softmax over (B, C) logits: labels are proportional to (B, C) weights."""
     out: Tensor = _WeightedCrossEntropy.apply(logits, weights)[0]
     return out
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
-    """log Σ e^z − Σ w z / Σ w, and its slopes, softmax(z) − w / Σ w."""
+    """Losses and slopes: log Σ e^z − Σ w z / Σ w, and softmax(z) − w / Σ w."""
 
     generate_vmap_rule = True
 

@@ -144,7 +144,7 @@ class Tree(nn.Module):
         return [level - whole for level in logs]
 
     def shared(self, path: Tensor, values: Tensor) -> Tensor:
-        """Give each leaf the value of the deepest node that it has in common with a label's path.
+        """Give each leaf the value of the last node shared with a label's path.
 
         Args:
             path: (B, H) index of the true node on each level, −1 below the label.
