@@ -112,6 +112,7 @@ class Trial:
         for method in ("flat", "ps-softmax"):
             taus = {f"tau={tau}": self.each(finals[method], adjusted, self.log_prior, tau) for tau in TAUS}
             yield f"{method}, logit adjustment afterwards", *self.best(taus, "top1_macro")
+            yield f"{method}, the same without loss", *self.best(self.without_loss(taus), "top1_macro")
             ensembles = {f"exponent={power}": self.ensemble(finals[method], parents, power) for power in EXPONENTS}
             yield f"{method}, HiE", *self.best(ensembles, "nll")
             yield f"{method}, HiE as published", "exponent=1.0", ensembles["exponent=1.0"]
@@ -154,6 +155,12 @@ class Trial:
         values = {name: self.measure(finals, "val") for name, finals in choices.items()}
         name = max(values, key=lambda name: (sign * values[name][by], -values[name]["nll"]))
         return name, choices[name]
+
+    def without_loss(self, choices: Choices) -> Choices:
+        """Keep what has no worse a top-1 on validation than the first choice."""
+        top1 = {name: self.measure(finals, "val")["top1"] for name, finals in choices.items()}
+        least = next(iter(top1.values()))
+        return {name: finals for name, finals in choices.items() if top1[name] >= least}
 
     def measure(self, finals: Finals, split: str) -> Metrics:
         """Measure the probabilities of a split at their temperature."""
