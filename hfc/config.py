@@ -124,6 +124,7 @@ class TrainConfig:
     hxe_alpha: float = setting(0.2, "α of hxe: how much less the choices near the leaves count", low=0, high=20)
     soft_label_beta: float = setting(10.0, "β of soft-labels: how sharply the labels fall off", low=0, high=1000)
     label_share: float = setting(1.0, "of ps-softmax's loss; the nodes above the label have the rest", low=0.01, high=1)
+    inner_scale: float = setting(1.0, "of ps-softmax: what multiplies its inner nodes' scores; 0: flat", low=0, high=9)
     weighting: str = setting(
         "sum",
         "how task losses are combined; uncertainty: Kendall et al. 2018; measured against sum: uncertainty -0.0 ± 0.4, "

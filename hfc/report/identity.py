@@ -23,7 +23,17 @@ NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hier
 # At their defaults they are in no key: those of older runs stay.
 LATER = {
     name: plain(TrainConfig())[name]
-    for name in ("inner_labels", "transform", "label_share", "l2", "l2_last", "inner_l2", "refit", "members")
+    for name in (
+        "inner_labels",
+        "transform",
+        "label_share",
+        "l2",
+        "l2_last",
+        "inner_l2",
+        "inner_scale",
+        "refit",
+        "members",
+    )
 }
 DIGITS = 8  # of a digest in a label
 FIELDS = {  # of the feature key, in words

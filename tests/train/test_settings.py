@@ -54,7 +54,7 @@ OTHER: dict[str, Any] = {
     **{"precision": "bf16", "topk": (1, 2), "decode": "least-cost", "members": 2},
     **{"reduced": 9, "width": 9, "dropout": 0.4, "residual": False, "global_input_skip": True, "beta": 0.35},
     **{"blend": "logit", "violation_weight": 1.0, "hxe_alpha": 0.7, "soft_label_beta": 3.0, "label_share": 0.5},
-    **{"l2": 0.5, "l2_last": 2.0, "inner_l2": (2,)},
+    **{"l2": 0.5, "l2_last": 2.0, "inner_l2": (2,), "inner_scale": 0.7},
     **{"temperature": 0.5, "gradnorm_alpha": 50.0, "gradnorm_rate": 0.2},
     "loss": {"bce": "softmax", "softmax": "bce", "hxe": "softmax", "soft-labels": "softmax"},
     "weighting": {"sum": "uncertainty", "uncertainty": "imtl-l"}

@@ -14,14 +14,14 @@ from tests.support.trees import ancestors_of
 UNEVEN = torch.from_numpy(ancestors_of([(0,), (1, 0), (1, 1, 0), (1, 1, 1), (2, 0, 0)]))
 
 
-@pytest.mark.parametrize("share", [1.0, 0.7])
-def test_a_leafs_score_is_the_sum_along_its_path(share: float) -> None:
-    head = build("ps-softmax", label_share=share)
+@pytest.mark.parametrize(("share", "inner"), [(1.0, 1.0), (0.7, 0.25)])
+def test_a_leafs_score_is_the_sum_along_its_path(share: float, inner: float) -> None:
+    head = build("ps-softmax", label_share=share, inner_scale=inner)
     naive = Naive(head)
     # The nodes of the three levels follow each other: kinds 0 1, groups 2 3 4, leaves 5 to 9.
     scores = np.array([naive.linear("nodes", x) for x in reduced(naive)])
     paths = [(0, 2, 5), (0, 2, 6), (0, 3, 7), (1, 4, 8), (1, 4, 9)]
-    p = softmax(np.stack([scores[:, path].sum(axis=1) for path in paths], axis=1))
+    p = softmax(np.stack([inner * (scores[:, a] + scores[:, b]) + scores[:, c] for a, b, c in paths], axis=1))
     logits = head(features())
     prediction = head.predict(logits, 0.7)
     np.testing.assert_allclose(prediction.final.detach().numpy(), p, rtol=1e-9)
@@ -50,17 +50,17 @@ def test_on_one_level_it_is_the_flat_head(share: float) -> None:
 
 
 def test_a_node_learns_from_every_leaf_below_it() -> None:
-    head: Any = build("ps-softmax", UNEVEN)
+    head: Any = build("ps-softmax", UNEVEN, inner_scale=0.25)
     (loss,) = head.losses(head(features()), Target(UNEVEN[[2, 3, 1, 4]], torch.tensor([2, 3, 1, 4]))).values()
     loss.sum().backward()
     # The nodes: 0 1 2 on the first level, 3 4 5 on the second, 6 7 8 on the third.
     leaf, inner = head.nodes.weight.grad[[0, 3, 6, 7, 8]], head.nodes.weight.grad[[1, 4]]
-    torch.testing.assert_close(inner, torch.stack([leaf[1] + leaf[2] + leaf[3], leaf[2] + leaf[3]]))
+    torch.testing.assert_close(inner, 0.25 * torch.stack([leaf[1] + leaf[2] + leaf[3], leaf[2] + leaf[3]]))
 
 
 @pytest.mark.parametrize("ancestors", [ANCESTORS, UNEVEN])
 def test_it_starts_by_giving_every_leaf_as_much_however_deep(ancestors: torch.Tensor) -> None:
     torch.manual_seed(0)
-    head = PSSoftmax(DIM, ancestors, reduced=16, dropout=0.0, label_share=1.0).eval()
+    head = PSSoftmax(DIM, ancestors, reduced=16, dropout=0.0, label_share=1.0, inner_scale=1.0).eval()
     final = head.predict(head(features().float()), 0.0).final
     torch.testing.assert_close(final, torch.full((4, 5), 0.2), rtol=0.2, atol=0)

@@ -39,9 +39,9 @@ def flat(tree: Oracle, logits: Any, row: int, label: Node, loss: str, **given: f
     return nodes, final, [losses.get(loss, lambda: tree.leaf_loss(z, label, loss))()]
 
 
-def shared(tree: Oracle, logits: Any, row: int, label: Node, label_share: float) -> Answer:
+def shared(tree: Oracle, logits: Any, row: int, label: Node, inner_scale: float, label_share: float) -> Answer:
     scores = numbers(tree.nodes, logits.nodes[row])
-    z = {path: sum(scores[path[:h]] for h in range(1, len(path) + 1)) for path in tree.paths}
+    z = {path: scores[path] + inner_scale * sum(scores[path[:h]] for h in range(1, len(path))) for path in tree.paths}
     final = activated(z, "softmax")
     return tree.sums(final), final, [tree.path_loss(z, label, label_share)]
 
@@ -98,8 +98,8 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any], Callable[..., Answer], tuple[s
     "levels": ("levels", {"loss": "softmax"}, levels, ("loss",)),
     "levels bce": ("levels", {"loss": "bce"}, levels, ("loss",)),
     "conditional": ("conditional", {}, conditional, ()),
-    "ps-softmax": ("ps-softmax", {"label_share": 0.7}, shared, ("label_share",)),
-    "ps-softmax 1": ("ps-softmax", {"label_share": 1.0}, shared, ("label_share",)),
+    "ps-softmax": ("ps-softmax", {"inner_scale": 0.25, "label_share": 0.7}, shared, ("inner_scale", "label_share")),
+    "ps-softmax 1": ("ps-softmax", {"inner_scale": 1.0, "label_share": 1.0}, shared, ("inner_scale", "label_share")),
     **{
         f"hmcn-f {loss} {blend}": ("hmcn-f", {"loss": loss, "blend": blend}, hmcnf, ("loss", "blend"))
         for loss in ("softmax", "bce")
