@@ -23,8 +23,16 @@ from cli.output import Command, RowsUsed, print_json, say
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder for the results."
 )
+@click.option(
+    "--outer-folds",
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="Nested cross-validation: test every labelled image of CACHE once, in K outer folds. The search of a fold "
+    "never uses its images. 0: the splits of CACHE.",
+)
 @jobs_option
-def ablation(cache: Path, hierarchy: str, plan: str, out: Path, jobs: int) -> None:
+def ablation(cache: Path, hierarchy: str, plan: str, out: Path, outer_folds: int, jobs: int) -> None:
     """Compare methods on CACHE fairly.
 
     The report says whether the hierarchy helps. Every method, also the flat one, gets the same search for its settings,
@@ -42,19 +50,25 @@ def ablation(cache: Path, hierarchy: str, plan: str, out: Path, jobs: int) -> No
       [own.NAME]     the same for a setting that only this method or row has
     and any other setting of hfc train that stays fixed, like inner_labels.
 
+    A small test split tells few methods apart. With --outer-folds K all images are dealt into K parts, groups kept
+    together. Each part is tested by runs that were tuned and trained on the others alone, and the report has one row a
+    method, over all images.
+
     \b
-    Example:
+    Examples:
       hfc ablation cache/own.h5 --hierarchy tree.csv --out cache/ablation
+      hfc ablation cache/own.h5 --hierarchy tree.csv --outer-folds 5 --out cache/nested
     """
     from hfc.report import write_report
     from hfc.train.ablation import ablation as stage
     from hfc.train.ablation import read_ablation
 
-    comparison, used = read_ablation(plan, hierarchy), RowsUsed()
+    comparison, used = read_ablation(plan, hierarchy, outer_folds), RowsUsed()
     stage(cache, comparison, out, jobs=jobs, on_rows=used.say)
     summary = write_report([out / "runs"], out / "report")
     say(summary.table)
-    say(f"\n{comparison.trainings} trainings; settings chosen without the test split; report: {summary.folder}")
+    without = "images of the outer fold" if outer_folds else "test split"
+    say(f"\n{comparison.trainings} trainings; settings chosen without the {without}; report: {summary.folder}")
     rows = [one.plain() for one in used.all]
     written = {"folder": out, "report": summary.folder, "files": summary.files}
     print_json({"trainings": comparison.trainings, "rows": rows, **written})

@@ -27,19 +27,26 @@ from cli.output import Command, print_json, say
     help="Show each accuracy with and without the test images that have a twin in training. DIR is that of hfc inspect "
     "--twins.",
 )
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="Compare every method with this one alone, and give every metric an interval. NAME is a method, a row of a "
+    "plan or a label of the table. For the outer folds of hfc ablation it is flat by default.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
 def report(
     runs: tuple[Path, ...],
     images: Path | None,
     compare: tuple[Path, Path] | None,
     twins: Path | None,
+    baseline: str | None,
     out: Path | None,
 ) -> None:
     """Build the report of RUNS.
 
     RUNS are folders: every run in and below them is read. The folder of --out gets report.html (one page that needs no
     network), report.md, table1.tex, results.csv, results.json, differences.csv and figures/ (every picture as SVG and
-    its numbers as CSV).
+    its numbers as CSV); with a baseline methods.tex too.
 
     \b
     Examples:
@@ -49,7 +56,7 @@ def report(
     from hfc.report import write_comparison, write_report
 
     if compare:
-        if runs or images or twins:
+        if runs or images or twins or baseline:
             raise click.UsageError("give either RUNS, perhaps with --images, or --compare A B, not both")
         summary = write_comparison(*compare, out)
     elif not runs:
@@ -57,7 +64,7 @@ def report(
     elif not out:
         raise click.UsageError("Missing option '--out': the folder of the report")
     else:
-        summary = write_report(runs, out, images=images, twins=twins)
+        summary = write_report(runs, out, images=images, twins=twins, baseline=baseline)
     say(summary.table)
     say(f"\n{summary.runs} runs" + (f"; report: {summary.files[0]}" if summary.files else ""))
     print_json({"folder": out, "runs": summary.runs, "files": summary.files})

@@ -138,7 +138,7 @@ def _accuracy(ranking: Ints, leaf: Ints, topk: Sequence[int]) -> dict[str, float
         return {}
     hits = ranking == leaf[:, None]
     accuracy = {f"top{k}": float(hits[:, :k].any(axis=1).mean()) for k in topk}
-    return accuracy | {"top1_macro": _macro(hits[:, 0], leaf)}
+    return accuracy | {"top1_macro": macro(hits[:, 0], leaf)}
 
 
 def _level_accuracy(own: Ints, path: Ints, names: Sequence[str]) -> dict[str, float]:
@@ -163,7 +163,7 @@ def _of_paths(ranking: Ints, own: Ints, path: Ints, tree: Hierarchy, topk: Seque
     }
 
 
-def _macro(correct: NDArray[np.bool_], target: Ints) -> float:
+def macro(correct: NDArray[np.bool_], target: Ints) -> float:
     """Average the share of right answers over the leaves that occur."""
     support = np.bincount(target)
     right = np.bincount(target, correct)
@@ -284,6 +284,11 @@ def calibration_error(final: Floats, target: Ints) -> float:
         shares = final[rows] / np.maximum(final[rows].sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         confidence[rows] = shares.max(axis=1)
         correct[rows] = shares.argmax(axis=1) == target[rows]
+    return error_of_confidence(confidence, correct)
+
+
+def error_of_confidence(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+    """Compute the expected calibration error of answers from (N,) confidences and whether they are right."""
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, correct - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(target))
+    return float(np.abs(gaps).sum() / len(confidence))

@@ -25,7 +25,7 @@ from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.metrics import Metrics
 from hfc.progress import steps
-from hfc.store.records import REMEDY, CacheRecord, Record, Temperature
+from hfc.store.records import REMEDY, CacheRecord, OuterRecord, Record, Temperature
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -195,6 +195,7 @@ class Result(Record):
     """None also where the decoding gives no probabilities."""
     temperature: Temperature | None = None
     """None: nothing was calibrated."""
+    outer: OuterRecord | None = None  # None: on the cache's own splits
     seconds: Seconds
     machine: Machine
     code: Code
@@ -233,13 +234,13 @@ class Run:
     folder: Path
     result: Result
     epochs: tuple[Epoch, ...]
+    parts: "tuple[Run, ...]" = ()  # of outer folds, which it pools
 
 
 def hierarchy(run: Run) -> Hierarchy:
     """Read the category tree of a run. Its nodes are in the order of the predictions.
 
-    Raises:
-        RunError: it is missing, damaged, or another one.
+    Raises a RunError where it is missing, damaged, or another one.
     """
     file = run.folder / HIERARCHY
     try:
@@ -290,8 +291,7 @@ def closed(path: Path, error: OSError) -> RunError:
 def read(folder: Path) -> Run:
     """Read one finished run. Raises a RunError if a file is missing or damaged."""
     try:
-        content = (folder / RESULT).read_bytes()
-        lines = (folder / METRICS).read_bytes().splitlines()
+        content, lines = (folder / RESULT).read_bytes(), (folder / METRICS).read_bytes().splitlines()
     except PermissionError as error:
         raise closed(Path(error.filename), error) from error
     except OSError as error:

@@ -211,10 +211,11 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
     order = (
         *(
             ("seeds",),
+            ("outer",),
             ("rows", "svg", "cells"),
             ("statistics", "plots", "folded"),
-            ("tables", "figures", "training", "trees", "gallery"),
-            ("checks", "categories"),
+            ("resampled", "tables", "figures", "training", "trees", "gallery"),
+            ("checks", "categories", "nested"),
             ("twins", "doubts"),
         ),
         *(("contents", "latex"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),

@@ -11,13 +11,14 @@ from hfc import runs
 from hfc.errors import RunError
 from hfc.progress import steps
 from hfc.provenance import write_folder
-from hfc.report import compare, contents, latex, page, texts
+from hfc.report import compare, contents, latex, nested, page, texts
 from hfc.report.checks import check
 from hfc.report.contents import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
+from hfc.report.resampled import check_baseline, with_baseline
 from hfc.report.rows import Leaderboard, read_leaderboards
-from hfc.report.statistics import all_pairs
+from hfc.report.statistics import Difference, all_pairs
 from hfc.report.twins import read_twins, twin_checks, twin_table
 
 # They list every file of a report, or of a comparison, with its SHA-256: what is written over later is a report's own.
@@ -36,41 +37,67 @@ class ReportSummary:
 
 
 def write_report(
-    roots: Sequence[Path], out: Path, *, images: Path | None = None, twins: Path | None = None
+    roots: Sequence[Path],
+    out: Path,
+    *,
+    images: Path | None = None,
+    twins: Path | None = None,
+    baseline: str | None = None,
 ) -> ReportSummary:
     """Build the report of every run below some folders.
 
     Args:
         roots: folders of runs.
         out: the folder that receives report.html, report.md, table1.tex, results.csv, results.json, differences.csv,
-            and every picture in figures/ as SVG and CSV.
+            and every picture in figures/ as SVG and CSV; with a baseline methods.tex as well.
         images: the folder or archive that the cache's image paths are relative to, for pictures of mistakes; None: no
             pictures.
         twins: the folder of `hfc inspect --twins`; None: twins are not spoken of.
+        baseline: the row that all others are compared with, by its label, method or name in a plan; None: for outer
+            folds flat, or the best row where there is none; else all rows are compared with each other.
 
     Raises:
-        RunError: no runs, a damaged run, no picture where they were asked for, twins of another cache, or a place that
-            cannot be written.
+        RunError: no runs, a damaged run, no picture where they were asked for, twins of another cache, no such
+            baseline, or a place that cannot be written.
     """
     all_runs = runs.find(roots)
-    boards = read_leaderboards(all_runs)
+    boards, differences = _compared(read_leaderboards(all_runs, bool(baseline)), baseline)
     rows = [outcome.row for board in boards for outcome in board.outcomes]
-    differences = [all_pairs(board.outcomes) for board in boards]
+    intervals = {one.row.key: board.intervals[one] for board in boards if board.baseline for one in board.outcomes}
     flat = [difference for pairs in differences for difference in pairs]
     known = read_twins(twins, all_runs) if twins else None
     checks = check(rows, boards, twin_checks(known, boards) if known else ())
     tables = [twin_table(known, board) for board in boards] if known else []
-    shown = _mistakes(boards, images) if images else []
-    document = contents.report(rows, boards, differences, checks, shown, tables)
-    results = texts.results_json(document, rows, all_runs, flat)
+    mistakes = _mistakes(boards, images) if images else []
+    document = contents.report(rows, boards, differences, checks, mistakes, tables)
+    results = texts.results_json(document, rows, all_runs, flat, intervals)
+    beside = [(board, pairs) for board, pairs in zip(boards, differences, strict=True) if board.baseline]
     files = {
         **pages(document),
         "table1.tex": latex.latex(rows, checks),
-        "results.csv": texts.results_csv(rows),
+        "results.csv": texts.results_csv(rows, intervals),
         RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
         "differences.csv": texts.differences_csv(flat),
+        **({"methods.tex": latex.tabular(nested.both(beside))} if beside else {}),
     }
-    return ReportSummary(out, len(all_runs), texts.printable(texts.plain(document, rows)), write(out, files, RESULTS))
+    brief = [nested.brief(*one) for one in beside] if len(beside) == len(boards) else []
+    shown = texts.printable(texts.plain(document, rows, brief))
+    return ReportSummary(out, len(all_runs), shown, write(out, files, RESULTS))
+
+
+def _compared(
+    boards: Sequence[Leaderboard], baseline: str | None
+) -> tuple[list[Leaderboard], list[Sequence[Difference]]]:
+    """Compare the rows of each leaderboard: of outer folds with a baseline, else each with each."""
+    if baseline:
+        check_baseline(boards, baseline)
+    compared: list[tuple[Leaderboard, Sequence[Difference]]] = []
+    for board in boards:
+        if baseline or board.best.row.first.outer:
+            compared.append(with_baseline(board, baseline))
+        else:
+            compared.append((board, all_pairs(board.outcomes)))
+    return [board for board, _ in compared], [pairs for _, pairs in compared]
 
 
 def write_comparison(first: Path, second: Path, out: Path | None = None) -> ReportSummary:

@@ -39,6 +39,7 @@ def check(rows: Sequence[Row], boards: Sequence[Leaderboard], more: Iterable[Che
         *_repeated(boards),
         *_code(rows),
         *_seeds(rows),
+        *_folds(rows),
         *_benchmark(rows),
         *_data(rows),
         *more,
@@ -131,7 +132,7 @@ def _repeated(boards: Sequence[Leaderboard]) -> Iterable[Check]:
 
 
 def _code(rows: Sequence[Row]) -> Iterable[Check]:
-    digests = {run.result.code.digest for row in rows for run in row.runs}
+    digests = {run.result.code.digest for row in rows for _, run in row.trainings}
     commits = sorted({commit for row in rows for commit in row.commit.split(", ")})
     if len(digests) > 1 or len(commits) > 1:
         yield Check(MIND, "Rows come from different versions of the code; see Provenance.")
@@ -150,6 +151,21 @@ def _seeds(rows: Sequence[Row]) -> Iterable[Check]:
         yield Check(OK, f"Every row has at least {fewest} seeds.")
     if len({tuple(row.seeds) for row in rows}) > 1:
         yield Check(MIND, "Rows were trained with different seeds.")
+
+
+def _folds(rows: Sequence[Row]) -> Iterable[Check]:
+    """Check that no outer fold is missing."""
+    lacking = []
+    for label, run in [(row.label, run) for row in rows for run in row.runs]:
+        if outer := run.result.outer:
+            there = {part.result.outer.number for part in run.parts if part.result.outer}
+            if missing := sorted(set(range(outer.folds)) - there):
+                lacking.append(f"{label}, seed {run.result.seed}: fold {', '.join(map(str, missing))}")
+    if lacking:
+        yield Check(WRONG, f"Outer folds are missing, so that not all images are tested: {'; '.join(lacking)}.")
+    elif folds := {row.first.outer.folds for row in rows if row.first.outer}:
+        many = " or ".join(map(str, sorted(folds)))
+        yield Check(OK, f"All images are tested once, by runs that were tuned and trained without them ({many} folds).")
 
 
 def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
@@ -211,6 +227,7 @@ FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("cache", lambda row: row.first.cache.path),
     ("data", lambda row: row.first.cache.origin),
     ("train / val / test", lambda row: counts(row.first)),
+    ("outer folds", lambda row: f"{row.first.outer.folds}, the rows above of one of them" if row.first.outer else ""),
     ("labels", lambda row: labels(row.first)[0][:12] or "the cache's own"),
     ("labels and splits", lambda row: labels(row.first)[1][:12] or "not recorded"),
     ("backbone", lambda row: f"{row.first.cache.backbone} at {row.first.cache.image_size} px"),
@@ -223,7 +240,7 @@ FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("commit", lambda row: row.commit),
     ("machine", lambda row: machine(row)),
     ("last trained", lambda row: max(run.result.created for run in row.runs)[:10]),
-    ("seconds a run", lambda row: plus_minus([run.result.seconds.train for run in row.runs], 1, 1)),
+    ("seconds a run", lambda row: plus_minus([run.result.seconds.train for _, run in row.trainings], 1, 1)),
 )
 
 
@@ -234,7 +251,7 @@ def provenance(rows: Sequence[Row]) -> Table:
         labels_by_value: dict[str, list[str]] = {}
         for row in rows:
             labels_by_value.setdefault(words(row), []).append(row.label)
-        for value, row_labels in labels_by_value.items():
+        for value, row_labels in labels_by_value.items() if any(labels_by_value) else ():
             body.append((Cell(name), Cell(value), Cell("all" if len(labels_by_value) == 1 else "; ".join(row_labels))))
     note = "What all rows share stands once; digests by their first twelve digits."
     return Table("provenance", "Where the numbers come from", ("what", "value", "of"), tuple(body), note)
@@ -253,6 +270,6 @@ def _tree(row: Row) -> str:
 
 def machine(row: Row) -> str:
     """Name the machines that a row was trained on."""
-    machines = (run.result.machine for run in row.runs)
+    machines = (run.result.machine for _, run in row.trainings)
     words = (f"{m.device}, {m.precision}, threads: {m.threads}, {m.platform}" for m in machines)
     return "; ".join(dict.fromkeys(words))

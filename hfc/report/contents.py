@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
-from hfc.report import categories, figures, tables, training, trees
+from hfc.report import categories, figures, nested, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
@@ -90,7 +90,7 @@ def report(
     Args:
         rows: all of them.
         boards: those that may be compared.
-        differences: every pair of each leaderboard.
+        differences: every pair of each leaderboard, or those with its baseline.
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
         twins: for each leaderboard, its accuracies with and without twins; none where they are not known.
@@ -115,10 +115,13 @@ def report(
         ("categories", "Categories", join(part.categories() for part in parts)),
         ("mistakes", "Mistakes", (*galleries, *(_undrawn(largest) if galleries else ()))),
         ("training", "Training", _trainings(rows)),
-        ("provenance", "Provenance", (provenance(rows),)),
+        ("provenance", "Provenance", (*_some(nested.chosen(rows)), provenance(rows))),
     ]
     sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
-    verdicts = tuple(verdict(board, pairs) for board, pairs in zip(boards, differences, strict=True))
+    verdicts = tuple(
+        (nested.verdict if board.baseline else verdict)(board, pairs)
+        for board, pairs in zip(boards, differences, strict=True)
+    )
     return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
 
@@ -161,12 +164,17 @@ class _Blocks:
 
     def best(self) -> Iterator[Block]:
         figure = figures.forest(self.board, self.pairs)
-        yield self.named(tables.headline(self.board, self.pairs))
+        first = nested.overview if self.board.baseline else tables.headline
+        yield self.named(first(self.board, self.pairs))
         if figure:
             yield self.named(figure)
 
     def differences(self) -> Iterator[Block]:
-        if self.pairs:
+        if self.board.baseline:
+            if self.pairs:
+                yield self.named(nested.differences(self.board, self.pairs))
+            yield Text(nested.method(self.board, self.pairs))
+        elif self.pairs:
             yield self.named(tables.differences(self.pairs))
             yield Text(method(self.pairs))
 

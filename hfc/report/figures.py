@@ -8,50 +8,49 @@ from hfc.metrics import BINS
 from hfc.report import svg
 from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Leaderboard, Outcome, Row
-from hfc.report.statistics import Difference
+from hfc.report.statistics import Difference, beside
+
+RIGHT = svg.WIDTH - 16
 
 
 def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | None:
-    """Draw how far every row is behind the best, with intervals. None for a single row."""
-    behind = [difference for difference in differences if difference.first is board.best]
+    """Draw how far every row is from the baseline, or behind the best, with intervals. None for a single row."""
+    behind = beside(board.reference, differences)
     if not behind:
         return None
-    intervals = [difference.intervals["top1"] for difference in behind]
-    x = svg.Scale(*svg.span([0, *(-i.low for i in intervals), *(-i.high for i in intervals)]), 16, svg.WIDTH - 16)
-    names = [svg.wrapped(difference.second.label, svg.WIDTH - 32) for difference in behind]
+    reference, is_best = board.reference.label, board.reference is board.best
+    against = "the best" if is_best else reference
+    x = svg.Scale(*svg.span([0, *(gap.low for _, gap, _ in behind), *(gap.high for _, gap, _ in behind)]), 16, RIGHT)
+    names = [svg.wrapped(outcome.label, svg.WIDTH - 32) for outcome, _, _ in behind]
     heights = [svg.LEGEND_LINE * len(lines) + 18 for lines in names]
     bottom = svg.TOP + sum(heights)
-    body = svg.x_axis(x, svg.TOP, bottom, "top-1 against the best, points", percent=True)
+    body = svg.x_axis(x, svg.TOP, bottom, f"top-1 against {against}, points", percent=True)
     body.append(svg.element("line", class_="axis", x1=x(0), x2=x(0), y1=svg.TOP, y2=bottom))
     y = float(svg.TOP)
-    for difference, interval, lines, height in zip(behind, intervals, names, heights, strict=True):
+    for (outcome, gap, pair), lines, height in zip(behind, names, heights, strict=True):
         y += height
-        low, mean, high = -interval.high, -interval.difference, -interval.low
-        verdict = "significant" if difference.significant else "not significant"
-        tooltip = (
-            f"{difference.second.label}: {100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}"
-        )
+        verdict = "significant" if pair.significant else "not significant"
+        numbers = f"{100 * gap.difference:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+        tooltip = f"{outcome.label}: {numbers}, {verdict}"
         body += [svg.text(16, y - height + 15 + svg.LEGEND_LINE * i, line) for i, line in enumerate(lines)]
-        series = 1 if difference.significant else 0
-        ends = {"x1": x(low), "x2": x(high), "y1": y - 10, "y2": y - 10}
+        series = 1 if pair.significant else 0
+        ends = {"x1": x(gap.low), "x2": x(gap.high), "y1": y - 10, "y2": y - 10}
         body.append(svg.element("line", svg.tip(tooltip), class_=f"whisker {svg.colour(series)}", **ends))
-        body.append(svg.dot(x(mean), y - 10, series, tooltip, 4.5))
+        body.append(svg.dot(x(gap.difference), y - 10, series, tooltip, 4.5))
     words = "; ".join(
-        f"{difference.second.label} {-100 * i.difference:+.2f} [{-100 * i.high:+.2f}, {-100 * i.low:+.2f}]"
-        for difference, i in zip(behind, intervals, strict=True)
+        f"{outcome.label} {100 * gap.difference:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+        for outcome, gap, _ in behind
     )
+    worse, short = ("worse", ", even where the bar ends short of 0") if is_best else ("different", "")
     return Figure(
-        "behind-the-best",
-        "Behind the best",
-        f"Top-1 of each method minus that of {board.best.label}, percentage points with 95% intervals: {words}.",
-        svg.drawing(body, bottom + 38, f"Top-1 minus that of {board.best.label}, points: {words}"),
-        ("method", "best", "difference", "low", "high", "p_corrected"),
-        tuple(
-            (difference.second.label, difference.first.label, -i.difference, -i.high, -i.low, difference.p)
-            for difference, i in zip(behind, intervals, strict=True)
-        ),
-        "Bars: 95% intervals, of each pair by itself. Orange: significantly worse, corrected for the number of pairs; "
-        "blue: not significantly, even where the bar ends short of 0.",
+        "behind-the-best" if is_best else "against-the-baseline",
+        "Behind the best" if is_best else f"Against {reference}",
+        f"Top-1 of each method minus that of {reference}, percentage points with 95% intervals: {words}.",
+        svg.drawing(body, bottom + 38, f"Top-1 minus that of {reference}, points: {words}"),
+        ("method", "best" if is_best else "baseline", "difference", "low", "high", "p_corrected"),
+        tuple((outcome.label, reference, gap.difference, gap.low, gap.high, pair.p) for outcome, gap, pair in behind),
+        f"Bars: 95% intervals, of each pair by itself. Orange: significantly {worse}, corrected for the number of "
+        f"pairs; blue: not significantly{short}.",
     )
 
 
@@ -131,7 +130,7 @@ def climb(rows: Sequence[Row]) -> Figure | None:
     series: list[tuple[str, list[Point]]] = []
     colours = []
     for number, row in enumerate(rows):
-        readings = [run.result.climb for run in row.runs if run.result.climb]
+        readings = [run.result.climb for _, run in row.trainings if run.result.climb]
         if not readings:
             continue
         points = []

@@ -4,7 +4,7 @@ Images of one group are right or wrong together, so groups are drawn and compare
 Dimensions: N images, G groups, J means.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,15 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 BLOCK = 2_000_000  # numbers drawn at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number, often a difference, and the interval where other images would put it."""
+
+    difference: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +75,28 @@ def drawn_means(scores: Floats, groups: Groups, *, draws: int, seed: int = 0) ->
     """
     group, count = groups.number, groups.count
     sums = np.stack([*(np.bincount(group, row, count) for row in scores), np.bincount(group, minlength=count)], axis=1)
+    totals = np.concatenate([times @ sums for times in _times(count, draws, seed)])
+    means: Floats = totals[:, :-1] / totals[:, -1:]
+    return means
+
+
+def drawn_weights(groups: Groups, *, draws: int, seed: int = 0) -> Iterator[Floats]:
+    """Draw groups with replacement, as many as there are: how often each image is drawn, in blocks (B, N) of draws.
+
+    The same seed gives the same draws.
+    """
+    for times in _times(groups.count, draws, seed):
+        yield times[:, groups.number] if groups.shared else times
+
+
+def _times(count: int, draws: int, seed: int) -> Iterator[Floats]:
+    """Draw as many of `count` things with replacement: how often each, in blocks (B, count) of draws."""
     rng = np.random.default_rng(seed)
-    means = np.empty((draws, len(scores)))
     block = max(BLOCK // count, 1)
     for start in range(0, draws, block):
         rows = min(block, draws - start)
         drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        totals = times.astype(np.float64) @ sums
-        means[start : start + rows] = totals[:, :-1] / totals[:, -1:]
-    return means
+        yield np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
 def sign_flip(gains: Ints) -> float:

@@ -76,13 +76,14 @@ def identity(result: Result, tested: str = "") -> Identity:
         tested: digest of its test images and their true leaves.
     """
     cache, tree = result.cache, result.hierarchy
+    outer = result.outer  # its folds chose settings of their own
     parts = {
-        "method": [result.method, result.changed],
+        "method": [outer.row, outer.folds, outer.search] if outer else [result.method, result.changed],
         "features": [cache.feature_key, cache.features_sha256],
         "labels": labels(result),
         "name of the tree": tree.name,
         "tree": tree.digest,
-        "settings": settings(result),
+        "settings": {} if outer else settings(result),
         "rows": result.rows.plain(),
         "device": _device(result),
         "test images": tested,
@@ -112,10 +113,11 @@ def method(result: Result, distinction: str = "") -> str:
 
     A mark says where its features came from random weights.
     """
-    changed = [f"{key}={value}" for key, value in result.changed.items()]
+    changed = [] if result.outer else [f"{key}={value}" for key, value in result.changed.items()]
     more = ", ".join(part for part in (*changed, distinction) if part)
     mark = " [RANDOM WEIGHTS]" if result.cache.random_weights else ""
-    return f"{result.method} ({result.hierarchy.name})" + (f" {more}" if more else "") + mark
+    name = result.outer.row if result.outer else result.method
+    return f"{name} ({result.hierarchy.name})" + (f" {more}" if more else "") + mark
 
 
 def distinct_labels(results: Sequence[Result], identities: Sequence[Identity]) -> list[str]:
@@ -177,6 +179,8 @@ def _count(columns: Sequence[Sequence[str]]) -> int:
 
 def _facets(results: Sequence[Result]) -> Iterable[Facet]:
     """List what may differ between rows, what a reader would name first at the top."""
+    yield "method", lambda result: f"{result.outer.folds} outer folds" if result.outer else ""
+    yield "method", lambda result: f"search {result.outer.search[:DIGITS]}" if result.outer else ""
     yield "features", lambda result: f"{result.cache.image_size} px"
     yield "features", partial(_field, name="pool", words=FIELDS["pool"])
     yield "features", lambda result: result.cache.backbone

@@ -1,15 +1,15 @@
-"""The paper's Table 1 as LaTeX."""
+"""Tables as LaTeX: the paper's Table 1, and those of rows beside a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
-from hfc.report.cells import plus_minus
+from hfc.report.cells import Table, plus_minus
 from hfc.report.checks import OK, Check
 from hfc.report.rows import Row
 from hfc.report.tables import published
 
 # Inside a document \@nodocument is \relax: there the file is a table for \input, elsewhere a document of its own.
-HEAD = r"""% pdflatex table1.tex shows it; in a paper: \usepackage{booktabs}, and \input{table1} inside a table.
+HEAD = r"""% pdflatex shows it; in a paper: \usepackage{booktabs}, and \input of this file inside a table.
 \makeatletter
 \ifx\@nodocument\relax
   \def\hfcend{}
@@ -33,6 +33,8 @@ SPECIAL = {
     "|": r"\textbar{}",
     "[": "{[}",  # in front of a row it would be an option of the line break before
     "–": "--",
+    "−": "$-$",
+    "\u00a0": "~",
     "β": r"$\beta$",
 }
 
@@ -48,6 +50,21 @@ def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
     table = [r"\begin{tabular}{lccccl}", r"\toprule", r"Method & top-3 & top-5 & FLD & seeds & \\", r"\midrule"]
     ends = [r"\bottomrule", r"\end{tabular}", r"\hfcend"]
     return "\n".join([HEAD, *notes, *table, *cited, r"\midrule", *measured, *ends, ""])
+
+
+def tabular(tables: Iterable[Table]) -> str:
+    """Write tables as LaTeX, one below the other; the best cells are bold."""
+    parts = []
+    for table in tables:
+        lines = [
+            " & ".join(rf"\textbf{{{escape(cell.text)}}}" if cell.best else escape(cell.text) for cell in row) + r" \\"
+            for row in table.rows
+        ]
+        columns = "l" + "c" * (len(table.header) - 1)
+        header = " & ".join(map(escape, table.header)) + r" \\"
+        parts += [f"% {escape(table.title)}. {escape(table.note)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        parts += [header, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join([HEAD, *parts, r"\hfcend", ""])
 
 
 def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin: str) -> str:

@@ -1,7 +1,7 @@
 """Rows of runs: runs that differ in their seed alone are one row. S seeds, N test images, H levels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hfc import provenance
 from hfc.hierarchy import Hierarchy, lca_height
 from hfc.progress import steps
-from hfc.report.grouped import Groups
+from hfc.report.grouped import Groups, Interval
 from hfc.report.identity import Identity, distinct_labels, identity, tree_digests, with_tree
+from hfc.report.outer import pool
 from hfc.report.seeds import SeedPredictions, read_seed
 from hfc.runs import Result, Run
 
@@ -55,9 +56,18 @@ class Row:
         return [run.result.seed for run in self.runs]
 
     @property
+    def trainings(self) -> list[tuple[str, Run]]:
+        """The runs as they were trained, with their seeds as words; of outer folds each by itself."""
+        return [
+            (f"{run.result.seed}, fold {part.result.outer.number}" if part.result.outer else f"{run.result.seed}", part)
+            for run in self.runs
+            for part in run.parts or (run,)
+        ]
+
+    @property
     def commit(self) -> str:
         """The commits that trained the runs, shortened; the code's digest where there was no git."""
-        codes = [run.result.code for run in self.runs]
+        codes = [run.result.code for _, run in self.trainings]
         return ", ".join(sorted({provenance.short(code.commit) or f"code {code.digest[:12]}" for code in codes}))
 
     def values(self, metric: str) -> list[float]:
@@ -161,11 +171,20 @@ class Leaderboard:
     """Rows that may be compared: tested on the same images and labels. The best top-1 comes first."""
 
     outcomes: tuple[Outcome, ...]
+    baseline: Outcome | None = None
+    """What every other row is compared with; None: all are compared with each other."""
+    intervals: Mapping[Outcome, Mapping[str, Interval]] = field(default_factory=dict)
+    """Of the metrics of each row, where there is a baseline."""
 
     @property
     def best(self) -> Outcome:
         """The row of the highest mean top-1."""
         return self.outcomes[0]
+
+    @property
+    def reference(self) -> Outcome:
+        """The row that differences are from: the baseline, or the best."""
+        return self.baseline or self.best
 
     def category_scores(self) -> list[Category]:
         """List the best tree's leaves."""
@@ -206,30 +225,38 @@ def summarise(all_runs: Sequence[Run], tested: Sequence[str] = ()) -> list[Row]:
     return sorted(rows, key=lambda row: (row.first.cache.path, row.label))
 
 
-def read_leaderboards(all_runs: Sequence[Run]) -> list[Leaderboard]:
+def read_leaderboards(all_runs: Sequence[Run], detailed: bool = False) -> list[Leaderboard]:
     """Group the rows that may be compared image by image.
+
+    Args:
+        all_runs: the runs.
+        detailed: read what intervals of metrics need; of outer folds it is read in any case.
 
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
-    return read_sets([all_runs])[0]
+    return read_sets([all_runs], detailed)[0]
 
 
-def read_sets(sets: Sequence[Sequence[Run]]) -> list[list[Leaderboard]]:
+def read_sets(sets: Sequence[Sequence[Run]], detailed: bool = False) -> list[list[Leaderboard]]:
     """Group the rows of several sets of runs, each set by itself. A tree has one digest in all of them.
+
+    The outer folds of one seed are pooled: each image is tested once.
 
     Raises:
         RunError: a run's predictions or hierarchy cannot be read.
     """
     every = {run.folder: run for all_runs in sets for run in all_runs}
-    predictions = {folder: read_seed(run) for folder, run in steps(every.items(), "reading predictions")}
+    predictions = {folder: read_seed(run, detailed) for folder, run in steps(every.items(), "reading predictions")}
     digests = tree_digests(seed.tree for seed in predictions.values())
     grouped = []
     for all_runs in sets:
         renamed = [with_tree(run, digests[predictions[run.folder].tree.digest]) for run in all_runs]
+        pooled = pool(renamed, [predictions[run.folder] for run in all_runs])
+        read = {id(run): seed for run, seed in pooled}
         same: dict[str, list[Outcome]] = {}
-        for row in summarise(renamed, [predictions[run.folder].digest for run in all_runs]):
-            seeds = [predictions[run.folder] for run in row.runs]
+        for row in summarise([run for run, _ in pooled], [seed.digest for _, seed in pooled]):
+            seeds = [read[id(run)] for run in row.runs]
             aligned = tuple(seed.in_order_of(seeds[0].tree) for seed in seeds)
             same.setdefault(seeds[0].digest, []).append(Outcome(row, aligned))
         boards = (sorted(one, key=lambda row: (-row.correct.mean(), row.label)) for one in same.values())

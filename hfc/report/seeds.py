@@ -1,5 +1,6 @@
 """The predictions of one run, as the report reads them. N test images whose label is a leaf."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,17 +9,33 @@ from numpy.typing import NDArray
 
 from hfc import metrics, provenance, runs
 from hfc.errors import RunError, StoreError
-from hfc.hierarchy import Hierarchy
+from hfc.hierarchy import Hierarchy, lca_height
 from hfc.regions import Strings
 from hfc.report.grouped import Groups, named_groups
 from hfc.runs import Run
-from hfc.store import Predictions, Shortened, read_predictions
+from hfc.store import Kept, Predictions, Shortened, read_predictions
 from hfc.store.records import REMEDY
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 PREDICTIONS = "predictions.h5"
+
+
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """What pools runs and gives their metrics intervals, beside the answers. H levels."""
+
+    nll: Floats
+    """(N,) −ln of the true leaf's share of P_final."""
+    distance: Mapping[int, Floats]
+    """(N,) mean LCA height of the k most probable leaves, by k."""
+    uncalibrated: Floats | None
+    """(N,) the predicted leaf's share without the temperature; None where it is not known."""
+    rows: int
+    """Test images, also those whose label is an inner node."""
+    reaching: Ints
+    """(H,) how many of them have a label that reaches each level."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +57,8 @@ class SeedPredictions:
     confidence: Floats
     """(N,) the predicted leaf's share of P_final."""
     groups: Groups
+    detail: Detail | None = None
+    """None where it was not asked for."""
 
     @cached_property
     def images(self) -> str:
@@ -61,8 +80,8 @@ class SeedPredictions:
         return replace(self, tree=tree, target=place[self.target], predicted=place[self.predicted])
 
 
-def read_seed(run: Run) -> SeedPredictions:
-    """Read a run's predictions.
+def read_seed(run: Run, detailed: bool = False) -> SeedPredictions:
+    """Read a run's predictions; those of outer folds in detail.
 
     Raises:
         RunError: the predictions or the hierarchy are missing, damaged, or do not fit each other.
@@ -83,7 +102,40 @@ def read_seed(run: Run) -> SeedPredictions:
     predicted, rank, confidence = _answers(predictions)
     groups = named_groups([""] * len(order) if predictions.group is None else predictions.group[order])
     rows = predictions.id[order], predictions.target[order], predicted[order], rank[order], confidence[order]
-    return SeedPredictions(tree, *rows, groups)
+    detail = _detail(run, tree, predictions, order) if detailed or run.result.outer else None
+    return SeedPredictions(tree, *rows, groups, detail)
+
+
+def _detail(run: Run, tree: Hierarchy, predictions: Predictions | Shortened, order: Ints) -> Detail:
+    """Read the detail of a run's predictions, of the rows in an order."""
+    final, target = predictions.final, predictions.target[order]
+    most = max(run.result.settings.topk)
+    if isinstance(final, Kept):
+        ranking, own, total = final.node[order, :most].astype(np.int64), final.true[order], final.total[order]
+    else:
+        chosen = final[order]
+        ranking, total = metrics.top(chosen, most), chosen.sum(axis=1, dtype=np.float64)
+        own = np.take_along_axis(chosen, target[:, None], axis=1)[:, 0]
+    share = own.astype(np.float64) / np.maximum(total, metrics.LEAST)
+    ancestors, falls = tree.ancestors.T, tree.falls.T
+    height = lca_height(ancestors[:, ranking], ancestors[:, target, None], falls[:, ranking])
+    path = tree.ancestors[predictions.target] if predictions.path is None else predictions.path
+    return Detail(
+        nll=-np.log(np.maximum(share, metrics.LEAST)),
+        distance={k: height[:, :k].mean(axis=1) for k in run.result.settings.topk if k <= ranking.shape[1]},
+        uncalibrated=_uncalibrated(run, final, order),
+        rows=len(predictions.id),
+        reaching=(path >= 0).sum(axis=0),
+    )
+
+
+def _uncalibrated(run: Run, final: NDArray[np.float32] | Kept, order: Ints) -> Floats | None:
+    """Undo the temperature of the predicted leaf's share, (N,). None where not all leaves are kept, or none is."""
+    if isinstance(final, Kept) or not run.result.temperature or run.result.settings.decode == "least-cost":
+        return None
+    logs = run.result.calibrated_by * np.log(np.maximum(final[order].astype(np.float64), metrics.LEAST))
+    share: Floats = 1 / np.exp(logs - logs.max(axis=1, keepdims=True)).sum(axis=1)
+    return share
 
 
 def _refuse_misfit(file: str, predictions: Predictions | Shortened, leaves: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from hfc.progress import steps
-from hfc.report.grouped import Groups, drawn_means, sign_flip
+from hfc.report.grouped import Groups, Interval, drawn_means, sign_flip
 from hfc.report.rows import Bools, Floats, Outcome
 
 DRAWS = 10_000
@@ -23,15 +23,6 @@ MCNEMAR, SIGN_FLIP = "McNemar's exact test", "sign-flip test over groups"
 
 Drawn = Mapping[Outcome, Mapping[str, Floats]]
 """(draws,) means of rows whose images come in groups, by metric."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference of means, and the interval where other images would put it."""
-
-    difference: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -149,6 +140,18 @@ def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
     uncorrected = [_difference(first, second, drawn) for first, second in steps(pairs, "comparing methods")]
     corrected = holm([difference.test.p for difference in uncorrected])
     return [replace(difference, p=p) for difference, p in zip(uncorrected, corrected, strict=True)]
+
+
+def beside(reference: Outcome, pairs: Iterable[Difference]) -> list[tuple[Outcome, Interval, Difference]]:
+    """List the rows that are compared with one, and their top-1 minus its."""
+    rows = []
+    for pair in pairs:
+        gap = pair.intervals["top1"]
+        if pair.first is reference:
+            rows.append((pair.second, Interval(-gap.difference, -gap.high, -gap.low), pair))
+        elif pair.second is reference:
+            rows.append((pair.first, gap, pair))
+    return rows
 
 
 def all_pairs(outcomes: Sequence[Outcome]) -> list[Difference]:

@@ -10,7 +10,7 @@ from importlib import resources
 from hfc.metrics import LEVEL, METRICS, metric
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.rows import Leaderboard, Outcome, Row
-from hfc.report.statistics import Difference
+from hfc.report.statistics import Difference, beside
 
 HEADLINE = ("top1", "top3", "top5", "hF")
 
@@ -23,14 +23,14 @@ def published() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def _measured(row: Row, key: str) -> Cell:
+def measurement(row: Row, key: str) -> Cell:
     """Make the cell of a metric: mean and deviation, and each seed's number as tooltip."""
     values, scale, digits = row.values(key), metric(key).scale, metric(key).digits
     by_seed = ", ".join(f"seed {seed}: {scale * v:.{digits}f}" for seed, v in zip(row.seeds, values, strict=False))
     return Cell(plus_minus(values, scale, digits), scale * statistics.fmean(values) if values else None, tip=by_seed)
 
 
-def _mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> list[tuple[Cell, ...]]:
+def mark_best(rows: list[tuple[Cell, ...]], column: int, most: bool = True) -> list[tuple[Cell, ...]]:
     """Mark the best cells of a column; none where all rows are equally good."""
     values = [row[column].value for row in rows if row[column].value is not None]
     if len(set(values)) < 2:
@@ -51,29 +51,26 @@ def _one_tree(rows: Sequence[Row]) -> bool:
 
 def headline(board: Leaderboard, differences: Sequence[Difference]) -> Table:
     """Make the first table: the rows of a leaderboard. It says how far they are behind the best."""
-    behind = {difference.second: difference for difference in differences if difference.first is board.best}
+    behind = {outcome: (gap, pair) for outcome, gap, pair in beside(board.best, differences)}
     rows = []
     for outcome in board.outcomes:
-        difference = behind.get(outcome)
-        interval = difference.intervals["top1"] if difference else None
+        gap, pair = behind.get(outcome, (None, None))
         rows.append(
             (
                 Cell(outcome.label),
-                *(_measured(outcome.row, key) for key in HEADLINE),
+                *(measurement(outcome.row, key) for key in HEADLINE),
                 Cell(
-                    f"{signed(-interval.difference)} [{signed(-interval.high)}, {signed(-interval.low)}]",
-                    -100 * interval.difference,
+                    f"{signed(gap.difference)} [{signed(gap.low)}, {signed(gap.high)}]",
+                    100 * gap.difference,
                 )
-                if interval
+                if gap
                 else Cell("–"),
-                Cell(p_text(difference.p) + (" *" if difference.significant else ""), difference.p)
-                if difference
-                else Cell("–"),
+                Cell(p_text(pair.p) + (" *" if pair.significant else ""), pair.p) if pair else Cell("–"),
                 Cell(str(len(outcome.row.seeds)), len(outcome.row.seeds)),
             )
         )
     for column in range(1, 5 if _one_tree([outcome.row for outcome in board.outcomes]) else 4):
-        rows = _mark_best(rows, column)
+        rows = mark_best(rows, column)
     titles = [METRICS[key].column for key in HEADLINE]
     header = ("method", *titles, "top-1 against the best, points", "p", "seeds")
     over = f" over {board.best.groups.count:,} groups of images" if board.best.groups.shared else ""
@@ -86,8 +83,8 @@ def table1(rows: Sequence[Row]) -> Table:
     measured = [
         (
             Cell(row.label),
-            _measured(row, "top3"),
-            _measured(row, "top5"),
+            measurement(row, "top3"),
+            measurement(row, "top5"),
             Cell("no"),
             Cell(str(len(row.seeds)), len(row.seeds)),
             Cell("measured"),
@@ -114,10 +111,10 @@ def hierarchical(rows: Sequence[Row]) -> Table:
     """Make the table of metrics that know the tree, and top-1 beside them."""
     left_out = ("top3", "top5", "ece", "nll")  # they stand in tables of their own
     keys = [key for key in METRICS if key not in left_out and any(row.values(key) for row in rows)]
-    body = [(Cell(row.label), *(_measured(row, key) for key in keys)) for row in rows]
+    body = [(Cell(row.label), *(measurement(row, key) for key in keys)) for row in rows]
     for column, key in enumerate(keys, 1):
         if not METRICS[key].of_tree or _one_tree(rows):
-            body = _mark_best(body, column, METRICS[key].higher)
+            body = mark_best(body, column, METRICS[key].higher)
     note = (
         "Distance and severity are levels to climb to the lowest common ancestor, in an uneven tree from the deepest "
         "leaf below it. Severity looks at errors only: read it together with top-1. Inconsistent: the levels' own "
@@ -131,10 +128,10 @@ def levels(rows: Sequence[Row]) -> Table:
     """Make the table of each level's own accuracy. A level that no run has measured is left out."""
     every = dict.fromkeys(name for row in rows for name in row.first.hierarchy.levels)
     names = [name for name in every if any(row.values(LEVEL + name) for row in rows)]
-    body = [(Cell(row.label), *(_measured(row, LEVEL + name) for name in names)) for row in rows]
+    body = [(Cell(row.label), *(measurement(row, LEVEL + name) for name in names)) for row in rows]
     same = _one_tree(rows) and len({row.first.rows.inner.get("test", 0) for row in rows}) == 1
     for column in range(1, len(names) + 1) if same else ():
-        body = _mark_best(body, column)
+        body = mark_best(body, column)
     note = (
         "Coarse to fine. A level's own answer is its most probable node; on the last level it is that of P_final's "
         "most probable leaf. Test images whose label lies above a level do not count there."
@@ -158,7 +155,7 @@ def calibration(rows: Sequence[Outcome]) -> Table:
         body.append(
             (
                 Cell(outcome.label),
-                _measured(outcome.row, "ece"),
+                measurement(outcome.row, "ece"),
                 Cell(plus_minus(list(sure)), 100 * float(sure.mean())),
                 Cell(signed(gap), 100 * gap, tip="too sure" if gap > 0 else "too modest"),
                 *(_temperature(outcome.row) if calibrated else ()),
@@ -175,7 +172,7 @@ def calibration(rows: Sequence[Outcome]) -> Table:
             " NLL: mean negative log-likelihood of the true leaf. Before: without the temperature, which was fitted on "
             "validation."
         )
-    return Table("calibration", "Calibration", header, tuple(_mark_best(body, 1, most=False)), note, narrow=True)
+    return Table("calibration", "Calibration", header, tuple(mark_best(body, 1, most=False)), note, narrow=True)
 
 
 def _temperature(row: Row) -> tuple[Cell, ...]:
@@ -241,7 +238,7 @@ BETA_NOTE = (
 
 def betas(rows: Sequence[Row]) -> Table:
     """Make the table of top-1 at the run's β and at the best. It is empty where no head blends."""
-    shown = [row for row in rows if any(run.result.beta for run in row.runs)]
+    shown = [row for row in rows if any(run.result.beta for _, run in row.trainings)]
     header = (
         "method",
         "β of the run",
@@ -255,7 +252,7 @@ def betas(rows: Sequence[Row]) -> Table:
 
 
 def _betas(row: Row) -> tuple[Cell, ...]:
-    readings = [(run.result.settings.beta, run.result.beta) for run in row.runs if run.result.beta]
+    readings = [(run.result.settings.beta, run.result.beta) for _, run in row.trainings if run.result.beta]
     own = [beta for beta, _ in readings]
     best = [read.best_on_validation for _, read in readings]
 

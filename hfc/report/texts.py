@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hfc.errors import markdown as escape
 from hfc.metrics import METRICS
@@ -12,11 +12,13 @@ from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.checks import Check, weights
 from hfc.report.contents import Block, Document, Folded, Text
 from hfc.report.gallery import Gallery
+from hfc.report.grouped import Interval
 from hfc.report.plots import Figure
 from hfc.report.rows import Row
 from hfc.report.statistics import Difference
 from hfc.report.tables import HEADLINE, published
 from hfc.runs import Run
+from hfc.store.records import nested
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
@@ -70,8 +72,14 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def plain(document: Document, rows: Sequence[Row]) -> str:
-    """Write the measured rows for a terminal, with verdicts and failed checks."""
+def plain(document: Document, rows: Sequence[Row], brief: Sequence[Sequence[Sequence[str]]] = ()) -> str:
+    """Write the measured rows for a terminal, with verdicts and failed checks.
+
+    Args:
+        document: the report.
+        rows: all of them.
+        brief: tables of lines that take the place of the rows.
+    """
     header = ["method", *(METRICS[key].column for key in HEADLINE), "severity", "seeds"]
     body = [
         [
@@ -83,7 +91,7 @@ def plain(document: Document, rows: Sequence[Row]) -> str:
         for row in rows
     ]
     notes = [*document.verdicts, *(f"{MARKS['wrong']} {text}" for text in document.wrong)]
-    return "\n".join([columns([header, *body]), "", *notes])
+    return "\n".join([*map(columns, brief or [[header, *body]]), "", *notes])
 
 
 def printable(text: str) -> str:
@@ -110,8 +118,14 @@ def written(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     return stream.getvalue()
 
 
-def results_csv(rows: Sequence[Row]) -> str:
-    """Write a line for each measured and cited row. Accuracies as fractions, deviations beside the means."""
+def results_csv(rows: Sequence[Row], intervals: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Write a line for each measured and cited row. Accuracies as fractions, deviations beside the means.
+
+    Args:
+        rows: all of them.
+        intervals: of the metrics of rows, by the rows' keys; columns of their own hold them.
+    """
+    bounded = list(dict.fromkeys(key for own in intervals.values() for key in own))
     keys = sorted({key for row in rows for key in row.first.test if "/" not in key})
     head = ["kind", "label", "method", "hierarchy", "changed", "cache", "weights", "commit", "seeds"]
     body: list[list[object]] = []
@@ -120,12 +134,16 @@ def results_csv(rows: Sequence[Row]) -> str:
         changed = " ".join(f"{k}={v}" for k, v in result.changed.items())
         fixed = ("measured", row.label, result.method, result.hierarchy.name, changed, result.cache.path)
         source = weights(row), row.commit, len(row.seeds)
-        body.append([*fixed, *source, *(part for key in keys for part in _mean_sd(row.values(key))), ""])
+        own = [intervals.get(row.key, {}).get(key) for key in bounded]
+        bounds = [part for one in own for part in ((one.low, one.high) if one else ("", ""))]
+        body.append([*fixed, *source, *(part for key in keys for part in _mean_sd(row.values(key))), *bounds, ""])
     for entry in published():
         cited = {"top3_mean": float(entry["top3"]) / 100, "top5_mean": float(entry["top5"]) / 100}
         cells = [cited.get(f"{key}_{part}", "") for key in keys for part in ("mean", "sd")]
-        body.append(["cited", entry["method"], entry["method"], "", "", "", "", "", "", *cells, entry["source"]])
-    return written([*head, *(f"{key}_{part}" for key in keys for part in ("mean", "sd")), "source"], body)
+        named = ["cited", entry["method"], entry["method"], *[""] * 6]
+        body.append([*named, *cells, *[""] * 2 * len(bounded), entry["source"]])
+    limits = (f"{key}_{part}" for key in bounded for part in ("low", "high"))
+    return written([*head, *(f"{key}_{part}" for key in keys for part in ("mean", "sd")), *limits, "source"], body)
 
 
 def _mean_sd(values: Sequence[float]) -> tuple[object, object]:
@@ -164,7 +182,11 @@ def differences_csv(pairs: Iterable[Difference]) -> str:
 
 
 def results_json(
-    document: Document, rows: Sequence[Row], all_runs: Sequence[Run], differences: Iterable[Difference]
+    document: Document,
+    rows: Sequence[Row],
+    all_runs: Sequence[Run],
+    differences: Iterable[Difference],
+    intervals: Mapping[str, Mapping[str, Interval]],
 ) -> dict[str, object]:
     """Collect what the report is made from, and what it concludes."""
     return {
@@ -175,14 +197,26 @@ def results_json(
                 "label": row.label,
                 "key": row.key,
                 "seeds": row.seeds,
-                "runs": [run.result.run for run in row.runs],
-                "folders": [str(run.folder) for run in row.runs],
+                "runs": [run.result.run for _, run in row.trainings],
+                "folders": [str(run.folder) for _, run in row.trainings],
+                **_pooled_json(row, intervals.get(row.key, {})),
             }
             for row in rows
         ],
         "differences": [difference_json(pair) for pair in differences],
         "runs": [run.result.plain() for run in all_runs],
         "published": published(),
+    }
+
+
+def _pooled_json(row: Row, intervals: Mapping[str, Interval]) -> dict[str, object]:
+    """Write what a row has where outer folds are pooled, or where there is a baseline."""
+    outer = row.first.outer
+    metrics = {key: row.mean(key) for key in row.first.test}
+    known = {key: {"low": one.low, "high": one.high} for key, one in intervals.items()}
+    return {
+        **({"outer_folds": outer.folds, "metrics": nested(metrics)} if outer else {}),
+        **({"intervals": known} if known else {}),
     }
 
 

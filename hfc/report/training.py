@@ -24,12 +24,14 @@ def validation(rows: Sequence[Row]) -> Figure:
     thin, marks, data, ends = [], [], [], []
     for i, row in enumerate(rows):
         drawn = _share(row)
-        lines = [[(float(epoch.number), float(epoch.val[drawn])) for epoch in run.epochs] for run in row.runs]
+        lines = [[(float(epoch.number), float(epoch.val[drawn])) for epoch in run.epochs] for _, run in row.trainings]
         series.append((row.label, _over_seeds(row.label, lines, lambda y: f"{100 * y:.2f}%")))
         thin += _own_lines(i, lines) if len(rows) <= CROWDED else []
-        data += [(row.label, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
-        chosen = [(float(kept.epoch), float(kept.val[drawn])) for kept in (run.result.selected for run in row.runs)]
-        for seed, (x, y) in zip(row.seeds, chosen, strict=True):
+        seeds = [seed for seed, _ in row.trainings]
+        data += [(row.label, s, x, y) for s, line in zip(seeds, lines, strict=True) for x, y in line]
+        kept = [run.result.selected for _, run in row.trainings]
+        chosen = [(float(one.epoch), float(one.val[drawn])) for one in kept]
+        for seed, (x, y) in zip(seeds, chosen, strict=True):
             marks.append((i, x, y, f"{row.label}, seed {seed}: epoch {x:g} chosen, {100 * y:.2f}%"))
         epochs, scores = ", ".join(f"{x:g}" for x, _ in chosen), ", ".join(f"{100 * y:.1f}" for _, y in chosen)
         ends.append(f"{row.label} chose epoch {epochs} at {scores}%")
@@ -67,11 +69,12 @@ def tasks(row: Row) -> list[Figure]:
     ):
         series: list[tuple[str, list[Point]]] = []
         thin, data = [], []
-        for i, task in enumerate(row.runs[0].epochs[0].weights):
-            lines = [[(float(e.number), float(getattr(e, key)[task])) for e in run.epochs] for run in row.runs]
+        for i, task in enumerate(row.trainings[0][1].epochs[0].weights):
+            lines = [[(float(e.number), float(getattr(e, key)[task])) for e in run.epochs] for _, run in row.trainings]
             series.append((task, _over_seeds(task, lines, lambda y: f"{y:.4g}")))
             thin += _own_lines(i, lines)
-            data += [(task, s, x, y) for s, line in zip(row.seeds, lines, strict=True) for x, y in line]
+            named = zip((seed for seed, _ in row.trainings), lines, strict=True)
+            data += [(task, s, x, y) for s, line in named for x, y in line]
         values = [value for *_, value in data]
         if key == "weights" and len(set(values)) == 1:
             continue  # they stay as they are
@@ -120,7 +123,7 @@ def beta(rows: Sequence[Row]) -> Figure | None:
     series: list[tuple[str, list[Point]]] = []
     thin, marks, colours = [], [], []
     for number, row in enumerate(rows):
-        readings = [run.result.beta for run in row.runs if run.result.beta]
+        readings = [run.result.beta for _, run in row.trainings if run.result.beta]
         if not readings:
             continue
         i = len(series)

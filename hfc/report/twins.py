@@ -81,6 +81,9 @@ def read_twins(folder: Path, runs: Sequence[Run]) -> KnownTwins:
 
 
 def _refuse_other(folder: Path, record: TwinsRecord, run: Run) -> None:
+    if run.result.outer:
+        why = "is of an outer fold, whose training images are others than those of the cache's own splits"
+        raise RunError(f"--twins {folder}: {run.folder} {why}; leave --twins out, and keep twins together by groups")
     cache = run.result.cache
     pairs = [("features", record.features_sha256, cache.features_sha256)]
     if cache.labels_digest is None:

@@ -192,6 +192,17 @@ class Temperature(Record):
     """None where no test row has a leaf's label."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OuterRecord(Record):
+    """The outer fold of a nested cross-validation that a run is of; see `hfc.train.outer.OuterFold`."""
+
+    number: int
+    folds: int
+    row: str
+    search: str
+    searched: tuple[str, ...]
+
+
 def flat(content: Mapping[str, object]) -> dict[str, object]:
     """Turn metrics of JSON into metrics by key; their types are not checked."""
     numbers: dict[str, object] = {}

@@ -4,17 +4,19 @@ Every method is tuned alike without the test split, and tested with seeds of its
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 
-from hfc import runs
+from hfc import provenance, runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedError, RunError
 from hfc.progress import bar
 from hfc.train.notices import OnRows
+from hfc.train.outer import OuterFold, refuse_count
 from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
+from hfc.train.prepared import NOT_IN_KEY
 from hfc.train.stage import train_all
 from hfc.train.sweep import sweep
 
@@ -41,24 +43,43 @@ class Ablation:
     """The search of each row by its name."""
     seeds: tuple[int, ...]
     """Of the runs that are tested."""
+    outer_folds: int = 0
+    """Of nested cross-validation: all is done outside each fold, which tests it; 0: on the cache's own splits."""
 
     @property
     def trainings(self) -> int:
         """How many trainings it takes in all."""
         searched = sum(plan.trainings for plan in self.searches.values())
-        return searched + len(self.searches) * len(self.seeds)
+        return (searched + len(self.searches) * len(self.seeds)) * max(self.outer_folds, 1)
+
+    @property
+    def steps(self) -> Iterator[tuple[str, Sweep, OuterFold | None]]:
+        """List what is done in turn: a row, its search, and the outer fold; None for the cache's own splits."""
+        if not self.outer_folds:
+            yield from ((row, search, None) for row, search in self.searches.items())
+        for number in range(self.outer_folds):
+            yield from ((row, search, self._outer(number, row)) for row, search in self.searches.items())
+
+    def _outer(self, number: int, row: str) -> OuterFold:
+        search = self.searches[row]
+        fixed = {key: value for key, value in search.fixed.items() if key not in NOT_IN_KEY}
+        digest = provenance.digest([fixed, search.points, search.seeds, search.folds])
+        searched = tuple(dict.fromkeys(name for point in search.points for name in point))
+        return OuterFold(number, self.outer_folds, row, digest, searched)
 
 
-def read_ablation(plan: str, hierarchy: str) -> Ablation:
+def read_ablation(plan: str, hierarchy: str, outer_folds: int = 0) -> Ablation:
     """Read what to compare.
 
     Args:
         plan: one of SHIPPED, or a TOML file.
         hierarchy: the tree of every run.
+        outer_folds: of nested cross-validation; 0: the cache's own splits.
 
     Raises:
-        ConfigError: the file cannot be read, or does not say what to compare.
+        ConfigError: the file cannot be read, or does not say what to compare; or there cannot be so many folds.
     """
+    refuse_count(outer_folds)
     if plan in SHIPPED:
         with resources.as_file(resources.files("hfc.train") / "ablations" / f"{plan}.toml") as file:
             content = read_toml(file)
@@ -79,7 +100,7 @@ def read_ablation(plan: str, hierarchy: str) -> Ablation:
         other = {"grid": instead[name]} if name in instead else {}
         searches[name] = parse_sweep(file, {**common, **wider, **other, **settings})
         _check_row(file, name, settings, searches)
-    return Ablation(searches, seeds)
+    return Ablation(searches, seeds, outer_folds)
 
 
 def _axes_of(
@@ -153,10 +174,10 @@ def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: 
 def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: OnRows | None = None) -> list[runs.Run]:
     """Search for the settings of each row, and test the best with other seeds.
 
-    The searches never look at the test split.
+    The searches never look at the test split, nor those of an outer fold at its rows.
 
-    `out` gets `search/ROW/` of every search and `runs/`, which `hfc report` reads. What is there already of the same
-    features, settings and code is not done again.
+    `out` gets `search/ROW/` of every search, of outer folds `search/ROW/foldN/`, and `runs/`, which `hfc report` reads.
+    What is there already of the same features, settings and code is not done again.
 
     Args:
         cache: a feature cache.
@@ -166,7 +187,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: 
         on_rows: see `sweep`.
 
     Returns:
-        The tested runs, row by row.
+        The tested runs, row by row, of one outer fold after the other.
 
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other, or the disk refuses.
@@ -176,17 +197,20 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: 
     tested: list[runs.Run] = []
     failed: dict[str, str] = {}
     with bar("loading", plan.trainings, unit="run") as shown:
-        for row, search in plan.searches.items():
+        for row, search, outer in plan.steps:
+            name = f"{row}, outer fold {outer.number + 1} of {outer.folds}" if outer else row
+            folder = out / "search" / row / (f"fold{outer.number}" if outer else "")
             try:
-                shown.show(done, what=f"searching {row}")
-                best = sweep(cache, search, out / "search" / row, jobs=jobs, on_rows=on_rows)[0]
-                shown.show(done + search.trainings, what=f"testing {row}")
+                shown.show(done, what=f"searching {name}")
+                best = sweep(cache, search, folder, jobs=jobs, on_rows=on_rows, outer=outer)[0]
+                shown.show(done + search.trainings, what=f"testing {name}")
                 configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
-                for number, (run, _) in enumerate(train_all(cache, configs, out / "runs", jobs=jobs), 1):
+                results = train_all(cache, configs, out / "runs", jobs=jobs, outer=outer)
+                for number, (run, _) in enumerate(results, 1):
                     tested.append(run)
                     shown.show(done + search.trainings + number)
             except DivergedError as error:
-                failed[row] = str(error)
+                failed[name] = str(error)
             done += search.trainings + len(plan.seeds)
     if failed:
         reasons = "; ".join(f"{row}: {reason}" for row, reason in failed.items())

@@ -17,6 +17,7 @@ from hfc.store import FeatureStore, Table
 from hfc.store.records import CacheRecord
 from hfc.train.features import Features, Resident, Streamed
 from hfc.train.labels import join_labels, refuse_unlabelled
+from hfc.train.outer import OuterFold, with_splits_of
 
 
 class Reading(TypedDict, total=False):
@@ -25,6 +26,7 @@ class Reading(TypedDict, total=False):
     labels: Path | None
     allow_unlabelled: bool
     stream: bool
+    outer: OuterFold | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class CacheSource:
     labels: Path | None = None
     allow_unlabelled: bool = False
     stream: bool = False
+    outer: OuterFold | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Cache:
     table: Table
     meta: CacheRecord
     """What a run records of where its features came from."""
+    outer: OuterFold | None = None
+    """None: the rows have the cache's own splits."""
 
 
 def cache_source(path: Path, device: str, **reading: Unpack[Reading]) -> CacheSource:
@@ -65,6 +70,7 @@ def load_cache(
     labels: Path | None = None,
     allow_unlabelled: bool = False,
     stream: bool = False,
+    outer: OuterFold | None = None,
 ) -> Cache:
     """Read and check a feature cache.
 
@@ -76,11 +82,13 @@ def load_cache(
         labels: a CSV whose labels, and splits if it has them, take the place of the cache's own, joined by id.
         allow_unlabelled: take such a file even if most rows of a split have no label in it.
         stream: leave the features on the disk after checking them.
+        outer: the outer fold whose splits take the place of the cache's own.
 
     Raises:
         DatasetError: the labels cannot be read or joined, or leave most rows of a split without one.
         StoreError: it cannot be read, is damaged, or holds NaN or infinite features.
         ConfigError: no such device.
+        RunError: too few rows for the outer folds.
     """
     chosen = choose_device(device)
     with contextlib.ExitStack() as stack:
@@ -88,7 +96,8 @@ def load_cache(
         stack.callback(store.close)
         table, labels_sha256 = _labelled(store.table(), labels, allow_unlabelled)
         features = _read_features(store, chosen, stream)
-        cache = Cache(path, features, table, _describe(store, table, path, labels or path, labels_sha256))
+        known = _describe(store, table, path, labels or path, labels_sha256)
+        cache = Cache(path, features, with_splits_of(outer, table, path) if outer else table, known, outer)
         if stream:
             stack.pop_all()  # every epoch reads from it
     return cache

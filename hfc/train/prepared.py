@@ -14,6 +14,7 @@ from hfc.store import CHUNK_ROWS
 from hfc.train.cache import Cache
 from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Streamed
+from hfc.train.outer import OuterFold, warn_of_rare
 from hfc.train.settings import used_settings
 from hfc.train.settling import DECIDED, settle
 
@@ -37,6 +38,7 @@ RUN_SOURCES = (
     "train/heads",
     "train/lbfgs.py",
     "train/losses.py",
+    "train/outer.py",
     "train/prepared.py",
     "train/result.py",
     "train/settings.py",
@@ -74,6 +76,8 @@ def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedR
     """
     by_tree: dict[tuple[str, str], TrainingData] = {}
     runs = []
+    if cache.outer:
+        warn_of_rare(cache.outer, cache.table, cache.path)
     for config in configs:
         tree = config.hierarchy, config.inner_labels
         if tree not in by_tree:
@@ -82,7 +86,7 @@ def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedR
         refuse_views(cache, config)
         settled = settle(config, data, cache.features.device)
         key = run_key(cache, data, settled)
-        runs.append(PreparedRun(data, settled, key, run_name(settled, data, key)))
+        runs.append(PreparedRun(data, settled, key, run_name(settled, data, key, cache.outer)))
     return runs
 
 
@@ -110,7 +114,7 @@ def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
     """Compute a digest over everything that a result depends on.
 
     That is features, labels, splits, hierarchy, settings, code and the kind of device: a GPU draws other dropout than a
-    CPU. Streaming draws another order of rows than memory.
+    CPU. Streaming draws another order of rows than memory. An outer fold has other splits, for a row of a plan.
     """
     used = used_settings(config) - set(NOT_IN_KEY)
     settings = {key: value for key, value in plain(config).items() if key in used}
@@ -122,12 +126,14 @@ def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
     ]
     features = cache.features
     order = ["streamed", CHUNK_ROWS] if isinstance(features, Streamed) else ["resident"]
-    return provenance.digest([sources, settings, data.hierarchy.name, features.device.type, order])
+    outer = [vars(cache.outer)] if cache.outer else []
+    return provenance.digest([sources, settings, data.hierarchy.name, features.device.type, order, *outer])
 
 
-def run_name(config: TrainConfig, data: TrainingData, key: str) -> str:
+def run_name(config: TrainConfig, data: TrainingData, key: str, outer: OuterFold | None = None) -> str:
     """Name the folder of a run: readable, and unique by its key."""
-    return f"{config.method}--{data.hierarchy.name}--seed{config.seed}--{key[:8]}"
+    fold = f"--fold{outer.number}" if outer else ""
+    return f"{config.method}--{data.hierarchy.name}{fold}--seed{config.seed}--{key[:8]}"
 
 
 def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, object]:

@@ -86,6 +86,7 @@ def _result(cache: Cache, run: PreparedRun, fitted: Fitted, tested: _Tested) -> 
         beta=tested.betas,
         climb=tested.climbs,
         temperature=tested.temperature,
+        outer=cache.outer.record if cache.outer else None,
         seconds=Seconds(train=round(fitted.seconds, 3), total=round(fitted.seconds + tested.seconds, 3)),
         machine=Machine(
             device=str(cache.features.device),

@@ -153,6 +153,53 @@ def write_run(
     return folder
 
 
+def write_folds(
+    folder: Path,
+    tree: Hierarchy,
+    *,
+    folds: int = 3,
+    missing: Sequence[int] = (),
+    method: str = "flat",
+    seed: int = 0,
+    skill: float = 2.0,
+    rows: int = 60,
+    groups: Sequence[str] | None = None,
+    final: NDArray[np.float32] | None = None,
+    config: Sequence[float] = (0.1, 0.1, 0.2),
+    **changes: Any,
+) -> NDArray[np.float32]:
+    """The runs of outer folds, each of its own share of the test images; returns (N, C) what all of them predict.
+
+    Image i, in the order of the ids, is in fold i % 4 modulo the folds, so that folds are of several sizes; where it
+    has a group, the number of that counts. Fold k chose the learning rate `config[k]`.
+    """
+    target = np.arange(rows) % len(tree.leaves)
+    final = guess(tree, target, skill, hash_of(method) + seed) if final is None else final
+    names = list(dict.fromkeys(groups or ()))
+    dealt = np.array([(names.index(groups[i]) if groups and groups[i] else i) % 4 % folds for i in range(rows)])
+    for k in set(range(folds)) - set(missing):
+        inside = np.flatnonzero(dealt == k)
+        outer = {"number": k, "folds": folds, "row": method, "search": "5" * 64, "searched": ["learning_rate"]}
+        write_run(
+            folder / f"{method}-{seed}-{k}",
+            tree,
+            method=method,
+            seed=seed,
+            ids=[f"images/{i:04d}.jpg" for i in inside],
+            target=target[inside],
+            final=final[inside],
+            groups=[groups[i] for i in inside] if groups else None,
+            key=f"{method}{seed}-{k}",
+            **{
+                "outer": outer,
+                "config__learning_rate": config[k % 3],
+                "changed": {"width": 64, "dropout": k},
+                **changes,
+            },
+        )
+    return final
+
+
 def hash_of(text: str) -> int:
     """A small number of a text, the same in every process."""
     return sum(text.encode("utf-8")) * 10
