@@ -18,7 +18,7 @@ from cli.output import Command, RowsUsed, print_json, say
     default="methods",
     show_default=True,
     type=PLAN,
-    help="What to compare: methods, weightings or a TOML file.",
+    help="What to compare: methods, weightings, nested or a TOML file.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder for the results."
@@ -57,7 +57,7 @@ def ablation(cache: Path, hierarchy: str, plan: str, out: Path, outer_folds: int
     \b
     Examples:
       hfc ablation cache/own.h5 --hierarchy tree.csv --out cache/ablation
-      hfc ablation cache/own.h5 --hierarchy tree.csv --outer-folds 5 --out cache/nested
+      hfc ablation cache/own.h5 --hierarchy tree.csv --plan nested --outer-folds 5 --out cache/nested
     """
     from hfc.report import write_report
     from hfc.train.ablation import ablation as stage

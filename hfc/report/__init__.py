@@ -20,6 +20,7 @@ from hfc.report.resampled import check_baseline, with_baseline
 from hfc.report.rows import Leaderboard, read_leaderboards
 from hfc.report.statistics import Difference, all_pairs
 from hfc.report.twins import read_twins, twin_checks, twin_table
+from hfc.runs import Run
 
 # They list every file of a report, or of a comparison, with its SHA-256: what is written over later is a report's own.
 RESULTS, COMPARISON = "results.json", "compare.json"
@@ -63,26 +64,36 @@ def write_report(
     all_runs = runs.find(roots)
     boards, differences = _compared(read_leaderboards(all_runs, bool(baseline)), baseline)
     rows = [outcome.row for board in boards for outcome in board.outcomes]
-    intervals = {one.row.key: board.intervals[one] for board in boards if board.baseline for one in board.outcomes}
-    flat = [difference for pairs in differences for difference in pairs]
     known = read_twins(twins, all_runs) if twins else None
     checks = check(rows, boards, twin_checks(known, boards) if known else ())
     tables = [twin_table(known, board) for board in boards] if known else []
     mistakes = _mistakes(boards, images) if images else []
     document = contents.report(rows, boards, differences, checks, mistakes, tables)
-    results = texts.results_json(document, rows, all_runs, flat, intervals)
     beside = [(board, pairs) for board, pairs in zip(boards, differences, strict=True) if board.baseline]
     files = {
         **pages(document),
         "table1.tex": latex.latex(rows, checks),
-        "results.csv": texts.results_csv(rows, intervals),
-        RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
-        "differences.csv": texts.differences_csv(flat),
         **({"methods.tex": latex.tabular(nested.both(beside))} if beside else {}),
+        **_numbers(document, all_runs, boards, [difference for pairs in differences for difference in pairs]),
     }
     brief = [nested.brief(*one) for one in beside] if len(beside) == len(boards) else []
     shown = texts.printable(texts.plain(document, rows, brief))
     return ReportSummary(out, len(all_runs), shown, write(out, files, RESULTS))
+
+
+def _numbers(
+    document: Document, all_runs: Sequence[Run], boards: Sequence[Leaderboard], differences: Sequence[Difference]
+) -> dict[str, str]:
+    """Write the numbers of a report for programs."""
+    outcomes = [(board, outcome) for board in boards for outcome in board.outcomes]
+    rows = [outcome.row for _, outcome in outcomes]
+    intervals = {outcome.row.key: board.intervals[outcome] for board, outcome in outcomes if board.baseline}
+    results = texts.results_json(document, rows, all_runs, differences, intervals)
+    return {
+        "results.csv": texts.results_csv(rows, intervals),
+        RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
+        "differences.csv": texts.differences_csv(differences),
+    }
 
 
 def _compared(

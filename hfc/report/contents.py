@@ -118,11 +118,12 @@ def report(
         ("provenance", "Provenance", (*_some(nested.chosen(rows)), provenance(rows))),
     ]
     sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
-    verdicts = tuple(
-        (nested.verdict if board.baseline else verdict)(board, pairs)
-        for board, pairs in zip(boards, differences, strict=True)
+    return Document(
+        "Results",
+        tuple(part.verdict() for part in parts),
+        tuple(checks),
+        tuple(section for section in sections if section.blocks),
     )
-    return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
 
 def verdict(board: Leaderboard, differences: Sequence[Difference]) -> str:
@@ -161,6 +162,9 @@ class _Blocks:
     pairs: Sequence[Difference]
     prefix: str
     """What the names of its figures begin with, where there are several leaderboards."""
+
+    def verdict(self) -> str:
+        return (nested.verdict if self.board.baseline else verdict)(self.board, self.pairs)
 
     def best(self) -> Iterator[Block]:
         figure = figures.forest(self.board, self.pairs)

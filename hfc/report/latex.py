@@ -9,7 +9,7 @@ from hfc.report.rows import Row
 from hfc.report.tables import published
 
 # Inside a document \@nodocument is \relax: there the file is a table for \input, elsewhere a document of its own.
-HEAD = r"""% pdflatex shows it; in a paper: \usepackage{booktabs}, and \input of this file inside a table.
+HEAD = r"""% pdflatex table1.tex shows it; in a paper: \usepackage{booktabs}, and \input{table1} inside a table.
 \makeatletter
 \ifx\@nodocument\relax
   \def\hfcend{}
@@ -53,7 +53,7 @@ def latex(rows: Sequence[Row], checks: Sequence[Check]) -> str:
 
 
 def tabular(tables: Iterable[Table]) -> str:
-    """Write tables as LaTeX, one below the other; the best cells are bold."""
+    """Write tables as methods.tex, one below the other; the best cells are bold."""
     parts = []
     for table in tables:
         lines = [
@@ -64,7 +64,7 @@ def tabular(tables: Iterable[Table]) -> str:
         header = " & ".join(map(escape, table.header)) + r" \\"
         parts += [f"% {escape(table.title)}. {escape(table.note)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
         parts += [header, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""]
-    return "\n".join([HEAD, *parts, r"\hfcend", ""])
+    return "\n".join([HEAD.replace("table1", "methods"), *parts, r"\hfcend", ""])
 
 
 def _line(method: str, top3: str, top5: str, landmarks: str, seeds: str, origin: str) -> str:

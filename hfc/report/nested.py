@@ -62,7 +62,7 @@ def _cell(board: Leaderboard, outcome: Outcome, key: str) -> Cell:
 
 
 def by_chance(outcome: Outcome) -> float:
-    """Compute the calibration error, on average, of answers that are right as often as their confidences say."""
+    """Compute the mean calibration error of answers whose confidences are true."""
     rng = np.random.default_rng(0)
     errors = [
         error_of_confidence(sure, rng.random(len(sure)) < sure)

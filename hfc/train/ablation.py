@@ -20,7 +20,7 @@ from hfc.train.prepared import NOT_IN_KEY
 from hfc.train.stage import train_all
 from hfc.train.sweep import sweep
 
-SHIPPED = ("methods", "weightings")
+SHIPPED = ("methods", "weightings", "nested")
 ROW_NAME = re.compile(r"\w[\w+=.-]*")
 # What a row may set: not what the command gives, nor what all rows must share to be compared.
 ROW_SETTINGS = {f.name for f in fields(TrainConfig)} - {

@@ -167,3 +167,13 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     mark.write_text(json.dumps({**json.loads(mark.read_text("utf-8")), "pairs": "4"}), "utf-8")
     with pytest.raises(RunError, match=r"twins.json: pairs: expected an integer, found '4'; run hfc inspect --twins"):
         report(tmp_path)
+
+
+def test_runs_of_outer_folds_have_no_twins_of_the_caches_splits(tmp_path: Path) -> None:
+    outer = {"number": 0, "folds": 2, "row": "flat", "search": "", "searched": []}
+    with pytest.raises(RunError) as caught:
+        report(place(tmp_path, 3, outer=outer))
+    assert str(caught.value) == (
+        f"--twins {tmp_path / 'twins'}: {tmp_path / 'runs' / 'flat-0'} is of an outer fold, whose training images are "
+        "others than those of the cache's own splits; leave --twins out, and keep twins together by groups"
+    )

@@ -78,7 +78,12 @@ def _calls(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def small_plan(content: dict[str, Any]) -> dict[str, Any]:
-    """A plan of `hfc ablation` that ships with hfc, with one point, one seed and two folds for each method."""
+    """A plan of `hfc ablation` that ships with hfc, with one point, one seed and two folds for each method.
+
+    That of outer folds has two methods.
+    """
+    if content["folds"] == 3:
+        content |= {"methods": content["methods"][:2]}
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
     return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid, "folds": 2}

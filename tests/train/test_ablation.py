@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,12 @@ def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
 def test_the_plans_in_the_package_compare_every_method_and_weighting_and_tune_all_alike() -> None:
     plans = {name: read_ablation(name, "deepfashion-5") for name in SHIPPED}
     assert set(plans["methods"].searches) == set(METHODS) | {"hmcn-f+mtl-levels"}
+    nested = plans.pop("nested")
+    assert set(nested.searches) == {"flat", "linear", "levels+path", "ps-softmax", "hmcn-f", "hmcn-f+mtl"}
+    points = {name: search.points for name, search in nested.searches.items()}
+    assert points.pop("linear") == ({"transform": "none"}, {"transform": "sqrt"})
+    assert all(own == points["flat"] for own in points.values())
+    assert replace(nested, outer_folds=5).trainings == 5 * (5 * (8 * 3 + 3) + 2 * 3 + 3)
     assert set(plans["weightings"].searches) == {"hmcn-f", "hmcn-f+mtl", *FORMER_METHODS}
     rows = {name: search.fixed for plan in plans.values() for name, search in plan.searches.items()}
     for name, settings in FORMER_METHODS.items():

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from cli.main import main
 from hfc import runs
 from hfc.errors import ConfigError, RunError
 from hfc.regions import strings
+from hfc.report import ReportSummary
 from hfc.train import cache as cache_module
-from hfc.train.ablation import ablation, read_ablation
+from hfc.train.ablation import Ablation, ablation, read_ablation
 from hfc.train.cache import Cache, load_cache
 from hfc.train.features import Resident
 from hfc.train.outer import OuterFold, warn_of_rare
@@ -85,6 +88,26 @@ def test_a_number_of_folds_that_there_cannot_be_is_refused(count: int, place: Pa
     with pytest.raises(ConfigError) as caught:
         load_cache(place / "cache.h5", outer=OuterFold(0, count))
     assert str(caught.value) == message
+
+
+def test_the_command_takes_the_number_and_counts_its_trainings(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["ablation", str(place / "cache.h5"), "--hierarchy", str(place / "tree.csv"), "--out", str(tmp_path)]
+    refused = CliRunner().invoke(main, [*words, "--outer-folds", "1"])
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: --outer-folds: expected two or more, or 0 for the cache's own splits, found 1\n",
+    )
+    done: list[Ablation] = []
+    monkeypatch.setattr("hfc.train.ablation.ablation", lambda cache, plan, out, **how: done.append(plan))
+    monkeypatch.setattr("hfc.report.write_report", lambda roots, out: ReportSummary(out, 1, "a table", ()))
+    (tmp_path / "plan.toml").write_text(PLAN)
+    said = CliRunner().invoke(main, [*words, "--plan", str(tmp_path / "plan.toml"), "--outer-folds", "3"])
+    assert said.exit_code == 0
+    assert [plan.outer_folds for plan in done] == [3]
+    told = f"settings chosen without the images of the outer fold; report: {tmp_path / 'report'}"
+    assert said.stdout == f"a table\n\n30 trainings; {told}\n"
 
 
 @pytest.mark.parametrize(
