@@ -95,8 +95,7 @@ def report(
         galleries: mistakes with their pictures, where they were asked for.
         twins: for each leaderboard, its accuracies with and without twins; none where they are not known.
     """
-    prefixes = [f"{i}-" if len(boards) > 1 else "" for i in range(1, len(boards) + 1)]
-    parts = [_Blocks(*members) for members in zip(boards, differences, prefixes, strict=True)]
+    parts = _parts(boards, differences)
     join = itertools.chain.from_iterable
     in_tree = itertools.chain(
         (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
@@ -118,12 +117,13 @@ def report(
         ("provenance", "Provenance", (*_some(nested.chosen(rows)), provenance(rows))),
     ]
     sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
-    return Document(
-        "Results",
-        tuple(part.verdict() for part in parts),
-        tuple(checks),
-        tuple(section for section in sections if section.blocks),
-    )
+    verdicts = tuple(part.verdict() for part in parts)
+    return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
+
+
+def _parts(boards: Sequence[Leaderboard], differences: Sequence[Sequence[Difference]]) -> list["_Blocks"]:
+    prefixes = [f"{i}-" if len(boards) > 1 else "" for i in range(1, len(boards) + 1)]
+    return [_Blocks(*members) for members in zip(boards, differences, prefixes, strict=True)]
 
 
 def verdict(board: Leaderboard, differences: Sequence[Difference]) -> str:

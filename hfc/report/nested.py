@@ -1,4 +1,4 @@
-"""Rows beside a baseline, with intervals of every metric; what the outer folds of a nested cross-validation chose."""
+"""Rows beside a baseline, with intervals of every metric; and what outer folds chose."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -173,7 +173,7 @@ def verdict(board: Leaderboard, pairs: Sequence[Difference]) -> str:
 
 
 def chosen(rows: Iterable[Row]) -> Table:
-    """Make the table of the settings that each outer fold chose for each row, without having seen its images."""
+    """Make the table of the settings that each outer fold chose, row by row."""
     body, most = [], 0
     for row in rows:
         picked = {

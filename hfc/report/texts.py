@@ -210,7 +210,7 @@ def results_json(
 
 
 def _pooled_json(row: Row, intervals: Mapping[str, Interval]) -> dict[str, object]:
-    """Write what a row has where outer folds are pooled, or where there is a baseline."""
+    """Write what a row of outer folds, or beside a baseline, has besides."""
     outer = row.first.outer
     metrics = {key: row.mean(key) for key in row.first.test}
     known = {key: {"low": one.low, "high": one.high} for key, one in intervals.items()}
