@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from hfc.train.heads.tree import Tree
 from hfc.train.losses import (
     LEVEL_LOSSES,
-    WIDE,
     binary_cross_entropy,
     class_weights,
     hierarchical_cross_entropy,
@@ -26,6 +25,7 @@ from hfc.train.losses import (
     softmax_cross_entropy,
     softmax_cross_entropy_among,
 )
+from hfc.train.wide import WIDE
 from tests.support.trees import trees
 
 Ints = NDArray[np.int64]
