@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hfc.config import TrainConfig
 from hfc.errors import DivergedError
@@ -102,11 +102,15 @@ class Training:
             self.class_weight = class_weights(counts, config.class_balance)
 
     @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return [*self.head.parameters(), *self.weighting.parameters()]
+
+    @cached_property
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam."""
-        parameters = [*self.head.parameters(), *self.weighting.parameters()]
         fused = self.features.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=fused)
+        return torch.optim.Adam(self.parameters, lr=self.config.learning_rate, fused=fused)
 
     @property
     def number(self) -> int:
@@ -197,7 +201,8 @@ class Training:
             losses = self._losses(features, self.data.batch(rows), weight)
             total = self.weighting(losses)
             self.weighting.balance(losses, self.head.shared)
-            self.optimiser.zero_grad(set_to_none=True)
+            for parameter in self.parameters:  # zero_grad does no more, and takes a 25th of a small head's step
+                parameter.grad = None
             total.backward()
             self.optimiser.step()
             sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
