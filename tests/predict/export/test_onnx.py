@@ -53,7 +53,7 @@ def metadata_of(file: Path) -> dict[str, str]:
         {"method": "hmcn-f-original", "decode": "consistent"},
         TOP_DOWN,
         {"method": "conditional", "decode": "least-cost"},
-        {"method": "ps-softmax", "transform": "sqrt"},
+        {"method": "flat+ps"},
         {"method": "levels+path", "transform": "l2", "members": 2},
     ],
     ids=str,
