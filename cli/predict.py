@@ -51,7 +51,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     type=click.Path(path_type=Path, dir_okay=False),
     help="A CSV file that lists the images (path and optionally id,x1,y1,x2,y2), instead of IMAGE.",
 )
-@settings(PredictConfig, "top", "min_confidence", "within")
+@settings(PredictConfig, "top", "min_confidence", "target_precision", "within")
 @click.option(
     "--format",
     "form",
@@ -78,8 +78,7 @@ def predict(
 
     An answer is a path in the tree of RUN, with probabilities. RUN is the folder of a run, or one that hfc export --hf
     made; it records which crops, backbone and weights to use. IMAGE is a file, or a folder, ZIP or TAR archive with
-    images in or below it. The answers come in the order of the images. If an image cannot be read, the reason is
-    printed instead, and the exit code is 3.
+    images in or below it. The answers come in its order; for an image that cannot be read the reason, and exit code 3.
 
     \b
     Example:
@@ -101,6 +100,7 @@ def predict(
     from hfc.predict import Classifier
 
     classifier = Classifier.load(run, **given)
+    _tell_promise(classifier)
     answers = classifier.stream(regions)
     if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
         answers = steps(answers, "predict", len(regions))
@@ -108,6 +108,18 @@ def predict(
     for line in FORMATS["json" if as_json else form](_noting(answers, failures), classifier):
         click.echo(line)
     _end(context, len(failures), len(regions))
+
+
+def _tell_promise(classifier: "Classifier") -> None:
+    """Say what is promised of the answers, where that was asked for."""
+    promise, kept = classifier.trained.run.result.promise, classifier.kept
+    if promise and kept:
+        target = f"{100 * classifier.settings.target_precision:g}%"
+        click.echo(
+            f"answers have a probability of {kept.threshold:.4f} at least: with {promise.confidence:.0%} confidence "
+            f"{target} of those below the root are right, as {promise.proof.rows} rows set aside prove",
+            err=True,
+        )
 
 
 def _end(context: click.Context, failed: int, images: int) -> None:

@@ -25,7 +25,8 @@ from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, parse_hierarchy
 from hfc.metrics import Metrics
 from hfc.progress import steps
-from hfc.store.records import REMEDY, CacheRecord, OuterRecord, Record, Temperature
+from hfc.store.promise import Promise
+from hfc.store.records import REMEDY, CacheRecord, Code, Machine, OuterRecord, Record, Temperature
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -82,10 +83,13 @@ class Rows(Record):
     """By reason."""
     inner: Mapping[str, int] = field(default_factory=dict)
     """How many of each split have an inner label; empty where every label is a leaf."""
+    promise: int = 0
+    """How many validation rows were set aside to prove a promise; `val` is without them."""
 
     def __str__(self) -> str:
         """Say how many rows are used, and how many are left out and why."""
         used = ", ".join(f"{getattr(self, split)} {split}{self._inner(split)}" for split in SPLITS)
+        used += f", {self.promise} for the promise" if self.promise else ""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.unused.items() if count)
         return f"rows: {used}; left out: {left_out or 'none'}"
 
@@ -141,25 +145,6 @@ class Seconds(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(Record):
-    """What a run was trained on."""
-
-    device: str
-    precision: str
-    threads: int
-    platform: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Code(Record):
-    """The program that trained a run."""
-
-    version: str
-    commit: str
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings(Record):
     """The settings of a run that its readers use; `others` holds the rest."""
 
@@ -195,6 +180,8 @@ class Result(Record):
     """None also where the decoding gives no probabilities."""
     temperature: Temperature | None = None
     """None: nothing was calibrated."""
+    promise: Promise | None = None
+    """None: no rows were set aside for one."""
     outer: OuterRecord | None = None  # None: on the cache's own splits
     seconds: Seconds
     machine: Machine

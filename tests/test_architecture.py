@@ -213,7 +213,7 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("seeds",),
             ("outer",),
             ("rows", "svg", "cells"),
-            ("statistics", "plots", "folded"),
+            ("statistics", "plots", "folded", "promises"),
             ("resampled", "tables", "figures", "training", "trees", "gallery"),
             ("checks", "categories", "nested"),
             ("twins", "doubts"),

@@ -19,6 +19,7 @@ from hfc.extract.encoder import Encoder
 from hfc.predict.answers import Answer
 from hfc.predict.backbone import open_backbone
 from hfc.predict.head import Trained, load_trained
+from hfc.predict.promised import promised
 from hfc.predict.sources import PATHS, Box, Source, as_regions, check_images, corners_of, crop_source
 from hfc.predict.within import below
 from hfc.regions import Regions
@@ -37,6 +38,8 @@ class Classifier:
                 "use a run with another decode"
             )
         self.trained, self.encoder, self.settings = trained, encoder, settings
+        self.kept = promised(trained.run, settings) if settings.target_precision else None
+        self.min_confidence = self.kept.threshold if self.kept else settings.min_confidence
         self.within = below(trained.hierarchy, settings.within)
         self.stage1 = stage1
         self.crop = worker.crop_settings(stage1, encoder)
@@ -47,7 +50,8 @@ class Classifier:
 
         Args:
             run: the folder.
-            settings: any of hfc.config.PredictConfig, such as device, weights, top, min_confidence or within.
+            settings: any of hfc.config.PredictConfig, such as device, weights, top, min_confidence, target_precision
+                or within.
 
         Raises:
             RunError: a file is missing or damaged, or the backbone's weights are not at hand or not the run's.
@@ -129,4 +133,4 @@ class Classifier:
             yield from self._answers(features, names)
 
     def _answers(self, features: Features, ids: Sequence[str]) -> Iterator[Answer]:
-        return self.trained.answers(features, ids, self.settings.top, self.settings.min_confidence, self.within)
+        return self.trained.answers(features, ids, self.settings.top, self.min_confidence, self.within)

@@ -23,11 +23,12 @@ from hfc.predict.answers import Answer, Leaf
 from hfc.predict.within import Below, below
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths, tempered
+from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths
 from hfc.train.evaluation import predict, used_views
 from hfc.train.features import Resident
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
+from hfc.train.promise import shares_of
 from hfc.train.settings import build_head
 
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
@@ -110,10 +111,8 @@ class Trained:
             raw = Prediction(levels, final if products else _shared(final))
         scores = DECODINGS[self.config.decode](raw, paths).final
         # The scores of least-cost rank the leaves; what is probable, the head says.
-        final = (raw.final if self.config.decode == "least-cost" else scores).double()
-        if self.temperature != 1:
-            final = tempered(final, self.temperature)
-        return scores, torch.nn.functional.normalize(final, p=1.0, dim=1)
+        final = raw.final if self.config.decode == "least-cost" else scores
+        return scores, shares_of(final, self.temperature)
 
 
 def _shared(final: Tensor) -> Tensor:

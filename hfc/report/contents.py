@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from hfc.progress import steps
-from hfc.report import categories, figures, nested, tables, training, trees
+from hfc.report import categories, figures, nested, promises, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import WRONG, Check, provenance
 from hfc.report.gallery import Gallery
@@ -101,7 +101,9 @@ def report(
         (tables.hierarchical(rows), tables.levels(rows)), join(part.hierarchy() for part in parts)
     )
     largest = max((len(board.outcomes) for board in boards), default=0)
-    rejection = itertools.chain(_some(figures.climb(rows)), join(part.rejection() for part in parts))
+    rejection = itertools.chain(
+        _some(figures.climb(rows), promises.table(rows)), join(part.rejection() for part in parts)
+    )
     plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
         ("best", "Which is best", join(part.best() for part in parts)),
         ("table1", "The paper's table", (tables.table1(rows),)),

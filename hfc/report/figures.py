@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hfc.metrics import BINS
-from hfc.report import svg
+from hfc.report import promises, svg
 from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference, beside
@@ -164,19 +164,21 @@ def climb(rows: Sequence[Row]) -> Figure | None:
 
 def rejection(board: Leaderboard) -> Figure:
     """Draw the accuracy against the coverage: the least certain images are rejected first."""
-    series = []
-    for outcome in board.outcomes:
+    series, data, marks = [], [], []
+    for number, outcome in enumerate(board.outcomes):
         order = np.argsort(-outcome.confidence, axis=1, kind="stable")
         right = np.take_along_axis(outcome.correct, order, axis=1).cumsum(axis=1).mean(axis=0)
+        confidence = np.take_along_axis(outcome.confidence, order, axis=1).mean(axis=0)
         count = len(right)
         points = []
         for share in np.linspace(0.05, 1, 20):
             kept = max(round(share * count), 1)
-            accuracy = float(right[kept - 1] / kept)
-            points.append(
-                (kept / count, accuracy, f"{outcome.label}: {100 * accuracy:.1f}% of the surest {kept} are right")
-            )
+            accuracy, least = float(right[kept - 1] / kept), float(confidence[kept - 1])
+            surest = f"the surest {kept}, with a confidence of {least:.3f} at least,"
+            points.append((kept / count, accuracy, f"{outcome.label}: {100 * accuracy:.1f}% of {surest} are right"))
+            data.append((outcome.label, kept / count, accuracy, least))
         series.append((outcome.label, points))
+        marks += [(number, *point) for point in promises.points(outcome.row)]
     words = "; ".join(
         f"{name}: {100 * points[9][1]:.1f}% of the surer half, {100 * points[-1][1]:.1f}% of all"
         for name, points in series
@@ -187,6 +189,10 @@ def rejection(board: Leaderboard) -> Figure:
         series,
         Axes("images answered, %", "top-1 of those, %", percent="xy"),
         alt=f"Top-1 against the share of images that are answered, the most certain first: {words}.",
-        header=("method", "share_answered", "top1"),
-        note="Leaves only; images in the order of the predicted leaf's share of P_final. Mean over seeds.",
+        header=("method", "share_answered", "top1", "confidence"),
+        data=data,
+        marks=marks,
+        note="Leaves only; images in the order of the predicted leaf's share of P_final, of which confidence is the "
+        "least among those answered. Mean over seeds."
+        + (" Large points: the answers of a promise, inner nodes among them." if marks else ""),
     )

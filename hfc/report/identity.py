@@ -25,6 +25,7 @@ LATER = {
     name: plain(TrainConfig())[name]
     for name in (
         "inner_labels",
+        "promise_share",
         "transform",
         "label_share",
         "l2",

@@ -100,7 +100,8 @@ def curves(
         colours: the number of each line's colour, where some methods are left out.
     """
     colour = list(colours) or list(range(len(series)))
-    x, y = axes.scales([line for _, line in series], [line for _, line in extra])
+    large = [(a, b, tooltip) for _, a, b, tooltip in marks]
+    x, y = axes.scales([*(line for _, line in series), large], [line for _, line in extra])
     body = axes.drawn(x, y)
     for i, thin in extra:
         body.append(svg.line([(x(a), y(b)) for a, b in thin], colour[i], thin=True))

@@ -1,4 +1,4 @@
-"""JSON objects as typed records; a damaged field is named. The record of a cache is here, those of runs in hfc.runs."""
+"""JSON objects as typed records; a damaged field is named. What runs hold is in hfc.runs, its parts here."""
 
 import functools
 import json
@@ -201,6 +201,25 @@ class OuterRecord(Record):
     row: str
     search: str
     searched: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Record):
+    """What a run was trained on."""
+
+    device: str
+    precision: str
+    threads: int
+    platform: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code(Record):
+    """The program that trained a run."""
+
+    version: str
+    commit: str
+    digest: str
 
 
 def flat(content: Mapping[str, object]) -> dict[str, object]:

@@ -75,14 +75,14 @@ def temperature_on(head: Head, features: Features, data: TrainingData, split: st
 def _negative_log_likelihood(final: Tensor, leaf: Ints, temperature: float) -> Floats:
     """Compute −ln of the true leaf's calibrated share of each row, (n,)."""
     losses = np.empty(len(leaf))
-    for rows in _blocks(final):
+    for rows in blocks(final):
         logs = final[rows].double().clamp_min(metrics.LEAST).log() / temperature
         own = logs.gather(1, torch.from_numpy(leaf[rows])[:, None])[:, 0]
         losses[rows] = (logs.logsumexp(dim=1) - own).numpy()
     return losses
 
 
-def _blocks(final: Tensor) -> Iterator[slice]:
+def blocks(final: Tensor) -> Iterator[slice]:
     """Cut the rows into blocks of some CELLS cells; float64 of all rows would take much memory."""
     step = max(CELLS // final.shape[1], 1)
     yield from (slice(start, start + step) for start in range(0, len(final), step))
@@ -123,7 +123,7 @@ def ranked_alike(final: Tensor, temperature: float) -> Tensor:
     """
     whole = torch.empty_like(final)
     integer = AS_INTEGER[final.dtype]  # such numbers, if not negative, are ordered as their bits are
-    for rows in _blocks(final):
+    for rows in blocks(final):
         order = torch.from_numpy(final[rows].numpy().argsort(axis=1))
         before = final[rows].gather(1, order)
         after = tempered(final[rows], temperature).to(final.dtype).gather(1, order)

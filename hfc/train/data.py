@@ -17,11 +17,12 @@ from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.runs import Rows
 from hfc.train.cache import Cache
-from hfc.train.draws import deal, numbered
+from hfc.train.draws import by_hash, deal, numbered
 from hfc.train.heads.layers import Target
 
 Ints = NDArray[np.int64]
 INNER = "with inner label"
+SPARE = "beside a row of their group that proves the promise"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TrainingData:
 
     hierarchy: Hierarchy
     rows: Mapping[str, Tensor]
-    """(N_split,) rows of each split that have features and a label."""
+    """(N_split,) rows of each split that have features and a label; `promise`: those that prove one, if any."""
     target: Target
     """The labels of all N rows, without `below`; rows without one hold −1 and stand in no split."""
     unused: dict[str, int]
@@ -57,7 +58,8 @@ class TrainingData:
         """How many rows the splits have."""
         train, val, test = (len(self.rows[split]) for split in SPLITS)
         inner = {split: int((self.leaf(split) < 0).sum()) for split in SPLITS} if self.inner else {}
-        return Rows(train=train, val=val, test=test, unused=self.unused, inner=inner)
+        promise = len(self.rows.get("promise", ()))
+        return Rows(train=train, val=val, test=test, unused=self.unused, inner=inner, promise=promise)
 
     def leaf(self, split: str) -> Ints:
         """(N_split,) true leaves of a split's rows; −1 where the label is an inner node."""
@@ -106,13 +108,19 @@ class TrainingData:
         return leaves, start, end
 
 
-def prepare(cache: Cache, hierarchy_name: str, inner_labels: str = TrainConfig.inner_labels) -> TrainingData:
+def prepare(
+    cache: Cache,
+    hierarchy_name: str,
+    inner_labels: str = TrainConfig.inner_labels,
+    promise_share: float = TrainConfig.promise_share,
+) -> TrainingData:
     """Look at a cache through a hierarchy.
 
     Args:
         cache: the cache.
         hierarchy_name: a shipped hierarchy or a file.
         inner_labels: use or leave-out, what becomes of rows whose label is an inner node.
+        promise_share: of the validation rows, set aside to prove a promise.
 
     Raises:
         HierarchyError: no such hierarchy, or it lacks a node that the cache's labels name.
@@ -124,12 +132,14 @@ def prepare(cache: Cache, hierarchy_name: str, inner_labels: str = TrainConfig.i
     regions, ok = cache.table.regions, cache.table.ok
     labelled, in_split = regions.label != "", np.isin(regions.split, SPLITS)
     target = find_target(cache, hierarchy)
-    usable, unused = ok & labelled & in_split, {}
+    usable, unused = ok & labelled & in_split, dict[str, int]()
     if inner_labels == "leave-out":
         inner = usable & (target.leaf.numpy() < 0)
         usable, unused = usable & ~inner, {INNER: int(inner.sum())}
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     _refuse_too_few(cache, rows, target)
+    if promise_share:
+        rows, unused[SPARE] = _set_aside(cache, rows, promise_share, target)
     return TrainingData(
         hierarchy=hierarchy,
         rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
@@ -142,6 +152,36 @@ def prepare(cache: Cache, hierarchy_name: str, inner_labels: str = TrainConfig.i
             **unused,
         },
     )
+
+
+def _set_aside(cache: Cache, rows: Mapping[str, Ints], share: float, target: Target) -> tuple[dict[str, Ints], int]:
+    """Set rows of validation aside that will prove a promise.
+
+    They have no part in training, nor in any choice.
+
+    They are drawn in whole groups. Of each, one row alone is kept: the rows of a group tell of each other, and a bound
+    takes rows that do not.
+
+    Returns:
+        The rows of each split and those of the promise, which ascend; and how many are in none for their group's sake.
+
+    Raises:
+        RunError: none are set aside, or none with a leaf are left for validation.
+    """
+    val, regions = rows["val"], cache.table.regions
+    name, group = regions.id[val], regions.group[val]
+    unit = np.where(group == "", name, group)
+    drawn = by_hash(unit, share)
+    number = np.arange(len(val)) if (groups := numbered(group)) is None else groups
+    aside = val[drawn][np.unique(number[drawn], return_index=True)[1]]
+    left = val[~drawn]
+    if not len(aside) or (target.leaf[left].numpy() < 0).all():
+        raise RunError(
+            f"{cache.path}: promise_share={share:g} sets {len(val) - len(left)} of the {len(val)} validation rows "
+            "aside; some must be, and some whose label is a leaf must stay, to pick the epoch; give another share, or "
+            "more validation rows"
+        )
+    return {**rows, "val": left, "promise": np.sort(aside)}, len(val) - len(left) - len(aside)
 
 
 def find_target(cache: Cache, hierarchy: Hierarchy) -> Target:

@@ -138,17 +138,22 @@ def climbed(final: Tensor, paths: Paths, confidence: float) -> Tensor:
 
 def climbs(final: Tensor, paths: Paths, confidences: Iterable[float]) -> Iterator[Tensor]:
     """Climb as `climbed` for each of several confidences; a path's shares are computed once."""
+    along = path_shares(final, paths)
+    for confidence in confidences:
+        yield (along >= confidence).sum(dim=1)
+
+
+def path_shares(final: Tensor, paths: Paths) -> Tensor:
+    """Sum up the shares of the nodes on the path to the most probable leaf: (B, C) to (B, H), −∞ below the leaf."""
     path = paths.ancestors[final.argmax(dim=1)]
     shares = torch.nn.functional.normalize(final, p=1.0, dim=1)
-    path_shares = []
+    levels = []
     for h, own in enumerate(path.unbind(dim=1)):
         column, values = paths.on_level(h, shares)
         nodes = shares.new_zeros(len(shares), int(column.max()) + 1).index_add_(1, column, values)
-        path_shares.append(nodes.gather(1, own.clamp_min(0)[:, None]).masked_fill(own[:, None] < 0, -torch.inf))
+        levels.append(nodes.gather(1, own.clamp_min(0)[:, None]).masked_fill(own[:, None] < 0, -torch.inf))
     # Sums are rounded: the maximum from the leaf upwards keeps a node from falling below one under it.
-    along = torch.cat(path_shares, dim=1).flip(1).cummax(dim=1).values
-    for confidence in confidences:
-        yield (along >= confidence).sum(dim=1)
+    return torch.cat(levels, dim=1).flip(1).cummax(dim=1).values.flip(1)
 
 
 def tempered(final: Tensor, temperature: float) -> Tensor:

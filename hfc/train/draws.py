@@ -3,6 +3,7 @@
 Dimensions: N rows, G groups.
 """
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 
@@ -64,6 +65,22 @@ def deal(label: Ints, group: Ints | None, folds: int) -> list[Ints]:
     if not all(map(len, held)):  # as it may leave one of a handful of groups
         held = [rows for _, rows in GroupKFold(folds).split(label, label, group)]
     return held
+
+
+def by_hash(names: Strings, share: float) -> NDArray[np.bool_]:
+    """Draw names, each by its own hash and with the same chance: what is drawn stays so when others come or go.
+
+    Args:
+        names: (N,) of rows or groups; the same name is drawn or not in all its rows.
+        share: the chance, from 0 to 1.
+    """
+    return np.array([_number(name) < share for name in names.tolist()], dtype=np.bool_)
+
+
+def _number(name: str) -> float:
+    """Return a name's number, uniform in [0, 1). Not that which draws the splits."""
+    content = b"promise" + canonical(name).encode("utf-8", "surrogatepass")
+    return (int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 11) / 2**53
 
 
 def hold_out(leaf: Ints, group: Ints, share: float, rng: np.random.RandomState) -> NDArray[np.bool_]:

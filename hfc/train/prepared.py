@@ -26,6 +26,7 @@ RUN_SOURCES = (
     "hierarchy/names.py",
     "hierarchy/tree.py",
     "metrics.py",
+    "store/promise.py",
     "train/calibration.py",
     "train/checkpoint.py",
     "train/data.py",
@@ -40,6 +41,7 @@ RUN_SOURCES = (
     "train/losses.py",
     "train/outer.py",
     "train/prepared.py",
+    "train/promise.py",
     "train/result.py",
     "train/settings.py",
     "train/settling.py",
@@ -74,12 +76,12 @@ def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedR
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other; the message says how.
     """
-    by_tree: dict[tuple[str, str], TrainingData] = {}
+    by_tree: dict[tuple[str, str, float], TrainingData] = {}
     runs = []
     if cache.outer:
         warn_of_rare(cache.outer, cache.table, cache.path)
     for config in configs:
-        tree = config.hierarchy, config.inner_labels
+        tree = config.hierarchy, config.inner_labels, config.promise_share
         if tree not in by_tree:
             by_tree[tree] = prepare(cache, *tree)
         data = by_tree[tree]

@@ -9,13 +9,15 @@ import torch
 from hfc import provenance
 from hfc.config import plain
 from hfc.metrics import Metrics
-from hfc.runs import Betas, ClimbReading, Code, Machine, Result, Seconds, TreeRecord
+from hfc.runs import Betas, ClimbReading, Result, Seconds, TreeRecord
 from hfc.store import Predictions, Shortened, shortened
-from hfc.store.records import Temperature
+from hfc.store.promise import Promise
+from hfc.store.records import Code, Machine, Temperature
 from hfc.train.cache import Cache
 from hfc.train.calibration import at_temperature, calibrated, fit_temperature, leaf_probabilities, measure
 from hfc.train.evaluation import best_beta, by_beta, climb, decoded, evaluate, used_views
 from hfc.train.prepared import PreparedRun, changed_settings
+from hfc.train.promise import prove
 from hfc.train.training import Fitted
 
 
@@ -26,6 +28,7 @@ class _Tested(NamedTuple):
     betas: Betas | None
     climbs: tuple[ClimbReading, ...] | None
     temperature: Temperature
+    promise: Promise | None
     seconds: float
 
 
@@ -63,7 +66,8 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     path = data.path("test") if (leaf < 0).any() else None
     predictions = Predictions(regions.id, leaf, levels, prediction.final.numpy(), run.key, regions.group, path)
     temperature = Temperature(value=value, validation=on_validation, test=on_test)
-    tested = _Tested(measured, betas, climbs, temperature, time.perf_counter() - started)
+    promise = prove(fitted, features, data, config, value)
+    tested = _Tested(measured, betas, climbs, temperature, promise, time.perf_counter() - started)
     return shortened(predictions, tree.ancestors), _result(cache, run, fitted, tested)
 
 
@@ -86,6 +90,7 @@ def _result(cache: Cache, run: PreparedRun, fitted: Fitted, tested: _Tested) -> 
         beta=tested.betas,
         climb=tested.climbs,
         temperature=tested.temperature,
+        promise=tested.promise,
         outer=cache.outer.record if cache.outer else None,
         seconds=Seconds(train=round(fitted.seconds, 3), total=round(fitted.seconds + tested.seconds, 3)),
         machine=Machine(

@@ -35,6 +35,11 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     refuse_unused(config)
+    if config.promise_share and config.decode == "least-cost":
+        raise ConfigError(
+            "promise_share with decode=least-cost: its scores are no probabilities, of which a threshold could promise "
+            "anything; leave promise_share out, or use another decode"
+        )
     rows = len(data.rows["train"])
     if config.batch_size == 1:
         raise ConfigError("batch_size: batch normalisation needs two rows at least, found 1")

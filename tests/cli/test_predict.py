@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc import Classifier
 from tests.support.server import Reply, serving
-from tests.support.trained import TOP_DOWN, train_run, write_pictures
+from tests.support.trained import TOP_DOWN, prove, train_run, write_pictures
 from tests.support.watching import Watcher
 
 
@@ -43,6 +43,24 @@ def test_a_table_names_the_path_and_the_next_best(place: Path) -> None:
     result = hfc("predict", place / "run", file, "--top", 1, "--min-confidence", 1)
     assert result.stdout.split("\n")[0] == f"{file}: not certain of any node"
     assert result.stdout.split("\n")[1] == f"    {names[0]} {answer.top[0].probability:.2f}"
+
+
+def test_a_target_precision_says_what_is_promised(place: Path, tmp_path: Path) -> None:
+    run, file = tmp_path / "run", place / "img" / "01.jpg"
+    shutil.copytree(place / "run", run)
+    prove(run, 0.4)
+    result = hfc("predict", run, file, "--target-precision", 0.9)
+    assert (result.exit_code, result.stdout) == (0, hfc("predict", run, file, "--min-confidence", 0.4).stdout)
+    assert result.stderr.splitlines()[0] == (
+        "answers have a probability of 0.4000 at least: with 95% confidence 90% of those below the root are right, as "
+        "200 rows set aside prove"
+    )
+    both = hfc("predict", run, file, "--target-precision", 0.9, "--min-confidence", 0.4)
+    assert (both.exit_code, both.stdout) == (1, "")
+    assert both.stderr == (
+        "Error: target_precision with min_confidence: each chooses how deep an answer goes, the first by a threshold "
+        "of its own; give one of them\n"
+    )
 
 
 def test_json_is_an_object_a_line_in_the_order_of_the_images(place: Path) -> None:
@@ -167,6 +185,10 @@ def test_what_is_wrong_is_said_in_one_line(place: Path, tmp_path: Path) -> None:
         ((place / "run", file, "--weights", "random"), "are not those the run was trained on: expected digest"),
         ((place / "run", file, "--device", "cuda:77"), "device cuda:77 cannot be used here"),
         ((place / "run", file, "--min-confidence", 7), "min_confidence: expected 0 to 1"),
+        (
+            (place / "run", file, "--target-precision", 0.9),
+            "has no rows that prove one; train it with --set promise_sh",
+        ),
         ((place / "run", file, "--within", "Jean"), "within: hierarchy tree has no node 'Jean'; did you mean Jeans.$"),
     ):
         result = hfc("predict", *words)

@@ -80,6 +80,16 @@ def rewrite_result(run: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (run / "result.json").write_text(json.dumps(result))
 
 
+def prove(run: Path, threshold: float = 0.5) -> None:
+    """Let 200 rows prove of a run that answers from a threshold on are right in 0.8 and 0.9 of all cases."""
+    counts = {"rows": 200, "given": [[100, 0], [60, 100], [0, 200]], "right": [[100, 0], [60, 93], [0, 120]]}
+    promise = {
+        **{"confidence": 0.95, "thresholds": [0.99, threshold, 0.0]},
+        **dict.fromkeys(("chosen", "proof", "test"), counts),
+    }
+    rewrite_result(run, lambda result: result.update(promise=promise))
+
+
 def train_on(cache: Path, stage2: dict[str, object]) -> Run:
     """A run on a cache that `train_run` made."""
     folder = cache.parent

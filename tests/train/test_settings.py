@@ -67,9 +67,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name} for name in METHODS},
     **{name: dict(settings) for name, settings in FORMER_METHODS.items()},
 }
-# They name a run, or say where and how it is trained; `select` picks an epoch and `inner_labels` rows, which their own
-# tests look at.
-ELSEWHERE = {"method", "hierarchy", "device", "checkpoint_seconds", "step", "select", "inner_labels", "refit"}
+# They name a run, or say where and how it is trained; `select` picks an epoch, `inner_labels` and `promise_share` rows,
+# which their own tests look at.
+ELSEWHERE = {
+    *(
+        "method",
+        "hierarchy",
+        "device",
+        "checkpoint_seconds",
+        "step",
+        "select",
+        "inner_labels",
+        "promise_share",
+        "refit",
+    ),
+}
 
 
 @pytest.fixture(scope="module")

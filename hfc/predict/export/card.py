@@ -8,6 +8,7 @@ from hfc.errors import markdown as text
 from hfc.hierarchy import Hierarchy
 from hfc.metrics import LEVEL, METRICS, metric
 from hfc.runs import Result, Run
+from hfc.store.promise import Promise
 
 RANDOM = "RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only."
 
@@ -30,6 +31,7 @@ def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
         ["## Use", "", *use],
         ["## Classes", "", *_classes(hierarchy)],
         ["## How well it does", "", *_metrics(result)],
+        *([["## Answers with a promise", "", *_promise(result.promise)]] if result.promise else []),
         ["## Data", "", *_data(result)],
         ["## Limits", "", *_limits(result, hierarchy)],
         ["## Where it comes from", "", *_provenance(result)],
@@ -90,6 +92,28 @@ def _metrics(result: Result) -> list[str]:
         f"one run, seed {result.seed}.{unknown}",
         "",
         *_table(("measure", "value"), rows),
+    ]
+
+
+def _promise(promise: Promise) -> list[str]:
+    """What share of right answers can be asked for."""
+    given, right = promise.test.sums()
+    rows = [
+        (
+            _percent(target),
+            f"{kept.threshold:.4f}",
+            _percent(given[kept.place] / promise.test.rows),
+            _percent(right[kept.place] / max(given[kept.place], 1)),
+        )
+        for target, kept in promise.listed().items()
+    ]
+    return [
+        f"Answer with the deepest node of the best leaf's path whose probability reaches the threshold: with "
+        f"{promise.confidence:.0%} confidence at least the target share of the answers below the root is right. "
+        f"{promise.proof.rows} images prove it that had no part in any choice, each target by itself. In hfc: "
+        "`target_precision`, for other targets too.",
+        "",
+        *_table(("target", "threshold", "of the test images answered", "of these right"), rows),
     ]
 
 

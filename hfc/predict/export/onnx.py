@@ -200,6 +200,7 @@ def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
     """What a program needs to read the outputs: nodes, input and run."""
     result, tree = trained.run.result, trained.hierarchy
     fields = result.cache.key_fields or {}
+    promise = {"hfc.promise": result.promise.listed_plain()} if result.promise else {}
     crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
     return {
         "hfc.run": result.run,
@@ -212,6 +213,7 @@ def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
         "hfc.temperature": trained.temperature,
         "hfc.input": {"kind": "crops" if encoder else "features", "backbone": result.cache.backbone, **crops},
         "hfc.random_weights": trained.random_weights,
+        **promise,
     }
 
 
