@@ -17,14 +17,14 @@ from hfc.config import TrainConfig
 from hfc.hierarchy import Hierarchy
 from hfc.store.records import Calibration
 from hfc.train.data import TrainingData
-from hfc.train.decoding import LEAVES, leaf_paths, tempered, with_leaves
-from hfc.train.evaluation import predict
+from hfc.train.decoding import DERIVED, LEAVES, leaf_paths, tempered, with_leaves
+from hfc.train.evaluation import joined, predict
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
 
 BOUNDS = (0.05, 20.0)
-CELLS = 1 << 22  # of probabilities in a block of rows
+CELLS = 1 << 20  # of probabilities in a block of rows
 ENOUGH = 1.92  # of log-likelihood that T must gain: half of χ²₁'s 95% quantile, as the likelihood-ratio test asks
 AS_INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -49,7 +49,8 @@ def fit_temperature(final: Tensor, leaf: Ints, weight: Tensor | None = None) -> 
     known = leaf >= 0
     if not known.any():
         return 1.0
-    final, leaf = final[torch.from_numpy(known)], leaf[known]
+    if not known.all():  # else no copy is made
+        final, leaf = final[torch.from_numpy(known)], leaf[known]
     shares = np.ones(len(leaf)) if weight is None else weight.double().numpy()[known]
     shares = shares / shares.mean()
 
@@ -112,8 +113,19 @@ def calibrated(
     """
     if temperature == 1 or config.decode == "least-cost":
         return decoded
-    final = ranked_alike(decoded.final, temperature)
-    return with_leaves(decoded, final, leaf_paths(hierarchy), config.decode, sums)
+    paths = leaf_paths(hierarchy)
+
+    def followed(part: Prediction) -> Prediction:
+        return with_leaves(part, ranked_alike(part.final, temperature), paths, config.decode, sums)
+
+    if not sums or config.decode in DERIVED:
+        return followed(decoded)
+    # A sum by groups takes an index of 8 bytes for every number.
+    parts = (
+        Prediction(tuple(level[rows] for level in decoded.levels), decoded.final[rows])
+        for rows in _blocks(decoded.final)
+    )
+    return joined(map(followed, parts), len(decoded.final))
 
 
 def ranked_alike(final: Tensor, temperature: float) -> Tensor:

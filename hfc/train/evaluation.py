@@ -3,7 +3,7 @@
 Dimensions: n rows of a split, C leaves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def predict(head: Head, features: Features, rows: Tensor, beta: float) -> Predic
     Those of a row are the mean over its views. In full precision, so that batch size cannot matter to a rank; a head in
     float64 computes in it.
     """
-    return joined([blended(head, views, beta) for views in outputs(head, features, rows)])
+    return joined((blended(head, views, beta) for views in outputs(head, features, rows)), len(rows))
 
 
 def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]:
@@ -67,19 +67,25 @@ def blended(head: Head, views: list[Any], beta: float) -> Prediction:
     return Prediction(tuple(torch.stack(level).mean(dim=0) for level in levels), final)
 
 
-def joined(blocks: list[Prediction]) -> Prediction:
-    """Join the predictions of all blocks, on the CPU.
+def joined(blocks: Iterable[Prediction], rows: int) -> Prediction:
+    """Join the predictions of blocks of rows, on the CPU.
 
-    The list is emptied, so that no more than one level is in memory twice.
+    Each is copied as it comes to where it stays: no number is in memory twice.
+
+    Args:
+        blocks: of all rows, in their order.
+        rows: how many there are.
     """
-    shared = blocks[0].final is blocks[0].levels[-1]  # then it stays one
-    parts = [list(level) for level in zip(*(block.levels for block in blocks), strict=True)]
-    parts += [] if shared else [[block.final for block in blocks]]
-    blocks.clear()
-    whole = []
-    for part in parts:
-        whole.append(torch.cat(part).cpu())
-        part.clear()
+    whole: list[Tensor] = []
+    shared, start = False, 0
+    for levels, final in blocks:
+        shared = final is levels[-1]  # then it stays one
+        parts = levels if shared else (*levels, final)
+        whole = whole or [torch.empty(rows, part.shape[1], dtype=part.dtype) for part in parts]
+        stop = start + len(final)
+        for target, part in zip(whole, parts, strict=True):
+            target[start:stop] = part
+        start = stop
     return Prediction(tuple(whole if shared else whole[:-1]), whole[-1])
 
 
@@ -125,19 +131,23 @@ def by_beta(
     """
     betas = sorted({*BETAS, config.beta}) if head.blends else []
     leaf, paths = data.leaf(split), leaf_paths(data.hierarchy)
-    blocks: list[Prediction] = []
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
-    start = 0
-    for views in outputs(head, features, data.rows[split]):
-        blocks.append(blended(head, views, config.beta))
-        stop = start + len(blocks[-1].final)
-        for i, beta in enumerate(betas):
-            final = LEAVES[config.decode](joined([blended(head, views, beta)]), paths)
-            ranks[i, start:stop] = metrics.rank(final.numpy(), leaf[start:stop])
-        start = stop
+
+    def blocks() -> Iterator[Prediction]:
+        start = 0
+        for views in outputs(head, features, data.rows[split]):
+            own = blended(head, views, config.beta)
+            rows = slice(start, start + len(own.final))
+            for i, beta in enumerate(betas):
+                block = joined([blended(head, views, beta)], len(own.final))
+                ranks[i, rows] = metrics.rank(LEAVES[config.decode](block, paths).numpy(), leaf[rows])
+            start = rows.stop
+            yield own
+
+    whole = joined(blocks(), len(leaf))
     ranks = ranks[:, leaf >= 0]
     others = sorted({*config.topk} - {1})
-    return joined(blocks), tuple(
+    return whole, tuple(
         BetaReading(
             beta=beta,
             top1=float((row < 1).mean()),
@@ -164,9 +174,11 @@ def climb(final: Tensor, leaf: NDArray[np.int64], hierarchy: Hierarchy) -> tuple
     """
     if (leaf < 0).any():  # else no copy is made
         final, leaf = final[torch.from_numpy(leaf >= 0)], leaf[leaf >= 0]
-    best = final.argmax(dim=1).numpy()
+    best, paths = final.argmax(dim=1).numpy(), leaf_paths(hierarchy)
+    blocks = final.split(max(CELLS // final.shape[1], 1))
+    depths = zip(*(list(climbs(block, paths, CONFIDENCES)) for block in blocks), strict=True)
     curve = []
-    for confidence, depth in zip(CONFIDENCES, climbs(final, leaf_paths(hierarchy), CONFIDENCES), strict=True):
+    for confidence, depth in zip(CONFIDENCES, map(torch.cat, depths), strict=True):
         specificity, correct, precision = metrics.climb(depth.numpy(), best, leaf, hierarchy)
         reading = ClimbReading(confidence=confidence, specificity=specificity, correct=correct, precision=precision)
         curve.append(reading)

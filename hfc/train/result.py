@@ -44,17 +44,20 @@ def test(cache: Cache, run: PreparedRun, fitted: Fitted) -> tuple[Predictions | 
     # First, so that its probabilities are gone before those of the test rows come. Trained again, a head has seen them.
     raw, val_betas = by_beta(fitted.validated, features, data, "val", config)
     final, leaf = leaf_probabilities(raw, tree, config), data.leaf("val")
+    del raw
     value = fit_temperature(final, leaf)
     on_validation = measure(final, at_temperature(final, value), leaf)
-    del raw, final
+    del final
     raw, test_betas = by_beta(fitted.head, features, data, "test", config)
     leaf = data.leaf("test")
-    prediction = calibrated(decoded(raw, tree, config), tree, config, fitted.head.sums, value)
-    final = leaf_probabilities(raw, tree, config)
+    final, answered = leaf_probabilities(raw, tree, config), decoded(raw, tree, config)
+    del raw
+    prediction = calibrated(answered, tree, config, fitted.head.sums, value)
+    del answered
     # The scores of least-cost are not calibrated: what answers tell of a leaf is not in the prediction.
     answers = at_temperature(final, value) if config.decode == "least-cost" else prediction.final
     on_test = measure(final, answers, leaf)
-    del raw, final, answers
+    del final, answers
     measured = evaluate(prediction, data, "test", config)
     betas: Betas | None = None
     if fitted.head.blends:

@@ -14,9 +14,10 @@ from scipy.stats import binom, chi2
 
 from hfc import metrics
 from hfc.config import METHODS, TrainConfig, resolve
-from hfc.hierarchy import load_hierarchy
+from hfc.hierarchy import from_paths, load_hierarchy
 from hfc.runs import Result
 from hfc.store import read_predictions
+from hfc.train import calibration
 from hfc.train.cache import Cache
 from hfc.train.calibration import BOUNDS, calibrated, fit_temperature, leaf_probabilities, measure, ranked_alike
 from hfc.train.data import prepare
@@ -168,6 +169,29 @@ def test_a_decoding_ranks_as_before(decode: str, place: Path) -> None:
         assert torch.equal(before.argsort(stable=True), now.argsort(stable=True))
     assert (plain.final is after.final) == (decode == "least-cost")
     assert calibrated(plain, tree, config, sums=False, temperature=1.0) is plain
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_sums_of_calibrated_leaves_are_those_of_loops_whatever_the_blocks(
+    uneven: bool, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, paths = quick(place, decode="leaf"), [("a", "b"), ("a", "c"), ("d",) if uneven else ("d", "e")]
+    tree = from_paths("tree", ["first", "second"], paths)
+    final = torch.rand(7, 3, generator=torch.Generator().manual_seed(0))
+    levels = tuple(torch.zeros(7, size) for size in tree.sizes)
+    plain = Prediction(levels if uneven else (levels[0], final), final)
+    whole = calibrated(plain, tree, config, sums=True, temperature=1.7)
+    monkeypatch.setattr(calibration, "CELLS", 6)
+    parts = calibrated(plain, tree, config, sums=True, temperature=1.7)
+    assert (parts.final is parts.levels[-1]) == (not uneven)
+    for got, want in zip((*parts.levels, parts.final), (*whole.levels, whole.final), strict=True):
+        assert torch.equal(got, want)
+    shares = final.double() ** (1 / 1.7)
+    shares /= shares.sum(dim=1, keepdim=True)
+    for h, level in enumerate(parts.levels):
+        for node in range(tree.sizes[h]):
+            below = shares[:, torch.from_numpy(tree.ancestors[:, h] == node)].sum(dim=1)
+            torch.testing.assert_close(level[:, node].double(), below, rtol=1e-5, atol=0)
 
 
 def test_a_result_without_a_temperature_has_one_of_1(place: Path, cache: Cache, tmp_path: Path) -> None:

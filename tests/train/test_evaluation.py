@@ -13,9 +13,9 @@ from hfc.train import evaluation
 from hfc.train import features as features_module
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
-from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta, climb, decoded, evaluate
+from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta, climb, decoded, evaluate, joined
 from hfc.train.features import Resident
-from hfc.train.heads.layers import Target
+from hfc.train.heads.layers import Prediction, Target
 from hfc.train.settings import build_head
 from hfc.train.stage import train
 from tests.support.made_up import settled_on
@@ -88,7 +88,23 @@ def test_all_betas_take_one_pass_whatever_the_blocks(
     parts, again = by_beta(head, both, data, "test", config)
     assert rows == [20, 20, 12, 12, 20, 20, 12, 12, 8, 8]
     assert again == swept
-    np.testing.assert_allclose(parts.final.numpy(), whole.final.numpy(), rtol=1e-4)
+    for part, level in zip((*parts.levels, parts.final), (*whole.levels, whole.final), strict=True):
+        np.testing.assert_allclose(part.numpy(), level.numpy(), rtol=1e-4)
+    leaf = data.leaf("test")
+    curve = climb(whole.final, leaf, data.hierarchy)
+    monkeypatch.setattr(evaluation, "CELLS", 1)  # a row a block
+    assert climb(whole.final, leaf, data.hierarchy) == curve
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_blocks_are_joined_in_their_order_and_what_is_one_stays_one(shared: bool) -> None:
+    level, final = torch.rand(5, 2), torch.rand(5, 3)
+    own = final if shared else torch.rand(5, 3)
+    split = zip(level.split(2), own.split(2), final.split(2), strict=True)
+    whole = joined((Prediction((a, c if shared else b), c) for a, b, c in split), 5)
+    assert [torch.equal(got, want) for got, want in zip(whole.levels, (level, own), strict=True)] == [True, True]
+    assert torch.equal(whole.final, final)
+    assert (whole.final is whole.levels[-1]) == shared
 
 
 def test_the_best_beta_of_equals_is_the_nearest_to_the_runs_own() -> None:
