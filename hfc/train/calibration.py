@@ -123,7 +123,7 @@ def calibrated(
     # A sum by groups takes an index of 8 bytes for every number.
     parts = (
         Prediction(tuple(level[rows] for level in decoded.levels), decoded.final[rows])
-        for rows in _blocks(decoded.final)
+        for rows in blocks(decoded.final)
     )
     return joined(map(followed, parts), len(decoded.final))
 

@@ -145,9 +145,13 @@ def by_beta(
             yield own
 
     whole = joined(blocks(), len(leaf))
-    ranks = ranks[:, leaf >= 0]
-    others = sorted({*config.topk} - {1})
-    return whole, tuple(
+    return whole, _readings(betas, ranks[:, leaf >= 0], config.topk)
+
+
+def _readings(betas: Sequence[float], ranks: NDArray[np.int64], topk: Sequence[int]) -> tuple[BetaReading, ...]:
+    """Read the accuracies off the ranks of the true leaves at every β, (betas, rows)."""
+    others = sorted({*topk} - {1})
+    return tuple(
         BetaReading(
             beta=beta,
             top1=float((row < 1).mean()),
