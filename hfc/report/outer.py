@@ -61,6 +61,7 @@ def _pooled(folds: Sequence[Fold]) -> Fold:
         test=test,
         beta=None,
         climb=None,
+        promise=None,
         temperature=_temperature(folds, seed, test),
         seconds=seconds,
         created=max(result.created for result in results),
@@ -154,7 +155,8 @@ def _rows(rows: Sequence[Rows]) -> Rows:
     train, val, test = (sum(getattr(one, split) for one in rows) for split in SPLITS)
     inner = {split: sum(one.inner.get(split, 0) for one in rows) for split in SPLITS if any(one.inner for one in rows)}
     shares = {split: count if split == "test" else round(count / len(rows)) for split, count in inner.items()}
-    return replace(rows[0], train=round(train / len(rows)), val=round(val / len(rows)), test=test, inner=shares)
+    train, val, promise = (round(count / len(rows)) for count in (train, val, sum(one.promise for one in rows)))
+    return replace(rows[0], train=train, val=val, promise=promise, test=test, inner=shares)
 
 
 def _config(results: Sequence[Result]) -> dict[str, object]:

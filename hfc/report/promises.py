@@ -23,16 +23,16 @@ NOTE = (
 
 def table(rows: Sequence[Row]) -> Table:
     """Make the table of promises: a line for each run and target. It is empty where no rows were set aside."""
-    made = [(row, run.result) for row in rows for run in row.runs if run.result.promise]
-    names = list(dict.fromkeys(name for _, result in made for name in result.hierarchy.levels))
+    made = [(row, seed, run.result) for row in rows for seed, run in row.trainings if run.result.promise]
+    names = list(dict.fromkeys(name for *_, result in made for name in result.hierarchy.levels))
     lines = [
         (
             Cell(row.label),
-            Cell(str(result.seed), result.seed),
+            Cell(seed, result.seed),
             Cell(f"{100 * target:g}", target),
             *_cells(result, target, names),
         )
-        for row, result in made
+        for row, seed, result in made
         for target in TARGETS
     ]
     header = (*FIRST, *(f"on {name} %" for name in names), *LAST)
@@ -84,7 +84,7 @@ def points(row: Row) -> Iterator[tuple[float, float, str]]:
         The share of test images that are answered, the share of right answers, and the tooltip. The shares are means
         over the seeds that promise it.
     """
-    promises = [run.result.promise for run in row.runs if run.result.promise]
+    promises = [run.result.promise for _, run in row.trainings if run.result.promise]
     for target in TARGETS:
         shares = []
         for promise in promises:

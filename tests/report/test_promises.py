@@ -10,7 +10,7 @@ from hfc.report import figures, promises
 from hfc.report.rows import read_leaderboards, summarise
 from hfc.runs import find
 from hfc.store.promise import Counts, Promise
-from tests.support.made_runs import TREE, tree_of, write_run
+from tests.support.made_runs import TREE, tree_of, write_folds, write_run
 
 
 def promise(right: int = 58) -> Promise:
@@ -44,6 +44,14 @@ def test_each_run_and_target_has_a_line(place: Path) -> None:
     assert lines[4][7] == "96.5"
     assert len(lines) == 8
     assert table.rows[2][3].tip == "at most 91.9% can be promised, by 200 rows"
+
+
+def test_each_outer_fold_has_a_promise_of_its_own(tmp_path: Path) -> None:
+    write_folds(tmp_path / "r", tree_of(tmp_path / "tree.csv"), folds=2, promise=promise().plain())
+    (board,) = read_leaderboards(find([tmp_path / "r"]))
+    assert board.best.row.first.promise is None
+    lines = [[cell.text for cell in line[:3]] for line in promises.table([board.best.row]).rows]
+    assert lines == [["flat (tree)", f"0, fold {k}", t] for k in (0, 1) for t in ("80", "90", "95", "99")]
 
 
 def test_without_a_promise_there_is_no_line(place: Path) -> None:
