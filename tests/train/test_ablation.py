@@ -69,6 +69,23 @@ def test_one_command_searches_tests_and_reports(place: Path, tmp_path: Path) -> 
     assert (tmp_path / "a" / "report" / "report.md").is_file()
 
 
+def test_a_length_left_to_the_rows_is_searched_and_tested_as_such(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.train.settling.fitting_epochs", lambda rows: 2)
+    text = 'methods = ["flat", "linear"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 0\n[grid]\nclass_balance = [0.0]\n'
+    (tmp_path / "plan.toml").write_text(text)
+    plan = read_ablation(str(tmp_path / "plan.toml"), str(place / "tree.csv"))
+    tested = ablation(place / "cache.h5", plan, tmp_path / "out")
+    assert [(run.result.method, run.result.settings.epochs, len(run.epochs)) for run in tested] == [
+        ("flat", 2, 2),
+        ("linear", 13, 13),
+    ]
+    assert [run.result.changed for run in tested] == [{"epochs": 2}, {}]
+    for method in ("flat", "linear"):
+        assert read_toml(tmp_path / "out" / "search" / method / "best.toml")["epochs"] == 0
+
+
 def test_a_row_is_a_method_with_settings_of_its_own(place: Path, tmp_path: Path) -> None:
     text = PLAN.replace('methods = ["flat", "levels+path"]', 'methods = ["hmcn-f"]').replace(
         "reduced = 16", "reduced = 8"
