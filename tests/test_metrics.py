@@ -121,7 +121,7 @@ def naive_calibration_error(final: list[list[int]], best: list[int], target: lis
     return float(sum(abs(gap) for gap in gaps) / len(target))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     tree=hierarchies(),
     seed=st.integers(0, 2**32 - 1),
@@ -156,7 +156,7 @@ def distinct(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     return np.stack([rng.permutation(size) + rng.random(size) / 2 for _ in range(ROWS)]) / size
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tree=trees(), seed=st.integers(0, 2**32 - 1))
 def test_what_other_packages_measure_agrees(tree: Ints, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -182,7 +182,7 @@ def test_what_other_packages_measure_agrees(tree: Ints, seed: int) -> None:
     assert got["ece"] == pytest.approx(float(error), abs=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tree=trees(), seed=st.integers(0, 2**32 - 1))
 def test_distances_are_counted_as_the_authors_of_mistake_severity_count_them(tree: Ints, seed: int) -> None:
     # fiveai/making-better-mistakes (run_xent.py): the matrix of distances of the top k; its mean over k columns; and
@@ -210,7 +210,7 @@ def test_distances_are_counted_as_the_authors_of_mistake_severity_count_them(tre
     assert got["mistake_severity"] == pytest.approx(want)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tree=hierarchies(), seed=st.integers(0, 2**32 - 1), skill=st.sampled_from([0.0, 0.8]))
 def test_hierarchical_precision_recall_and_f_are_those_of_hiclass(tree: Hierarchy, seed: int, skill: float) -> None:
     """HiClass takes nodes for equal that have one name, so names are paths; "" stands below a leaf."""
@@ -339,7 +339,7 @@ def test_memory_grows_with_the_probabilities_and_not_with_pairs_of_leaves() -> N
     assert peak < 4 * final.nbytes  # a table of pairs would be sixteen times as large
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tree=hierarchies(), seed=st.integers(0, 2**32 - 1))
 def test_answers_at_inner_nodes_are_measured_as_in_naive_loops(tree: Hierarchy, seed: int) -> None:
     rng = np.random.default_rng(seed)

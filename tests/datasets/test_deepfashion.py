@@ -410,7 +410,7 @@ def table_of(regions: Regions) -> list[Row]:
     return list(zip(regions.id.tolist(), regions.label.tolist(), boxes, regions.split.tolist(), strict=True))
 
 
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(names=st.lists(NAME, min_size=1, max_size=6, unique=True), rows=st.lists(ROW, min_size=6, max_size=6))
 def test_what_the_format_allows_is_read_as_it_stands(names: list[str], rows: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -423,7 +423,7 @@ def test_what_the_format_allows_is_read_as_it_stands(names: list[str], rows: lis
 DAMAGES = ["drop a line", "double a line", "drop a cell", "add a cell", "text for a cell", "cut", "byte"]
 
 
-@hypothesis.settings(deadline=None, max_examples=250)
+@hypothesis.settings(max_examples=250)
 @hypothesis.given(table=st.sampled_from(TABLES), damage=st.sampled_from(DAMAGES), data=st.data())
 def test_a_damaged_line_is_refused_or_read_as_it_stands(table: str, damage: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -133,7 +133,7 @@ def test_blanks_count_in_names_of_files_and_rows_alone(tmp_path: Path) -> None:
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map(str.strip)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(text, min_size=1, max_size=8), box=st.tuples(*[st.floats(0, 1e6, width=32)] * 4))
 def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...], tmp_path: Path) -> None:
     file = tmp_path / "m.csv"
@@ -164,7 +164,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 
 
 @example(names=["0"], at=0, byte=13, damage="byte")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     names=st.lists(CELL, min_size=1, max_size=5, unique=True),
     at=st.integers(0, 10_000),

@@ -158,7 +158,7 @@ def test_blank_cells_fill_up_the_row_of_a_leaf_with_fewer_nodes_above_it(tmp_pat
     assert parse_hierarchy("tree", "tree.csv", io.StringIO(tree.to_csv())).digest == tree.digest
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(paths=named_trees(), data=st.data())
 def test_a_tree_is_the_same_in_every_layout_and_order(
     paths: list[tuple[str, ...]], data: st.DataObject, folder: Path

@@ -163,7 +163,7 @@ SAME = ("cache__image_size", "cache__path", "cache__labels")  # words alone: wha
 CHANGES = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in PARTS.items()})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(changes=st.lists(CHANGES, min_size=2, max_size=8))
 def test_labels_differ_wherever_rows_do(changes: list[dict[str, Any]], plain: runs.Run) -> None:
     rows = summarise([changed(plain, seed=seed, **each) for seed, each in enumerate(changes)])

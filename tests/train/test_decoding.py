@@ -98,7 +98,7 @@ def test_least_cost_equals_the_table_of_all_distances(tree: NDArray[np.int64], s
     assert decoded.levels is levels
 
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 
 
 def random_prediction(tree: Hierarchy, seed: int, rows: int = 6) -> Prediction:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -270,7 +270,6 @@ def labels_of_leaves(tree: Ints, beta: float) -> torch.Tensor:
     return soft_labels(distances(ancestors, ancestors), (tree.max(axis=0) + 1).tolist(), beta)
 
 
-@settings(deadline=None)  # the first assert_close imports half of torch
 @given(tree=trees(), beta=st.sampled_from([0.5, 4.0, 30.0]))
 def test_soft_labels_follow_fractions_of_the_largest_distance(tree: Ints, beta: float) -> None:
     paths = tree.tolist()

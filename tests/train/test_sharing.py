@@ -33,7 +33,7 @@ def on_path(paths: list[Node]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(rows, dtype=torch.float64), torch.tensor([node in paths for node in nodes])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(paths=uneven_trees(), share=st.floats(0.01, 100))
 def test_a_weights_price_is_that_of_its_cheapest_scores(paths: list[Node], share: float) -> None:
     design, is_leaf = on_path(paths)

@@ -133,7 +133,7 @@ def target_of(labels: Sequence[Node], paths: list[Node], *, inner: bool = True) 
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(paths=uneven_trees(), seed=st.integers(0, 2**32 - 1))
 def test_a_head_on_any_tree_equals_loops_over_its_paths(name: str, paths: list[Node], seed: int) -> None:
     tree, rng = Oracle(paths), np.random.default_rng(seed)
