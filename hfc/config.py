@@ -100,7 +100,7 @@ class ExtractConfig:
 class TrainConfig:
     """Settings of stage 2, `hfc train`: one run."""
 
-    method: str = setting("levels+path", "a named bundle of the settings below")
+    method: str = setting("flat+ps", "a named bundle of the settings below")
     hierarchy: str = setting("", "a shipped hierarchy (deepfashion-5, deepfashion-10) or a file: CSV or lines of paths")
     inner_labels: str = setting(
         "use", "rows whose label is an inner node; use: they count on its level and above", choices=("use", "leave-out")
