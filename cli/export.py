@@ -25,7 +25,7 @@ def export(run: Path, onnx: Path | None, hf: Path | None, with_backbone: bool, *
 
     \b
     Example:
-      hfc export cache/runs/own/levels+path--tree--seed0--1a2b3c4d --onnx model/own.onnx --hf model/hf
+      hfc export cache/runs/own/flat+ps--tree--seed0--1a2b3c4d --onnx model/own.onnx --hf model/hf
     """
     if not onnx and not hf:
         raise click.UsageError("say what to write: --onnx FILE, --hf DIR or both")

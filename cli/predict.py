@@ -82,7 +82,7 @@ def predict(
 
     \b
     Example:
-      hfc predict cache/runs/own/levels+path--tree--seed0--1a2b3c4d photos/new.jpg --top 3 --within tops
+      hfc predict cache/runs/own/flat+ps--tree--seed0--1a2b3c4d photos/new.jpg --top 3 --within tops
 
     \b
     --format json prints one object a line:

@@ -39,7 +39,7 @@ def hfc(*words: object) -> Result:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small_cache(tmp_path / "c.h5")
     write_tree_csv(tmp_path / "tree.csv")
-    (tmp_path / "grid.toml").write_text('hierarchy = "tree.csv"\nepochs = 1\n[grid]\nbeta = [0.2, 0.8]\n')
+    (tmp_path / "grid.toml").write_text('hierarchy = "tree.csv"\nepochs = 1\n[grid]\ndropout = [0.2, 0.8]\n')
     (tmp_path / "plan.toml").write_text(
         'methods = ["flat"]\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\ndropout = [0.2]\n'
     )
@@ -269,7 +269,7 @@ def complete(line: str) -> list[str]:
     ("line", "offers"),
     [
         ("hfc abl", ["ablation"]),
-        ("hfc train --method flat+", ["flat+hxe", "flat+soft-labels"]),
+        ("hfc train --method flat+", ["flat+hxe", "flat+soft-labels", "flat+ps"]),
         ("hfc train --hierarchy deep", ["deepfashion-10", "deepfashion-5"]),
         ("hfc train --set drop", ["dropout="]),
         ("hfc train --set schedule=c", ["schedule=cosine", "schedule=constant"]),
@@ -278,7 +278,7 @@ def complete(line: str) -> list[str]:
         ("hfc train --over", ["--overwrite"]),
         ("hfc extract --backbone tf_efficientnet_lite", [f"tf_efficientnet_lite{i}" for i in range(5)]),
         ("hfc extract --weights w", ["wheel"]),
-        ("hfc ablation --plan ", ["methods", "weightings"]),
+        ("hfc ablation --plan ", ["methods", "nested", "weightings"]),
     ],
 )
 def test_the_shell_completes(line: str, offers: list[str]) -> None:
