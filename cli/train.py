@@ -70,7 +70,8 @@ def train(
     each run. The epoch is picked on validation; the test split is used once, at the end. A run is not trained again if
     it is there already, from the same features, labels, hierarchy, settings and code.
 
-    Without --method it trains flat+ps, the one we recommend: as accurate as any, and wrong guesses lie nearer in the tree.
+    Without --method it takes flat+ps, which is recommended: no method is more accurate, and its guesses lie nearer in
+    the tree than those of flat.
 
     \b
     Example:

@@ -164,9 +164,9 @@ class TrainConfig:
         high=0.999999,
     )
 
-    epochs: int = setting(40, "passes over the training split, of linear points of its path; 0: by the rows", low=0)
+    epochs: int = setting(AUTO, "passes over the training split, of linear points of its path; 0: by the rows", low=0)
     batch_size: int = setting(AUTO, "rows in one step; 0: some 24 steps an epoch, within 64 and 1024", low=0)
-    learning_rate: float = setting(3e-3, "Adam's peak; 0: 0.16 over the number of steps, from 0.0003 to 0.003", low=0)
+    learning_rate: float = setting(3e-3, "Adam's peak; 0: by steps and batch size, from 0.0003 to 0.003", low=0)
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "constant"))
     l2: float = setting(1.0, "λ of linear's loss + λ/2 ‖W‖² where its path begins", low=1e-9, high=1e9)
     l2_last: float = setting(1e-4, "λ where the path ends; the points between have equal ratios", low=1e-9, high=1e9)

@@ -1,5 +1,6 @@
 """Fixtures of many tests: made-up features and a tree, in a folder of each module's own."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from hfc.train.cache import Cache
 
 
-# How long an example takes depends on what else the machine does.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes depends on what else the machine does. CI tries twice as many of them.
+EXAMPLES = 100 if os.environ.get("CI") else 50
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("untimed")
 
 

@@ -173,5 +173,5 @@ def test_what_was_tried_has_a_line_for_each_method_and_seed_and_a_table(tmp_path
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,linear,twins,twin_search,review"
-    assert f"usage: python -m tests.bench {{{names},partial,uneven,tried}}" in done.stderr
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,linear,length,twins,twin_search"
+    assert f"usage: python -m tests.bench {{{names},review,partial,uneven,tried}}" in done.stderr

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hfc import runs
-from hfc.config import TrainConfig, resolve
+from hfc.config import TrainConfig, plain, resolve
 from hfc.errors import FORMER_SETTINGS, FORMER_VALUES, ConfigError, RunError
 from hfc.hierarchy import Hierarchy, some
 from hfc.predict.answers import Answer, Leaf
@@ -176,7 +176,9 @@ def _resolved(recorded: Mapping[str, object]) -> TrainConfig:
     # The method's name may have another meaning by now; every setting of it is there. Former settings shape no answer.
     settings = {key: value for key, value in recorded.items() if key != "method" and key not in FORMER_SETTINGS}
     former = {key: values.get(str(settings.get(key))) for key, values in FORMER_VALUES.items()}
-    return resolve(TrainConfig, settings | {key: value for key, value in former.items() if value})
+    settings |= {key: value for key, value in former.items() if value}
+    # What an earlier version did not have is as it is without any method.
+    return resolve(TrainConfig, {**plain(TrainConfig()), **settings, "method": TrainConfig.method})
 
 
 def _find(folder: Path) -> tuple[Run, str]:

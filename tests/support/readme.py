@@ -80,13 +80,17 @@ def _calls(line: str) -> Iterator[tuple[str, ...]]:
 def small_plan(content: dict[str, Any]) -> dict[str, Any]:
     """A plan of `hfc ablation` that ships with hfc, with one point, one seed and two folds for each method.
 
-    That of outer folds has two methods.
+    That which is judged on validation, without folds, is of outer folds: it has two methods.
     """
-    if content["folds"] == 3:
-        content |= {"methods": content["methods"][:2]}
+    fewer = {"folds": 2} if "folds" in content else {"methods": content["methods"][:2], "rows": {}}
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
-    return {name: part for name, part in content.items() if name != "own"} | seeds | {"grid": grid, "folds": 2}
+    return (
+        {name: part for name, part in content.items() if name not in ("own", "instead")}
+        | seeds
+        | {"grid": grid}
+        | fewer
+    )
 
 
 def small_defaults() -> None:

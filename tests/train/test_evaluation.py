@@ -68,7 +68,7 @@ def test_all_betas_take_one_pass_whatever_the_blocks(
 ) -> None:
     assert isinstance(cache.features, Resident)
     both = Resident(torch.cat([cache.features.tensor, cache.features.tensor.flip(0)], dim=1))
-    config, data = quick(place), prepare(cache, str(place / "tree.csv"))
+    config, data = quick(place, method="levels+path"), prepare(cache, str(place / "tree.csv"))
     torch.manual_seed(0)
     head = build_head(config, data.hierarchy, 16)
     for parameter in head.parameters():  # it starts with equal classes, which no β would rank otherwise
@@ -134,7 +134,8 @@ def test_stopping_begins_at_the_leaves_and_climbs(place: Path, cache: Cache, tmp
 def test_rows_with_an_inner_label_are_left_out_where_leaves_are_measured(
     decode: str, place: Path, cache: Cache
 ) -> None:
-    config, data = quick(place, decode=decode, topk=[1, 2]), prepare(cache, str(place / "tree.csv"))
+    config = quick(place, method="levels", decode=decode, topk=[1, 2])
+    data = prepare(cache, str(place / "tree.csv"))
     torch.manual_seed(0)
     head = build_head(config, data.hierarchy, 16)
     for parameter in head.parameters():
