@@ -175,7 +175,7 @@ def test_a_length_left_to_the_data_is_recorded_as_a_number(
         assert run.result.settings.epochs == run.result.config["epochs"] == epochs
         assert [epoch.number for epoch in run.epochs] == list(range(1, epochs + 1))
         assert read_toml(run.folder / "config.toml")["epochs"] == epochs
-        assert run.result.changed["epochs"] == epochs
+        assert run.result.changed.get("epochs", 4) == epochs  # that of the data is no change
     assert [new for _, new in found] == 2 * [True, True, False, False]  # 0 is what it comes to
     assert sorted(asked) == sorted(2 * [(length, n) for length in (3, 4) for n in range(1, length + 1)])
     by_length = {run.result.settings.epochs: run.epochs[-1].learning_rate for run, _ in found[:2]}
