@@ -292,7 +292,7 @@ CONTENT = {kind: encode(picture(60, 40), kind) for kind in ("PNG", "JPEG", "GIF"
 
 
 @pytest.mark.filterwarnings("ignore")
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings.default.max_examples)
 @hypothesis.given(
     kind=st.sampled_from(sorted(CONTENT)), keep=st.floats(0, 1), at=st.integers(0, 199), byte=st.integers(0, 255)
 )
@@ -318,7 +318,7 @@ def test_a_box_that_vanishes_is_an_image_error_however_it_is_resized(resize: str
     assert crop_image(CONTENT["BMP"], box(0, 0, 0.002, 40), settings(resize)).shape == (32, 32, 3)
 
 
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings.default.max_examples)
 @hypothesis.given(
     corners=st.tuples(edge, edge, edge, edge),
     resize=st.sampled_from(["squash", "pad", "center-crop"]),

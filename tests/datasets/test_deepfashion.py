@@ -423,7 +423,7 @@ def test_what_the_format_allows_is_read_as_it_stands(names: list[str], rows: lis
 DAMAGES = ["drop a line", "double a line", "drop a cell", "add a cell", "text for a cell", "cut", "byte"]
 
 
-@hypothesis.settings(max_examples=250)
+@hypothesis.settings(max_examples=2 * hypothesis.settings.default.max_examples)
 @hypothesis.given(table=st.sampled_from(TABLES), damage=st.sampled_from(DAMAGES), data=st.data())
 def test_a_damaged_line_is_refused_or_read_as_it_stands(table: str, damage: str, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -164,7 +164,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 
 
 @example(names=["0"], at=0, byte=13, damage="byte")
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     names=st.lists(CELL, min_size=1, max_size=5, unique=True),
     at=st.integers(0, 10_000),

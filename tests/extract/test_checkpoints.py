@@ -89,7 +89,7 @@ def test_names_and_order_put_the_packages_weights_in_the_same_places(lite: Encod
     np.testing.assert_array_equal(by_name.encode(crops()), lite.encode(crops()))
 
 
-@pytest.mark.parametrize(("name", "size"), [("b0", 224), ("b5", 456)])
+@pytest.mark.parametrize(("name", "size"), [("b0", 224), pytest.param("b5", 456, marks=pytest.mark.slow)])
 def test_a_checkpoint_of_efficientnet_pytorch_gives_its_features(name: str, size: int, tmp_path: Path) -> None:
     """At the size a network was made for both pad alike, and the features agree to float32's rounding."""
     theirs, pixels = port(f"efficientnet-{name}"), garments(2, size, seed=2)
@@ -101,6 +101,7 @@ def test_a_checkpoint_of_efficientnet_pytorch_gives_its_features(name: str, size
     assert np.abs(want[0] - want[1]).max() > 0.1  # the pictures are told apart, so agreement means something
 
 
+@pytest.mark.slow
 def test_b5_at_224_pixels_is_near_a_package_that_pads_for_456(tmp_path: Path) -> None:
     """The package pads for its native size whatever it is given, which shifts two of b5's layers by a pixel.
 

@@ -85,12 +85,8 @@ def small_plan(content: dict[str, Any]) -> dict[str, Any]:
     fewer = {"folds": 2} if "folds" in content else {"methods": content["methods"][:2], "rows": {}}
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
-    return (
-        {name: part for name, part in content.items() if name not in ("own", "instead")}
-        | seeds
-        | {"grid": grid}
-        | fewer
-    )
+    kept = {name: part for name, part in content.items() if name not in ("own", "instead")}
+    return {**kept, **seeds, "grid": grid, **fewer}
 
 
 def small_defaults() -> None:

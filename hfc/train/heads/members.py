@@ -17,8 +17,8 @@ class Members(nn.Module):
     """P = (1/K) Σ_k P_k, over the leaves and on each level.
 
     Lakshminarayanan et al. 2017, "Deep ensembles", section 2.4. The members differ in their initial weights and their
-    dropout, and see the same batches. β blends within a member; what
-    decodes and calibrates comes after the mean. A node's sum over its leaves is still one: the mean of sums.
+    dropout, and see the same batches. β blends within a member; what decodes and calibrates comes after the mean. A
+    node's sum over its leaves is still one: the mean of sums.
     """
 
     def __init__(self, heads: Sequence[Head]) -> None:
