@@ -211,6 +211,8 @@ def after_readme(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place_deepfashion(drawn, place / "DeepFashion")
     place_photographs(drawn, place)
     place_clothing(root / "shared" / "data" / "clothing")
+    (place / "tests" / "bench").mkdir(parents=True)  # another tree of the photographs' labels
+    (place / "tests" / "bench" / "uneven_clothing.csv").symlink_to("../../tree.csv")
     place_programs(root / "bin")
     run_page(README, place)
     return place
@@ -220,8 +222,8 @@ def after_readme(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_readme_leave_what_it_says(after_readme: Path) -> None:
     cache = after_readme / "cache"
     assert {path.name for path in cache.glob("*.h5")} == {"clothing.h5", "deepfashion.h5", "own.h5"}
-    pages = [path.parent.name for path in (cache / "report").glob("*/report.html")]
-    assert sorted(pages) == ["clothing", "deepfashion", "own"]
+    pages = {str(path.parent.relative_to(cache)) for path in cache.glob("*/*/report.html")}
+    assert pages == {"report/deepfashion", "report/own", "demo/report", "nested/report"}
 
 
 @pytest.mark.slow

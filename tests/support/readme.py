@@ -82,11 +82,13 @@ def small_plan(content: dict[str, Any]) -> dict[str, Any]:
 
     That which is judged on validation, without folds, is of outer folds: it has two methods.
     """
-    fewer = {"folds": 2} if "folds" in content else {"methods": content["methods"][:2], "rows": {}}
+    fewer: dict[str, Any] = {"folds": 2} if "folds" in content else {"methods": content["methods"][:2], "rows": {}}
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
+    rows = fewer.get("methods", content["methods"])
+    instead = {row: axes for row, axes in content.get("instead", {}).items() if row in rows}
     kept = {name: part for name, part in content.items() if name not in ("own", "instead")}
-    return {**kept, **seeds, "grid": grid, **fewer}
+    return {**kept, **seeds, "grid": grid, "instead": instead, **fewer}
 
 
 def small_defaults() -> None:
