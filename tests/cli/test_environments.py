@@ -64,7 +64,8 @@ with store.locked(Path("locked")):
 """
 
 
-@pytest.mark.parametrize("umask", [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o027))])
+@pytest.mark.slow
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o027])
 def test_every_file_of_every_command_follows_the_umask(umask: int, tmp_path: Path) -> None:
     tree = ROOT / "hfc" / "hierarchies" / "deepfashion-5.csv"
     words = [*python(), "-c", EVERYTHING, f"{umask:o}", " ".join(TINY), " ".join(TRAIN), str(tree)]

@@ -88,6 +88,7 @@ def test_features_are_timms_own_in_every_family(family: str, tmp_path: Path) -> 
     check(family, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_on_class_tokens_predicts_and_is_exported(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     stage1: dict[str, object] = {"backbone": "test_vit", "weights": "random", "image_size": 64, "pool": "token"}

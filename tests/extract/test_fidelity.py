@@ -110,7 +110,7 @@ def drawn(folder: Path, count: int) -> NDArray[np.uint8]:
     return np.stack([crop_image(path.read_bytes(), whole, crop) for path in paths])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_features_do_not_depend_on_how_many_crops_come_together(precision: str, tmp_path: Path) -> None:
     crops = drawn(tmp_path, 21)
     encoder = wheel_lite(precision, batch_size=8)

@@ -64,6 +64,7 @@ def test_a_checkpoint_without_its_classifier_is_as_good(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.encode(crops()), headless.encode(crops()))
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_said_within_seconds(tmp_path: Path) -> None:
     code = (
         "import time\nfrom hfc.errors import EncoderError\nfrom hfc.extract.encoder import load_encoder\n"

@@ -165,9 +165,9 @@ def flipped(path: Path, places: Iterable[int], mask: int) -> Counter[str]:
 def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     write(tmp_path / "c.h5", 40)
     size = (tmp_path / "c.h5").stat().st_size
-    places = np.random.default_rng(0).choice(size, 1500, replace=False)
+    places = np.random.default_rng(0).choice(size, 500, replace=False)
     outcome = flipped(tmp_path / "c.h5", [int(place) for place in places], 1)
-    assert outcome["noticed"] > 500  # the rest is space that nothing refers to
+    assert outcome["noticed"] > 150  # the rest is space that nothing refers to
 
 
 @pytest.mark.slow

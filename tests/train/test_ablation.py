@@ -161,6 +161,7 @@ def test_a_row_that_says_nothing_clear_is_refused(change: tuple[str, str], messa
     assert str(caught.value) == f"{file}: {message}"
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_done_again(place: Path, tmp_path: Path) -> None:
     run(place, tmp_path, "--jobs", "2")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
