@@ -162,10 +162,10 @@ def _rows(rows: Sequence[Rows]) -> Rows:
 def _config(results: Sequence[Result]) -> dict[str, object]:
     """Collect the settings; of one in which folds differ, all that they have, unless readers use it."""
     merged: dict[str, object] = {}
+    read = {one.name for one in fields(Settings)}
     for key, value in results[0].config.items():
         different = [value]
         for result in results[1:]:
             different += [own for own in [result.config.get(key)] if own not in different]
-        used = key in {one.name for one in fields(Settings)}
-        merged[key] = value if used or len(different) == 1 else different
+        merged[key] = value if key in read or len(different) == 1 else different
     return merged
