@@ -1,8 +1,10 @@
 """Fixtures of many tests: made-up features and a tree, in a folder of each module's own."""
 
+import json
 import os
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -12,11 +14,21 @@ from tests.support.made_up import small_cache, write_tree_csv
 if TYPE_CHECKING:
     from hfc.train.cache import Cache
 
+# Processes of tests share the cores: a thread each, or they would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes depends on what else the machine does. CI tries twice as many of them.
 EXAMPLES = 100 if os.environ.get("CI") else 50
 hypothesis.settings.register_profile("untimed", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let the names of files that are not UTF-8 cross from one process of tests to another."""
+    report = yield
+    return json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 @pytest.fixture(scope="module")
