@@ -1,9 +1,13 @@
-"""The device that a stage runs on. Torch is loaded when it is asked for, not before."""
+"""The device that a stage runs on, and how many cores. Torch is loaded when it is asked for, not before."""
 
+import contextlib
 import ctypes
+import functools
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hfc.errors import ConfigError
@@ -25,6 +29,7 @@ def choose_device(device: str) -> "torch.device":
     """
     import torch
 
+    _limit_threads()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -38,6 +43,59 @@ def choose_device(device: str) -> "torch.device":
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
     return chosen
+
+
+@functools.cache
+def _limit_threads() -> None:
+    """Keep PyTorch's threads within a quota, unless the environment says how many.
+
+    By default it has one for every core that it is bound to. Those beyond a quota stop half way through, until its next
+    period.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use: those it is bound to, within its quota.
+
+    A quota of 1.5 cores is two: one thread would leave a third of it. Every count of cores in hfc is this one.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min([bound, *(math.ceil(quota) for quota in _quotas(root))]), 1)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Read the quota, in cores, of every control group around this process. Linux alone has them.
+
+    A container may see the groups from inside, where its own is the root, or have the host's name for it, which is not
+    there; so a group that is not found is passed over, up to the root.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for number, kinds, name in (line.split(":", 2) for line in groups):
+        if number != "0" and "cpu" not in kinds.split(","):
+            continue
+        for top in ("", "unified") if number == "0" else ("cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            inside = PurePosixPath(name.lstrip("/"))
+            for group in (inside, *inside.parents):
+                yield from _quota(root / "sys/fs/cgroup" / top / group)
+
+
+def _quota(group: Path) -> Iterator[float]:
+    """Read the quota of a group, if it has one: cgroup v2 has both numbers in one file, v1 in two."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+            quota, period = map(int, " ".join((group / name).read_text() for name in files).split())
+            if quota > 0 and period > 0:
+                yield quota / period
 
 
 def has_bf16_cpu() -> bool:

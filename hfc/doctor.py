@@ -73,15 +73,14 @@ def _versions() -> str:
 def _device() -> str:
     import torch
 
-    from hfc.device import choose_device, choose_precision
+    from hfc.device import choose_device, choose_precision, cores
     from hfc.extract.encoder import PREFERRED
 
     device = choose_device("auto")
     if device.type == "cuda":
         name = f"{torch.cuda.device_count()} GPUs, the first: {torch.cuda.get_device_name(device)}"
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        name = f"no GPU; {cores} CPU cores"
+        name = f"no GPU; {cores()} CPU cores"
     return f"{name}; the backbone computes in {choose_precision('auto', device, PREFERRED)}"
 
 

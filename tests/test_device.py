@@ -1,5 +1,6 @@
 """Which device and which precision; memory between the layers of a network."""
 
+import ast
 import platform
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from hfc.config import ExtractConfig, TrainConfig, resolve
-from hfc.device import choose_device, choose_precision, multiplies
+from hfc.device import _limit_threads, choose_device, choose_precision, cores, multiplies
 from hfc.errors import ConfigError
 from hfc.extract import worker
 from hfc.train.cache import load_cache
@@ -19,6 +20,7 @@ from hfc.train.data import prepare
 from hfc.train.settling import settle
 from tests.support.made_up import small_cache, write_tree_csv
 
+ROOT = Path(__file__).parent.parent
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -125,3 +127,105 @@ def test_a_cpu_is_asked_for_bfloat16_alone(has: bool, monkeypatch: pytest.Monkey
     monkeypatch.setattr("hfc.device.has_bf16_cpu", lambda: has)
     for order in (("bf16",), ("fp16", "bf16")):
         assert choose_precision("auto", torch.device("cpu"), order) == ("bf16" if has else "fp32")
+
+
+# What the kernel shows a process, by file: what /proc says of its groups, and the quotas of groups.
+QUOTAS: dict[str, tuple[dict[str, str], int]] = {
+    "no control groups": ({}, 8),
+    "v2, no quota": ({"proc/self/cgroup": "0::/a.slice\n", "a.slice/cpu.max": "max 100000\n"}, 8),
+    "v2, its own": ({"proc/self/cgroup": "0::/a.slice\n", "a.slice/cpu.max": "200000 100000\n"}, 2),
+    "v2, in a container's name space": ({"proc/self/cgroup": "0::/\n", "cpu.max": "300000 100000\n"}, 3),
+    "v2, of a group around it": (
+        {"proc/self/cgroup": "0::/pod/c\n", "pod/c/cpu.max": "400000 100000\n", "pod/cpu.max": "150000 100000\n"},
+        2,
+    ),
+    "v2, the host's name for it": ({"proc/self/cgroup": "0::/host/c\n", "cpu.max": "50000 50000\n"}, 1),
+    "v2, less than a core": ({"proc/self/cgroup": "0::/\n", "cpu.max": "20000 100000\n"}, 1),
+    "v2, more than there are": ({"proc/self/cgroup": "0::/\n", "cpu.max": "9000000 100000\n"}, 8),
+    "v2, another's": ({"proc/self/cgroup": "0::/a\n", "b/cpu.max": "100000 100000\n"}, 8),
+    "v2, a name with colons": ({"proc/self/cgroup": "0::/a:b:c\n", "a:b:c/cpu.max": "500000 100000\n"}, 5),
+    "v1, no quota": (
+        {"proc/self/cgroup": "4:cpu:/\n", "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        8,
+    ),
+    "v1, its own": (
+        {
+            "proc/self/cgroup": "9:memory:/x\n3:cpu,cpuacct:/d\n0::/\n",
+            "cpu,cpuacct/d/cpu.cfs_quota_us": "250000\n",
+            "cpu,cpuacct/d/cpu.cfs_period_us": "100000\n",
+        },
+        3,
+    ),
+    "v1, seen from inside": (
+        {
+            "proc/self/cgroup": "3:cpuacct,cpu:/docker/d\n",
+            "cpu/cpu.cfs_quota_us": "100000\n",
+            "cpu/cpu.cfs_period_us": "25000\n",
+        },
+        4,
+    ),
+    "v1, of another kind": (
+        {"proc/self/cgroup": "3:cpuset:/\n", "cpu/cpu.cfs_quota_us": "1\n", "cpu/cpu.cfs_period_us": "1\n"},
+        8,
+    ),
+    "not to be understood": ({"proc/self/cgroup": "0::/\n", "cpu.max": "\n"}, 8),
+}
+
+
+@pytest.mark.parametrize("name", QUOTAS)
+def test_cores_are_those_it_is_bound_to_within_every_quota(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    files, expected = QUOTAS[name]
+    for file, text in files.items():
+        path = tmp_path / ("" if file.startswith("proc") else "sys/fs/cgroup") / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cores(tmp_path) == expected
+
+
+def test_where_no_process_is_bound_to_cores_the_machine_has_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert cores(tmp_path) == 6
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert cores(tmp_path) == 1
+
+
+def test_cores_are_counted_in_one_place() -> None:
+    """A count of its own would not know of quotas."""
+    counts = {"cpu_count", "process_cpu_count", "sched_getaffinity", "available_cpu_count", "cpu_affinity"}
+    folders = ("hfc", "cli", "tests/bench")
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr in counts)
+        or (isinstance(node, ast.alias) and node.name.split(".")[-1] in counts)
+    }
+    assert users == {"hfc/device.py"}
+
+
+@pytest.mark.parametrize(
+    ("quota", "environment", "expected"), [(3, {}, 3), (6, {}, 4), (3, {"OMP_NUM_THREADS": "4"}, 4)]
+)
+def test_torch_keeps_to_a_quota_once_unless_the_user_says_how_many_threads(
+    quota: int, environment: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr("hfc.device.cores", lambda: quota)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    _limit_threads.cache_clear()
+    choose_device("cpu")
+    assert threads[-1] == expected
+    torch.set_num_threads(5)  # what a caller says after that stays
+    choose_device("cpu")
+    assert threads[-1] == 5

@@ -17,7 +17,7 @@ from hfc import store
 from hfc.config import ExtractConfig
 from hfc.crops import CropSettings
 from hfc.datasets.images import Batch, stream_crops
-from hfc.device import keep_freed_memory
+from hfc.device import cores, keep_freed_memory
 from hfc.errors import EncoderError
 from hfc.extract.encoder import Encoder, load_encoder
 from hfc.regions import Regions
@@ -199,8 +199,7 @@ def decoding_threads() -> int:
 
     The processes that torchrun starts on this machine share the cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cores, 32) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return max(min(cores(), 32) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
 class _Unfinished:

@@ -2,7 +2,6 @@
 
 import argparse
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from hfc.config import ExtractConfig, resolve
 from hfc.crops import CropSettings, crop_image
 from hfc.datasets import read_regions
 from hfc.datasets.images import stream_crops
+from hfc.device import cores
 from hfc.extract.stage import extract
 from hfc.extract.worker import Job, Worker, decoding_threads, open_encoder
 from hfc.regions import Regions, strings
@@ -187,8 +187,8 @@ def decode(words: list[str]) -> None:
         places = {"folder": folder, "zip": archive, "tar": folder / "images.tar"}
         places["parquet"] = write_images(folder / "images.parquet", files, ["Tee"] * len(files))
         by_place = time_places(places, names, options.turns)
-    cores = len(os.sched_getaffinity(0))
-    pools: dict[str, Executor] = {"threads": ThreadPoolExecutor(cores), "processes": ProcessPoolExecutor(cores)}
+    threads = cores()
+    pools: dict[str, Executor] = {"threads": ThreadPoolExecutor(threads), "processes": ProcessPoolExecutor(threads)}
     for pool in pools.values():
         list(pool.map(with_pillow, files[:50]))  # warm
     ways: dict[str, Callable[[], object]] = {
@@ -207,7 +207,7 @@ def decode(words: list[str]) -> None:
     rates = {name: round(options.images / statistics.median(found)) for name, found in times.items()}
     say(
         benchmark="decode",
-        cores=cores,
+        cores=threads,
         images=options.images,
         turns=options.turns,
         mean_kb=round(sum(map(len, files)) / len(files) / 1e3, 1),
