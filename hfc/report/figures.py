@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc.metrics import BINS
 from hfc.report import promises, svg
@@ -11,6 +12,9 @@ from hfc.report.rows import Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference, beside
 
 RIGHT = svg.WIDTH - 16
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | None:
@@ -55,20 +59,18 @@ def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | No
 
 
 def reliability(board: Leaderboard) -> Figure:
-    """Draw the accuracy at each confidence, seeds pooled, in the bins of the calibration error."""
-    series, data = [], []
-    for outcome in board.outcomes:
-        confidence, right = outcome.confidence.ravel(), outcome.correct.ravel()
-        place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    """Draw the accuracy at each confidence, seeds pooled, in the bins of the calibration error; before and after it."""
+    series, before, data = [], [], []
+    for i, outcome in enumerate(board.outcomes):
         points = []
-        for b in np.unique(place):
-            inside = place == b
-            sure, share = float(confidence[inside].mean()), float(right[inside].mean())
-            edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
-            tooltip = f"{outcome.label}: {int(inside.sum())} answers with {edges}, {100 * share:.1f}% right"
-            points.append((sure, share, tooltip))
-            data.append((outcome.label, sure, share, int(inside.sum())))
+        for sure, share, answers, edges in _bins(outcome.confidence, outcome.correct):
+            points.append((sure, share, f"{outcome.label}: {answers} answers with {edges}, {100 * share:.1f}% right"))
+            data.append((outcome.label, "yes", sure, share, answers))
         series.append((outcome.label, points))
+        if outcome.uncalibrated is not None:
+            bins = _bins(outcome.uncalibrated, outcome.correct)
+            before.append((i, [(sure, share) for sure, share, *_ in bins]))
+            data += [(outcome.label, "no", sure, share, answers) for sure, share, answers, _ in bins]
     words = "; ".join(f"{o.label}: ECE {100 * o.row.mean('ece'):.1f}%" for o in board.outcomes)
     return curves(
         "reliability",
@@ -76,10 +78,23 @@ def reliability(board: Leaderboard) -> Figure:
         series,
         Axes("confidence", "share right", diagonal=True),
         alt=f"Share of right answers against their confidence; on the dashed diagonal both agree. {words}.",
-        header=("method", "mean_confidence", "share_right", "answers"),
+        header=("method", "calibrated", "mean_confidence", "share_right", "answers"),
         data=data,
-        note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter.",
+        note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter."
+        + (" Thin lines: before the temperature." if before else ""),
+        extra=before,
     )
+
+
+def _bins(confidence: Floats, correct: Bools) -> list[tuple[float, float, int, str]]:
+    """Compute the mean confidence, share right, number of answers and edges of each bin that has answers."""
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    bins = []
+    for b in np.unique(place):
+        inside = place == b
+        edges = f"{b / BINS:.2f} to {(b + 1) / BINS:.2f}"
+        bins.append((float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum()), edges))
+    return bins
 
 
 def severity(board: Leaderboard) -> Figure:

@@ -83,8 +83,9 @@ def _joined(seeds: Sequence[SeedPredictions]) -> SeedPredictions:
     number = np.concatenate([seed.groups.number + start for seed, start in zip(seeds, starts, strict=True)])[order]
     _, place, group = np.unique(number, return_index=True, return_inverse=True)
     groups = Groups(np.argsort(np.argsort(place))[group])  # counted in the order of their first images
+    kept = [seed.uncalibrated for seed in seeds if seed.uncalibrated is not None]
+    uncalibrated = np.concatenate(kept)[order] if len(kept) == len(seeds) else None
     details = [seed.detail for seed in seeds if seed.detail]
-    kept = [detail.uncalibrated for detail in details if detail.uncalibrated is not None]
     detail = Detail(
         nll=np.concatenate([detail.nll for detail in details])[order],
         distance={
@@ -92,11 +93,10 @@ def _joined(seeds: Sequence[SeedPredictions]) -> SeedPredictions:
             for k in details[0].distance
             if all(k in detail.distance for detail in details)
         },
-        uncalibrated=np.concatenate(kept)[order] if len(kept) == len(details) else None,
         rows=sum(detail.rows for detail in details),
         reaching=np.sum([detail.reaching for detail in details], axis=0),
     )
-    return SeedPredictions(tree, ids[order], target, predicted, rank, confidence, groups, detail)
+    return SeedPredictions(tree, ids[order], target, predicted, rank, confidence, uncalibrated, groups, detail)
 
 
 def _metrics(folds: Sequence[Fold], seed: SeedPredictions) -> Metrics:
@@ -137,12 +137,12 @@ def _temperature(folds: Sequence[Fold], seed: SeedPredictions, test: Metrics) ->
     if len(kept) < len(folds):
         return None
     value = float(np.mean([one.value for one, _ in kept]))
-    if len(before) < len(folds) or seed.detail is None or seed.detail.uncalibrated is None:
+    if len(before) < len(folds) or seed.uncalibrated is None:
         return Temperature(value=value)
     return Temperature(
         value=value,
         test=Calibration(
-            ece_before=metrics.error_of_confidence(seed.detail.uncalibrated, seed.rank == 0),
+            ece_before=metrics.error_of_confidence(seed.uncalibrated, seed.rank == 0),
             nll_before=sum(nll * count for nll, count in before) / len(seed.target),
             ece=test["ece"],
             nll=test["nll"],

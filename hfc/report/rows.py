@@ -129,6 +129,13 @@ class Outcome:
         return np.stack([seed.confidence for seed in self.predictions])
 
     @cached_property
+    def uncalibrated(self) -> Floats | None:
+        """(S, N) the same without the temperature; None where a seed's is not known, or no seed has another than 1."""
+        shares = [seed.uncalibrated for seed in self.predictions if seed.uncalibrated is not None]
+        changed = any(run.result.calibrated_by != 1 for run in self.row.runs)
+        return np.stack(shares) if changed and len(shares) == len(self.predictions) else None
+
+    @cached_property
     def correct(self) -> Bools:
         """(S, N) whether the most probable leaf is the true one."""
         right: Bools = self.rank == 0

@@ -30,8 +30,6 @@ class Detail:
     """(N,) −ln of the true leaf's share of P_final."""
     distance: Mapping[int, Floats]
     """(N,) mean LCA height of the k most probable leaves, by k."""
-    uncalibrated: Floats | None
-    """(N,) the predicted leaf's share without the temperature; None where it is not known."""
     rows: int
     """Test images, also those whose label is an inner node."""
     reaching: Ints
@@ -56,6 +54,8 @@ class SeedPredictions:
     """(N,) how many leaves come before the true one."""
     confidence: Floats
     """(N,) the predicted leaf's share of P_final."""
+    uncalibrated: Floats | None
+    """(N,) the same without the temperature; None where it is not known."""
     groups: Groups
     detail: Detail | None = None
     """None where it was not asked for."""
@@ -103,7 +103,7 @@ def read_seed(run: Run, detailed: bool = False) -> SeedPredictions:
     groups = named_groups([""] * len(order) if predictions.group is None else predictions.group[order])
     rows = predictions.id[order], predictions.target[order], predicted[order], rank[order], confidence[order]
     detail = _detail(run, tree, predictions, order) if detailed or run.result.outer else None
-    return SeedPredictions(tree, *rows, groups, detail)
+    return SeedPredictions(tree, *rows, _uncalibrated(run, predictions.final, order), groups, detail)
 
 
 def _detail(run: Run, tree: Hierarchy, predictions: Predictions | Shortened, order: Ints) -> Detail:
@@ -123,7 +123,6 @@ def _detail(run: Run, tree: Hierarchy, predictions: Predictions | Shortened, ord
     return Detail(
         nll=-np.log(np.maximum(share, metrics.LEAST)),
         distance={k: height[:, :k].mean(axis=1) for k in run.result.settings.topk if k <= ranking.shape[1]},
-        uncalibrated=_uncalibrated(run, final, order),
         rows=len(predictions.id),
         reaching=(path >= 0).sum(axis=0),
     )
