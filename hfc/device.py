@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import functools
+import logging
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,22 +17,26 @@ from hfc.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
+ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")  # what kernels were built for: sm_90 is compute capability 9.0
 # glibc's numbers for two options of mallopt: how much freed memory goes back to the system, and which blocks always do.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(device: str) -> "torch.device":
-    """Return the device by its name; `auto` takes a GPU where there is one.
+    """Return the device by its name; `auto` takes a GPU where there is one that PyTorch was built for.
 
     Under torchrun `auto`, and `cuda` without a number, are the GPU of the local rank.
 
     Raises:
-        ConfigError: no such device on this machine, or one of another kind than CPU and CUDA.
+        ConfigError: no such device on this machine, one of another kind than CPU and CUDA, or a GPU without kernels.
     """
     import torch
 
     _limit_threads()
-    if device == "auto":
+    automatic = device == "auto"
+    if automatic:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
@@ -42,7 +48,35 @@ def choose_device(device: str) -> "torch.device":
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    if chosen.type == "cuda" and (problem := lacks_kernels(chosen)):
+        if not automatic:
+            raise ConfigError(f"{problem}, or give --device cpu")
+        logger.warning("%s. This call computes on the CPU", problem)
+        return torch.device("cpu")
     return chosen
+
+
+def lacks_kernels(device: "torch.device") -> str:
+    """Return what is wrong and what to do where PyTorch was not built for a GPU; "" = it was.
+
+    Such a GPU counts as available, and memory can be had of it. Its first kernel fails.
+    """
+    import torch
+
+    built = [match for name in torch.cuda.get_arch_list() if (match := ARCHITECTURE.match(name))]
+    major, minor = torch.cuda.get_device_capability(device)
+    for kind, *numbers in (match.groups() for match in built):
+        other_major, other_minor = map(int, numbers)
+        # Machine code runs on later cards of its own generation; what is compiled on use, on all later ones.
+        if (other_major, other_minor) <= (major, minor) and (kind == "compute" or other_major == major):
+            return ""
+    if not built:  # not CUDA's names, as those of AMD's GPUs
+        return ""
+    known = ", ".join(sorted({f"{match[2]}.{match[3]}" for match in built}, key=float))
+    return (
+        f"{torch.cuda.get_device_name(device)} ({device}) has compute capability {major}.{minor}, and PyTorch "
+        f"{torch.__version__} was built for {known}; install a build of PyTorch for it (older cards: one for CUDA 12.6)"
+    )
 
 
 @functools.cache

@@ -7,12 +7,17 @@ import io
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hfc import provenance
 from hfc.errors import EncoderError, HfcError
+
+if TYPE_CHECKING:
+    import torch
 
 TINY = "test_efficientnet"
 BROKEN = "BROKEN"
@@ -70,18 +75,37 @@ def _versions() -> str:
     return f"hfc {code['version']}{commit}; {packages}"
 
 
-def _device() -> str:
+def _device() -> str | Note:
+    """Say where it computes and in which precision; note why a GPU is not used."""
     import torch
 
-    from hfc.device import choose_device, choose_precision, cores
+    from hfc.device import choose_device, choose_precision, cores, lacks_kernels
     from hfc.extract.encoder import PREFERRED
 
-    device = choose_device("auto")
-    if device.type == "cuda":
-        name = f"{torch.cuda.device_count()} GPUs, the first: {torch.cuda.get_device_name(device)}"
-    else:
-        name = f"no GPU; {cores()} CPU cores"
-    return f"{name}; the backbone computes in {choose_precision('auto', device, PREFERRED)}"
+    with warnings.catch_warnings(record=True) as caught:  # of a driver that is too old PyTorch only warns
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = [torch.device("cuda", number) for number in range(count)]
+        unusable = [problem for gpu in gpus if (problem := lacks_kernels(gpu))]
+        device = choose_device("cpu" if gpus and lacks_kernels(gpus[0]) else "auto")
+    computes = f"the backbone computes in {choose_precision('auto', device, PREFERRED)}"
+    if gpus and not unusable:
+        return f"{', '.join(map(_describe, gpus))}; {computes}"
+    text = f"{cores()} CPU cores; {computes}"
+    if unusable:
+        return Note(f"{unusable[0]}; {text}")
+    if caught:
+        return Note(f"no GPU: {' '.join(str(caught[0].message).split())}; {text}")
+    without = "" if torch.version.cuda or torch.version.hip else " (this PyTorch is a build for CPUs)"
+    return f"no GPU{without}; {text}"
+
+
+def _describe(gpu: "torch.device") -> str:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(gpu)
+    memory = torch.cuda.get_device_properties(gpu).total_memory / 2**30
+    return f"{gpu} {torch.cuda.get_device_name(gpu)} (compute capability {major}.{minor}, {memory:.0f} GiB)"
 
 
 def _images() -> str:

@@ -98,6 +98,54 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.M
     assert str(caught.value) == "device cuda cannot be used here: Found no NVIDIA driver on your system."
 
 
+BUILDS = {
+    "CUDA 13": ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"],
+    "CUDA 12.6": ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"],
+    "specific": ["sm_90a", "sm_100f"],
+    "AMD": ["gfx90a", "gfx942"],
+}
+
+
+@pytest.mark.parametrize(
+    ("build", "capability", "runs"),
+    [
+        *((build, capability, True) for build in ("CUDA 13", "CUDA 12.6") for capability in ((7, 5), (8, 9), (9, 0))),
+        *(("CUDA 13", capability, False) for capability in ((5, 2), (6, 0), (7, 0))),
+        *(("CUDA 12.6", capability, True) for capability in ((5, 2), (6, 1), (7, 0))),
+        ("CUDA 12.6", (12, 0), False),  # machine code of an earlier generation, and nothing to compile
+        *(("CUDA 13", capability, True) for capability in ((10, 3), (12, 1), (13, 0))),  # 13.0: compiled on use
+        ("CUDA 13", (11, 0), False),
+        ("specific", (9, 0), True),
+        ("AMD", (9, 4), True),  # its names say nothing of capabilities
+    ],
+)
+def test_a_gpu_without_kernels_is_refused_by_name_and_auto_takes_the_cpu(
+    build: str,
+    capability: tuple[int, int],
+    runs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pretend_gpus(monkeypatch, [capability])
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: BUILDS[build])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    with caplog.at_level("WARNING"):
+        assert choose_device("auto").type == ("cuda" if runs else "cpu")
+    if runs:
+        assert str(choose_device("cuda")) == "cuda:0"
+        assert caplog.text == ""
+        return
+    known = {"CUDA 13": "7.5, 8.0, 8.6, 9.0, 10.0, 12.0", "CUDA 12.6": "5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0"}[build]
+    problem = (
+        f"Card (cuda:0) has compute capability {capability[0]}.{capability[1]}, and PyTorch {torch.__version__} was "
+        f"built for {known}; install a build of PyTorch for it (older cards: one for CUDA 12.6)"
+    )
+    assert caplog.messages == [f"{problem}. This call computes on the CPU"]
+    with pytest.raises(ConfigError) as caught:
+        choose_device("cuda")
+    assert str(caught.value) == f"{problem}, or give --device cpu"
+
+
 CARDS = {"P100": (6, 0), "V100": (7, 0), "T4": (7, 5), "A100": (8, 0), "4090": (8, 9), "H100": (9, 0)}
 
 

@@ -1,9 +1,12 @@
 """`hfc doctor` on a machine that is well, and on one where something is broken."""
 
 import json
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import hfc.crops
@@ -12,6 +15,7 @@ from cli.main import main
 from hfc import doctor, provenance
 from hfc.doctor import Finding
 from hfc.errors import EncoderError
+from tests.test_device import pretend_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +90,49 @@ def test_features_that_are_no_numbers_are_noticed(monkeypatch: pytest.MonkeyPatc
     last = list(doctor.examine(tmp_path))[-1]
     assert (last.state, last.name) == ("BROKEN", "self-test")
     assert "50 of them NaN" in last.text
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> doctor.Finding:
+    """What is found of a machine with such GPUs, under a build for CUDA 13."""
+    pretend_gpus(monkeypatch, list(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
+    memory = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    return device_finding()
+
+
+def device_finding() -> doctor.Finding:
+    return next(finding for finding in doctor.examine(Path()) if finding.name == "device")
+
+
+def test_every_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = "cuda:0 Card 0 (compute capability 9.0, 80 GiB)"
+    assert pretend(monkeypatch, (9, 0)) == Finding("device", f"{one}; the backbone computes in fp16", "ok")
+    two = f"{one}, cuda:1 Card 1 (compute capability 8.6, 80 GiB); the backbone computes in fp16"
+    assert pretend(monkeypatch, (9, 0), (8, 6)) == Finding("device", two, "ok")
+
+
+def test_a_gpu_that_cannot_be_used_is_noted_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfc.device.has_bf16_cpu", lambda: False)
+    monkeypatch.setattr("hfc.device.cores", lambda: 4)
+    old = pretend(monkeypatch, (6, 0))
+    assert (old.state, old.text.split(";")[0]) == (
+        "note",
+        f"Card 0 (cuda:0) has compute capability 6.0, and PyTorch {torch.__version__} was built for 7.5, 8.0, 9.0",
+    )
+    assert old.text.endswith("; 4 CPU cores; the backbone computes in fp32")
+
+    def outdated() -> bool:
+        warnings.warn("The NVIDIA driver\non your system is too old", stacklevel=1)
+        return False
+
+    pretend_gpus(monkeypatch, [])
+    monkeypatch.setattr(torch.cuda, "is_available", outdated)
+    rest = "4 CPU cores; the backbone computes in fp32"
+    assert device_finding() == Finding("device", f"no GPU: The NVIDIA driver on your system is too old; {rest}", "note")
+
+
+def test_a_build_for_cpus_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "no GPU (this PyTorch is a build for CPUs); " in device_finding().text
