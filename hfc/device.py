@@ -25,9 +25,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(device: str) -> "torch.device":
-    """Return the device by its name; `auto` takes a GPU where there is one that PyTorch was built for.
+    """Return the device by its name; `auto` takes a GPU where there is one.
 
-    Under torchrun `auto`, and `cuda` without a number, are the GPU of the local rank.
+    It must be one that PyTorch was built for, or `auto` warns and takes the CPU. Under torchrun `auto`, and `cuda`
+    without a number, are the GPU of the local rank.
 
     Raises:
         ConfigError: no such device on this machine, one of another kind than CPU and CUDA, or a GPU without kernels.
@@ -57,7 +58,7 @@ def choose_device(device: str) -> "torch.device":
 
 
 def lacks_kernels(device: "torch.device") -> str:
-    """Return what is wrong and what to do where PyTorch was not built for a GPU; "" = it was.
+    """Return why PyTorch cannot compute on a GPU, and what to do; "" = it can.
 
     Such a GPU counts as available, and memory can be had of it. Its first kernel fails.
     """
