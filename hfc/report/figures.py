@@ -87,7 +87,7 @@ def reliability(board: Leaderboard) -> Figure:
 
 
 def _bins(confidence: Floats, correct: Bools) -> list[tuple[float, float, int, str]]:
-    """Compute the mean confidence, share right, number of answers and edges of each bin that has answers."""
+    """Compute mean confidence, share right, answers and edges of each bin that has answers."""
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     bins = []
     for b in np.unique(place):
