@@ -104,7 +104,7 @@ def sign_flip(gains: Ints) -> float:
 
     Where two methods are as good, what one has more right answers of in a group the other could as well have. So each
     group's sign is a fair coin (Fisher 1935, section 21). Over all their throws the distribution of the sum is found by
-    convolution: groups of one gain are a binomial. With groups of one image it is McNemar's exact test.
+    convolution: groups of one gain are a binomial. Where all gains are ±1 or 0 it is McNemar's exact test.
 
     Args:
         gains: (G,) how many more right answers the first method has in each group; may be negative.

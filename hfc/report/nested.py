@@ -9,7 +9,7 @@ from hfc.report.cells import Cell, Table, p_text
 from hfc.report.grouped import Interval
 from hfc.report.resampled import draws_of
 from hfc.report.rows import Leaderboard, Outcome, Row
-from hfc.report.statistics import ALPHA, LEVEL, Difference, beside
+from hfc.report.statistics import ALPHA, LEVEL, Difference, about_p, beside
 from hfc.report.tables import mark_best, measurement
 
 OVERVIEW = ("top1", "top3", "top5", "top1_macro", "mistake_severity", "distance@5", "ece", "nll")
@@ -140,14 +140,13 @@ def signed_interval(key: str, interval: Interval) -> str:
 
 def method(board: Leaderboard, pairs: Sequence[Difference]) -> str:
     """Say how intervals and tests were computed."""
-    units = "groups of images, each with all its images" if board.best.groups.shared else "test images"
-    test = pairs[0].test_name if pairs else ""
+    kind = "groups" if board.best.groups.shared else "images"
+    units = "groups of images, each with all its images" if kind == "groups" else "test images"
     return (
         f"Intervals: percentile bootstrap, {draws_of(len(board.best.target)):,} draws of the {units}, {LEVEL:.0%}; "
         "every metric is computed anew in each draw, for all rows from the same draws, which pairs them. They say how "
         "other images would change the numbers, not how other seeds or training images would, and are not corrected "
-        f"for the number of rows. p: {test}, of top-1: an image counts as right where more than half of a method's "
-        "seeds are right; a tie goes by the first seed. p corrected: by Holm's method, for the comparisons with "
+        f"for the number of rows. {about_p(kind)} p corrected: by Holm's method, for the comparisons with "
         f"{board.reference.label} alone. Significant: corrected p below {ALPHA:g}."
     )
 

@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from hfc.progress import steps
 from hfc.report.grouped import Groups, Interval, drawn_means, sign_flip
@@ -19,7 +18,7 @@ DRAWS = 10_000
 LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # a difference is called significant where the corrected p is below
 
-MCNEMAR, SIGN_FLIP = "McNemar's exact test", "sign-flip test over groups"
+MCNEMAR, SIGN_FLIP = "McNemar's exact test", "exact sign-flip test"
 
 Drawn = Mapping[Outcome, Mapping[str, Floats]]
 """(draws,) means of rows whose images come in groups, by metric."""
@@ -27,11 +26,12 @@ Drawn = Mapping[Outcome, Mapping[str, Floats]]
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A test of two methods: the images on which one alone is right, and p."""
+    """A test of two methods: on how many images one is right in more seeds than the other, and p."""
 
     only_first: int
     only_second: int
     p: float
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,11 @@ class Difference:
     intervals: dict[str, Interval]
     """By metric, as fractions: top{k} and, where both have one tree, hF."""
     test: PairedTest
-    """The test of top-1; seeds vote by majority."""
+    """The test of top-1, over the seeds that both have."""
     by_seed: dict[int, float]
     """p of the test of each seed that both have, not corrected."""
     p: float
     """The test's p, corrected for the number of comparisons."""
-
-    @property
-    def test_name(self) -> str:
-        """The name of the test."""
-        return SIGN_FLIP if self.first.groups.shared else MCNEMAR
 
     @property
     def significant(self) -> bool:
@@ -63,18 +58,22 @@ class Difference:
 
 def method(differences: Iterable[Difference]) -> str:
     """Say how differences were computed, and what they mean."""
-    drawn, units, test = "each", "images", MCNEMAR
+    drawn, units = "each", "images"
     if any(difference.first.groups.shared for difference in differences):
-        drawn = "in whole groups with all their images, each image"
-        units, test = "groups", f"{SIGN_FLIP}, exact; with one image in each it is {MCNEMAR}"
+        drawn, units = "in whole groups with all their images, each image", "groups"
     return (
         f"Intervals: paired percentile bootstrap, {DRAWS:,} draws of the test images, {LEVEL:.0%}, {drawn} by its mean "
         f"over a method's seeds. They say how other {units} would change the difference, not how other seeds would, "
-        f"which is the ± of the tables. They are not corrected for the number of pairs. p: {test}. An image counts as "
-        "right where more than half of a method's seeds are right; a tie goes by the first seed. More seeds make a "
-        "better majority, so only seeds that both methods have count; where they share none, the first ones, as many "
-        "of each. p corrected: by Holm's method, for the number of pairs of methods. Significant: corrected p below "
-        f"{ALPHA:g}."
+        f"which is the ± of the tables. They are not corrected for the number of pairs. {about_p(units)} p corrected: "
+        f"by Holm's method, for the number of pairs of methods. Significant: corrected p below {ALPHA:g}."
+    )
+
+
+def about_p(units: str) -> str:
+    """Say what p is, over units: images or groups."""
+    return (
+        f"p: {SIGN_FLIP} over {units}, of the sums of right answers over the seeds that both methods have; where they "
+        f"share none, over the first ones, as many of each. For one seed, and images by themselves, it is {MCNEMAR}."
     )
 
 
@@ -103,19 +102,19 @@ def _percentiles(difference: float, draws: Floats, level: float) -> Interval:
 def paired_test(first: Bools, second: Bools, groups: Groups | None = None) -> PairedTest:
     """Test whether two methods are as good, exactly and two-sided.
 
-    It is the sign-flip test where groups have several images. Else it is McNemar's (1947): where both methods are as
-    good, images that differ fall like a fair coin.
+    It is the sign-flip test of what one has more right answers of, all seeds added up, as the difference of their means
+    has it. For one seed and images by themselves it is McNemar's (1947): images that differ fall like a fair coin.
 
     Args:
-        first, second: (N,) whether each is right.
+        first, second: (S, N) whether each is right, with each seed.
         groups: of the images; None: each is one by itself.
     """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    gains = first.sum(axis=0, dtype=np.int64) - second.sum(axis=0, dtype=np.int64)
+    only_first, only_second = int((gains > 0).sum()), int((gains < 0).sum())
     if groups and groups.shared:
-        gains = np.bincount(groups.number, first) - np.bincount(groups.number, second)
-        return PairedTest(only_first, only_second, sign_flip(gains.astype(np.int64)))
-    tosses = only_first + only_second
-    return PairedTest(only_first, only_second, float(binomtest(only_first, tosses).pvalue) if tosses else 1.0)
+        together = np.bincount(groups.number, gains).astype(np.int64)
+        return PairedTest(only_first, only_second, sign_flip(together), SIGN_FLIP)
+    return PairedTest(only_first, only_second, sign_flip(gains), SIGN_FLIP if len(first) > 1 else MCNEMAR)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -125,13 +124,6 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return [float(value) for value in corrected]
-
-
-def majority(correct: Bools) -> Bools:
-    """Decide by majority of the seeds, (S, N), which images are right, (N,). Ties go by the first seed."""
-    twice = 2 * correct.sum(axis=0)
-    right: Bools = np.where(twice == len(correct), correct[0], twice > len(correct))
-    return right
 
 
 def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[Difference]:
@@ -208,8 +200,8 @@ def _difference(first: Outcome, second: Outcome, drawn: Drawn) -> Difference:
             intervals[metric] = bootstrap(gap)
     seeds = [seed for seed in first.row.seeds if seed in second.row.seeds]
     a, b = _in_step(first, second, seeds)
-    by_seed = {seed: paired_test(a[i], b[i], first.groups).p for i, seed in enumerate(seeds)}
-    test = paired_test(majority(a), majority(b), first.groups)
+    by_seed = {seed: paired_test(a[[i]], b[[i]], first.groups).p for i, seed in enumerate(seeds)}
+    test = paired_test(a, b, first.groups)
     return Difference(first, second, intervals, test, by_seed, test.p)
 
 

@@ -174,7 +174,7 @@ def differences_csv(pairs: Iterable[Difference]) -> str:
     body = []
     for pair in pairs:
         for metric, i in pair.intervals.items():
-            test = [pair.test.only_first, pair.test.only_second, pair.test.p, pair.p, pair.test_name]
+            test = [pair.test.only_first, pair.test.only_second, pair.test.p, pair.p, pair.test.name]
             units = len(pair.first.target), pair.first.groups.count
             words = test if metric == "top1" else [""] * len(test)
             body.append([pair.first.label, pair.second.label, metric, i.difference, i.low, i.high, *words, *units])
@@ -228,7 +228,7 @@ def difference_json(pair: Difference) -> dict[str, object]:
         "intervals": {k: {"difference": i.difference, "low": i.low, "high": i.high} for k, i in pair.intervals.items()},
         "images": len(pair.first.target),
         "groups": pair.first.groups.count,
-        "test": pair.test_name,
+        "test": pair.test.name,
         "only_first_right": pair.test.only_first,
         "only_second_right": pair.test.only_second,
         "p": pair.test.p,

@@ -63,12 +63,12 @@ def test_groups_of_test_images_are_counted_wherever_test_images_are(tmp_path: Pa
         assert "All rows were tested on the same 60 images in 15 groups with the same labels." in text
         assert "over 15 groups of images; " in text
         assert "Intervals and p are over the 15 groups of the test images." in text
-        assert "p: sign-flip test over groups, exact" in text
+        assert "p: exact sign-flip test over groups" in text
     lines = rows_of(tmp_path / "out" / "differences.csv")
     assert {(line["images"], line["groups"]) for line in lines} == {("60", "15")}
-    assert [line["test"] for line in lines] == ["sign-flip test over groups", "", "", ""]
+    assert [line["test"] for line in lines] == ["exact sign-flip test", "", "", ""]
     (found,) = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["differences"]
-    assert (found["images"], found["groups"], found["test"]) == (60, 15, "sign-flip test over groups")
+    assert (found["images"], found["groups"], found["test"]) == (60, 15, "exact sign-flip test")
     assert str(found["p"]) == lines[0]["p"]
 
 
@@ -77,8 +77,8 @@ def test_without_groups_nothing_is_said_of_them(place: Path) -> None:
         text = " ".join((place / "report" / name).read_text("utf-8").split())
         assert "All rows were tested on the same 60 images with the same labels." in text
         assert "60 test images)." in text
-        assert "McNemar" in text
-        assert "sign-flip" not in text
+        assert "p: exact sign-flip test over images" in text
+        assert "over groups" not in text
     lines = rows_of(place / "report" / "differences.csv")
     assert {(line["images"], line["groups"]) for line in lines} == {("60", "60")}
-    assert lines[0]["test"] == "McNemar's exact test"
+    assert lines[0]["test"] == "exact sign-flip test"

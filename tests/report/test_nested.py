@@ -70,7 +70,7 @@ def test_differences_are_from_the_baseline(place: Path) -> None:
     top1 = pair.intervals["top1"]
     assert row["top-1, points"].startswith(f"{100 * top1.difference:+.2f} [")
     text = (place / "report" / "report.md").read_text("utf-8")
-    assert "p: McNemar's exact test, of top-1" in text
+    assert "p: exact sign-flip test over images" in text
     assert "for the comparisons with flat (tree) alone" in text
 
 

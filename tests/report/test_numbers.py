@@ -7,9 +7,9 @@ of the bootstrap, which tests/report/test_statistics.py holds to an oracle of it
 import csv
 import html
 import json
-import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,10 @@ class Counted:
             found.append(sum(right) / len(right))
         return np.array(found)
 
-    def right(self, seeds: Sequence[int]) -> list[bool]:
-        """Of each image whether most of some seeds are right; a tie goes by the first."""
-        found = []
-        for name in self.images[0]:
-            votes = [self.images[self.seeds.index(seed)][name]["rank"] == 0 for seed in seeds]
-            found.append(votes[0] if 2 * sum(votes) == len(votes) else 2 * sum(votes) > len(votes))
-        return found
+    def right(self, seeds: Sequence[int]) -> list[int]:
+        """Of each image how many of some seeds are right."""
+        chosen = [self.images[self.seeds.index(seed)] for seed in seeds]
+        return [sum(seed[name]["rank"] == 0 for seed in chosen) for name in self.images[0]]
 
     def metric(self, name: str) -> list[float]:
         outer, _, inner = name.partition("/")
@@ -139,19 +136,23 @@ def p_text(p: float) -> str:
 
 
 def compared(a: Counted, b: Counted) -> tuple[dict[str, Any], tuple[int, int], float]:
-    """Intervals of a minus b, the images on which one alone is right, and the p of that."""
+    """Intervals of a minus b, the images on which one is right more often, and the p of swapping the two at random."""
     kinds = ["top1", "top3", "top5", *(["hF"] if a.paths == b.paths else [])]
     intervals = {kind: bootstrap(a.scores(kind) - b.scores(kind)) for kind in kinds}
     shared = [seed for seed in a.seeds if seed in b.seeds]
     fewest = min(len(a.seeds), len(b.seeds))
     one, two = a.right(shared or a.seeds[:fewest]), b.right(shared or b.seeds[:fewest])
-    only = (
-        sum(x and not y for x, y in zip(one, two, strict=True)),
-        sum(y and not x for x, y in zip(one, two, strict=True)),
-    )
-    n = sum(only)
-    tail = sum(math.comb(n, k) for k in range(min(only) + 1)) / 2**n
-    return intervals, only, min(1.0, 2 * tail)
+    gains = [x - y for x, y in zip(one, two, strict=True)]
+    ways = Counter({0: 1})  # in how many ways the gains, swapped or not, have a sum
+    for gain in gains:
+        swapped: Counter[int] = Counter()
+        for total, count in ways.items():
+            swapped[total + gain] += count
+            swapped[total - gain] += count
+        ways = swapped
+    as_far = sum(count for total, count in ways.items() if abs(total) >= abs(sum(gains)))
+    only = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return intervals, only, as_far / 2 ** len(gains)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from hfc import runs
 from hfc.report import statistics
 from hfc.report.rows import Outcome, read_leaderboards
-from hfc.report.statistics import all_pairs, bootstrap, holm, majority, paired_test
+from hfc.report.statistics import all_pairs, bootstrap, holm, paired_test
 from tests.support.made_runs import tree_of, write_run
 
 
@@ -59,7 +59,8 @@ def test_mcnemar_is_the_two_sided_test_of_a_fair_coin(first: int, second: int, b
     tosses = first + second
     chances = [math.comb(tosses, k) / 2**tosses for k in range(tosses + 1)]
     expected = sum(chance for chance in chances if chance <= chances[first] * (1 + 1e-9))
-    found = paired_test(a, b)
+    found = paired_test(a[None], b[None])
+    assert found.name == "McNemar's exact test"
     assert (found.only_first, found.only_second) == (first, second)
     assert found.p == pytest.approx(min(expected, 1.0))
 
@@ -81,13 +82,33 @@ def test_holm_of_a_textbooks_numbers() -> None:
     assert holm([]) == []
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
-def test_a_majority_of_seeds_decides_and_the_first_breaks_a_tie(seeds: int) -> None:
-    columns = list(itertools.product([False, True], repeat=seeds))
-    found = majority(np.array(columns, dtype=np.bool_).T)
-    for votes, decided in zip(columns, found, strict=True):
-        expected = votes[0] if sum(votes) * 2 == seeds else sum(votes) * 2 > seeds
-        assert decided == expected, votes
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_test_of_several_seeds_swaps_the_methods_image_by_image(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    first, second = rng.random((2, seeds, 10)) < np.array([[[0.8]], [[0.4]]])
+    right = [(int(first[:, i].sum()), int(second[:, i].sum())) for i in range(10)]
+    furthest = abs(sum(a - b for a, b in right))
+    swapped = [
+        abs(sum(b - a if swap else a - b for swap, (a, b) in zip(throw, right, strict=True)))
+        for throw in itertools.product([False, True], repeat=10)
+    ]
+    found = paired_test(first, second)
+    assert found.name == "exact sign-flip test"
+    assert found.p == pytest.approx(sum(sum_ >= furthest for sum_ in swapped) / 2**10)
+    assert (found.only_first, found.only_second) == (sum(a > b for a, b in right), sum(b > a for a, b in right))
+
+
+def test_a_difference_that_its_interval_tells_from_zero_is_told_by_the_test(tmp_path: Path) -> None:
+    """The first of two seeds has no difference, the second a clear one: the interval is over both, and so is p."""
+    tree, target = tree_of(tmp_path / "tree.csv"), np.arange(240) % 6
+    for method, wrong in (("flat", (0, 0)), ("levels", (0, 40))):
+        for seed, count in enumerate(wrong):
+            answers = np.where(np.arange(240) < count, (target + 1) % 6, target)
+            final = np.full((240, 6), 0.01, np.float32) + 0.94 * np.eye(6, dtype=np.float32)[answers]
+            write_run(tmp_path / f"{method}{seed}", tree, method=method, seed=seed, target=target, final=final)
+    (found,) = all_pairs(outcomes(tmp_path))
+    assert (found.intervals["top1"].low > 0, found.by_seed[0]) == (True, 1.0)
+    assert found.significant
 
 
 def outcomes(folder: Path) -> list[Outcome]:
@@ -117,8 +138,8 @@ def test_a_difference_is_that_of_the_means_over_seeds_and_pairs_go_by_id(tmp_pat
     assert sorted(found.by_seed) == [0, 1]
 
 
-def test_as_many_seeds_of_both_vote(tmp_path: Path) -> None:
-    """One seed against three: a majority of three would be better than each of them, and the test unfair."""
+def test_as_many_seeds_of_both_count(tmp_path: Path) -> None:
+    """One seed against three: their sums could not be swapped, and the test were unfair."""
     tree = tree_of(tmp_path / "tree.csv")
     for seed in range(3):
         write_run(tmp_path / "runs" / f"a{seed}", tree, seed=seed)
@@ -126,12 +147,12 @@ def test_as_many_seeds_of_both_vote(tmp_path: Path) -> None:
     by_label = {outcome.label: outcome for outcome in outcomes(tmp_path / "runs")}
     three, one = by_label["flat (tree)"], by_label["levels (tree)"]
     (found,) = statistics.differences([(three, one)])
-    assert found.test == paired_test(three.correct[1], one.correct[0])
+    assert found.test == paired_test(three.correct[[1]], one.correct[[0]])
     assert found.p == found.by_seed[1] == found.test.p
     write_run(tmp_path / "other" / "b", tree, method="conditional", seed=7)
     (other,) = outcomes(tmp_path / "other")
     (found,) = statistics.differences([(three, other)])
-    assert found.test == paired_test(three.correct[0], other.correct[0])
+    assert found.test == paired_test(three.correct[[0]], other.correct[[0]])
     assert found.by_seed == {}
 
 
@@ -164,7 +185,7 @@ def test_groups_of_images_are_drawn_and_tested_as_a_whole(tmp_path: Path, monkey
     images = [np.flatnonzero(rows[0].groups.number == number) for number in range(28)]
     first, second = rows[0], rows[1]
     found = {(pair.first.label, pair.second.label): pair for pair in all_pairs(rows)}[first.label, second.label]
-    assert found.test_name == "sign-flip test over groups"
+    assert found.test.name == "exact sign-flip test"
     for metric, right in (
         ("top1", [(outcome.rank < 1).mean(axis=0) for outcome in (first, second)]),
         ("top3", [(outcome.rank < 3).mean(axis=0) for outcome in (first, second)]),
@@ -175,11 +196,11 @@ def test_groups_of_images_are_drawn_and_tested_as_a_whole(tmp_path: Path, monkey
         interval = found.intervals[metric]
         assert interval.difference == pytest.approx(gap.mean())
         assert [interval.low, interval.high] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=1e-9)
-    gains = [int(majority(first.correct)[i].sum() - majority(second.correct)[i].sum()) for i in images]
+    gains = [int(first.correct[:, i].sum() - second.correct[:, i].sum()) for i in images]
     throws = np.array(list(itertools.product([-1, 1], repeat=sum(gain != 0 for gain in gains))))
     sums = np.abs(throws @ [gain for gain in gains if gain])
     assert found.test.p == pytest.approx((sums >= abs(sum(gains))).mean())
-    assert found.by_seed[1] == paired_test(first.correct[1], second.correct[1], first.groups).p
+    assert found.by_seed[1] == paired_test(first.correct[[1]], second.correct[[1]], first.groups).p
 
 
 def test_groups_of_one_image_change_no_number(tmp_path: Path) -> None:
@@ -189,7 +210,7 @@ def test_groups_of_one_image_change_no_number(tmp_path: Path) -> None:
             write_run(tmp_path / name / method, tree, method=method, skill=skill, groups=groups)
     (found,), (expected,) = (all_pairs(outcomes(tmp_path / name)) for name in ("with", "without"))
     assert (found.intervals, found.test, found.p) == (expected.intervals, expected.test, expected.p)
-    assert found.test_name == "McNemar's exact test"
+    assert found.test.name == "McNemar's exact test"
     assert found.first.predictions[0].digest == expected.first.predictions[0].digest
 
 
@@ -203,12 +224,13 @@ def test_the_method_says_whether_images_or_groups_are_drawn(tmp_path: Path) -> N
     assert alone.startswith(
         "Intervals: paired percentile bootstrap, 10,000 draws of the test images, 95%, each by its mean over a "
         "method's seeds. They say how other images would change the difference, not how other seeds would, which is "
-        "the ± of the tables. They are not corrected for the number of pairs. p: McNemar's exact test. An image counts "
+        "the ± of the tables. They are not corrected for the number of pairs. p: exact sign-flip test over "
+        "images, of the sums of right answers over the seeds that both methods have"
     )
     assert pairs.startswith(
         "Intervals: paired percentile bootstrap, 10,000 draws of the test images, 95%, in whole groups with all their "
         "images, each image by its mean over a method's seeds. They say how other groups would change the difference, "
         "not how other seeds would, which is the ± of the tables. They are not corrected for the number of pairs. p: "
-        "sign-flip test over groups, exact; with one image in each it is McNemar's exact test. An image counts as "
+        "exact sign-flip test over groups, of the sums of right answers over the seeds that both methods have"
     )
-    assert alone.partition("An image counts")[2] == pairs.partition("An image counts")[2]
+    assert alone.partition("the sums of right answers")[2] == pairs.partition("the sums of right answers")[2]
