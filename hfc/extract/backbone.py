@@ -15,6 +15,8 @@ from hfc.extract.weights import seeded
 from hfc.provenance import canonical_json, digest_chunks
 
 STEPS = (14, 16, 32)  # pixels that networks divide an image by; near a refused size, their multiples are tried
+# What CUDA says, and cuDNN and cuBLAS when a handle of theirs finds no room.
+RAN_OUT = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "STATUS_NOT_INITIALIZED")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,9 +84,9 @@ def probe(
 
     try:
         maps, features = run(precision)
-    except torch.OutOfMemoryError as error:
-        raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
     except Exception as error:  # networks refuse with errors of every kind
+        if ran_out(error):
+            raise EncoderError(f"not even one crop fits into the memory of {device}: {error}") from error
         if precision == "fp32":
             raise _wrong_size(backbone, image_size, error) from error
         try:
@@ -99,6 +101,14 @@ def probe(
             f"backbone {backbone} gives no vector of an image but {shape}; name a pooling, as --pool mean"
         )
     return places(maps, features.shape[1], getattr(model, "num_features", 0)), features.shape[1]
+
+
+def ran_out(error: Exception) -> bool:
+    """Return whether an error says that a GPU's memory ran out.
+
+    Only PyTorch's allocator has a type for it. What CUDA, cuDNN and cuBLAS allocate by themselves fails in words.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in RAN_OUT)
 
 
 def digest_weights(model: nn.Module) -> str:

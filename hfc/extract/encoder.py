@@ -6,6 +6,7 @@ Dimensions: B crops, S side of a crop in pixels, V views, D features.
 import contextlib
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from hfc.config import AUTO
 from hfc.device import choose_device, choose_precision
 from hfc.errors import EncoderError
-from hfc.extract.backbone import PRECISIONS, colours, create_network, digest_weights, probe
+from hfc.extract.backbone import PRECISIONS, colours, create_network, digest_weights, probe, ran_out
 from hfc.extract.checkpoints import reason
-from hfc.extract.network import even_activations, fold_norms, keep_early_exact, pool_squeezes
+from hfc.extract.network import cast_weights, even_activations, fold_norms, keep_early_exact, pool_squeezes
 from hfc.extract.weights import default_pool, load_weights
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 # call must not. A small batch stays in a CPU's caches and is fastest; for other sizes oneDNN sums in other orders. A
 # large one fills a GPU.
 CPU_CROPS, GPU_CROPS = 8, 256
+# Forward passes that a GPU has not finished. One is under way and the next waits; each more holds its crops in memory.
+PASSES_AHEAD = 2
 # What `auto` takes where the hardware multiplies it. float16 is as fast as bfloat16 and has three bits more of
 # precision; an overflow would be noticed.
 PREFERRED = ("fp16", "bf16")
@@ -61,6 +64,9 @@ class Encoder:
     flip: bool
     """Whether a crop has a second view, its mirror image."""
 
+    compiled: bool = False
+    """Whether the network was compiled. A batch of another size is compiled anew, in the same way."""
+
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some crops.
 
@@ -83,14 +89,18 @@ class Encoder:
         the last one filled up, so that the features of a crop do not depend on how many others came with it.
         """
         parts: list[Tensor] = []
+        launched: deque[torch.cuda.Event] = deque()
         start = 0
         while start < len(crops):
             try:
                 parts.append(self._forward(crops[start : start + self.batch_size]))
-            except torch.OutOfMemoryError as error:
-                self._shrink(error)
+            except RuntimeError as error:
+                self._check_shrinkable(error)
             else:
                 start += self.batch_size
+                self._bound(launched)
+                continue
+            self._shrink()  # not inside the block, whose error holds what the failed pass computed
         if not parts:
             empty = np.empty((0, 1 + self.flip, self.dim), dtype=np.float32)
             return lambda: empty
@@ -99,8 +109,7 @@ class Encoder:
             return features.numpy
         host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
         host.copy_(features, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record(torch.cuda.current_stream(self.device))
+        copied = self._mark()
 
         def wait() -> NDArray[np.float32]:
             copied.synchronize()
@@ -113,21 +122,49 @@ class Encoder:
         missing = self.batch_size - len(crops)
         filled = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)]) if missing else crops
         pixels = torch.from_numpy(filled)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not pixels.is_pinned():
             pixels = pixels.pin_memory()
         batch = self._normalise(pixels.to(self.device, non_blocking=True))
-        with self._autocast(), _whole_float32():
+        with self._autocast(), _whole_float32(), self._freezing():
             views: list[Tensor] = [self.model(batch)]
             if self.flip:
                 views.append(self.model(batch.flip(-1)))
         return torch.stack(views, dim=1)[: len(crops)].float()
 
-    def _shrink(self, error: Exception) -> None:
+    def _bound(self, launched: "deque[torch.cuda.Event]") -> None:
+        """Wait on a GPU until few passes are left to do. Each holds its crops in page-locked memory."""
+        if self.device.type == "cuda":
+            launched.append(self._mark())
+            if len(launched) > PASSES_AHEAD:
+                launched.popleft().synchronize()
+
+    def _mark(self) -> torch.cuda.Event:
+        """Return what can be waited for: that the GPU has done all it was given. Waiting leaves the core to others."""
+        event = torch.cuda.Event(blocking=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def _check_shrinkable(self, error: RuntimeError) -> None:
+        """Raise an error on, unless it says that memory ran out and the batch can be halved."""
+        if not ran_out(error):
+            raise error
         if self.batch_size == 1:
             raise EncoderError(f"not even one crop fits into the memory of {self.device}: {error}") from error
+
+    def _shrink(self) -> None:
         self.batch_size //= 2
         torch.cuda.empty_cache()
         logger.warning("out of memory on %s; going on with batches of %d", self.device, self.batch_size)
+
+    def _freezing(self) -> contextlib.AbstractContextManager[object]:
+        """Let a compiler take the weights for constants, so that they can be folded."""
+        if not self.compiled:
+            return contextlib.nullcontext()
+        # Imported on use: loading the compiler takes seconds.
+        from torch._inductor import config
+
+        frozen: contextlib.AbstractContextManager[object] = config.patch(freezing=True)
+        return frozen
 
     def _normalise(self, crops: Tensor) -> Tensor:
         """Turn (B, S, S, 3) bytes into (B, 3, S, S) normalised numbers, channels last."""
@@ -195,6 +232,9 @@ def load_encoder(
     feature_map, dim = probe(model, backbone, image_size, target, chosen)
     size = (batch_size or GPU_CROPS) if target.type == "cuda" else CPU_CROPS
     encoder = Encoder(model, target, pooled, chosen, mean, std, digest, dim, feature_map, size, flip)
+    if target.type == "cuda" and chosen != "fp32":
+        ramp = np.arange(3 * image_size**2).astype(np.uint8).reshape(1, image_size, image_size, 3)
+        cast_weights(model, PRECISIONS[chosen], lambda: encoder.encode(ramp))
     if compile:
         _compile(encoder, image_size)
     return encoder
@@ -236,14 +276,11 @@ def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.M
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:
-    """Compile for batches of exactly the encoder's size. Weights become constants, so that they can be folded."""
-    # Imported on use: loading the compiler takes seconds.
-    from torch._inductor import config
-
+    """Compile for batches of exactly the encoder's size."""
     encoder.model.compile(dynamic=False)
+    encoder.compiled = True
     crops = np.zeros((encoder.batch_size, image_size, image_size, 3), dtype=np.uint8)
     try:
-        with config.patch(freezing=True):
-            encoder.encode(crops)
+        encoder.encode(crops)
     except RuntimeError as error:  # no compiler on the machine, or one that fails
         raise EncoderError(f"--compile failed; run without it: {reason(error)}") from error

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.layers import GELU, BatchNormAct2d, Conv2dSame, GELUTanh, QuickGELU
 from timm.models.efficientnet import SqueezeExcite
 from torch import Tensor, fx, nn
@@ -144,7 +146,8 @@ def _with_forward(kind: Any, forward: Callable[..., Any]) -> Any:
     def run(self: nn.Module, *inputs: Any, **options: Any) -> Any:
         return forward(kind, self, *inputs, **options)
 
-    return type(kind.__name__, (kind,), {"forward": run, "__doc__": kind.__doc__, "__module__": kind.__module__})
+    named = {"__doc__": kind.__doc__, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), {"forward": run, "computed_by": forward, **named})
 
 
 def _even(kind: Any, module: nn.Module, inputs: Tensor) -> Tensor:
@@ -206,6 +209,40 @@ def keep_early_exact(model: nn.Module) -> None:
         # A list is never called; its members are.
         for module in early.children() if isinstance(early, nn.ModuleList) else (early,):
             _compute_by(module, _exact)
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype, run: Callable[[], NDArray[np.float32]]) -> int:
+    """Cast once the weights that autocast casts in every pass.
+
+    Autocast keeps casts only of what is trained: of EfficientNet-b5's 855 operations a pass 388 are casts of weights.
+    Features stay as they are, or else the weights do, as where a network leaves autocast by itself.
+
+    Args:
+        model: it computes under autocast; what `keep_early_exact` keeps in float32 keeps its weights.
+        dtype: of 16 bits.
+        run: computes some features.
+
+    Returns:
+        How many were cast.
+    """
+    modules = list(model.modules())
+    kept = [module for module in modules if getattr(type(module), "computed_by", None) is _exact]
+    exact = {inner for module in kept for inner in module.modules()}
+    # Exact types: others, like weight-standardised convolutions, compute with weights before autocast sees them.
+    layers = [module for module in modules if type(module) in (*CONVOLUTIONS, nn.Linear) and module not in exact]
+    tensors = list({id(tensor): tensor for layer in layers for tensor in layer.parameters(recurse=False)}.values())
+    before, expected = [tensor.data for tensor in tensors], run()
+    for tensor in tensors:
+        tensor.data = tensor.data.to(dtype)
+    try:
+        same = np.array_equal(run(), expected)
+    except RuntimeError as error:  # operands of two types
+        logger.info("weights stay in float32: %s", error)
+        same = False
+    if not same:
+        for tensor, data in zip(tensors, before, strict=True):
+            tensor.data = data
+    return len(tensors) if same else 0
 
 
 def _early_modules(model: nn.Module) -> Iterator[nn.Module]:

@@ -1,12 +1,16 @@
 """The frozen backbone: its features, its errors."""
 
+import sys
+
 import numpy as np
 import pytest
 import timm
 import torch
+from numpy.typing import NDArray
 
 from hfc.errors import ConfigError, EncoderError
-from hfc.extract.encoder import plain_weights
+from hfc.extract import encoder as encoders
+from hfc.extract.encoder import PASSES_AHEAD, plain_weights
 from hfc.extract.weights import POOLING
 from tests.support.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 
@@ -101,3 +105,121 @@ def test_float32_is_whole_while_a_network_computes_and_the_setting_comes_back() 
     before = torch.backends.cudnn.allow_tf32
     encoder.encode(crops())
     assert (seen, torch.backends.cudnn.allow_tf32) == ([False], before)
+
+
+class Stream:
+    """Events of a pretended GPU: what was launched, and what was waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        stream, empty = self, torch.empty
+
+        class Event:
+            def __init__(self, blocking: bool = False) -> None:
+                assert blocking  # else it spins, on a core that decoding wants
+
+            def record(self, current: object) -> None:
+                self.after = stream.log.count("pass")
+
+            def synchronize(self) -> None:
+                stream.log.append(f"wait for {self.after}")
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+        monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory, **more: empty(*shape, **more))
+
+
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch, batch_size: int) -> tuple[encoders.Encoder, Stream]:
+    """An encoder that believes to be on a GPU; its passes give the number of crops' first byte."""
+    encoder, stream = load(TINY, "random"), Stream(monkeypatch)
+    encoder.device, encoder.batch_size = torch.device("cuda:0"), batch_size
+
+    def forward(self: encoders.Encoder, part: NDArray[np.uint8]) -> torch.Tensor:
+        stream.log.append("pass")
+        return torch.from_numpy(part[:, 0, 0, :1]).float()[:, None]
+
+    monkeypatch.setattr(encoders.Encoder, "_forward", forward)
+    return encoder, stream
+
+
+def test_a_gpu_is_given_few_passes_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, stream = on_a_gpu(monkeypatch, batch_size=2)
+    numbers = np.arange(9, dtype=np.uint8)
+    pixels = np.tile(numbers[:, None, None, None], (1, 4, 4, 3))
+    result = encoder.submit(pixels)
+    assert PASSES_AHEAD == 2
+    assert stream.log == ["pass", "pass", "pass", "wait for 1", "pass", "wait for 2", "pass", "wait for 3"]
+    np.testing.assert_array_equal(result()[:, 0, 0], numbers)
+    assert stream.log[-1] == "wait for 5"
+
+
+@pytest.mark.parametrize("message", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"])
+def test_memory_that_others_than_the_allocator_lack_halves_the_batch(
+    message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(TINY, "random")
+    plain, sizes, handling = encoder.model, [], []
+
+    class Full(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(batch))
+            if len(batch) > 2:
+                raise RuntimeError(message)
+            return plain(batch)  # type: ignore[no-any-return]
+
+    encoder.model = Full()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: handling.append(sys.exc_info()[0]))
+    encoder.encode(crops(3))
+    assert sizes == [8, 4, 2, 2]
+    assert handling == [None, None]  # outside the except block, whose error holds the failed pass's tensors
+
+
+def test_an_error_that_is_not_of_memory_is_raised() -> None:
+    encoder = load(TINY, "random")
+
+    class Broken(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    encoder.model = Broken()
+    with pytest.raises(RuntimeError, match="an illegal memory access"):
+        encoder.encode(crops())
+    assert encoder.batch_size == 8
+
+
+def test_a_smaller_batch_is_compiled_with_weights_as_constants_too() -> None:
+    from torch._inductor import config
+
+    encoder, seen = load(TINY, "random"), []
+    plain = encoder.model
+
+    class Compiled(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            seen.append((len(batch), config.freezing))
+            if len(batch) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return plain(batch)  # type: ignore[no-any-return]
+
+    encoder.model, encoder.compiled = Compiled(), True
+    encoder.encode(crops())
+    assert seen == [(8, True), (4, True)]
+    assert not config.freezing
+
+
+@pytest.mark.parametrize(("precision", "cast"), [("fp16", [torch.float16]), ("bf16", [torch.bfloat16]), ("fp32", [])])
+def test_on_a_gpu_weights_are_kept_in_16_bits(
+    precision: str, cast: list[torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.dtype] = []
+    monkeypatch.setattr(encoders, "choose_device", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(encoders, "_made_fast", lambda model, *_, **__: model)
+    monkeypatch.setattr(encoders, "probe", lambda *_: ((2, 2), 256))
+    monkeypatch.setattr(encoders, "cast_weights", lambda model, dtype, run: asked.append(dtype))
+    load(TINY, "random", precision=precision)
+    assert asked == cast
+
+
+def test_on_a_cpu_weights_stay_as_they_are() -> None:
+    assert {parameter.dtype for parameter in load(TINY, "random", precision="bf16").model.parameters()} == {
+        torch.float32
+    }

@@ -1,5 +1,6 @@
 """A network made faster computes the same, to the bit wherever that is promised."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,10 +9,12 @@ import timm
 import timm.data
 import torch
 from timm.models.efficientnet import SqueezeExcite
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hfc.extract.encoder import Encoder
-from hfc.extract.network import ROUNDED, even_activations, fold_norms, keep_early_exact, pool_squeezes
-from tests.support.backbones import wheel_lite
+from hfc.extract.network import ROUNDED, cast_weights, even_activations, fold_norms, keep_early_exact, pool_squeezes
+from tests.support.backbones import crops, load, wheel_lite
 
 VIT = "vit_tiny_patch16_224"  # has no batch normalisation
 
@@ -213,3 +216,78 @@ def test_a_network_whose_first_level_is_unknown_is_left_alone(levels: object) ->
     before = [type(module) for module in network.modules()]
     keep_early_exact(network)
     assert [type(module) for module in network.modules()] == before
+
+
+@pytest.mark.parametrize("kind", ["byobnet", "convnext", "efficientnet", "mambaout", "nfnet", "resnet", "vit", "vit3"])
+def test_weights_that_are_cast_once_give_the_same_bits(kind: str) -> None:
+    encoder = load(f"test_{kind}", "random", precision="bf16", image_size=160)
+    pixels = crops(2, 160)
+    want, names = encoder.encode(pixels), {name: p.dtype for name, p in encoder.model.named_parameters()}
+    cast = cast_weights(encoder.model, torch.bfloat16, lambda: encoder.encode(pixels))
+    assert cast == sum(p.dtype != names[name] for name, p in encoder.model.named_parameters()) > 0
+    np.testing.assert_array_equal(encoder.encode(pixels), want)
+
+
+def test_layers_that_stay_exact_keep_their_weights() -> None:
+    encoder = wheel_lite("bf16")
+    cast_weights(encoder.model, torch.bfloat16, lambda: encoder.encode(crops(1, 224)))
+    types = {name: parameter.dtype for name, parameter in encoder.model.named_parameters()}
+    early = {name for name in types if name.startswith(("conv_stem", "bn1", "blocks.0"))}
+    assert early
+    assert {types[name] for name in early} == {torch.float32}
+    assert {types[name] for name in types.keys() - early} == {torch.bfloat16}
+
+
+class Launches(TorchDispatchMode):
+    """Counts what a device would be asked for, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights"),
+    [("tf_efficientnet_lite0", 98), pytest.param("tf_efficientnet_b5", 388, marks=pytest.mark.slow)],
+)
+def test_a_pass_casts_no_weights(backbone: str, weights: int) -> None:
+    with FakeTensorMode():
+        model = timm.create_model(backbone, num_classes=0).eval().requires_grad_(False)
+        fold_norms(model)  # as stage 1 does: every convolution has a bias then
+        batch = torch.zeros(2, 3, 64, 64)
+
+        def casts() -> int:
+            with Launches() as launches, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                model(batch)
+            return launches.counts["to"]
+
+        before = casts()
+        cast = cast_weights(model, torch.bfloat16, lambda: np.zeros(1, np.float32))
+        after = casts()
+    assert (before, cast, after) == (cast + after, weights, after)
+    assert after < 10
+
+
+def test_a_network_that_leaves_autocast_by_itself_keeps_its_weights() -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return self.second(self.first(batch))  # type: ignore[no-any-return]
+
+    network = Network().requires_grad_(False)
+
+    def run() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(torch.ones(2, 4)).numpy()
+
+    want = run()
+    assert cast_weights(network, torch.bfloat16, run) == 0
+    np.testing.assert_array_equal(run(), want)
