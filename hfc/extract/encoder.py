@@ -139,13 +139,13 @@ class Encoder:
                 launched.popleft().synchronize()
 
     def _mark(self) -> torch.cuda.Event:
-        """Return what can be waited for: that the GPU has done all it was given. Waiting leaves the core to others."""
+        """Return an event of all that the GPU was given. Waiting for it leaves the core to others."""
         event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self.device))
         return event
 
     def _check_shrinkable(self, error: RuntimeError) -> None:
-        """Raise an error on, unless it says that memory ran out and the batch can be halved."""
+        """Raise an error again unless a smaller batch may mend it."""
         if not ran_out(error):
             raise error
         if self.batch_size == 1:
