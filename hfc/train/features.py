@@ -43,6 +43,10 @@ class Resident:
         """The same with V = 1."""
         return Resident(self.tensor[:, :1])
 
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Resident":
+        """The same with every view, (D,), changed; `change` takes (n, D)."""
+        return Resident(change(self.tensor.flatten(0, 1)).unflatten(0, self.tensor.shape[:2]))
+
     def blocks(self, rows: Tensor) -> Iterator[Tensor]:
         """Read the features of some rows, in their order: float32 blocks (n, V, D)."""
         for block in rows.split(BLOCK_ROWS):
@@ -51,11 +55,12 @@ class Resident:
     def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw batches of some rows, each once: the rows, and (B, D) features of one view of each."""
         shuffled = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
-        for batch in shuffled.split(size):
-            if self.views == 1:  # also the first of several, whose rows lie apart
-                yield batch, self.tensor[:, 0].index_select(0, batch)
-            else:
-                yield batch, self.tensor[batch, _drawn(self.views, len(batch), order).to(batch.device)]
+        if self.views == 1:  # also the first of several, whose rows lie apart
+            yield from ((batch, self.tensor[:, 0].index_select(0, batch)) for batch in shuffled.split(size))
+            return
+        drawn = _drawn(self.views, len(rows), order).to(rows.device)  # for the whole epoch: a GPU is waited for once
+        for batch, views in zip(shuffled.split(size), drawn.split(size), strict=True):
+            yield batch, self.tensor[batch, views]
 
 
 @dataclass(frozen=True)

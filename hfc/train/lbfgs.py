@@ -6,6 +6,7 @@ Dimensions: N rows, V views, D features, C leaves, K outputs, B rows of a block.
 """
 
 import copy
+import inspect
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from hfc.metrics import metric
 from hfc.runs import Epoch
 from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
-from hfc.train.heads.layers import Standardise, Target
+from hfc.train.heads.layers import Standardise, Target, standardised
 from hfc.train.sharing import Sharing
 from hfc.train.slices import changed, row_losses
 from hfc.train.training import Fitted, Pass, Training, task_means
@@ -149,13 +150,10 @@ class PathTraining(Training):
                 point.grad = space.slope(slope)
             return losses["total"]
 
-        standardise, head.standardise = head.standardise, nn.Identity()  # type: ignore[assignment]
-        try:
+        with standardised(head):
             head.train()
             optimiser.step(objective)
             objective()  # where the line search ended, which need not be where it looked last
-        finally:
-            head.standardise = standardise
         return {name: loss.item() for name, loss in losses.items()}
 
     def _slopes(self, rows: "Rows", losses: dict[str, Tensor]) -> list[Tensor]:
@@ -253,9 +251,15 @@ class Space:
         return slope.contiguous()
 
 
+class _LBFGS(torch.optim.LBFGS):
+    """It does not load PyTorch's compiler, which takes more than a second; see `hfc.train.adam`."""
+
+    add_param_group = inspect.unwrap(torch.optim.LBFGS.add_param_group)
+
+
 def lbfgs(points: Sequence[Tensor]) -> torch.optim.LBFGS:
     """Make the optimiser of some coordinates; one step of it goes down to the minimum."""
-    return torch.optim.LBFGS(
+    return _LBFGS(
         points,
         max_iter=STEPS,
         max_eval=2 * STEPS,

@@ -27,6 +27,7 @@ RUN_SOURCES = (
     "hierarchy/tree.py",
     "metrics.py",
     "store/promise.py",
+    "train/adam.py",
     "train/calibration.py",
     "train/checkpoint.py",
     "train/data.py",

@@ -18,16 +18,16 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from hfc.config import TrainConfig
 from hfc.errors import ConfigError
+from hfc.train.adam import BETAS, EPSILON, learning_rate
 from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.fit import OnEpoch, quiet
 from hfc.train.heads.layers import Block, Dropout, Target, own_seed
 from hfc.train.settings import head_class, weighting_class
-from hfc.train.training import Fitted, Pass, Training, learning_rate, task_means
+from hfc.train.training import Fitted, Pass, Training, task_means
 from hfc.train.weightings import grouped
 
 FREE = ("seed", "learning_rate")  # what runs of one shape may differ in
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015), as torch.optim.Adam has them
 
 Tensors = dict[str, Tensor]
 

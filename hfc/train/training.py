@@ -3,6 +3,7 @@
 Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -17,15 +18,18 @@ from hfc.config import TrainConfig
 from hfc.errors import DivergedError
 from hfc.metrics import Metrics, metric
 from hfc.runs import Epoch, Selected
+from hfc.train.adam import Adam, learning_rate
 from hfc.train.data import TrainingData
 from hfc.train.evaluation import decoded, evaluate, predict, used_views
-from hfc.train.features import Features, statistics
+from hfc.train.features import Features, Resident, statistics
 from hfc.train.heads import Head
-from hfc.train.heads.layers import Target
+from hfc.train.heads.layers import Target, standardised
 from hfc.train.losses import class_weights
 from hfc.train.settings import build_head, build_weighting
 from hfc.train.slices import row_losses
 from hfc.train.weightings import Sum, grouped
+
+READY = 1 << 24  # numbers of features, of which a second copy may be in memory: 32 MB in bfloat16
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,13 @@ class Training:
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimiser moves."""
+        """What is learned."""
         return [*self.head.parameters(), *self.weighting.parameters()]
 
     @cached_property
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Adam."""
-        fused = self.features.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(self.parameters, lr=self.config.learning_rate, fused=fused)
+    def optimiser(self) -> Adam:
+        """It moves them."""
+        return Adam(self.parameters)
 
     @property
     def number(self) -> int:
@@ -119,8 +122,6 @@ class Training:
 
     def epoch(self) -> Epoch:
         """Train and validate once."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, self.number)
         return self.validate(self._pass())
 
     def validate(self, trained: Pass) -> Epoch:
@@ -190,25 +191,48 @@ class Training:
     def _pass(self) -> Pass:
         """One pass over the training rows in random order."""
         started = time.perf_counter()
-        config, device = self.config, self.features.device
+        config, device, rate = self.config, self.features.device, learning_rate(self.config, self.number)
         self.head.train()
         sums = torch.zeros((), device=device)
         seen = 0
-        for rows, features in self.features.batches(self.data.rows["train"], config.batch_size, self.order):
-            if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
-                continue
-            weight = None if self.data.weight is None else self.data.weight[rows]
-            losses = self._losses(features, self.data.batch(rows), weight)
-            total = self.weighting(losses)
-            self.weighting.balance(losses, self.head.shared)
-            for parameter in self.parameters:  # zero_grad does no more, and takes a 25th of a small head's step
-                parameter.grad = None
-            total.backward()
-            self.optimiser.step()
-            sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
-            seen += len(rows)
+        ready = self._standardised
+        with standardised(self.head) if ready else contextlib.nullcontext():
+            for rows, features in (ready or self.features).batches(
+                self.data.rows["train"], config.batch_size, self.order
+            ):
+                if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
+                    continue
+                losses, total = self._step(rows, features, rate)
+                sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
+                seen += len(rows)
         means = dict(zip([*losses, "total"], (sums / seen).tolist(), strict=True))
         return Pass(means, time.perf_counter() - started)
+
+    def _step(self, rows: Tensor, features: Tensor, rate: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Take a step on the features, (B, D), of some rows; returns the losses before it, and their weighted sum."""
+        weight = None if self.data.weight is None else self.data.weight[rows]
+        losses = self._losses(features, self.data.batch(rows), weight)
+        total = self.weighting(losses)
+        self.weighting.balance(losses, self.head.shared)
+        for parameter in self.parameters:
+            parameter.grad = None
+        total.backward()
+        self.optimiser.step(rate)
+        return losses, total
+
+    @cached_property
+    def _standardised(self) -> Resident | None:
+        """The features as the head's first layer makes them, once for all epochs; None where they are many."""
+        features = self.features
+        if not isinstance(features, Resident) or features.tensor.numel() > READY:
+            return None
+        with self._autocast():
+            return features.changed(self.head.standardise)
+
+    def _autocast(self) -> torch.autocast:
+        """The precision of the matrix products inside a block."""
+        enabled = self.config.precision == "bf16"
+        return torch.autocast(self.features.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _losses(self, features: Tensor, target: Target, weight: Tensor | None = None) -> dict[str, Tensor]:
         """The loss of each task, not weighed against the others, a mean over the batch.
@@ -218,11 +242,10 @@ class Training:
             target: the labels.
             weight: (B,) of each row.
         """
-        config = self.config
-        with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             logits = self.head(features)
         rows = row_losses(self.head, logits, target)
-        return grouped(task_means(rows, target, self.class_weight, weight), config.tasks)
+        return grouped(task_means(rows, target, self.class_weight, weight), self.config.tasks)
 
     def finish(self) -> Fitted:
         """The head and the weighting of the best epoch."""
@@ -273,10 +296,3 @@ def task_means(
     if row_weight is not None:
         rows = {task: row_weight * loss for task, loss in rows.items()}
     return {task: loss.mean() for task, loss in rows.items()}
-
-
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Give the learning rate of an epoch, counted from 1: half a cosine towards 0, or constant."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))

@@ -89,7 +89,7 @@ def test_a_checkpoint_that_cannot_be_restored_leaves_nothing_behind(
 ) -> None:
     state = stopped_half_way(run, cache, tmp_path / "c")
     if part == "optimiser":
-        del state["modules"]["optimiser"]["param_groups"][0]["params"][0]
+        del state["modules"]["optimiser"]["mean"][0]
     else:
         state[part] = torch.zeros(3, dtype=torch.uint8)
     torch.save(state, tmp_path / "c")

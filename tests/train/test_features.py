@@ -64,6 +64,16 @@ def test_an_epoch_holds_every_row_once_in_random_order(features: Resident | Stre
     assert torch.equal(again, epochs[0])
 
 
+def test_views_are_drawn_for_an_epoch_as_they_would_be_for_its_batches() -> None:
+    whole, by_batch = (torch.Generator().manual_seed(3) for _ in range(2))
+    tensor = torch.arange(1000 * 3).view(1000, 3, 1)
+    order = torch.randperm(1000, generator=by_batch)
+    for rows, features in Resident(tensor).batches(torch.arange(1000), 77, whole):
+        expected = order[: len(rows)] * 3 + torch.randint(3, (len(rows),), generator=by_batch)
+        order = order[len(rows) :]
+        assert torch.equal(features[:, 0], expected)
+
+
 def test_blocks_come_in_the_order_of_the_rows(features: Resident | Streamed) -> None:
     rows = torch.tensor([0, 5, 255, 256, 1024, 1499])
     found = torch.cat(list(features.blocks(rows)))

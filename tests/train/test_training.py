@@ -1,17 +1,21 @@
 """A training between two epochs: its learning rate, and losses that explode."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
+from hfc.train import training
 from hfc.train.cache import Cache
+from hfc.train.features import Resident
+from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
+from hfc.train.prepared import prepare_run
 from hfc.train.stage import train
-from hfc.train.training import learning_rate, task_means
+from hfc.train.training import task_means
 from tests.support.training import quick
 
 
@@ -24,11 +28,27 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
     assert run.epochs[0].weights != run.epochs[-1].weights
 
 
-def test_the_learning_rate_follows_half_a_cosine() -> None:
-    config = resolve(TrainConfig, {"learning_rate": 2.0, "epochs": 4})
-    assert [learning_rate(config, epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(
-        [2.0, 1 + np.cos(np.pi / 4), 1.0, 1 - np.cos(np.pi / 4)]
-    )
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "flat"}, {"method": "flat+ps"}, {"transform": "l2", "precision": "fp32"}, {"views": 2}],
+    ids=str,
+)
+def test_features_standardised_once_for_all_epochs_give_the_same_bits(
+    changes: dict[str, object], place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = dict(changes)
+    if given.pop("views", 1) == 2:
+        assert isinstance(cache.features, Resident)
+        two = torch.cat([cache.features.tensor, cache.features.tensor.flip(0)], dim=1)
+        cache = replace(cache, features=Resident(two))
+    run = prepare_run(cache, quick(place, **given))
+    fits = []
+    for most in (training.READY, 0):
+        monkeypatch.setattr(training, "READY", most)
+        fits.append(fit(cache.features, run.data, run.config))
+    states = [fitted.head.state_dict().values() for fitted in fits]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert [epoch.loss for epoch in fits[0].epochs] == [epoch.loss for epoch in fits[1].epochs]
 
 
 def test_a_row_with_an_inner_label_counts_as_a_leaf_of_mean_weight_does() -> None:

@@ -3,8 +3,9 @@
 Dimensions: B batch, D features, H levels (coarse to fine), C leaves.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +107,16 @@ class Standardise(nn.Module):
         for source, target in zip(features.split(CACHED_ROWS), out.split(CACHED_ROWS), strict=True):
             target.copy_(torch.addcmul(shift, self.transformed(source.to(scale.dtype)), scale))
         return out
+
+
+@contextlib.contextmanager
+def standardised(head: Any) -> Iterator[None]:
+    """Inside the block a head, of class `Head`, takes features that are standardised already."""
+    layer, head.standardise = head.standardise, nn.Identity()
+    try:
+        yield
+    finally:
+        head.standardise = layer
 
 
 def own_seed(generator: torch.Generator | None = None) -> int:
