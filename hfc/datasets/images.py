@@ -9,13 +9,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc.crops import Bytes, CropSettings, crop_image
 from hfc.datasets.reading import UNREADABLE, named, read_bytes, reason
 from hfc.errors import HfcError
-from hfc.regions import Regions
+from hfc.regions import Regions, Remote
 
 
 @dataclass
@@ -35,6 +38,16 @@ class Batch:
     """Whether this ends its shard."""
     read_s: float = 0.0
     decode_s: float = 0.0
+
+    def add(self, row: int, outcome: "Outcome") -> None:
+        """Take in what became of the next row. Of a row that is no failure the caller puts the crop into its place."""
+        self.read_s += outcome.read_s
+        self.decode_s += outcome.decode_s
+        self.sha256[row] = outcome.sha256
+        if outcome.failure:
+            self.failures.append((row, outcome.failure))
+        else:
+            self.rows.append(row)
 
 
 def stream_crops(
@@ -64,15 +77,10 @@ def stream_crops(
     Raises:
         HfcError: too little memory to read or decode an image; the message names it.
     """
-    pieces = (
-        (shard, rows[start : start + batch_size], start + batch_size >= len(rows))
-        for shard, rows in shards
-        for start in range(0, len(rows), batch_size)
-    )
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        queue: deque[tuple[Batch, Sequence[int], list[Future[_Decoded]]]] = deque()
+        queue: deque[tuple[Batch, Sequence[int], list[Future[Decoded]]]] = deque()
         try:
-            for shard, rows, last in pieces:
+            for shard, rows, last in cut(shards, batch_size):
                 futures = [pool.submit(_decode, regions, row, settings) for row in rows]
                 queue.append((Batch(shard, last=last), rows, futures))
                 if len(queue) > ahead:
@@ -83,46 +91,63 @@ def stream_crops(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-@dataclass
-class _Decoded:
-    crop: Bytes | None
+def cut(shards: Iterable[tuple[int, range]], batch_size: int) -> Iterator[tuple[int, range, bool]]:
+    """Yield shard and rows of every batch, and whether it ends its shard."""
+    for shard, rows in shards:
+        for start in range(0, len(rows), batch_size):
+            yield shard, rows[start : start + batch_size], start + batch_size >= len(rows)
+
+
+class Outcome(NamedTuple):
+    """What became of a region beside its crop."""
+
     failure: str
+    """Why it could not be decoded; "" = it was."""
     sha256: bytes
+    """Of the image's bytes; b"" where none could be read."""
     read_s: float
     decode_s: float
 
 
-def _decode(regions: Regions, row: int, settings: CropSettings) -> _Decoded:
+Decoded = tuple[Bytes | None, Outcome]
+"""(S, S, 3) RGB, or None where it could not be decoded."""
+
+
+def _decode(regions: Regions, row: int, settings: CropSettings) -> Decoded:
+    return decode(regions.root, str(regions.path[row]), regions.box[row], settings, regions.remote)
+
+
+def decode(
+    root: Path, path: str, box: NDArray[np.float32], settings: CropSettings, remote: Remote | None = None
+) -> Decoded:
+    """Read and decode one region; see `Regions` for what names it.
+
+    Raises:
+        HfcError: too little memory; the message names the image.
+    """
     started = time.perf_counter()
     opened = started
-    path = str(regions.path[row])
     sha256 = b""
     try:
-        content = read_bytes(regions.root, path, regions.remote)
+        content = read_bytes(root, path, remote)
         opened = time.perf_counter()
         sha256 = hashlib.sha256(content).digest()
-        crop, failure = crop_image(content, regions.box[row], settings), ""
+        crop, failure = crop_image(content, box, settings), ""
     except MemoryError as error:  # the machine is to blame: another run may read the same image
-        name = named(regions.root, path)
         raise HfcError(
-            f"{name}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
+            f"{named(root, path)}: out of memory while reading or decoding it; give a lower --workers or --batch-size"
         ) from error
     except UNREADABLE as error:
         crop, failure = None, reason(error)
-    return _Decoded(crop, failure, sha256, opened - started, time.perf_counter() - opened)
+    return crop, Outcome(failure, sha256, opened - started, time.perf_counter() - opened)
 
 
-def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[_Decoded]], size: int) -> Batch:
+def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[Decoded]], size: int) -> Batch:
     batch.crops = np.empty((len(rows), size, size, 3), dtype=np.uint8)
     for row, future in zip(rows, futures, strict=True):
-        decoded = future.result()
-        batch.read_s += decoded.read_s
-        batch.decode_s += decoded.decode_s
-        batch.sha256[row] = decoded.sha256
-        if decoded.crop is None:
-            batch.failures.append((row, decoded.failure))
-        else:
-            batch.crops[len(batch.rows)] = decoded.crop
-            batch.rows.append(row)
+        crop, outcome = future.result()
+        if crop is not None:
+            batch.crops[len(batch.rows)] = crop
+        batch.add(row, outcome)
     batch.crops = batch.crops[: len(batch.rows)]
     return batch

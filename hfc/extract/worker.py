@@ -20,6 +20,7 @@ from hfc.datasets.images import Batch, stream_crops
 from hfc.device import cores, keep_freed_memory
 from hfc.errors import EncoderError
 from hfc.extract.encoder import Encoder, load_encoder
+from hfc.extract.feeding import feed
 from hfc.regions import Regions
 
 MAX_FLOAT16 = float(np.finfo(np.float16).max)
@@ -159,14 +160,11 @@ def encode_regions(
     Raises:
         HfcError: the backbone gives what cannot be stored, or memory runs out.
     """
-    on_gpu = encoder.device.type == "cuda"
-    batches = stream_crops(
-        regions,
-        shards,
-        crop,
-        batch_size=encoder.batch_size if on_gpu else CPU_TURN,
-        workers=config.workers or decoding_threads(),
-        ahead=GPU_AHEAD if on_gpu else 0,
+    on_gpu, workers = encoder.device.type == "cuda", config.workers or decoding_threads()
+    batches = (
+        feed(regions, shards, crop, batch_size=encoder.batch_size, workers=workers, device=encoder.device)
+        if on_gpu
+        else stream_crops(regions, shards, crop, batch_size=CPU_TURN, workers=workers, ahead=0)
     )
     flying: deque[tuple[Batch, Callable[[], NDArray[np.float32]], float]] = deque()
 
@@ -187,19 +185,17 @@ def encode_regions(
         yield land()
 
 
-# A GPU computes while the CPU decodes this many batches ahead: enough to hide a slow image, few enough to bound memory.
-GPU_AHEAD = 3
 # On a CPU the two share the cores, where decoding beside the network stalls its threads at every layer. They take
 # turns; a turn of several forward passes' crops keeps all decoding threads busy to its end.
 CPU_TURN = 128
 
 
 def decoding_threads() -> int:
-    """Return how many threads decode: one a core.
+    """Return how many threads or processes decode: one a core.
 
-    The processes that torchrun starts on this machine share the cores.
+    The processes that torchrun or Ray start on this machine share the cores.
     """
-    return max(min(cores(), 32) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return max(min(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 32), 1)
 
 
 class _Unfinished:
