@@ -15,6 +15,7 @@ A new head is a module in hfc/train/heads and a line in its HEADS, a new loss a 
 line in its LEVEL_LOSSES, both with a name in hfc/config.py; a new data set a module in hfc/datasets and a branch there.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from hfc.train.estimator import HierarchicalClassifier as HierarchicalClassifier
 
 __version__ = "0.1.0"
+# Threads of PyTorch's (GNU) OpenMP spin this often for each other before they sleep; it reads the number as torch is
+# loaded. Its own 300,000 outlast a turn on a busy core, and the others spin them away; with none every layer pays for
+# waking up. What the user says of waiting stays.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "2000"
 _HOMES = {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"}
 
 

@@ -1,6 +1,7 @@
 """Which device and which precision; memory between the layers of a network."""
 
 import ast
+import os
 import platform
 import subprocess
 import sys
@@ -277,3 +278,28 @@ def test_torch_keeps_to_a_quota_once_unless_the_user_says_how_many_threads(
     torch.set_num_threads(5)  # what a caller says after that stays
     choose_device("cpu")
     assert threads[-1] == 5
+
+
+WAITING = """
+import os, sys
+import hfc
+assert "torch" not in sys.modules
+print({name: value for name, value in os.environ.items() if name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")})
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "2000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_spin_briefly_before_torch_is_loaded_unless_the_user_says_how_they_wait(
+    own: dict[str, str], expected: dict[str, str]
+) -> None:
+    env = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | own
+    words = [sys.executable, "-c", WAITING]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    assert ast.literal_eval(done.stdout) == expected
