@@ -45,6 +45,25 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_small_set_tells_where_the_time_of_many_runs_goes(tmp_path: Path) -> None:
+    cache = small_cache(tmp_path / "c.h5")
+    write_tree_csv(tmp_path / "tree.csv")
+    (tmp_path / "plan.toml").write_text(
+        'methods = ["flat", "levels"]\nfolds = 2\nsearch_seeds = [0]\nseeds = [1]\nepochs = 2\n'
+        "[grid]\nlearning_rate = [0.001, 0.003]"
+    )
+    command = [sys.executable, "-m", "tests.bench", "small", str(cache), "--hierarchy", str(tmp_path / "tree.csv")]
+    command += ["--methods", "levels,flat", "--seeds", "2", "--set", "epochs=2", "--turns", "1"]
+    done = subprocess.run([*command, "--plan", str(tmp_path / "plan.toml")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    runs, table = map(json.loads, done.stdout.splitlines())
+    assert (runs["runs"], runs["jobs"]) == (4, 2)
+    assert list(runs["of_processes"]) == ["start-up", "loading", "writing", "steps", "validation", "test"]
+    assert all(value >= 0 for value in runs["of_processes"].values())
+    assert (table["trainings"], table["searched"]) == (8, {"flat": 4, "levels": 4})
+
+
+@pytest.mark.slow
 def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
     draw_sample(tmp_path / "sample", images=40, seed=0)
     pictures = sorted((tmp_path / "sample").rglob("*.jpg"))

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "train": "train.main",
     "stream": "train.stream",
     "seeds": "train.seeds",
+    "small": "small.main",
     "leaves": "leaves.main",
     "linear": "linear.main",
     "length": "length.main",
