@@ -61,9 +61,13 @@ def fit_stacked(
             generators.append(torch.Generator())
             generators[-1].set_state(torch.get_rng_state())  # from where the run alone would draw its dropout
     stack = _Stack(trainings, generators)
-    for _ in range(configs[0].epochs):
-        for training, trained in zip(trainings, stack.train(), strict=True):
-            on_epoch(training.config, training.validate(trained))
+    try:
+        for _ in range(configs[0].epochs):
+            for training, trained in zip(trainings, stack.train(), strict=True):
+                on_epoch(training.config, training.validate(trained))
+    finally:
+        if configs[0].step == "compiled":  # else PyTorch gives up compiling after eight graphs of other runs
+            torch.compiler.reset()
     return [training.finish() for training in trainings]
 
 
@@ -133,9 +137,18 @@ class _Stack:
         self.mean, self.square, self.steps = torch.zeros_like(self.flat), torch.zeros_like(self.flat), 0
         target: Any = Target(0, 0, 0 if trainings[0].data.inner else None)  # type: ignore[arg-type]
         self.gradients = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, target))
-        if self.config.step == "compiled":
-            mode = "reduce-overhead" if self.flat.device.type == "cuda" else "default"
-            self.gradients = torch.compile(self.gradients, mode=mode, dynamic=False)
+        self.of_whole_batch = self._compiled() if self.config.step == "compiled" else self.gradients
+
+    def _compiled(self) -> Any:
+        """Compile the gradients of a batch of full size, the one shape; on a GPU they become a captured graph.
+
+        A graph is captured only where the step changes nothing but tensors that stay in their place: batch norms
+        update their statistics.
+        """
+        for tensor in (*self.parameters.values(), *self.buffers.values()):
+            torch._dynamo.mark_static_address(tensor, guard=False)
+        mode = "reduce-overhead" if self.flat.device.type == "cuda" else "default"
+        return torch.compile(self.gradients, mode=mode, dynamic=False)
 
     def _loss(self, parameters: Tensors, buffers: Tensors, features: Tensor, target: Target) -> Any:
         return functional_call(self.template, (parameters, buffers), (features, target))
@@ -149,7 +162,8 @@ class _Stack:
         sums, seen = torch.zeros((), device=device), 0
         for features, target in self._batches():
             buffers = self.buffers | self._masks(features.shape[1])
-            gradients, (_, losses) = self.gradients(self.parameters, buffers, features, target)
+            step = self.of_whole_batch if features.shape[1] == self.config.batch_size else self.gradients
+            gradients, (_, losses) = step(self.parameters, buffers, features, target)
             gradient = torch.cat([gradients[name].flatten(1) for name in self.parameters], dim=1)
             self._step(gradient, rate)
             sums = sums + losses.detach() * features.shape[1]

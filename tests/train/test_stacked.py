@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
+import torch._guards
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.utils import counters
 
 from hfc.config import METHODS, TrainConfig, resolve
 from hfc.errors import ConfigError, RunError
@@ -167,6 +172,36 @@ def test_a_compiled_stack_equals_the_same_runs_alone(place: Path, cache: Cache, 
     configs = three(place, data, method="hmcn-f+mtl", step="compiled")
     stacked = fit_stacked(cache.features, data, configs)
     assert_same(stacked, [fit(cache.features, data, config) for config in configs])
+
+
+def test_a_compiled_step_is_one_graph_that_a_gpu_could_capture(
+    place: Path, cache: Cache, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capturing asks that every tensor which the graph changes stays in its place; each stack begins anew."""
+    graphs: list[tuple[set[int], set[int]]] = []
+    compiled = torch.compile
+
+    def record(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        metadata = torch._guards.TracingContext.get().fw_metadata
+        assert metadata is not None
+        graphs.append((set(metadata.static_input_indices), set(metadata.mutated_inp_runtime_indices)))
+        return make_boxed_func(graph.forward)
+
+    monkeypatch.setattr(
+        torch, "compile", lambda step, mode, dynamic: compiled(step, backend=aot_autograd(fw_compiler=record))
+    )
+    counters.clear()
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    for number, name in enumerate(("flat", "levels", "conditional"), 1):
+        configs = three(place, data, method=name, step="compiled", epochs=2)[:2]
+        assert len(data.rows["train"]) % configs[0].batch_size  # so the last batch has another shape
+        stacked = fit_stacked(cache.features, data, configs)
+        assert_same(stacked, [fit(cache.features, data, config) for config in configs])
+        assert len(graphs) == number
+    assert not counters["graph_break"]
+    for static, changed in graphs:
+        assert changed
+        assert changed <= static
 
 
 @pytest.mark.parametrize(
