@@ -22,8 +22,9 @@ from hfc.datasets.splits import draw_splits
 from hfc.errors import ConfigError, StoreError
 from hfc.extract import network
 from hfc.extract.call import VIEWS, Call, Outcome, look, make
-from hfc.extract.encoder import Encoder
+from hfc.extract.encoder import PREFERRED, Encoder
 from hfc.extract.engines import open_engine
+from hfc.extract.engines.ray import cluster_gpus
 from hfc.extract.plan import Options
 from hfc.extract.summary import ExtractSummary, Progress
 from hfc.extract.worker import Job, crop_settings, open_encoder
@@ -129,11 +130,22 @@ def _draw(config: ExtractConfig, regions: Regions, recorded: Strings) -> Regions
 
 
 def _prepare(regions: Regions, out: Path, config: ExtractConfig) -> tuple[Job, Encoder]:
+    if config.engine == "ray":
+        config = _for_actors(config)
     encoder = open_encoder(config)
     crop = crop_settings(config, encoder)
     # `auto` is resolved here once: it shapes the features, so every process must take the same.
     config = replace(config, precision=encoder.precision, pool=encoder.pool)
     return Job(regions, crop, config, out, _key_fields(encoder, config)), encoder
+
+
+def _for_actors(config: ExtractConfig) -> ExtractConfig:
+    """Settle what the actors of Ray compute in: they may have GPUs where this process has none."""
+    if re.fullmatch(r"cuda:\d+", config.device):
+        raise ConfigError(f"--engine ray: an actor sees its own GPU alone; leave --device {config.device} out")
+    if config.precision == "auto" and config.device != "cpu" and cluster_gpus():
+        return replace(config, precision=PREFERRED[0])  # as every GPU has it
+    return config
 
 
 def _key_fields(encoder: Encoder, config: ExtractConfig) -> store.KeyFields:

@@ -7,7 +7,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,8 @@ class Work:
     decode_s: float = 0.0
     encode_s: float = 0.0
     write_s: float = 0.0
+    finished: int | None = None
+    """Number of the shard that is written now; None: none since the last report."""
 
 
 def open_encoder(config: ExtractConfig) -> Encoder:
@@ -124,15 +127,30 @@ class Worker:
     def __call__(self, shards: Iterable[int]) -> Iterator[Work]:
         """Make some shards, one after the other, and report after every batch.
 
+        Beside a GPU one thread writes them, one at a time; the last batch of a shard is reported once it is written.
+
         Raises:
             HfcError: the backbone gives what cannot be stored, or the disk refuses.
         """
-        job = self.job
-        shard = _Unfinished()
-        for encoded in encode_regions(
-            job.regions, ((number, job.rows(number)) for number in shards), job.crop, job.config, self.encoder
-        ):
-            yield shard.add(job, encoded)
+        job, unfinished = self.job, _Unfinished()
+        on_gpu = self.encoder.device.type == "cuda"
+        writing: deque[Future[Work]] = deque()
+        numbered = ((number, job.rows(number)) for number in shards)
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+            for encoded in encode_regions(job.regions, numbered, job.crop, job.config, self.encoder):
+                work, shard = unfinished.add(job, encoded)
+                if shard is None:
+                    yield work
+                elif not on_gpu:
+                    yield _write(job, encoded.batch.shard, shard, work)
+                else:
+                    if writing:
+                        yield writing.popleft().result()
+                    writing.append(pool.submit(_write, job, encoded.batch.shard, shard, work))
+                if writing and writing[0].done():
+                    yield writing.popleft().result()
+            if writing:
+                yield writing.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -207,8 +225,8 @@ class _Unfinished:
         self.sha256 = np.empty((0, store.DIGEST_BYTES), dtype=np.uint8)
         self.failures: list[tuple[int, str]] = []
 
-    def add(self, job: Job, encoded: Encoded) -> Work:
-        """Take in one batch; write the shard with its last one."""
+    def add(self, job: Job, encoded: Encoded) -> tuple[Work, store.Shard | None]:
+        """Take in one batch; return the shard with its last one."""
         batch = encoded.batch
         rows = job.rows(batch.shard)
         if self.features is None:
@@ -222,22 +240,26 @@ class _Unfinished:
         for row, sha256 in batch.sha256.items():
             if sha256:
                 self.sha256[row - rows.start] = np.frombuffer(sha256, dtype=np.uint8)
-        written = 0.0
-        if batch.last:
-            before = time.perf_counter()
-            box = job.regions.box[rows.start : rows.stop]
-            shard = store.Shard(job.first + rows.start, self.features, self.ok, self.failures, self.sha256, box)
-            store.write_shard(job.file(batch.shard), shard, job.key_fields)
-            written = time.perf_counter() - before
-            self.features = None
-        return Work(
+        work = Work(
             rows=len(batch.rows) + len(batch.failures),
             failures=batch.failures,
             read_s=batch.read_s,
             decode_s=batch.decode_s,
             encode_s=encoded.encode_s,
-            write_s=written,
         )
+        if not batch.last:
+            return work, None
+        box = job.regions.box[rows.start : rows.stop]
+        shard = store.Shard(job.first + rows.start, self.features, self.ok, self.failures, self.sha256, box)
+        self.features = None
+        return work, shard
+
+
+def _write(job: Job, number: int, shard: store.Shard, work: Work) -> Work:
+    """Write a shard, and return the report of its last batch."""
+    before = time.perf_counter()
+    store.write_shard(job.file(number), shard, job.key_fields)
+    return replace(work, write_s=time.perf_counter() - before, finished=number)
 
 
 def storable(features: NDArray[np.float32], config: ExtractConfig, name: Callable[[int], str]) -> store.Features:

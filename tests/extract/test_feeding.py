@@ -1,7 +1,9 @@
 """How crops come to a GPU. There is none here: the pretended one reads crops when its features are waited for."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hfc import store
 from hfc.crops import Bytes, CropSettings
 from hfc.datasets import processes
+from hfc.errors import StoreError
 from hfc.extract import feeding, worker
 from hfc.extract.encoder import Encoder
 from hfc.regions import Regions, strings
@@ -117,6 +121,57 @@ def test_features_by_processes_are_those_by_threads(regions: Regions, monkeypatc
     (locked,) = (arguments for name, *arguments in runtime.log if name == "lock")
     assert locked[1] == (1 + 2) * 8 * 8 * 8 * 3  # one batch of tasks for two processes, and two more
     assert runtime.log[-1][0] == "unlock"
+
+
+def job(regions: Regions, folder: Path) -> worker.Job:
+    return worker.Job(regions, CROP, config(workers=2, shard_size=20), folder / "c.h5", key_fields={"backbone": "b"})
+
+
+def test_one_thread_writes_shards_while_a_gpu_computes(
+    regions: Regions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers, going = [], threading.Event()
+    write = store.write_shard
+
+    def slow(path: Path, *rest: Any) -> None:
+        if not writers:
+            assert going.wait(30)  # until the next shard is under way
+        writers.append(threading.current_thread())
+        write(path, *rest)
+
+    monkeypatch.setattr(store, "write_shard", slow)
+    made = job(regions, tmp_path)
+    reports = []
+    for work in worker.Worker(made, cast(Encoder, PretendedGpu(8)))(range(3)):
+        reports.append(work)
+        if sum(report.rows for report in reports) > 20:
+            going.set()
+    assert [report.finished for report in reports if report.finished is not None] == [0, 1, 2]
+    assert len(set(writers)) == 1
+    assert writers[0] is not threading.main_thread()
+    assert sum(report.rows for report in reports) == 50
+    assert made.missing() == []
+    shards = [store.read_shard(made.file(number), made.key_fields) for number in range(3)]
+    features = np.concatenate([shard.features for shard in shards]).tobytes()
+    (tmp_path / "cpu").mkdir()
+    on_cpu = PretendedGpu(8)
+    on_cpu.device = torch.device("cpu")
+    plain = job(regions, tmp_path / "cpu")
+    list(worker.Worker(plain, cast(Encoder, on_cpu))(range(3)))
+    assert set(writers[3:]) == {threading.main_thread()}  # where threads of the network want the cores
+    again = [store.read_shard(plain.file(number), plain.key_fields) for number in range(3)]
+    assert np.concatenate([shard.features for shard in again]).tobytes() == features
+
+
+def test_a_shard_that_cannot_be_written_is_the_same_error(
+    regions: Regions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: Any) -> None:
+        raise StoreError(f"{path.name}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(store, "write_shard", full)
+    with pytest.raises(StoreError, match=r"^000000000-000000020\.h5: cannot be written: No space left on device$"):
+        list(worker.Worker(job(regions, tmp_path), cast(Encoder, PretendedGpu(8)))(range(3)))
 
 
 @pytest.mark.parametrize(("cores", "processes", "threads"), [(112, 8, 14), (112, 1, 32), (2, 4, 1), (16, 3, 5)])

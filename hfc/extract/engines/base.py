@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-Report = TypeVar("Report")
+
+class Finished(Protocol):
+    """What every report says."""
+
+    @property
+    def finished(self) -> int | None:
+        """The shard that is written now; None: none since the last report."""
+
+
+Report = TypeVar("Report", bound=Finished)
 Value = TypeVar("Value")
 Worker = Callable[[Iterable[int]], Iterator[Report]]
 """Makes the shards it is given, taken up one by one, and reports as it goes."""

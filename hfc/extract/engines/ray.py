@@ -5,6 +5,7 @@ The machines of a cluster have a folder in common.
 Ray restarts an actor whose process dies and gives it the shard again.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,15 +18,50 @@ from hfc.parallel import cluster
 RESTARTS = 8  # of one actor: a preempted machine comes back, a shard that kills every process does not go on for ever
 
 
+def cluster_gpus() -> int:
+    """Return how many GPUs the cluster has that RAY_ADDRESS names; 0 without one: this machine is the cluster then."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return 0
+    with cluster() as ray:
+        return int(ray.cluster_resources().get("GPU", 0))
+
+
 class _Actor:
-    """A process that makes one shard after the other."""
+    """A process that makes one shard after the other. It begins the next before one is finished."""
 
-    def __init__(self, worker: Worker[Any]) -> None:
-        self.worker = worker
+    def __init__(self, worker: Worker[Any], beside: int) -> None:
+        self._worker = worker
+        self._todo: deque[int] = deque()
+        self._begun: set[int] = set()
+        self._reports: Iterator[Any] = iter(())
+        os.environ["LOCAL_WORLD_SIZE"] = str(beside)  # of processes on this machine, which share its cores
 
-    def make(self, shard: int) -> list[Any]:
-        """Make one shard, and return all its reports."""
-        return list(self.worker([shard]))
+    def make(self, shard: int, following: int | None) -> list[Any]:
+        """Make a shard, and return the reports until it is written.
+
+        An actor that was started again gets its call again, and begins anew.
+
+        Args:
+            shard: it may have been begun.
+            following: the next one, so that the GPU has work when this one ends.
+        """
+        for number in (shard, following):
+            if number is not None and number not in self._begun:
+                self._begun.add(number)
+                self._todo.append(number)
+        reports = []
+        while True:
+            for report in self._reports:
+                reports.append(report)
+                if report.finished == shard:
+                    return reports
+            if not self._todo:
+                return reports
+            self._reports = self._worker(self._given())
+
+    def _given(self) -> Iterator[int]:
+        while self._todo:
+            yield self._todo.popleft()
 
 
 class Ray(Local):
@@ -49,12 +85,21 @@ def _shared_out(ray: Any, todo: Sequence[int], worker: Worker[Report], stop: Cal
     needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": 1}
     kind = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **needs)(_Actor)
     shared = ray.put(worker)
-    actors = [kind.remote(shared) for _ in range(min(gpus or cpus, len(todo)))]
+    count = min(gpus or cpus, len(todo))
+    beside = min(count, max(int(node["Resources"].get("GPU" if gpus else "CPU", 0)) for node in ray.nodes()))
     queue = deque(todo)
-    flying = {actor.make.remote(queue.popleft()): actor for actor in actors}
+    first = [(kind.remote(shared, beside), queue.popleft()) for _ in range(count)]
+    flying: dict[Any, tuple[Any, int | None]] = {}
+
+    def give(actor: Any, shard: int) -> None:
+        following = queue.popleft() if queue and not stop() else None
+        flying[actor.make.remote(shard, following)] = actor, following
+
+    for actor, shard in first:
+        give(actor, shard)
     while flying:
         (done, *_), _ = ray.wait(list(flying), num_returns=1)
-        actor = flying.pop(done)
+        actor, begun = flying.pop(done)
         yield from ray.get(done)
-        if queue and not stop():
-            flying[actor.make.remote(queue.popleft())] = actor
+        if begun is not None:
+            give(actor, begun)
