@@ -7,6 +7,9 @@ from importlib import import_module
 BENCHMARKS = {
     "extract": "extract.main",
     "decode": "extract.decode",
+    "feed": "feeding.feed",
+    "forward": "feeding.forward",
+    "correct": "feeding.correct",
     "fidelity": "fidelity.main",
     "assemble": "data.assemble",
     "update": "data.update",
