@@ -159,7 +159,9 @@ def statistics(features: Features, rows: Tensor, transformed: Callable[[Tensor],
     squares = torch.zeros_like(mean)
     seen = 0
     for block in features.blocks(rows):
-        values = transformed(block.double().flatten(0, 1))
+        values = block.double().flatten(0, 1)
+        for part in values.split(BLOCK_ROWS // 16):  # a block's square root at once takes three times its memory
+            part.copy_(transformed(part))
         # Chan et al. 1979: means and sums of squares of two sets to those of the whole, without cancellation.
         centre = values.mean(dim=0)
         whole = seen + len(values)

@@ -203,6 +203,7 @@ def _line(run: PointRun, outcome: Fitted | DivergedError) -> dict[str, Any]:
         "key": run.key,
         "seed": config.seed,
         **({} if run.fold is None else {"fold": run.fold}),
+        "method": config.method,
         "changed": changed_settings(config, run.data),
     }
     if isinstance(outcome, DivergedError):

@@ -136,7 +136,7 @@ def test_a_transform_is_that_of_the_features_beforehand(transform: str) -> None:
     X = X.astype(np.float32)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     changed = np.sign(X) * np.sqrt(np.abs(X)) if transform == "sqrt" else X / lengths
-    plain = NARROW | {"precision": "fp32", "epochs": 5, "learning_rate": 0.01}
+    plain = NARROW | {"precision": "fp32", "epochs": 5, "learning_rate": 0.01, "transform": "none"}
     inside = HierarchicalClassifier("flat", settings=plain | {"transform": transform}, random_state=0).fit(X, y)
     before = HierarchicalClassifier("flat", settings=plain, random_state=0).fit(changed, y)
     np.testing.assert_allclose(inside.predict_proba(X), before.predict_proba(changed), atol=1e-3)

@@ -18,7 +18,7 @@ from tests.support.training import quick
 
 @pytest.fixture(scope="module")
 def run(place: Path, cache: Cache) -> PreparedRun:
-    return prepare_run(cache, quick(place, method="flat", epochs=8, schedule="constant"))
+    return prepare_run(cache, quick(place, method="flat", epochs=8, schedule="constant", select="top1"))
 
 
 def same_head(one: Fitted, other: Fitted) -> bool:

@@ -56,7 +56,11 @@ def made_up(inner: bool = False, rows: int = 240, views: int = 1) -> tuple[Resid
 
 
 def linear(data: TrainingData, **changes: object) -> TrainConfig:
-    return settle(resolve(TrainConfig, {"method": "linear", "epochs": 5, "l2_last": 0.003, **changes}), data, CPU)
+    return settle(
+        resolve(TrainConfig, {"method": "linear", "transform": "none", "epochs": 5, "l2_last": 0.003, **changes}),
+        data,
+        CPU,
+    )
 
 
 def probabilities(head: Head, features: Resident, rows: torch.Tensor) -> Floats:

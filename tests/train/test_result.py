@@ -1,5 +1,6 @@
 """What a run's result says is what its stored predictions are worth."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,8 @@ def test_of_many_leaves_the_best_alone_are_stored_and_reported(
         write_report([tmp_path / name], tmp_path / f"report {name}")
     pages = [(tmp_path / f"report {name}" / "differences.csv").read_text() for name in ("whole", "short")]
     pages += [
-        (tmp_path / f"report {name}" / "figures" / file).read_text()
+        # What is left does not show how sure the others were before the temperature.
+        re.sub(r"(?m)^.*,no,.*\n", "", (tmp_path / f"report {name}" / "figures" / file).read_text())
         for file in ("categories.csv", "reliability.csv", "rejection.csv")
         for name in ("whole", "short")
     ]

@@ -50,7 +50,7 @@ SMALL = {
 # Another value of each setting than any method ships with, or one for each of two.
 OTHER: dict[str, Any] = {
     **{"seed": 1, "epochs": 3, "batch_size": 20, "learning_rate": 0.01, "schedule": "constant"},
-    **{"views": "first", "standardise": False, "transform": "sqrt", "class_balance": 0.9},
+    **{"views": "first", "standardise": False, "transform": "l2", "class_balance": 0.9},
     **{"precision": "bf16", "topk": (1, 2), "decode": "least-cost", "members": 2},
     **{"reduced": 9, "width": 9, "dropout": 0.4, "residual": False, "global_input_skip": True, "beta": 0.35},
     **{"blend": "logit", "violation_weight": 1.0, "hxe_alpha": 0.7, "soft_label_beta": 3.0, "label_share": 0.5},

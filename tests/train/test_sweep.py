@@ -30,7 +30,7 @@ from hfc.train.sweep import sweep
 from tests.support.made_up import small_cache, write_cache
 from tests.support.watching import Watcher
 
-QUICK = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
+QUICK = "method = 'flat'\nepochs = 3\nselect = 'top1'\nbatch_size = 64\nreduced = 16\nhierarchy = '{tree}'\n"
 GRID = "seeds = [0, 1]\n[grid]\nlearning_rate = [1e-6, 0.01]\ndropout = [0.0, 0.5]\n"
 
 
@@ -128,6 +128,7 @@ def test_folds_are_those_of_scikit_learn_over_training_and_validation_rows(
     for trial in found:
         assert (trial.score, trial.spread) == pytest.approx(scores[trial.settings["learning_rate"]])
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert {line["method"] for line in lines} == {resolve(TrainConfig, plan.fixed).method}
     assert len({line["key"] for line in lines}) == len(lines) == plan.trainings == 12
     # Nothing is left to do, and a search on the validation split is another one.
     shown: list[tuple[int, int | None]] = []
@@ -288,7 +289,7 @@ def test_a_diverging_point_is_recorded_and_the_others_go_on(place: Path, tmp_pat
     assert read_toml(tmp_path / "out" / "best.toml")["learning_rate"] == 0.01
     lines = [json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
     failed = [line for line in lines if "failed" in line]
-    assert [set(line) for line in failed] == [{"key", "seed", "changed", "failed"}] * 2
+    assert [set(line) for line in failed] == [{"key", "seed", "method", "changed", "failed"}] * 2
     assert [line["changed"]["learning_rate"] for line in failed] == [1e25, 1e25]
     # It is not tried again.
     shown: list[tuple[int, int | None]] = []
@@ -370,7 +371,7 @@ def test_points_of_linear_are_compared_by_likelihood_and_the_least_comes_first(p
 
 
 def test_points_that_different_metrics_judge_are_refused(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "grid.toml").write_text(f"hierarchy = '{place / 'tree.csv'}'\n[grid]\nmethod = ['flat', 'linear']\n")
+    (tmp_path / "grid.toml").write_text(f"hierarchy = '{place / 'tree.csv'}'\n[grid]\nmethod = ['levels', 'linear']\n")
     with pytest.raises(ConfigError) as caught:
         read_sweep(tmp_path / "grid.toml")
     assert str(caught.value) == (

@@ -61,6 +61,7 @@ def config(place: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     monkeypatch.setitem(HEADS, "regression", head)  # type: ignore[arg-type]
     tree = str(place / "tree.csv")
     settings = {"method": "flat", "hierarchy": tree, "epochs": 8, "batch_size": 32, "learning_rate": 0.01}
+    settings |= {"transform": "none"}
     return replace(resolve(TrainConfig, settings), head="regression", dropout=0.1)
 
 
