@@ -51,7 +51,7 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def on(engine: str) -> Iterator[None]:
-    """Run the calls inside the block on an engine: local or ray.
+    """Run the calls inside the block on an engine: local or ray. On a cluster with GPUs each call has one to itself.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -59,11 +59,13 @@ def on(engine: str) -> Iterator[None]:
     if engine == "local":
         yield
         return
-    with cluster():
+    with cluster() as ray:
         from ray.util.joblib import register_ray
 
         register_ray()
-        with joblib.parallel_config(backend="ray"):
+        # A task that asks for no GPU sees none, or all of them at once.
+        each = {"num_cpus": 1, "num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
+        with joblib.parallel_config(backend="ray", ray_remote_args=each):
             yield
 
 

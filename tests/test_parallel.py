@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import pytest
@@ -77,6 +79,25 @@ def test_ray_is_asked_for_where_it_is_not_installed(place: Path, monkeypatch: py
     result = CliRunner().invoke(main, [*words, "--engine", "ray"])
     assert result.exit_code == 1
     assert '--engine ray needs Ray: python -m pip install "hfc[ray]"' in result.output
+
+
+@pytest.mark.parametrize(("gpus", "each"), [(0, {}), (8.0, {"num_cpus": 1, "num_gpus": 1})])
+def test_a_task_on_a_cluster_with_gpus_asks_for_one(
+    gpus: float, each: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnRay(SequentialBackend):  # type: ignore[misc]
+        def __init__(self, ray_remote_args: dict[str, int], **others: object) -> None:
+            super().__init__(**others)
+            self.asked = ray_remote_args
+
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 16.0} | ({"GPU": gpus} if gpus else {}))
+    registered = SimpleNamespace(register_ray=lambda: joblib.register_parallel_backend("ray", OnRay))
+    monkeypatch.setattr(parallel, "cluster", lambda: nullcontext(ray))
+    for name, module in {"ray": ray, "ray.util": SimpleNamespace(), "ray.util.joblib": registered}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with parallel.on("ray"):
+        backend, _ = joblib.parallel.get_active_backend()
+        assert backend.asked == each
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from hiclass import LocalClassifierPerParentNode
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -223,6 +222,8 @@ class Recipe:
 
 def on_a_slice(features: Tensor, target: Tensor, rows: Any, tree: Hierarchy, count: int) -> dict[str, dict[str, float]]:
     """Accuracy and seconds of several classifiers on the first training rows, tested on as many test rows."""
+    from hiclass import LocalClassifierPerParentNode  # only here: a GPU machine may lack it
+
     names = [np.array(nodes, dtype=object) for nodes in tree.nodes]
 
     def part(split: str) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
