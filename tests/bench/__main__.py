@@ -27,6 +27,7 @@ BENCHMARKS = {
     "partial": "partial.main",
     "uneven": "uneven.main",
     "tried": "tried.main",
+    "load": "load.main",
 }
 
 if __name__ == "__main__":
