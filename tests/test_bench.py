@@ -192,12 +192,12 @@ def test_what_was_tried_has_a_line_for_each_method_and_seed_and_a_table(tmp_path
 @pytest.mark.slow
 def test_load_has_a_line_for_each_piece_of_work_way_and_number_of_busy_processes() -> None:
     small = ["--images", "170", "--turns", "1", "--epochs", "1", "--methods", "flat", "--pieces", "one_image"]
-    cache = ["--way", "short:OMP_NUM_THREADS=1", "--busy", "0,1", "--all-of-few"]
+    cache = ["--way", "before:OMP_NUM_THREADS=1", "--busy", "0,1", "--all-of-few"]  # not in threads that spin
     command = [sys.executable, "-m", "tests.bench", "load", *small, *cache]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     cells = [(line["work"], line["way"], line["busy"]) for line in lines]
-    ways = ("hfc", "before", "short")
+    ways = ("hfc", "before")
     assert cells == [(work, way, busy) for work in ("one_image", "flat") for way in ways for busy in (0, 1)]
     assert all(line["of_the_fair_share"] == 1 for line in lines if line["busy"] == 0)
     assert all(line["speed_of_before"] == 1 for line in lines if line["way"] == "before")
@@ -206,5 +206,5 @@ def test_load_has_a_line_for_each_piece_of_work_way_and_number_of_busy_processes
 def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
-    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,leaves,linear,length,twins,twin_search"
-    assert f"usage: python -m tests.bench {{{names},review,partial,uneven,tried,load}}" in done.stderr
+    names = "extract,decode,fidelity,assemble,update,read,train,stream,seeds,small,leaves,linear,length,twins"
+    assert f"usage: python -m tests.bench {{{names},twin_search,review,partial,uneven,tried,load}}" in done.stderr
