@@ -64,8 +64,8 @@ def on(engine: str) -> Iterator[None]:
 
         register_ray()
         # A task that asks for no GPU sees none, or all of them at once.
-        each = {"num_cpus": 1, "num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
-        with joblib.parallel_config(backend="ray", ray_remote_args=each):
+        needs = {"num_cpus": 1, "num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
+        with joblib.parallel_config(backend="ray", ray_remote_args=needs):
             yield
 
 
