@@ -20,9 +20,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hfc.predict.classifier import Classifier as Classifier
-    from hfc.train.estimator import HierarchicalClassifier as HierarchicalClassifier
+    from hfc.predict.classifier import Classifier
+    from hfc.train.estimator import HierarchicalClassifier
 
+__all__ = ["Classifier", "HierarchicalClassifier"]
 __version__ = "0.1.0"
 # Threads of PyTorch's (GNU) OpenMP spin this often for each other before they sleep; it reads the number as torch is
 # loaded. Its own 300,000 outlast a turn on a busy core, and the others spin them away; with none every layer pays for
@@ -30,6 +31,10 @@ __version__ = "0.1.0"
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "2000"
 _HOMES = {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"}
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 def __getattr__(name: str) -> object:

@@ -160,7 +160,7 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
     ("package", "homes"),
     [
         ("h5py", {"hfc/store/"}),
-        ("timm", {"hfc/extract/backbone.py", "hfc/extract/network.py", "hfc/extract/weights.py"}),
+        ("timm", {"hfc/extract/lean.py"}),
         ("click", {"cli/"}),
         ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
         ("onnx", {"hfc/predict/export/onnx.py"}),
@@ -195,6 +195,17 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_command_line_starts_without_what_is_slow_to_load() -> None:
     slow = {"torch", "timm", "h5py", "numpy", "matplotlib", "sklearn", "pyarrow", "aiohttp", "fsspec"}
     assert not loaded_by("import cli.main") & slow
+
+
+def test_the_classifier_can_be_named_without_what_is_slow_to_load() -> None:
+    """Its names, help and annotations are there; torch comes with the first run that is loaded."""
+    used = (
+        "from hfc import Classifier; import hfc, pydoc, sys, typing; pydoc.render_doc(Classifier)\n"
+        "assert {'Classifier', 'HierarchicalClassifier'} <= set(dir(hfc))\n"
+        "assert typing.get_type_hints(Classifier.__call__)['return'] and typing.get_type_hints(Classifier.load)"
+    )
+    slow = {"torch", "timm", "torchvision", "scipy", "sklearn", "h5py", "pyarrow", "aiohttp", "fsspec", "hfc.train"}
+    assert not loaded_by(used) & slow
 
 
 def test_reading_images_loads_no_extra() -> None:

@@ -4,12 +4,12 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from hfc.errors import EncoderError
 from hfc.extract.checkpoints import reason
+from hfc.extract.lean import timm
 from hfc.extract.network import places
 from hfc.extract.weights import seeded
 from hfc.provenance import canonical_json, digest_chunks

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.layers import GELU, BatchNormAct2d, Conv2dSame, GELUTanh, QuickGELU
-from timm.models.efficientnet import SqueezeExcite
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._pytree import tree_leaves
+
+from hfc.extract.lean import GELU, BatchNormAct2d, Conv2dSame, GELUTanh, QuickGELU, SqueezeExcite
 
 logger = logging.getLogger(__name__)
 

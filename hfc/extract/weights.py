@@ -1,6 +1,7 @@
 """Get pretrained weights from timm's hub, a package or a file, into a backbone.
 
-It stands below hfc.extract.backbone, which makes the network. These two and hfc.extract.network alone know timm.
+It stands below hfc.extract.backbone, which makes the network. These two and hfc.extract.network alone know timm, and
+have it from hfc.extract.lean.
 """
 
 import importlib
@@ -10,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from hfc.errors import EncoderError
 from hfc.extract.checkpoints import read_checkpoint, reason, timm_names
+from hfc.extract.lean import timm
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,7 @@
 """From pixels to a path in the tree: here a run's backbone and head are joined.
 
+Whoever names the class need not wait for torch: backbone and head come with the first run that is loaded.
+
 Dimensions: B regions a batch, V views, D features.
 """
 
@@ -7,23 +9,22 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from hfc.config import ExtractConfig, PredictConfig, resolve
 from hfc.datasets.images import Batch
 from hfc.errors import ConfigError, ImageError
-from hfc.extract import worker
-from hfc.extract.encoder import Encoder
 from hfc.predict.answers import Answer
-from hfc.predict.backbone import open_backbone
-from hfc.predict.head import Trained, load_trained
-from hfc.predict.promised import promised
 from hfc.predict.sources import PATHS, Box, Source, as_regions, check_images, corners_of, crop_source
 from hfc.predict.within import below
 from hfc.regions import Regions
-from hfc.store import Features
+
+if TYPE_CHECKING:
+    from hfc.extract.encoder import Encoder
+    from hfc.predict.head import Trained
+    from hfc.store import Features
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ logger = logging.getLogger(__name__)
 class Classifier:
     """A run, ready to classify images: `Classifier.load(run)(image)`."""
 
-    def __init__(self, trained: Trained, stage1: ExtractConfig, encoder: Encoder, settings: PredictConfig) -> None:
+    def __init__(self, trained: "Trained", stage1: ExtractConfig, encoder: "Encoder", settings: PredictConfig) -> None:
+        from hfc.extract import worker
+        from hfc.predict.promised import promised
+
         if settings.min_confidence and trained.config.decode == "least-cost":
             raise ConfigError(
                 "min_confidence: the run decodes by least-cost, whose scores are no probabilities; leave it out, or "
@@ -58,6 +62,9 @@ class Classifier:
             ConfigError: a setting that does not exist or cannot have this value.
             HierarchyError: the tree has no node of the name that is given as `within`, or several.
         """
+        from hfc.predict.backbone import open_backbone
+        from hfc.predict.head import load_trained
+
         given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
         config = resolve(PredictConfig, given)
         trained = load_trained(Path(run))
@@ -111,14 +118,18 @@ class Classifier:
             for row in sorted(answers):
                 yield answers[row]
 
-    def features(self, regions: Regions) -> Iterator[tuple[Batch, Features]]:
+    def features(self, regions: Regions) -> Iterator[tuple[Batch, "Features"]]:
         """Compute the (B, V, D) features of regions by batches, as a cache holds them."""
+        from hfc.extract import worker
+
         shards = [(0, range(len(regions)))]
         for encoded in worker.encode_regions(regions, shards, self.crop, self.stage1, self.encoder):
             yield encoded.batch, encoded.features
 
     def _in_memory(self, images: Sequence[Source], box: Box | None) -> Iterator[Answer]:
         """Classify a list that holds images themselves, not their paths alone."""
+        from hfc.extract import worker
+
         corners = corners_of(box)
         size = self.encoder.batch_size
         for start in range(0, len(images), size):
@@ -132,5 +143,5 @@ class Classifier:
             features = worker.storable(self.encoder.encode(np.stack(squares)), self.stage1, names.__getitem__)
             yield from self._answers(features, names)
 
-    def _answers(self, features: Features, ids: Sequence[str]) -> Iterator[Answer]:
+    def _answers(self, features: "Features", ids: Sequence[str]) -> Iterator[Answer]:
         return self.trained.answers(features, ids, self.settings.top, self.min_confidence, self.within)

@@ -23,12 +23,11 @@ from hfc.predict.answers import Answer, Leaf
 from hfc.predict.within import Below, below
 from hfc.runs import Result, Run
 from hfc.store import Features
-from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths
+from hfc.train.decoding import DECODINGS, Paths, climbed, leaf_paths, shares_of
 from hfc.train.evaluation import predict, used_views
 from hfc.train.features import Resident
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
-from hfc.train.promise import shares_of
 from hfc.train.settings import build_head
 
 # A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, get_args, get_origin
 import numpy as np
 from numpy.typing import NDArray
 
-from hfc import crops, runs
+from hfc import crops
 from hfc.crops import Loaded
 from hfc.datasets.listing import counted, is_folder, walk
 from hfc.datasets.parquet_file import ENDING, open_parquet
@@ -125,6 +125,8 @@ def find_images(paths: Sequence[Path]) -> list[str]:
 
 def _inside(folder: Path) -> list[str]:
     """The images in and below a folder."""
+    from hfc import runs  # on use: with it comes h5py
+
     images: list[Path] = []
     others: Counter[str] = Counter()
     try:

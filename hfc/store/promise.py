@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from hfc.store.records import Record
 
@@ -129,6 +128,8 @@ def least_right(right: Numbers, given: Numbers, confidence: float) -> Floats:
     Returns:
         (K,) limits; 0 where nothing is right.
     """
+    from scipy.special import betaincinv  # on use: only a promise needs it
+
     right, given = right.astype(np.float64), given.astype(np.float64)
     limits = betaincinv(np.maximum(right, np.finfo(np.float64).tiny), given - right + 1, 1 - confidence)
     return np.where(right > 0, limits, 0.0)

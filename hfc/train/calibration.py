@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from hfc import metrics
@@ -57,6 +56,8 @@ def fit_temperature(final: Tensor, leaf: Ints, weight: Tensor | None = None) -> 
     def cost(log_temperature: float) -> float:
         rows = _negative_log_likelihood(final, leaf, math.exp(log_temperature))
         return float(shares @ rows) + log_temperature**2 / 2
+
+    from scipy.optimize import minimize_scalar  # on use: a head that is saved has its temperature
 
     low, high = map(math.log, BOUNDS)
     best = minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

@@ -169,6 +169,12 @@ def tempered(final: Tensor, temperature: float) -> Tensor:
     return torch.softmax(final.double().clamp_min(metrics.LEAST).log() / temperature, dim=1)
 
 
+def shares_of(final: Tensor, temperature: float) -> Tensor:
+    """Calibrate leaves, (n, C), in float64, so that their shares sum to 1."""
+    final = final.double()
+    return torch.nn.functional.normalize(tempered(final, temperature) if temperature != 1 else final, p=1.0, dim=1)
+
+
 def with_leaves(decoded: Prediction, final: Tensor, paths: Paths, decode: str, sums: bool) -> Prediction:
     """Put calibrated leaves into a decoded prediction; levels that come from its leaves follow.
 

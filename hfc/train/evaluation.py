@@ -4,7 +4,7 @@ Dimensions: n rows of a split, C leaves.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from hfc.config import TrainConfig
 from hfc.hierarchy import Hierarchy
 from hfc.metrics import Metrics
 from hfc.runs import BetaReading, ClimbReading
-from hfc.train.data import TrainingData
 from hfc.train.decoding import DECODINGS, LEAVES, climbs, leaf_paths
 from hfc.train.features import Features
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
 from hfc.train.heads.members import member_count
+
+if TYPE_CHECKING:  # a head that is saved needs no rows to train on
+    from hfc.train.data import TrainingData
 
 BETAS = tuple(step / 10 for step in range(11))
 CELLS = 1 << 22  # of logits in a block of rows
@@ -94,7 +96,7 @@ def decoded(prediction: Prediction, hierarchy: Hierarchy, config: TrainConfig) -
     return DECODINGS[config.decode](prediction, leaf_paths(hierarchy))
 
 
-def evaluate(prediction: Prediction, data: TrainingData, split: str, config: TrainConfig) -> Metrics:
+def evaluate(prediction: Prediction, data: "TrainingData", split: str, config: TrainConfig) -> Metrics:
     """Measure a prediction of a split's rows against their labels."""
     return metrics.evaluate(
         [level.numpy() for level in prediction.levels],
@@ -108,7 +110,7 @@ def evaluate(prediction: Prediction, data: TrainingData, split: str, config: Tra
 
 @torch.inference_mode()
 def by_beta(
-    head: Head, features: Features, data: TrainingData, split: str, config: TrainConfig
+    head: Head, features: Features, data: "TrainingData", split: str, config: TrainConfig
 ) -> tuple[Prediction, tuple[BetaReading, ...]]:
     """Predict a split at the settings' β, and read its top-k accuracies at every β.
 

@@ -6,7 +6,6 @@ Dimensions: n rows, C leaves, H levels.
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from hfc.hierarchy import Hierarchy
 from hfc.store.promise import CONFIDENCE, Promise, count, thresholds_of
 from hfc.train.calibration import blocks, leaf_probabilities
 from hfc.train.data import TrainingData
-from hfc.train.decoding import leaf_paths, path_shares, tempered
+from hfc.train.decoding import leaf_paths, path_shares, shares_of
 from hfc.train.evaluation import predict
 from hfc.train.features import Features
 from hfc.train.heads import Head
@@ -49,12 +48,6 @@ def read_climbs(final: Tensor, path: NDArray[np.int64], tree: Hierarchy, tempera
         truth = path[rows]
         right[rows] = (tree.ancestors[shares.argmax(dim=1).numpy()] == truth) & (truth >= 0)
     return Climbs(along, right.sum(axis=1))
-
-
-def shares_of(final: Tensor, temperature: float) -> Tensor:
-    """Calibrate leaves, (n, C), in float64, so that their shares sum to 1."""
-    final = final.double()
-    return torch.nn.functional.normalize(tempered(final, temperature) if temperature != 1 else final, p=1.0, dim=1)
 
 
 def prove(
