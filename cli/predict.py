@@ -94,6 +94,9 @@ def predict(
 
     With --within the leaves below that node share all probability, and --min-confidence climbs to the node at most;
     JSON and CSV say "within". Of a name that several nodes have, give the path; "> Tops" begins at the root.
+
+    A single image is computed alone where that leaves its features as they are, else among as many as that takes. With
+    --batch-size 1 it always is; JSON and CSV say "batch_size".
     """
     given = {name: value for name, value in flags.items() if value is not None}
     regions = _regions(images, box, manifest, given)
@@ -183,7 +186,8 @@ def _as_csv(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[s
 
     within = classifier.within
     top = min(classifier.settings.top, len(within.leaves))
-    table = AnswerTable(classifier.trained.hierarchy, top, within=bool(within.path))
+    chosen = bool(classifier.settings.batch_size)
+    table = AnswerTable(classifier.trained.hierarchy, top, within=bool(within.path), batch_size=chosen)
     random = classifier.trained.random_weights
     for number, answer in enumerate(answers):
         if number == 0:

@@ -202,7 +202,7 @@ class PredictConfig:
     compile: str = setting(
         RECORDED, "compile the backbone first; worth it from some thousand images on", choices=(RECORDED, "yes", "no")
     )
-    batch_size: int = setting(AUTO, "crops in one forward pass; 0: by the device", low=0)
+    batch_size: int = setting(AUTO, "crops in one forward pass; 0: with the bits of the run's features", low=0)
     workers: int = setting(AUTO, "decoding threads; 0: by the number of cores", low=0)
     device: str = setting("auto", "where to compute: auto, cpu, cuda or cuda:N")
     top: int = setting(5, "how many leaves to name with their probabilities", low=1)

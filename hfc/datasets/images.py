@@ -6,7 +6,7 @@ Dimensions: B crops a batch, S side of a crop in pixels.
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,8 @@ def stream_crops(
 ) -> Iterator[Batch]:
     """Decode the regions of some shards in threads, a bounded number of batches ahead.
 
-    A batch never spans two shards. An image that cannot be decoded is a failure of its row, never a substitute.
+    A single image is decoded at once, without a thread. A batch never spans two shards. An image that cannot be decoded
+    is a failure of its row, never a substitute.
 
     Args:
         regions: the table the rows index.
@@ -81,7 +82,8 @@ def stream_crops(
         queue: deque[tuple[Batch, Sequence[int], list[Future[Decoded]]]] = deque()
         try:
             for shard, rows, last in cut(shards, batch_size):
-                futures = [pool.submit(_decode, regions, row, settings) for row in rows]
+                submit = pool.submit if len(rows) > 1 else _done
+                futures = [submit(_decode, regions, row, settings) for row in rows]
                 queue.append((Batch(shard, last=last), rows, futures))
                 if len(queue) > ahead:
                     yield _collect(*queue.popleft(), settings.size)
@@ -140,6 +142,16 @@ def decode(
     except UNREADABLE as error:
         crop, failure = None, reason(error)
     return crop, Outcome(failure, sha256, opened - started, time.perf_counter() - opened)
+
+
+def _done(call: Callable[..., Decoded], *arguments: object) -> Future[Decoded]:
+    """Make a call at once, as threads would later."""
+    future: Future[Decoded] = Future()
+    try:
+        future.set_result(call(*arguments))
+    except BaseException as error:
+        future.set_exception(error)
+    return future
 
 
 def _collect(batch: Batch, rows: Sequence[int], futures: list[Future[Decoded]], size: int) -> Batch:

@@ -63,6 +63,8 @@ class Encoder:
     """Crops in one forward pass; halved when the device runs out of memory."""
     flip: bool
     """Whether a crop has a second view, its mirror image."""
+    fewest: Callable[[int, int], int] | None = None
+    """How many crops a pass has that brings so many and could have so many; None: it is always filled up."""
 
     compiled: bool = False
     """Whether the network was compiled. A batch of another size is compiled anew, in the same way."""
@@ -86,7 +88,8 @@ class Encoder:
         """Begin to encode some crops, and return a function that waits for their features. See `encode`.
 
         On a GPU the call returns while the device is still at work. Every forward pass has exactly `batch_size` crops,
-        the last one filled up, so that the features of a crop do not depend on how many others came with it.
+        the last one filled up, so that the features of a crop do not depend on how many others came with it. With
+        `fewest` it has no more than that takes.
         """
         parts: list[Tensor] = []
         launched: deque[torch.cuda.Event] = deque()
@@ -119,7 +122,8 @@ class Encoder:
 
     def _forward(self, crops: NDArray[np.uint8]) -> Tensor:
         """Compute (B, V, D) features on the device, B at most the batch size."""
-        missing = self.batch_size - len(crops)
+        size = self.fewest(len(crops), self.batch_size) if self.fewest else self.batch_size
+        missing = size - len(crops)
         filled = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)]) if missing else crops
         pixels = torch.from_numpy(filled)
         if self.device.type == "cuda" and not pixels.is_pinned():

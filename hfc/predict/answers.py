@@ -35,6 +35,8 @@ class Answer:
     """Why the image could not be read; then there is no answer."""
     within: tuple[str, ...] = ()
     """Names down to the node that answers were asked for below; its leaves alone share the probabilities."""
+    batch_size: int = 0
+    """Crops in a forward pass, where that was chosen: the last bits of features may be others than the run's."""
 
     @property
     def climbed(self) -> bool:
@@ -48,7 +50,10 @@ class Answer:
         return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
 
     def to_json(self) -> dict[str, object]:
-        """The answer as a JSON object: id and error, or id, path, probabilities, top; within where it was asked for."""
+        """The answer as a JSON object: id and error, or id, path, probabilities, top.
+
+        And within and batch_size, where they were asked for.
+        """
         about = {"id": _utf8(self.id)} | ({"within": self.within} if self.within else {})
         if self.error:
             return {**about, "error": _utf8(self.error)}
@@ -57,7 +62,7 @@ class Answer:
             "path": self.path,
             "probabilities": [round(probability, 6) for probability in self.probabilities],
             "top": [leaf.to_json() for leaf in self.top],
-        }
+        } | ({"batch_size": self.batch_size} if self.batch_size else {})
 
 
 class AnswerTable:
@@ -66,18 +71,19 @@ class AnswerTable:
     Cells below the answer are blank. A leaf whose name others have too is written as its path.
     """
 
-    def __init__(self, hierarchy: Hierarchy, top: int, *, within: bool = False) -> None:
+    def __init__(self, hierarchy: Hierarchy, top: int, *, within: bool = False, batch_size: bool = False) -> None:
         """Name the columns.
 
         Args:
             hierarchy: the tree, whose levels get a column each; a name that another column has gets " level" behind it.
             top: how many of the best leaves are told, at most all.
             within: whether a column tells below which node the answers were asked for.
+            batch_size: whether one tells how many crops were to be in a forward pass.
         """
         self.leaves = min(top, len(hierarchy.leaves))
         self.names = {hierarchy.path(leaf): name for leaf, name in enumerate(hierarchy.leaves)}
         best = [name for k in range(1, self.leaves + 1) for name in (f"top{k}", f"top{k} probability")]
-        self.last = [*(["within"] if within else []), "error"]
+        self.last = ["within"] * within + ["batch_size"] * batch_size + ["error"]
         self.levels = hierarchy.columns(["id", *best, *self.last, "random_weights"])
         self.header = ["id", *self.levels, *(f"{level} probability" for level in self.levels), *best, *self.last]
 
@@ -87,7 +93,12 @@ class AnswerTable:
         probabilities = [f"{probability:.6f}" for probability in answer.probabilities]
         best = [cell for leaf in answer.top for cell in (self.names[leaf.path], f"{leaf.probability:.6f}")]
         best += [""] * (2 * self.leaves - len(best))
-        last = [" > ".join(answer.within), _utf8(answer.error)][-len(self.last) :]
+        about = {
+            "within": " > ".join(answer.within),
+            "batch_size": str(answer.batch_size or ""),
+            "error": _utf8(answer.error),
+        }
+        last = [about[name] for name in self.last]
         return [_utf8(answer.id), *answer.path, *blank, *probabilities, *blank, *best, *last]
 
 

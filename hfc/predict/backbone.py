@@ -12,6 +12,7 @@ from hfc.errors import ConfigError, EncoderError, RunError
 from hfc.extract import network, worker
 from hfc.extract.encoder import Encoder
 from hfc.predict.head import EXPORTED_BACKBONE
+from hfc.predict.passes import Passes
 from hfc.runs import Run
 from hfc.store.records import Record
 
@@ -80,6 +81,9 @@ def open_backbone(run: Run, settings: PredictConfig) -> tuple[ExtractConfig, Enc
             "with --weights PATH"
         ) from error
     _refuse_other(run, recorded, config.weights, encoder)
+    encoder.batch_size = settings.batch_size or encoder.batch_size
+    if not config.compile:  # a compiled network takes batches of one size
+        encoder.fewest = Passes(encoder, config.image_size)
     return config, encoder
 
 

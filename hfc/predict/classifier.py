@@ -8,6 +8,7 @@ Dimensions: B regions a batch, V views, D features.
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -144,4 +145,6 @@ class Classifier:
             yield from self._answers(features, names)
 
     def _answers(self, features: "Features", ids: Sequence[str]) -> Iterator[Answer]:
-        return self.trained.answers(features, ids, self.settings.top, self.min_confidence, self.within)
+        answers = self.trained.answers(features, ids, self.settings.top, self.min_confidence, self.within)
+        chosen = self.encoder.batch_size if self.settings.batch_size else 0
+        return (replace(answer, batch_size=chosen) for answer in answers)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,15 @@ def test_a_batch_has_the_digests_of_the_bytes_that_were_decoded(tmp_path: Path) 
     (batch,) = stream_crops(regions, [(0, range(3))], settings(), batch_size=3, workers=2, ahead=0)
     assert batch.rows == [0]
     assert batch.sha256 == {0: hashlib.sha256(JPEG).digest(), 1: b"", 2: hashlib.sha256(b"no image").digest()}
+
+
+def test_a_single_image_is_decoded_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    assert outcome(tmp_path, "a.jpg") == ""
+    assert outcome(tmp_path, "none.jpg") == "cannot read the file: No such file or directory"
+    assert started == []
+    stream(tmp_path, 2, 0)
+    assert started

@@ -82,6 +82,10 @@ def test_an_answer_below_a_node_names_it(tree: Hierarchy) -> None:
         ["a.jpg", *DRESS, "0.912346", "0.834568", "Dress", "0.834568", "full-body", ""],
         ["caf\ufffd.jpg", *[""] * 6, "full-body > Dress", "caf\ufffd.jpg: the file is empty"],
     ]
+    table = AnswerTable(tree, 1, within=True, batch_size=True)
+    assert table.header[-3:] == ["within", "batch_size", "error"]
+    assert table.row(replace(sure, batch_size=1))[-3:] == ["full-body", "1", ""]
+    assert table.row(replace(failed, within=DRESS))[-3:-1] == ["full-body > Dress", ""]
     lines = ["within,id", "Dress,a", "Skirt,b"]
     assert AnswerTable(parse_hierarchy("tree", "t", lines), 1, within=True).header[1:3] == ["id level", "within level"]
 

@@ -1,0 +1,45 @@
+"""How few crops a forward pass may have, so that its features are those of a full one, bit for bit.
+
+PyTorch chooses its routines by shapes, and some sum in another order where a pass is small. Which ones depends on the
+network, the precision, the processor and the number of threads, so it is tried, once for each size that comes.
+
+Dimensions: B crops, S side of a crop in pixels.
+"""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hfc.extract.encoder import Encoder
+
+
+class Passes:
+    """Sizes of forward passes, as `Encoder.fewest` takes them: `Passes(encoder, 224)(3)` is 4, if that is enough."""
+
+    def __init__(self, encoder: Encoder, image_size: int) -> None:
+        """Take the encoder as it is, and S."""
+        self._encoder = replace(encoder, fewest=None)
+        self._shape = (image_size, image_size, 3)
+        self._alike = functools.cache(self._tried)
+        self._full = functools.cache(self._features)
+
+    def __call__(self, count: int, full: int) -> int:
+        """Return the fewest crops, at least `count`, whose features are those of a pass of `full` crops."""
+        sizes = (2**power for power in range(full.bit_length()) if count <= 2**power < full)
+        return next((size for size in sizes if self._alike(size, full, torch.get_num_threads())), full)
+
+    def _tried(self, size: int, full: int, threads: int) -> bool:
+        """Whether the first and the last crops of a full pass have the same features in a pass of so many."""
+        crops, features = self._full(full, threads)
+        alone = replace(self._encoder, batch_size=size)
+        return all(
+            np.array_equal(alone.encode(crops[part]), features[part]) for part in (slice(size), slice(-size, None))
+        )
+
+    def _features(self, full: int, threads: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Noise, which has no values twice, and its features in a full pass."""
+        crops = np.random.default_rng(0).integers(0, 256, (full, *self._shape), dtype=np.uint8)
+        return crops, replace(self._encoder, batch_size=full).encode(crops)
