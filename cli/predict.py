@@ -94,9 +94,6 @@ def predict(
 
     With --within the leaves below that node share all probability, and --min-confidence climbs to the node at most;
     JSON and CSV say "within". Of a name that several nodes have, give the path; "> Tops" begins at the root.
-
-    A single image is computed alone where that leaves its features as they are, else among as many as that takes. With
-    --batch-size 1 it always is; JSON and CSV say "batch_size".
     """
     given = {name: value for name, value in flags.items() if value is not None}
     regions = _regions(images, box, manifest, given)

@@ -61,8 +61,7 @@ def stream_crops(
 ) -> Iterator[Batch]:
     """Decode the regions of some shards in threads, a bounded number of batches ahead.
 
-    A single image is decoded at once, without a thread. A batch never spans two shards. An image that cannot be decoded
-    is a failure of its row, never a substitute.
+    A batch never spans two shards. An image that cannot be decoded is a failure of its row, never a substitute.
 
     Args:
         regions: the table the rows index.
@@ -82,7 +81,7 @@ def stream_crops(
         queue: deque[tuple[Batch, Sequence[int], list[Future[Decoded]]]] = deque()
         try:
             for shard, rows, last in cut(shards, batch_size):
-                submit = pool.submit if len(rows) > 1 else _done
+                submit = pool.submit if len(rows) > 1 else _done  # a single image needs no thread
                 futures = [submit(_decode, regions, row, settings) for row in rows]
                 queue.append((Batch(shard, last=last), rows, futures))
                 if len(queue) > ahead:

@@ -63,11 +63,11 @@ class Encoder:
     """Crops in one forward pass; halved when the device runs out of memory."""
     flip: bool
     """Whether a crop has a second view, its mirror image."""
-    fewest: Callable[[int, int], int] | None = None
-    """How many crops a pass has that brings so many and could have so many; None: it is always filled up."""
 
     compiled: bool = False
     """Whether the network was compiled. A batch of another size is compiled anew, in the same way."""
+    fewest: Callable[[int, int], int] | None = None
+    """How many crops a pass has that brings so many and could have so many; None: it is always filled up."""
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some crops.

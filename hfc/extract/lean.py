@@ -16,7 +16,7 @@ COMPILER = "torch._dynamo"
 
 
 class _StandIn(ModuleType):
-    """A module of the compiler that loads it when anything else than the two functions is asked of it."""
+    """A module of the compiler, until more than two functions is asked of it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -63,7 +63,7 @@ STAND_FOR: dict[str, dict[str, Callable[..., Any]]] = {
 
 @contextlib.contextmanager
 def without_compiler() -> Iterator[None]:
-    """Keep imports inside the block from loading the compiler, unless it is there or they take more of it."""
+    """Keep imports inside the block from loading the compiler; it stays where it is loaded already."""
     if COMPILER not in sys.modules:
         for name, functions in STAND_FOR.items():
             module = _StandIn(name)

@@ -1,4 +1,4 @@
-"""How few crops a forward pass may have, so that its features are those of a full one, bit for bit.
+"""How few crops a forward pass may have with the bits of a full one.
 
 PyTorch chooses its routines by shapes, and some sum in another order where a pass is small. Which ones depends on the
 network, the precision, the processor and the number of threads, so it is tried, once for each size that comes.
@@ -27,12 +27,12 @@ class Passes:
         self._full = functools.cache(self._features)
 
     def __call__(self, count: int, full: int) -> int:
-        """Return the fewest crops, at least `count`, whose features are those of a pass of `full` crops."""
+        """Return the fewest crops that keep every bit: at least `count`, at most `full`."""
         sizes = (2**power for power in range(full.bit_length()) if count <= 2**power < full)
         return next((size for size in sizes if self._alike(size, full, torch.get_num_threads())), full)
 
     def _tried(self, size: int, full: int, threads: int) -> bool:
-        """Whether the first and the last crops of a full pass have the same features in a pass of so many."""
+        """Whether a pass of so many has a full one's bits: the first of its crops, and the last."""
         crops, features = self._full(full, threads)
         alone = replace(self._encoder, batch_size=size)
         return all(
