@@ -6,6 +6,7 @@ from importlib import import_module
 # Imported on use: what a benchmark does not need should not be in its memory.
 BENCHMARKS = {
     "extract": "extract.main",
+    "predict": "predict.main",
     "decode": "extract.decode",
     "feed": "feeding.feed",
     "forward": "feeding.forward",
