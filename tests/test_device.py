@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hfc.config import ExtractConfig, TrainConfig, resolve
-from hfc.device import _limit_threads, choose_device, choose_precision, cores, multiplies
+from hfc.device import _limit_threads, choose_device, choose_precision, cores, multiplies, reproducible
 from hfc.errors import ConfigError
 from hfc.extract import worker
 from hfc.train.cache import load_cache
@@ -303,3 +303,17 @@ def test_threads_spin_briefly_before_torch_is_loaded_unless_the_user_says_how_th
     words = [sys.executable, "-c", WAITING]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
     assert ast.literal_eval(done.stdout) == expected
+
+
+def test_a_gpu_keeps_to_an_order_of_sums_inside_the_block_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with reproducible(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(KeyError), reproducible(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's
+        raise KeyError
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from hfc.config import TrainConfig
+from hfc.device import reproducible
 from hfc.errors import DivergedError
 from hfc.runs import Epoch
 from hfc.train.checkpoint import Checkpoint
@@ -48,7 +49,7 @@ def fit(
         DivergedError: the loss became infinite or NaN.
     """
     device = features.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with reproducible(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         training = _started(features, data, config, checkpoint)
         for epoch in training.epochs:
             on_epoch(config, epoch)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from hfc.config import TrainConfig
+from hfc.device import reproducible
 from hfc.errors import ConfigError
 from hfc.train.adam import BETAS, EPSILON, learning_rate
 from hfc.train.data import TrainingData
@@ -62,9 +63,10 @@ def fit_stacked(
             generators[-1].set_state(torch.get_rng_state())  # from where the run alone would draw its dropout
     stack = _Stack(trainings, generators)
     try:
-        for _ in range(configs[0].epochs):
-            for training, trained in zip(trainings, stack.train(), strict=True):
-                on_epoch(training.config, training.validate(trained))
+        with reproducible(features.device):
+            for _ in range(configs[0].epochs):
+                for training, trained in zip(trainings, stack.train(), strict=True):
+                    on_epoch(training.config, training.validate(trained))
     finally:
         if configs[0].step == "compiled":  # else PyTorch gives up compiling after eight graphs of other runs
             torch.compiler.reset()

@@ -1,6 +1,7 @@
 """Runs trained as one batched model, against the same runs alone."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,20 @@ def test_a_search_finds_the_same_stacked(place: Path, tmp_path: Path) -> None:
     single, stacked = (sweep(place / "cache.h5", plan, tmp_path / str(i)) for i, plan in enumerate(plans))
     assert [trial.settings for trial in stacked] == [trial.settings for trial in single]
     assert [trial.score for trial in stacked] == pytest.approx([trial.score for trial in single], abs=0.02)
+
+
+def test_every_training_asks_for_sums_in_one_order(
+    place: Path, cache: Cache, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.device] = []
+
+    def note(device: torch.device) -> AbstractContextManager[None]:
+        asked.append(device)
+        return nullcontext()
+
+    for module in ("fit", "stacked"):
+        monkeypatch.setattr(f"hfc.train.{module}.reproducible", note)
+    (config, *_) = three(place, data, method="conditional")
+    fit(cache.features, data, config)
+    fit_stacked(cache.features, data, [replace(config, step="stacked")])
+    assert asked == [cache.features.device] * 2
