@@ -1,6 +1,8 @@
 """From pixels to answers: equal to what extraction, training and evaluation gave for the same images."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,13 @@ def test_settings_are_checked(trained: tuple[Run, Path], place: Path) -> None:
         ConfigError, match="min_confidence: the run decodes by least-cost, whose scores are no probabilities; leave it"
     ):
         Classifier.load(run.folder, min_confidence=0.5)
+
+
+def test_a_prediction_loads_neither_the_compiler_nor_trainers(trained: tuple[Run, Path], place: Path) -> None:
+    code = "import sys; from hfc import Classifier; Classifier.load(sys.argv[1])(sys.argv[2]); print(*sys.modules)"
+    words = [sys.executable, "-c", code, str(trained[0].folder), str(place / "img" / "01.jpg")]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    assert loaded >= {"torch", "timm"}
+    assert not loaded & {"torch._dynamo", "torch._inductor", "sympy", "scipy", "sklearn", "joblib", "matplotlib"}
+    trainers = ("training", "stage", "sweep", "data", "cache", "calibration", "promise", "estimator")
+    assert not loaded & {f"hfc.train.{name}" for name in trainers}
