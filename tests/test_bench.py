@@ -24,6 +24,7 @@ RUNS = {
     "train": (["--rows", "6000", "--dim", "32", "--turns", "1", "--slice", "300"], "of_the_matrix_products"),
     "stream": (["--rows", "6000", "--dim", "32", "--turns", "1"], "streamed_of_resident"),
     "leaves": (["--leaves", "60", "--rows", "900", "--dim", "16", "--levels", "4", "--epochs", "1"], "report"),
+    "passes": (["--backbones", "test_efficientnet", "--image-size", "64", "--threads", "1"], "fp32, 1"),
     "linear": (["--rows", "200", "--held", "60", "--dim", "16", "--leaves", "4", "--turns", "1"], "ratio"),
     "twin_search": (["--rows", "3000", "--dim", "64"], "twins"),
     "seeds": (

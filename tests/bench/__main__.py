@@ -7,6 +7,7 @@ from importlib import import_module
 BENCHMARKS = {
     "extract": "extract.main",
     "predict": "predict.main",
+    "passes": "predict.passes",
     "decode": "extract.decode",
     "feed": "feeding.feed",
     "forward": "feeding.forward",

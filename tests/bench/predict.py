@@ -142,5 +142,32 @@ def main(words: list[str]) -> None:
     print(json.dumps(line), flush=True)
 
 
+def passes(words: list[str]) -> None:
+    """For each network, precision and number of threads: the fewest crops in a pass with the bits of a full one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench passes")
+    parser.add_argument("--backbones", default="tf_efficientnet_lite0,tf_efficientnet_b0,tf_efficientnet_b5")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--image-size", type=int, default=224)
+    options = parser.parse_args(words)
+    import torch
+
+    from hfc.extract.encoder import load_encoder
+    from hfc.predict.passes import Passes
+
+    size = options.image_size
+    for backbone in options.backbones.split(","):
+        fewest = {}
+        for precision in ("bf16", "fp32"):
+            encoder = load_encoder(
+                backbone, weights="random", image_size=size, pool="auto", precision=precision, device="cpu"
+            )
+            for threads in options.threads.split(","):
+                torch.set_num_threads(int(threads))
+                fewest[f"{precision}, {threads}"] = Passes(encoder, size)(1, encoder.batch_size)
+        print(
+            json.dumps({"benchmark": "passes", "backbone": backbone, "full": encoder.batch_size, **fewest}), flush=True
+        )
+
+
 if __name__ == "__main__":
     main(sys.argv[1:])
