@@ -63,16 +63,34 @@ def test_a_full_batch_is_never_tried() -> None:
 def test_a_size_is_tried_once_for_each_number_of_threads() -> None:
     encoder, model = made_up(least=2)
     encoder.encode(CROPS[:1])
-    assert model.sizes == [8, 1, 2, 2, 2]  # 1 differs at once; 2 is compared in two places; then the crop itself
+    tried = [8, 8, 1, *[2] * 8]  # 1 differs at once; 2 is compared in all crops of two passes
+    assert model.sizes == [*tried, 2]  # then the crop itself
     encoder.encode(CROPS[:1])
-    assert model.sizes[5:] == [2]
+    assert model.sizes[len(tried) + 1 :] == [2]
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
         encoder.encode(CROPS[:1])
     finally:
         torch.set_num_threads(before)
-    assert model.sizes[6:] == [8, 1, 2, 2, 2]
+    assert model.sizes[len(tried) + 2 :] == [*tried, 2]
+
+
+def test_one_crop_that_comes_out_otherwise_is_enough() -> None:
+    class Rarely(Rounding):
+        """Rounds one crop of sixteen otherwise in small passes: that of the greatest mean."""
+
+        greatest = -torch.inf
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            means = super().forward(pixels)
+            if len(pixels) == 8:
+                self.greatest = max(self.greatest, float(means[:, 0].max()))
+            return torch.where((means[:, :1] == self.greatest) & (len(pixels) < 4), means * (1 + 1e-6), means)
+
+    encoder, _ = made_up(least=1)
+    encoder.model = Rarely(1)
+    assert Passes(encoder, 4)(1, 8) == 4
 
 
 def test_an_encoder_without_it_fills_every_pass_up() -> None:

@@ -192,13 +192,13 @@ def test_a_compiled_step_is_one_graph_that_a_gpu_could_capture(
         torch, "compile", lambda step, mode, dynamic: compiled(step, backend=aot_autograd(fw_compiler=record))
     )
     counters.clear()
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    for number, name in enumerate(("flat", "levels", "conditional"), 1):
-        configs = three(place, data, method=name, step="compiled", epochs=2)[:2]
-        assert len(data.rows["train"]) % configs[0].batch_size  # so the last batch has another shape
-        stacked = fit_stacked(cache.features, data, configs)
-        assert_same(stacked, [fit(cache.features, data, config) for config in configs])
-        assert len(graphs) == number
+    with torch._dynamo.config.patch(recompile_limit=2):  # which pytest would not put back
+        for number, name in enumerate(("flat", "levels", "conditional"), 1):
+            configs = three(place, data, method=name, step="compiled", epochs=2)[:2]
+            assert len(data.rows["train"]) % configs[0].batch_size  # so the last batch has another shape
+            stacked = fit_stacked(cache.features, data, configs)
+            assert_same(stacked, [fit(cache.features, data, config) for config in configs])
+            assert len(graphs) == number
     assert not counters["graph_break"]
     for static, changed in graphs:
         assert changed
