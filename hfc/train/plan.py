@@ -43,12 +43,23 @@ class Sweep:
     @property
     def select(self) -> str:
         """The validation metric that points are compared by."""
-        return resolve(TrainConfig, self.fixed, self.points[0]).select
+        return config_of(self.fixed, self.points[0]).select
 
     @property
     def trainings(self) -> int:
         """How many trainings it takes."""
         return len(self.points) * len(self.seeds) * len(self.fold_numbers)
+
+
+def config_of(fixed: Mapping[str, object], point: Mapping[str, object], seed: int = 0) -> TrainConfig:
+    """Resolve the settings of a point of a search.
+
+    A method that the point names comes before what is fixed for all: it replaces the method, and nothing else.
+    """
+    method = {key: value for key, value in point.items() if key == "method"}
+    kept = {key: value for key, value in fixed.items() if key not in method}
+    rest = {key: value for key, value in point.items() if key not in method}
+    return resolve(TrainConfig, method, kept, rest, {"seed": seed})
 
 
 def read_sweep(file: Path) -> Sweep:
@@ -80,7 +91,7 @@ def parse_sweep(file: Path, content: Mapping[str, object]) -> Sweep:
             raise ConfigError(f"{file}: trials: expected how many points to draw, found {count!r}")
         points = [point | drawn for point in points for drawn in _draws(file, random, count)]
     try:
-        configs = [resolve(TrainConfig, content, point) for point in points]
+        configs = [config_of(content, point) for point in points]
         for config in configs:
             refuse_unused(config)
     except ConfigError as error:

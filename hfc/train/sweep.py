@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 from hfc import parallel, provenance
-from hfc.config import AUTO, TrainConfig, resolve
+from hfc.config import AUTO, TrainConfig
 from hfc.errors import DivergedError, RunError, in_the_way
 from hfc.metrics import metric
 from hfc.progress import bar
@@ -26,7 +26,7 @@ from hfc.train.cache import CacheSource, Reading, cache_source, open_cache, same
 from hfc.train.data import TrainingData, fold_data
 from hfc.train.groups import fit_group, groups, surviving
 from hfc.train.notices import OnRows, announce
-from hfc.train.plan import Sweep
+from hfc.train.plan import Sweep, config_of
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
 from hfc.train.settling import DECIDED, settle
 from hfc.train.training import Fitted
@@ -89,7 +89,7 @@ def sweep(
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other, the disk refuses, or every point failed.
     """
-    configs = [resolve(TrainConfig, plan.fixed, point, {"seed": seed}) for point in plan.points for seed in plan.seeds]
+    configs = [config_of(plan.fixed, point, seed) for point in plan.points for seed in plan.seeds]
     source = cache_source(cache, configs[0].device, **reading)
     try:
         opened = open_cache(source)

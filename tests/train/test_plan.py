@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfc.errors import ConfigError
-from hfc.train.plan import read_sweep
+from hfc.train.plan import config_of, read_sweep
 
 FIXED = "method = 'flat'\nepochs = 3\nbatch_size = 64\nreduced = 16\nhierarchy = 'tree.csv'\n"
 
@@ -69,3 +69,15 @@ BROKEN = [
 def test_a_file_that_does_not_say_what_to_try_is_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"grid.toml: .*{re.escape(message)}"):
         read_sweep(write(tmp_path, text))
+
+
+def test_what_is_fixed_for_all_points_is_so_whatever_methods_they_name(tmp_path: Path) -> None:
+    """The methods' own values would go before it: linear and flat ship with other ones."""
+    (tmp_path / "grid.toml").write_text(
+        "method = 'levels'\nselect = 'top3'\ntransform = 'none'\n[grid]\nmethod = ['flat', 'linear', 'levels']\n"
+    )
+    plan = read_sweep(tmp_path / "grid.toml")
+    configs = [config_of(plan.fixed, point, 7) for point in plan.points]
+    assert [config.method for config in configs] == ["flat", "linear", "levels"]
+    assert {(config.select, config.transform, config.seed) for config in configs} == {("top3", "none", 7)}
+    assert (configs[0].dropout, configs[1].head, plan.select) == (0.8, "linear", "top3")
