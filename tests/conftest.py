@@ -1,6 +1,5 @@
 """Fixtures of many tests: made-up features and a tree, in a folder of each module's own."""
 
-import json
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -28,7 +27,16 @@ hypothesis.settings.load_profile("untimed")
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Let the names of files that are not UTF-8 cross from one process of tests to another."""
     report = yield
-    return json.loads(json.dumps(report, ensure_ascii=False).encode("utf-8", "replace"))
+    return encodable(report)
+
+
+def encodable(value: Any) -> Any:
+    """The same with a question mark for what UTF-8 cannot hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(part) for key, part in value.items()}
+    return type(value)(map(encodable, value)) if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="module")
