@@ -289,6 +289,10 @@ def calibration_error(final: Floats, target: Ints) -> float:
 
 def error_of_confidence(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     """Compute the expected calibration error of answers from (N,) confidences and whether they are right."""
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
+    gaps = np.bincount(bin_of(confidence), correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def bin_of(confidence: Floats) -> Ints:
+    """Find the bin of each confidence, of the same shape: bin b holds those above b / BINS up to (b + 1) / BINS."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)

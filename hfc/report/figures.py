@@ -3,18 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hfc.metrics import BINS
+from hfc.metrics import BINS, bin_of
 from hfc.report import promises, svg
 from hfc.report.plots import Axes, Figure, Point, curves
-from hfc.report.rows import Leaderboard, Outcome, Row
+from hfc.report.rows import Bools, Floats, Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference, beside
 
 RIGHT = svg.WIDTH - 16
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | None:
@@ -88,7 +84,7 @@ def reliability(board: Leaderboard) -> Figure:
 
 def _bins(confidence: Floats, correct: Bools) -> list[tuple[float, float, int, str]]:
     """Compute mean confidence, share right, answers and edges of each bin that has answers."""
-    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place = bin_of(confidence)
     bins = []
     for b in np.unique(place):
         inside = place == b

@@ -103,7 +103,8 @@ def read_seed(run: Run, detailed: bool = False) -> SeedPredictions:
     groups = named_groups([""] * len(order) if predictions.group is None else predictions.group[order])
     rows = predictions.id[order], predictions.target[order], predicted[order], rank[order], confidence[order]
     detail = _detail(run, tree, predictions, order) if detailed or run.result.outer else None
-    return SeedPredictions(tree, *rows, _uncalibrated(run, predictions.final, order), groups, detail)
+    uncalibrated = _uncalibrated(run, predictions.final, order, confidence[order])
+    return SeedPredictions(tree, *rows, uncalibrated, groups, detail)
 
 
 def _detail(run: Run, tree: Hierarchy, predictions: Predictions | Shortened, order: Ints) -> Detail:
@@ -128,10 +129,12 @@ def _detail(run: Run, tree: Hierarchy, predictions: Predictions | Shortened, ord
     )
 
 
-def _uncalibrated(run: Run, final: NDArray[np.float32] | Kept, order: Ints) -> Floats | None:
+def _uncalibrated(run: Run, final: NDArray[np.float32] | Kept, order: Ints, confidence: Floats) -> Floats | None:
     """Undo the temperature of the predicted leaf's share, (N,). None where not all leaves are kept, or none is."""
     if isinstance(final, Kept) or not run.result.temperature or run.result.settings.decode == "least-cost":
         return None
+    if run.result.calibrated_by == 1:  # as of most runs: powers of all shares take memory and time
+        return confidence
     logs = run.result.calibrated_by * np.log(np.maximum(final[order].astype(np.float64), metrics.LEAST))
     share: Floats = 1 / np.exp(logs - logs.max(axis=1, keepdims=True)).sum(axis=1)
     return share

@@ -15,7 +15,7 @@ from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedErr
 from hfc.progress import bar
 from hfc.train.notices import OnRows
 from hfc.train.outer import OuterFold, refuse_count
-from hfc.train.plan import NOT_SEARCHED, Sweep, parse_seeds, parse_sweep
+from hfc.train.plan import NOT_SEARCHED, Sweep, config_of, parse_seeds, parse_sweep
 from hfc.train.prepared import NOT_IN_KEY
 from hfc.train.stage import train_all
 from hfc.train.sweep import sweep
@@ -165,9 +165,9 @@ def _check_row(file: Path, name: str, settings: Mapping[str, object], searches: 
     points = searches[name].points
     if twice := [key for key in settings if key in points[0]]:
         raise ConfigError(f'{file}: [rows."{name}"]: {twice[0]} is searched as well; leave it out here or there')
-    configs = [resolve(TrainConfig, searches[name].fixed, point) for point in points]
+    configs = [config_of(searches[name].fixed, point) for point in points]
     for other, search in searches.items():
-        if other != name and [resolve(TrainConfig, search.fixed, point) for point in search.points] == configs:
+        if other != name and [config_of(search.fixed, point) for point in search.points] == configs:
             raise ConfigError(f'{file}: [rows."{name}"]: is the same as the row {other}; leave out one of them')
 
 
@@ -204,7 +204,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: 
                 shown.show(done, what=f"searching {name}")
                 best = sweep(cache, search, folder, jobs=jobs, on_rows=on_rows, outer=outer)[0]
                 shown.show(done + search.trainings, what=f"testing {name}")
-                configs = [resolve(TrainConfig, search.fixed, best.settings, {"seed": seed}) for seed in plan.seeds]
+                configs = [config_of(search.fixed, best.settings, seed) for seed in plan.seeds]
                 results = train_all(cache, configs, out / "runs", jobs=jobs, outer=outer)
                 for number, (run, _) in enumerate(results, 1):
                     tested.append(run)

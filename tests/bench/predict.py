@@ -153,6 +153,7 @@ def passes(words: list[str]) -> None:
 
     from hfc.extract.encoder import load_encoder
     from hfc.predict.passes import Passes
+    from tests.bench import say  # here: another checkout's may be on the path
 
     size = options.image_size
     for backbone in options.backbones.split(","):
@@ -164,9 +165,7 @@ def passes(words: list[str]) -> None:
             for threads in options.threads.split(","):
                 torch.set_num_threads(int(threads))
                 fewest[f"{precision}, {threads}"] = Passes(encoder, size)(1, encoder.batch_size)
-        print(
-            json.dumps({"benchmark": "passes", "backbone": backbone, "full": encoder.batch_size, **fewest}), flush=True
-        )
+        say(benchmark="passes", backbone=backbone, full=encoder.batch_size, **fewest)
 
 
 if __name__ == "__main__":
