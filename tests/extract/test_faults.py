@@ -25,7 +25,7 @@ CUT = ("--shard-size", str(SHARD), "--batch-size", "1")
 
 # Runs hfc with one function replaced, so that the process dies, or the disk is full, at an exact instant.
 RIGGED = """
-import os, resource, signal, sys
+import os, resource, signal, sys, threading
 from pathlib import Path
 
 kind, count, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
@@ -34,6 +34,8 @@ calls = 0
 def die_at(function, before):
     def rigged(*args, **kwargs):
         global calls
+        if threading.current_thread().name.startswith("sync"):  # it syncs while it waits: how often is chance
+            return function(*args, **kwargs)
         calls += 1
         if calls == count and before:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -102,13 +104,13 @@ def only_the_cache(folder: Path) -> bool:
     return [path.name for path in folder.iterdir()] == ["c.h5"]
 
 
-# Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once; the cache itself
-# is synced once more, while it is checked.
+# Six shards and the cache: seven files, each synced twice (itself, then its folder) and renamed once.
 INSTANTS = [("write", 50), ("after rename", 3), ("before rename", 7)]
 MORE = [
     *(("write", 70), ("fsync", 1), ("fsync", 8), ("fsync", 13), ("fsync", 14)),
     *(("before rename", 3), ("after rename", 7)),
 ]
+RENAMED = [("after rename", 7), ("fsync", 14)]
 MARKED = [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.slow) for instant in MORE)]
 
 
@@ -124,7 +126,7 @@ def test_a_kill_at_any_instant_costs_the_shard_in_hand(
     assert code == 0, said
     assert checksum(tmp_path / "c.h5") == undisturbed
     assert only_the_cache(tmp_path)
-    if instant != ("after rename", 7):  # by then the cache was there, and nothing was left to do
+    if instant not in RENAMED:  # by then the cache was there, and nothing was left to do
         resumed = SHARD * len(shards)
         assert (f"resumed    {resumed} regions" in said) == (resumed > 0)
 

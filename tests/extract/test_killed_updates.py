@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hfc import store
-from tests.extract.test_faults import CUT, ROOT, ROWS, WORDS, checksum, hfc, start, torchrun
+from tests.extract.test_faults import CUT, RENAMED, ROOT, ROWS, WORDS, checksum, hfc, start, torchrun
 from tests.support.deepfashion_tree import write_images
 
 CHANGED, GONE, NEW = 6, 3, 15
@@ -69,7 +69,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 COUNTS = f"{ROWS - GONE + NEW} regions: {ROWS - GONE - CHANGED} kept, {NEW} new, {CHANGED} changed, {GONE} gone"
-# Six shards, and the cache: its rename is the seventh, its first sync the thirteenth of all.
+# Six shards, and the cache: its rename is the seventh, its sync the thirteenth of all.
 INSTANTS = [("before rename", 7), ("after rename", 7), ("write", 75)]
 MORE = [("before rename", 1), ("after rename", 3), ("fsync", 1), ("fsync", 8), ("fsync", 13), ("fsync", 14)]
 MARKED = [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.slow) for instant in MORE)]
@@ -81,11 +81,11 @@ def test_a_kill_at_any_instant_leaves_the_old_cache_or_the_new(
 ) -> None:
     words = collection.copy(tmp_path)
     assert hfc(*words, rigged=instant)[0] == -signal.SIGKILL
-    assert content(tmp_path / "c.h5") == (collection.after if instant == ("after rename", 7) else collection.before)
+    assert content(tmp_path / "c.h5") == (collection.after if instant in RENAMED else collection.before)
     shards = store.shard_files(tmp_path / "c.h5")
     code, said = hfc(*words)
     assert code == 0, said
-    if instant != ("after rename", 7):
+    if instant not in RENAMED:
         assert COUNTS in said
         assert f"{ENCODED - sum(len(store_rows(name)) for name in shards)} of " in said
     assert content(tmp_path / "c.h5") == collection.after
