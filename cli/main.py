@@ -43,6 +43,15 @@ class Program(click.Group):
         ready_streams()
         return super().main(*arguments, **options)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands in the order of the work."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their whole first sentences; click would cut them to the width of the terminal."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in self.commands.items()])
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""
         try:
@@ -51,6 +60,10 @@ class Program(click.Group):
         except StoppedError as error:
             click.echo(str(error), err=True)
             sys.exit(INTERRUPTED)
+        except click.MissingParameter:
+            raise
+        except click.BadParameter as error:  # a value that cannot be: 1, as where --set, a file or hfc itself gives it
+            raise click.ClickException(error.format_message()) from error
         except HfcError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except OSError as error:
@@ -85,25 +98,25 @@ def main() -> None:
       hfc train cache/own.h5 --hierarchy tree.csv --out cache/runs/own
       hfc report cache/runs/own --out cache/report
 
-    Exit codes: 0 done; 1 an error that you can correct; 2 wrong usage; 3 done, but some images failed; 130
-    interrupted.
+    Exit codes: 0 done; 1 an error that you can correct, such as a bad setting, file or category; 2 wrong usage; 3 done,
+    but some images failed; 130 interrupted.
     """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
 
 
-for command in (
+for command in (  # in the order of the work
+    demo,
     sample,
     extract,
     inspect,
     verify,
+    review,
+    train,
     sweep,
     ablation,
-    train,
     report,
-    review,
     predict,
     export,
-    demo,
     doctor,
 ):
     main.add_command(command)

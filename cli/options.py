@@ -163,10 +163,16 @@ def jobs_option(command: Command) -> Command:
 
 def _help(spec: Field[Any]) -> str:
     """What a setting means, as a sentence, and its default."""
-    text, default = spec.metadata["help"], spec.default
-    if isinstance(default, bool):
-        default = spec.name if default else f"no-{spec.name.replace('_', '-')}"
-    return f"{text[0].upper()}{text[1:]}." + (f"  [default: {default}]" if default != "" else "")
+    text, flag = spec.metadata["help"], spec.name.replace("_", "-")
+    default = (flag if spec.default else f"no-{flag}") if isinstance(spec.default, bool) else as_typed(spec.default)
+    return f"{text[0].upper()}{text[1:]}." + (f"  [default: {default}]" if default else "")
+
+
+def as_typed(value: object) -> str:
+    """Write the value of a setting as people type it for --set."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def configuration(kind: type) -> Callable[[Command], Command]:
@@ -188,11 +194,19 @@ def configuration(kind: type) -> Callable[[Command], Command]:
 def build(
     kind: type[Config], config_file: Path | None, assignments: tuple[str, ...], flags: dict[str, object]
 ) -> Config:
-    """Resolve settings in their order: default, file, --set, flag."""
+    """Resolve settings in their order: default, file, --set, flag.
+
+    Raises a UsageError where --set and a flag contradict each other.
+    """
     layers: list[dict[str, object]] = [read_toml(config_file)] if config_file else []
     given = {key: value for text in assignments for key, value in parse_setting(kind, text).items()}
+    chosen = {key: value for key, value in flags.items() if value is not None}
+    for key in given.keys() & chosen.keys():
+        if given[key] != chosen[key]:
+            one, other = as_typed(given[key]), as_typed(chosen[key])
+            raise click.UsageError(f"{key} is {one} by --set and {other} by its own option; leave one of them out")
     # One layer: the preset of --method comes before what --set changes of it.
-    layers.append(given | {key: value for key, value in flags.items() if value is not None})
+    layers.append(given | chosen)
     return resolve(kind, *layers)
 
 
@@ -229,6 +243,5 @@ def setting_help(kind: type) -> str:
     lines = []
     for spec in fields(kind):
         choices = f" ({', '.join(spec.metadata['choices'])})" if spec.metadata["choices"] else ""
-        default = ",".join(map(str, spec.default)) if isinstance(spec.default, tuple) else spec.default
-        lines.append(f"  {spec.name}={default!s}  {spec.metadata['help']}{choices}")
+        lines.append(f"  {spec.name}={as_typed(spec.default)}  {spec.metadata['help']}{choices}")
     return "\b\nSettings for --set and --config, with their defaults:\n" + "\n".join(lines)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,10 @@ def loudness() -> list[click.Parameter]:
     ]
 
 
+# What people type for options that have another name here.
+MEANT = {"--lr": "--learning-rate", "--bs": "--batch-size", "--tree": "--hierarchy", "--seed": "--seeds"}
+
+
 class Command(click.Command):
     """A command with the options of all commands: --json, -v and -q."""
 
@@ -70,6 +74,24 @@ class Command(click.Command):
             json_option = click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help=what)
             self.params.append(json_option)
         self.params += loudness()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; for an option that does not exist the right one is suggested, or the setting."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not (meant := self._meant(error.option_name)):
+                raise
+            message = f"{error.message} Did you mean {meant!r}?"
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
+
+    def _meant(self, option: str) -> str:
+        """Find the option that has another name here, or the setting without one; "" where there is neither."""
+        if any(MEANT.get(option) in parameter.opts for parameter in self.params):
+            return MEANT[option]
+        name, kinds = option.lstrip("-").replace("-", "_"), (getattr(p.type, "kind", None) for p in self.params)
+        known = {spec.name for kind in kinds if kind for spec in fields(kind)}
+        return f"--set {name}=VALUE" if name in known else ""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with the verbosity that was asked for."""

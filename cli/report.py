@@ -67,4 +67,5 @@ def report(
         summary = write_report(runs, out, images=images, twins=twins, baseline=baseline)
     say(summary.table)
     say(f"\n{summary.runs} runs" + (f"; report: {summary.files[0]}" if summary.files else ""))
-    print_json({"folder": out, "runs": summary.runs, "files": summary.files})
+    concluded = {"verdict": summary.verdicts, "table": summary.rows, "wrong": summary.wrong}
+    print_json({"folder": out, "runs": summary.runs, "files": summary.files, **concluded})

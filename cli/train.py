@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -45,7 +45,7 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, text: str | 
 )
 @click.option("--method", "methods", multiple=True, type=Choice("method", METHODS), help="What to train; repeatable.")
 @click.option("--seeds", callback=parse_seeds, metavar="A-B", help="Seeds, like 0-4 or 0,1,2.")
-@settings(TrainConfig, "inner_labels")
+@settings(TrainConfig, "inner_labels", "epochs", "batch_size", "learning_rate")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for the runs.")
 @configuration(TrainConfig)
 @reading_options
@@ -56,13 +56,15 @@ def train(
     hierarchies: tuple[str, ...],
     methods: tuple[str, ...],
     seeds: list[int],
-    inner_labels: str | None,
     out: Path,
     config_file: Path | None,
     assignments: tuple[str, ...],
     jobs: int,
     overwrite: bool,
-    **reading: "Unpack[Reading]",
+    labels: Path | None,
+    allow_unlabelled: bool,
+    stream: bool,
+    **flags: Any,
 ) -> None:
     """Stage 2: train heads on a feature cache.
 
@@ -77,19 +79,15 @@ def train(
     Example:
       hfc train cache/own.h5 --hierarchy tree.csv --method flat --method flat+ps --seeds 0-2 --out cache/runs/own
     """
-    axes = {
-        "method": methods,
-        "hierarchy": hierarchies,
-        "seed": seeds,
-        "inner_labels": [inner_labels] if inner_labels else [],
-    }
+    axes = {"method": methods, "hierarchy": hierarchies, "seed": seeds}
     given = {name: values for name, values in axes.items() if values}
     configs = [
-        build(TrainConfig, config_file, assignments, dict(zip(given, values, strict=True)))
+        build(TrainConfig, config_file, assignments, flags | dict(zip(given, values, strict=True)))
         for values in itertools.product(*given.values())
     ]
     if not all(config.hierarchy for config in configs):
         raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
+    reading: Reading = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
     trained = run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading)
     print_json({"out": out, "runs": [_to_json(one, is_new) for one, is_new in trained]})
 

@@ -35,6 +35,12 @@ class ReportSummary:
     table: str
     """The results table as plain text, for a terminal, and below it what was concluded and what is wrong."""
     files: tuple[Path, ...]
+    verdicts: tuple[str, ...] = ()
+    """What was concluded, a text for each leaderboard."""
+    wrong: tuple[str, ...] = ()
+    """The checks that went wrong."""
+    rows: tuple[Mapping[str, object], ...] = ()
+    """The results table for a program; see `texts.row_json`."""
 
 
 def write_report(
@@ -78,7 +84,8 @@ def write_report(
     }
     brief = [nested.brief(*one) for one in beside] if len(beside) == len(boards) else []
     shown = texts.printable(texts.plain(document, rows, brief))
-    return ReportSummary(out, len(all_runs), shown, write(out, files, RESULTS))
+    concluded = (document.verdicts, tuple(document.wrong), tuple(map(texts.row_json, rows)))
+    return ReportSummary(out, len(all_runs), shown, write(out, files, RESULTS), *concluded)
 
 
 def _numbers(
@@ -125,7 +132,8 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Repo
     document = compare.document(comparison)
     content = json.dumps(compare.as_json(comparison, document), indent=2, ensure_ascii=False) + "\n"
     files = write(out, {**pages(document, "compare"), COMPARISON: content}, COMPARISON) if out else ()
-    return ReportSummary(out or Path(), comparison.runs, texts.printable(compare.plain(comparison, document)), files)
+    shown = texts.printable(compare.plain(comparison, document))
+    return ReportSummary(out or Path(), comparison.runs, shown, files, document.verdicts, tuple(document.wrong))
 
 
 def pages(document: Document, name: str = "report") -> dict[str, str]:

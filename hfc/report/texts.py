@@ -94,6 +94,14 @@ def plain(document: Document, rows: Sequence[Row], brief: Sequence[Sequence[Sequ
     return "\n".join([*map(columns, brief or [[header, *body]]), "", *notes])
 
 
+def row_json(row: Row) -> dict[str, object]:
+    """Write a row of the results table for a program: of each metric the mean over seeds, and the sample deviation."""
+    spread = {key: _mean_sd(row.values(key)) for key in (*HEADLINE, "mistake_severity")}
+    metrics = {key: {"mean": mean, "sd": None if sd == "" else sd} for key, (mean, sd) in spread.items() if mean != ""}
+    named = {"method": row.first.method, "hierarchy": row.first.hierarchy.name, "seeds": row.seeds}
+    return {"label": row.label, **named, "metrics": metrics}
+
+
 def printable(text: str) -> str:
     """Escape the characters that UTF-8, HTML or XML cannot hold.
 

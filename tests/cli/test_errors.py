@@ -128,9 +128,19 @@ def test_bad_input_gives_one_line_and_exit_code_1(case: str, place: Path) -> Non
     [
         ("train",),
         ("train", "c.h5", "--out", "runs"),
-        ("train", "c.h5", "--hierarchy", "deepfashion-5", "--method", "hmcn", "--out", "runs"),
-        ("train", "c.h5", "--hierarchy", "deepfashion-5", "--seeds", "4-0", "--out", "runs"),
-        ("train", "c.h5", "--hierarchy", "deepfashion-5", "--seeds", "a", "--out", "runs"),
+        ("train", "c.h5", "--hierarchy", "deepfashion-5", "--epochs"),
+        (
+            "train",
+            "c.h5",
+            "--hierarchy",
+            "deepfashion-5",
+            "--method",
+            "flat",
+            "--set",
+            "method=linear",
+            "--out",
+            "runs",
+        ),
         ("extract", "x"),
         ("report", "--out", "x"),
         ("nonsense",),
@@ -141,23 +151,61 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "suggestion"),
+    "words",
     [
-        ("trian c.h5 --out runs", "Did you mean 'train'"),
-        ("train c.h5 --metod flat --out runs", "'--method'"),
-        (
-            "train c.h5 --method flatt --out runs",
-            "Invalid value for '--method': unknown method 'flatt'; did you mean flat?",
-        ),
-        ("train c.h5 --method Flat --out runs", "did you mean flat?"),
-        ("train c.h5 --method xyz --out runs", "unknown method 'xyz'; known: conditional, flat, "),
-        ("extract photos --resize padd --out c.h5", "unknown resize 'padd'; did you mean pad?"),
-        ("ablation c.h5 --hierarhy tree.csv --out runs", "'--hierarchy'"),
+        "train c.h5 --hierarchy tree.csv --method hmcn --out runs",
+        "train c.h5 --hierarchy tree.csv --set method=hmcn --out runs",
+        "train c.h5 --hierarchy tree.csv --config bad.toml --out runs",
+        "train c.h5 --hierarchy tree.csv --seeds 4-0 --out runs",
+        "train c.h5 --hierarchy tree.csv --seeds a --out runs",
+        "train c.h5 --hierarchy tree.csv --epochs few --out runs",
+        "train c.h5 --hierarchy tree.csv --epochs -1 --out runs",
+        "train c.h5 --hierarchy tree.csv --set epochs=few --out runs",
+        "extract photos --resize padd --out c.h5",
+        "extract photos --set resize=padd --out c.h5",
+        "extract photos --roi-margin 99 --out c.h5",
+        "report runs --images nowhere --out report",
+        "report nowhere --out report",
+        "predict nowhere photo.jpg",
+        "predict runs photo.jpg --format xml",
+        "inspect c.h5 --hierarchy nowhere.csv",
+        "inspect c.h5 --min-cosine 2",
     ],
 )
-def test_a_mistyped_word_gets_the_nearest_right_one_suggested(words: str, suggestion: str) -> None:
+def test_a_setting_a_value_or_a_file_that_cannot_be_ends_with_1_wherever_it_stands(
+    words: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "photos" / "Tee").mkdir(parents=True)
+    (place / "bad.toml").write_text('method = "hmcn"\n')
+    monkeypatch.chdir(place)
     result = hfc(*words.split())
-    assert result.exit_code == 2
+    assert result.exit_code == 1, result.output
+    assert [line[:7] for line in result.stderr.splitlines()] == ["Error: "]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "suggestion"),
+    [
+        ("trian c.h5 --out runs", 2, "Did you mean 'train'"),
+        ("train c.h5 --metod flat --out runs", 2, "'--method'"),
+        ("train c.h5 --lr 0.1 --out runs", 2, "No such option '--lr'. Did you mean '--learning-rate'?"),
+        ("train c.h5 --bs 8 --out runs", 2, "No such option '--bs'. Did you mean '--batch-size'?"),
+        ("train c.h5 --tree t.csv --out runs", 2, "No such option '--tree'. Did you mean '--hierarchy'?"),
+        ("train c.h5 --soft-label-beta 3 --out runs", 2, "Did you mean '--set soft_label_beta=VALUE'?"),
+        (
+            "train c.h5 --method flatt --out runs",
+            1,
+            "Invalid value for '--method': unknown method 'flatt'; did you mean flat?",
+        ),
+        ("train c.h5 --method Flat --out runs", 1, "did you mean flat?"),
+        ("train c.h5 --method xyz --out runs", 1, "unknown method 'xyz'; known: conditional, flat, "),
+        ("extract photos --resize padd --out c.h5", 1, "unknown resize 'padd'; did you mean pad?"),
+        ("ablation c.h5 --hierarhy tree.csv --out runs", 2, "'--hierarchy'"),
+    ],
+)
+def test_a_mistyped_word_gets_the_nearest_right_one_suggested(words: str, code: int, suggestion: str) -> None:
+    result = hfc(*words.split())
+    assert result.exit_code == code
     assert suggestion in result.stderr
 
 

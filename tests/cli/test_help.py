@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 
 import click
@@ -9,6 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from cli.options import as_typed, settings
+from cli.output import Command
+from hfc.config import TrainConfig, setting
 from tests.support.readme import README, blocks, documentation, hfc_commands
 
 TEXT = documentation()
@@ -61,11 +65,35 @@ def test_every_option_has_help(name: str) -> None:
         assert {"--json", "--verbose", "--quiet"} <= options_of(command)
 
 
-def test_the_list_of_commands_cuts_no_sentence_short() -> None:
-    listed = CliRunner().invoke(main, ["--help"]).output.partition("Commands:")[2]
-    lines = [line.split(maxsplit=1) for line in listed.splitlines() if line.strip()]
-    assert [name for name, _ in lines] == COMMANDS
-    assert [text for _, text in lines if not text.endswith(".") or text.endswith("...")] == []
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_list_of_commands_is_in_the_order_of_the_work_and_cuts_no_sentence_short(width: int) -> None:
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=width).output.partition("Commands:")[2]
+    entries = re.split(r"\n  (?=[a-z])", listed.rstrip())[1:]
+    lines = [" ".join(entry.split()).split(maxsplit=1) for entry in entries]
+    work = ("sample", "extract", "verify", "review", "train", "sweep", "ablation", "report", "predict", "export")
+    assert [name for name, _ in lines if name in work] == list(work)
+    assert sorted(name for name, _ in lines) == COMMANDS
+    first = {name: (main.commands[name].help or "").partition(".")[0] + "." for name in COMMANDS}
+    assert dict(lines) == first
+
+
+def test_the_page_lists_the_commands_in_the_order_of_the_help() -> None:
+    page = (README.parent / "notebooks" / "commands.md").read_text("utf-8")
+    assert re.findall(r"^\| `hfc (\w+)` \|", page, re.MULTILINE) == list(main.commands)
+
+
+def test_a_default_is_shown_as_people_type_it() -> None:
+    shown = {as_typed(field.default) for field in fields(TrainConfig)}
+    assert {"1,3,5", "0", "true", "false", "flat+ps"} <= shown
+    assert not [text for text in shown if "(" in text or text in ("True", "False")]
+    kind = make_dataclass("Sized", [("image_size", tuple[int, ...], setting((224,), "sides of the square"))])
+
+    @click.command(cls=Command)
+    @settings(kind)
+    def sized(image_size: object) -> None:
+        """Do nothing."""
+
+    assert "Sides of the square. [default: 224]" in " ".join(CliRunner().invoke(sized, ["--help"]).output.split())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -64,7 +65,7 @@ ANSWERS: list[tuple[str, int, Any]] = [
         0,
         {"judged": 360, "folds": 3, "lone": [], "files": ["review/review.csv", "review/review.json"]},
     ),
-    ("report runs --out report", 0, {"folder": "report", "runs": 2}),
+    ("report runs --out report", 0, {"folder": "report", "runs": 2, "wrong": []}),
     ("doctor", 0, {"ok": True}),
 ]
 
@@ -117,6 +118,24 @@ def test_the_bar_of_a_training_learns_how_long_a_run_is(place: Path, monkeypatch
 )
 def test_a_run_of_unknown_length_counts_as_the_mean_of_the_others(lengths: list[int], total: int | None) -> None:
     assert _total(lengths) == total
+
+
+def test_json_of_a_report_holds_the_verdict_and_the_table(place: Path) -> None:
+    hfc(*TRAIN.split(), "--method", "linear")
+    content = json.loads(hfc("report", "runs", "--out", "report", "--json").stdout)
+    assert content["verdict"] == json.loads((place / "report" / "results.json").read_text())["verdicts"]
+    results = [json.loads(file.read_text()) for file in Path("runs").glob("*/result.json")]
+    for method in ("flat", "linear"):
+        (row,) = [row for row in content["table"] if row["method"] == method]
+        values = {r["seed"]: r["test"]["top1"] for r in results if r["method"] == method}
+        assert row["label"].startswith(f"{method} (tree)")
+        assert (row["hierarchy"], row["seeds"]) == ("tree", sorted(values))
+        expected = {
+            "mean": pytest.approx(np.mean([*values.values()])),
+            "sd": pytest.approx(np.std([*values.values()], ddof=1)),
+        }
+        assert row["metrics"]["top1"] == expected
+        assert set(row["metrics"]) == {"top1", "top3", "top5", "hF", "mistake_severity"}
 
 
 def test_predict_answers_with_one_json_object_a_line(place: Path) -> None:

@@ -147,22 +147,26 @@ def test_random_weights_are_marked_in_every_format(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (("01.jpg", "--manifest", "m.csv"), "give IMAGE, perhaps with --box, or --manifest, not both"),
-        (("--manifest", "m.csv", "--box", "0,0,1,1"), "not both"),
-        (("https://example.com/1.jpg",), "https:/example.com/1.jpg: images on the network are named in a --manifest"),
-        ((), "no images: give files or folders, or --manifest FILE"),
-        (("01.jpg", "--box", "1,2,3"), "expected four numbers x1,y1,x2,y2 in pixels, found '1,2,3'"),
-        (("01.jpg", "--box", "a,b,c,d"), "expected four numbers"),
-        (("01.jpg", "--box", "nan,0,1,1"), "expected four numbers"),
-        (("01.jpg", "--box", "5,0,1,1"), "expected x1 < x2 and y1 < y2, found '5,0,1,1'"),
-        (("01.jpg", "--format", "xml"), "unknown format 'xml'; known: csv, json, table"),
+        (("01.jpg", "--manifest", "m.csv"), 2, "give IMAGE, perhaps with --box, or --manifest, not both"),
+        (("--manifest", "m.csv", "--box", "0,0,1,1"), 2, "not both"),
+        (
+            ("https://example.com/1.jpg",),
+            2,
+            "https:/example.com/1.jpg: images on the network are named in a --manifest",
+        ),
+        ((), 2, "no images: give files or folders, or --manifest FILE"),
+        (("01.jpg", "--box", "1,2,3"), 1, "expected four numbers x1,y1,x2,y2 in pixels, found '1,2,3'"),
+        (("01.jpg", "--box", "a,b,c,d"), 1, "expected four numbers"),
+        (("01.jpg", "--box", "nan,0,1,1"), 1, "expected four numbers"),
+        (("01.jpg", "--box", "5,0,1,1"), 1, "expected x1 < x2 and y1 < y2, found '5,0,1,1'"),
+        (("01.jpg", "--format", "xml"), 1, "unknown format 'xml'; known: csv, json, table"),
     ],
 )
-def test_wrong_usage_ends_with_2(words: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_ends_with_2_and_a_wrong_value_with_1(words: tuple[str, ...], code: int, message: str) -> None:
     result = hfc("predict", "run", *words)
-    assert result.exit_code == 2
+    assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
 
 
