@@ -6,17 +6,23 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hfc.config import ExtractConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.sample import draw_sample
+from tests.bench.runtimes import compare_runtimes
 from tests.bench.twins import COSINES
 from tests.bench.uneven import UNEVEN, write_padded
 from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
-    "extract": (["--backbone", "test_efficientnet", "--images", "32", "--turns", "1"], "end_to_end_of_forward"),
+    "extract": (
+        ["--backbone", "test_efficientnet", "--images", "32", "--turns", "1", "--runtimes", ""],
+        "end_to_end_of_forward",
+    ),
     "decode": (["--images", "60", "--turns", "1"], "crops_per_s"),
     "assemble": (["--rows", "5000", "--dim", "64"], "assemble_of_plain"),
     "update": (["--rows", "5000", "--dim", "64"], "peak_mb"),
@@ -210,3 +216,14 @@ def test_an_unknown_benchmark_is_refused() -> None:
     stages = "extract,predict,passes,decode,feed,forward,correct,fidelity,assemble,update,read"
     more = "train,stream,seeds,small,leaves,linear,length,twins,twin_search,review,partial,uneven,tried,load"
     assert f"usage: python -m tests.bench {{{stages},{more}}}" in done.stderr
+
+
+@pytest.mark.slow
+def test_other_runtimes_are_held_against_the_network_in_float32() -> None:
+    pytest.importorskip("onnxruntime")
+    config = resolve(ExtractConfig, {"backbone": "test_efficientnet", "weights": "random", "image_size": 64})
+    crops = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
+    runtimes = compare_runtimes(config, crops, ["torch", "onnxruntime_fp32"], 1)
+    assert list(runtimes) == ["torch", "onnxruntime_fp32"]
+    assert runtimes["torch"]["of_torch"] == 1
+    assert runtimes["onnxruntime_fp32"]["least_cosine"] > 0.99999

@@ -1,4 +1,4 @@
-"""Stage 1 against its limits: the forward pass alone, the disk alone, and the recipe people use instead."""
+"""Stage 1 against its limits: the forward pass alone, other runtimes, and the recipe people use instead."""
 
 import argparse
 import multiprocessing
@@ -32,6 +32,7 @@ from hfc.extract.worker import Job, Worker, decoding_threads, open_encoder
 from hfc.regions import Regions, strings
 from hfc.sample import draw_sample
 from tests.bench import peak_bytes, say, seconds
+from tests.bench.runtimes import RUNTIMES, compare_runtimes
 from tests.support.parquet import write_images
 
 STOCK = (256,) if torch.cuda.is_available() else (4, 8, 16)  # batches of the stock recipe; the fastest counts
@@ -66,9 +67,11 @@ def main(words: list[str]) -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--weights", default="random")
+    parser.add_argument("--runtimes", default=",".join(RUNTIMES), help="compared on a CPU, each alone; '': none")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    settings = {"backbone": options.backbone, "weights": "random", "compile": options.compile}
+    settings = {"backbone": options.backbone, "weights": options.weights, "compile": options.compile}
     config = resolve(ExtractConfig, settings)
     if options.memory_of:
         extract(options.memory_of, options.memory_of.with_suffix(".h5"), config, overwrite=True)
@@ -102,6 +105,9 @@ def main(words: list[str]) -> None:
         for _ in range(-(-options.turns // 3)):
             beside["end_to_end"].append(seconds(ways["end_to_end"]) / options.images)
             beside["stock"].append(recipes[best]().result() / few)
+        names = [name for name in options.runtimes.split(",") if name]
+        on_cpu = encoder.device.type == "cpu"
+        others = compare_runtimes(config, resident[:64], names, options.turns) if on_cpu and names else {}
         small, large = (memory(words, Path(scratch) / str(n), n) for n in (options.images, 4 * options.images))
     per_image = {name: statistics.median(found) / options.images for name, found in times.items()}
     per_image["stock"] = statistics.median(beside["stock"])
@@ -118,6 +124,7 @@ def main(words: list[str]) -> None:
         end_to_end_of_forward=paired(times["forward"], times["end_to_end"]),
         end_to_end_of_stock=paired(beside["stock"], beside["end_to_end"]),
         stock_by_batch={size: round(value, 1) for size, value in by_batch.items()},
+        runtimes=others,
         memory_mb={"N": round(small / 1e6), "4N": round(large / 1e6)},
         memory_4N_of_N=round(large / small, 3),
     )
