@@ -219,7 +219,7 @@ def rank(probabilities: Floats, target: Ints) -> Ints:
         shares, leaf = probabilities[rows], target[rows, None]
         own = np.take_along_axis(shares, leaf, axis=1)
         earlier = np.arange(shares.shape[1]) < leaf
-        before[rows] = ((shares > own) | ((shares == own) & earlier)).sum(axis=1)
+        before[rows] = (~(shares <= own) | ((shares == own) & earlier)).sum(axis=1)  # NaN is never right
     return before
 
 

@@ -50,7 +50,10 @@ class Epoch(Record):
     weights: Mapping[str, float]
     """The weight of each task at the epoch's end."""
     val: Metrics
-    """On validation; empty where no rows are for it."""
+    """On validation: top-k accuracies and the metric that picks the epoch, of the picked one every metric.
+
+    Empty where no rows are for it.
+    """
     seconds: float
     train_seconds: float | None = None
     """Of these, those of training alone."""

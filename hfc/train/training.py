@@ -6,8 +6,8 @@ Dimensions: N rows, V views, D features, H levels, B batch, K tasks, C leaves.
 import contextlib
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -20,7 +20,7 @@ from hfc.metrics import Metrics, metric
 from hfc.runs import Epoch, Selected
 from hfc.train.adam import Adam, learning_rate
 from hfc.train.data import TrainingData
-from hfc.train.evaluation import decoded, evaluate, predict, used_views
+from hfc.train.evaluation import brief, decoded, evaluate, predict, used_views
 from hfc.train.features import Features, Resident, statistics
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Target, standardised
@@ -90,8 +90,7 @@ class Training:
         data = data.to(device)
         head = build_head(config, data.hierarchy, features.dim).to(device)
         weighting = build_weighting(config, head).to(device)
-        order = torch.Generator().manual_seed(config.seed)
-        training = cls(features, data, config, head, weighting, order)
+        training = cls(features, data, config, head, weighting, torch.Generator().manual_seed(config.seed))
         training._fit_to(data.rows["train"])
         return training
 
@@ -181,20 +180,19 @@ class Training:
         now, before = epoch.val[name], self.best.val[name]
         return now > before if metric(name).higher else now < before
 
-    def _metrics(self) -> Metrics:
-        """Every metric of the validation split; none where it is empty."""
+    def _metrics(self, measure: Callable[..., Metrics] = brief) -> Metrics:
+        """Metrics of the validation split; none where it is empty."""
         if not len(self.data.rows["val"]):
             return {}
         prediction = predict(self.head, self.features, self.data.rows["val"], self.config.beta)
-        return evaluate(decoded(prediction, self.data.hierarchy, self.config), self.data, "val", self.config)
+        return measure(decoded(prediction, self.data.hierarchy, self.config), self.data, "val", self.config)
 
     def _pass(self) -> Pass:
         """One pass over the training rows in random order."""
         started = time.perf_counter()
         config, device, rate = self.config, self.features.device, learning_rate(self.config, self.number)
         self.head.train()
-        sums = torch.zeros((), device=device)
-        seen = 0
+        sums, seen = torch.zeros((), device=device), 0
         ready = self._standardised
         with standardised(self.head) if ready else contextlib.nullcontext():
             for rows, features in (ready or self.features).batches(
@@ -248,10 +246,14 @@ class Training:
         return grouped(task_means(rows, target, self.class_weight, weight), self.config.tasks)
 
     def finish(self) -> Fitted:
-        """The head and the weighting of the best epoch."""
+        """The head and the weighting of the best epoch, of which every metric is measured."""
+        started = time.perf_counter()
         self.head.load_state_dict(self.best_state["head"])
         self.weighting.load_state_dict(self.best_state["weighting"])
         assert self.best
+        place, val = self.best.epoch - 1, self._metrics(evaluate)
+        kept, self.best = self.epochs[place], replace(self.best, val=val)
+        self.epochs[place] = replace(kept, val=val, seconds=round(kept.seconds + time.perf_counter() - started, 4))
         return Fitted(self.head, self.weighting, self.best, tuple(self.epochs), self.head)
 
     def state(self) -> dict[str, Any]:

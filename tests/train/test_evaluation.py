@@ -1,5 +1,7 @@
 """What a trained head answers at every β and at every confidence."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,18 @@ from hfc.train import evaluation
 from hfc.train import features as features_module
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import prepare
-from hfc.train.evaluation import BETAS, CONFIDENCES, best_beta, by_beta, climb, decoded, evaluate, joined
+from hfc.train.evaluation import (
+    BETAS,
+    CONFIDENCES,
+    best_beta,
+    brief,
+    by_beta,
+    climb,
+    decoded,
+    evaluate,
+    joined,
+    predict,
+)
 from hfc.train.features import Resident
 from hfc.train.heads.layers import Prediction, Target
 from hfc.train.settings import build_head
@@ -164,3 +177,55 @@ def test_rows_with_an_inner_label_are_left_out_where_leaves_are_measured(
 
 def test_scores_that_are_no_probabilities_stop_nowhere(place: Path, cache: Cache, tmp_path: Path) -> None:
     assert result(cache, quick(place, decode="least-cost"), tmp_path).climb is None
+
+
+@pytest.mark.parametrize("labels", ["leaves", "some inner", "inner"])
+@pytest.mark.parametrize("select", ["top1", "nll", "hF", "full_path_accuracy"])
+def test_an_epochs_metrics_are_some_of_all(select: str, labels: str, place: Path, cache: Cache) -> None:
+    """To the bit, with many equal probabilities and whole rows of zeros."""
+    config = quick(place, select=select, topk=[1, 3])
+    data = prepare(cache, str(place / "tree.csv"))
+    if labels != "leaves":
+        inner = torch.arange(len(data.target.leaf)) % (3 if labels == "some inner" else 1) == 0
+        path = data.target.path.clone()
+        path[inner, -1] = -1
+        leaf = data.target.leaf.masked_fill(inner, -1)
+        data = replace(data, target=Target(path, leaf))
+    rng = np.random.default_rng(0)
+    final = torch.from_numpy(rng.integers(0, 4, (len(data.rows["val"]), len(data.hierarchy.leaves)))).float()
+    levels = tuple(torch.from_numpy(rng.random((len(final), size))) for size in data.hierarchy.sizes[:-1])
+    prediction = Prediction((*levels, final), final)
+    whole, part = (measure(prediction, data, "val", config) for measure in (evaluate, brief))
+    if labels == "inner":
+        assert part == whole
+        return
+    assert part == {key: whole[key] for key in ("top1", "top3", "top1_macro", select)}
+    assert 0 < part["top1"] < 1
+
+
+def test_what_is_no_number_is_never_right(place: Path, cache: Cache) -> None:
+    data = prepare(cache, str(place / "tree.csv"))
+    final = torch.full((len(data.rows["val"]), len(data.hierarchy.leaves)), torch.nan)
+    part = brief(Prediction((final,), final), data, "val", quick(place))
+    assert {part["top1"], part["top3"], part["top5"], part["top1_macro"]} == {0}
+
+
+def test_every_prediction_asks_for_sums_in_one_order(
+    place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU: also those after a training, whose numbers a run's result holds."""
+    inside: list[torch.device] = []
+
+    @contextmanager
+    def note(device: torch.device) -> Iterator[None]:
+        inside.append(device)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr(evaluation, "reproducible", note)
+    config, data = quick(place, method="levels+path"), prepare(cache, str(place / "tree.csv"))
+    head, asked = build_head(config, data.hierarchy, 16), []
+    head.register_forward_hook(lambda *_: asked.extend(inside))  # type: ignore[attr-defined]
+    predict(head, cache.features, data.rows["test"], config.beta)
+    by_beta(head, cache.features, data, "test", config)
+    assert asked == [cache.features.device] * 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hfc.config import TrainConfig
+from hfc.metrics import METRICS
 from hfc.runs import Epoch
 from hfc.train.cache import Cache
 from hfc.train.features import Resident
@@ -37,7 +38,16 @@ def test_the_head_is_that_of_the_first_epoch_that_is_best_on_validation(run: Pre
     scores = [epoch.val[run.config.select] for epoch in epochs]
     assert [epoch.number for epoch in epochs] == list(range(1, 9))
     assert fitted.best.epoch == scores.index(max(scores)) + 1
-    assert tuple(epochs) == tuple(fitted.epochs)
+    assert sorted(epochs[0].val) == ["top1", "top1_macro", "top3", "top5"]
+    # Of the epoch that is kept every metric is measured in the end.
+    place = fitted.best.epoch - 1
+    kept = fitted.epochs[place]
+    assert kept.val == fitted.best.val
+    assert {key: kept.val[key] for key in epochs[place].val} == epochs[place].val
+    assert {*METRICS} < {*kept.val}
+    assert kept.seconds > epochs[place].seconds
+    epochs[place] = replace(epochs[place], val=kept.val, seconds=kept.seconds)
+    assert tuple(epochs) == fitted.epochs
     # At a constant rate a training that ends there is the same until then.
     until = fit(cache.features, run.data, replace(run.config, epochs=fitted.best.epoch))
     assert same_head(fitted, until)

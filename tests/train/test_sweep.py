@@ -183,16 +183,21 @@ def test_more_folds_than_rows_are_refused(place: Path, tmp_path: Path) -> None:
 def test_the_test_split_is_never_looked_at(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = load_cache(place / "cache.h5")
     sizes: list[int] = []
-    evaluate = metrics.evaluate
+    evaluate, rank = metrics.evaluate, metrics.rank
 
     def watch(levels: object, final: np.ndarray, *rest: object, **more: object) -> object:
         sizes.append(len(final))
         return evaluate(levels, final, *rest, **more)  # type: ignore[arg-type]
 
+    def watch_rank(final: np.ndarray, target: np.ndarray) -> object:
+        sizes.append(len(final))
+        return rank(final, target)
+
     monkeypatch.setattr(metrics, "evaluate", watch)
+    monkeypatch.setattr(metrics, "rank", watch_rank)
     sweep(place / "cache.h5", read_sweep(write(tmp_path, place, "[grid]\ndropout = [0.1]\n")), tmp_path / "out")
     splits = cache.table.regions.split.tolist()
-    assert sizes == [splits.count("val")] * 3
+    assert sizes == [splits.count("val")] * 4  # three epochs, and all metrics of the one that is kept
     (line,) = (json.loads(text) for text in (tmp_path / "out" / "trials.jsonl").read_text().splitlines())
     assert "test" not in json.dumps(line)
 
