@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.datasets import archives
+from hfc.datasets.reading import holds
 from hfc.datasets.remote import Downloads, check_urls, is_url, shown
 from hfc.errors import DatasetError, ImageError
 from hfc.hierarchy import some
@@ -36,12 +37,11 @@ def read(
 ) -> Regions:
     """Read the regions that a manifest lists.
 
-    Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`. They
-    may be URLs only with `remote`, which reads those. Label and split may be blank: unknown; a row with a blank group
-    is one by itself. Four blank corners, or no corner columns: the whole image. Without an `id` column the path is the
-    id, so each image may stand there once. Blanks around a cell do not count, but those at the end of a path or id do,
-    and those in front of it where it is quoted. Columns that are not required may be missing; a warning names those
-    that are not used.
+    Paths are relative to the manifest, and may leave its folder (absolute, or by `..`) only with `outside_root`, and be
+    URLs only with `remote`, which reads those. Label and split may be blank: unknown; a row with a blank group is one
+    by itself. Four blank corners, or no corner columns: the whole image. Without an `id` column the path is the id, so
+    each image may stand there once. Blanks around a cell do not count, but those at the end of a path or id do, and
+    those in front of it where it is quoted. Columns not required may be missing; a warning names those not used.
 
     Raises:
         DatasetError: the message names file and row.
@@ -61,6 +61,7 @@ def read(
     unknown = [""] * len(numbers)
     check_splits(file, numbers, cells.get("split", unknown))
     _check_ids(file, numbers, cells)
+    _refuse_blank(file, numbers, cells, required)
     return Regions(
         root=file.parent,
         origin=f"CSV manifest {file.name}",
@@ -84,6 +85,26 @@ def _check_paths(file: Path, numbers: list[int], paths: list[str], outside_root:
     if not outside_root:
         files = [not url for url in urls]
         check_inside(file, compress(numbers, files), compress(paths, files))
+
+
+def _refuse_blank(file: Path, numbers: list[int], cells: dict[str, list[str]], required: tuple[str, ...]) -> None:
+    """Refuse blanks that would come to light after extraction.
+
+    Raises:
+        DatasetError: labels are required and all are blank, or a path names a file only without the blanks at its ends.
+    """
+    if "label" in required and not any(cells["label"]):
+        raise DatasetError(
+            f"{file}: the column label is blank in all {len(numbers)} rows, so that nothing could be trained; write "
+            "labels into it. A blank label leaves a single row out of training"
+        )
+    for number, path in zip(numbers, cells["path"], strict=True):
+        bare = path.strip()
+        if path != bare and not is_url(path) and not holds(file.parent, path) and holds(file.parent, bare):
+            raise DatasetError(
+                f"{file}: row {number}: {path!r} names no file, and without the blanks at its ends it does; blanks "
+                "count in the column path: take them out"
+            )
 
 
 def _boxes(file: Path, numbers: list[int], cells: dict[str, list[str]], delimiter: str) -> NDArray[np.float32]:

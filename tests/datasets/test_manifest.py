@@ -109,6 +109,11 @@ BROKEN = {
     ),
     "id twice": (f"id,{HEAD}\n7,a,b,train\n7,c,b,train\n", r"row 3: id 7 was listed before, in row 2"),
     "no id": (f"id,{HEAD}\n,a,b,train\n", r"row 2: expected an id, found nothing"),
+    "no label": (f"{HEAD}\na,,train\nb,  ,val\n", r"m.csv: the column label is blank in all 2 rows, .*; write labels"),
+    "label of blanks": (f'{HEAD}\na," ",train\n', r"m.csv: the column label is blank in all 1 rows"),
+    "columns of blanks": (" , \n , \n", r"row 1: expected the columns path,label"),
+    "rows of blanks": (f"{HEAD}\n , , \n\n  \n", r"m.csv: expected a row for each region, found only the header"),
+    "lines of blanks": ("   \n  \n", r"row 1: expected the columns path,label"),
     "id of blanks": (f'id,{HEAD}\n" ",a,b,train\n', r"row 2: expected an id, found nothing"),
 }
 
@@ -130,11 +135,20 @@ def test_blanks_count_in_names_of_files_and_rows_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(regions.box, np.float32([[1, 2, 3, 4], [math.nan] * 4]))
 
 
+def test_a_path_that_is_padded_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    expected = r"m.csv: row 3: 'a.jpg ' names no file, and without the blanks at its ends it does; .* take them out"
+    with pytest.raises(DatasetError, match=expected):
+        read(manifest(tmp_path, "path,label\nb.jpg,Tee\n a.jpg , Tee\n"))
+    (tmp_path / "a.jpg ").touch()  # what is there is meant
+    assert read(manifest(tmp_path, "path,label\n a.jpg , Tee\n")).path.tolist() == ["a.jpg "]
+
+
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map(str.strip)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(labels=st.lists(text, min_size=1, max_size=8), box=st.tuples(*[st.floats(0, 1e6, width=32)] * 4))
+@given(labels=st.lists(text, min_size=1, max_size=8).filter(any), box=st.tuples(*[st.floats(0, 1e6, width=32)] * 4))
 def test_what_csv_writes_is_read_back(labels: list[str], box: tuple[float, ...], tmp_path: Path) -> None:
     file = tmp_path / "m.csv"
     with file.open("w", newline="", encoding="utf-8") as stream:
