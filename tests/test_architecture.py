@@ -225,9 +225,9 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("outer",),
             ("rows", "svg", "cells"),
             ("statistics", "plots", "folded", "promises"),
-            ("resampled", "tables", "figures", "training", "trees", "gallery"),
+            ("resampled", "tables", "figures", "training", "trees", "gallery", "header"),
             ("checks", "categories", "nested"),
-            ("twins", "doubts"),
+            ("twins", "doubts", "document"),
         ),
         *(("contents", "latex"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),
     )

@@ -13,7 +13,7 @@ from hfc.progress import steps
 from hfc.provenance import write_folder
 from hfc.report import compare, contents, latex, nested, page, texts
 from hfc.report.checks import check
-from hfc.report.contents import Block, Document, Folded, Text
+from hfc.report.document import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
 from hfc.report.plots import Figure
 from hfc.report.resampled import check_baseline, with_baseline

@@ -170,13 +170,13 @@ def _folds(rows: Sequence[Row]) -> Iterable[Check]:
 
 def _benchmark(rows: Sequence[Row]) -> Iterable[Check]:
     origins = sorted({row.first.cache.origin for row in rows if not row.comparable})
-    if origins:
+    if origins and all(row.of_deepfashion for row in rows):
         yield Check(
             MIND,
             f"Measured on {'; '.join(origins)}. The cited rows are for DeepFashion's {BENCHMARK_TEST_ROWS:,} test "
             "images: they stand here for reference and must not be compared with the measured ones.",
         )
-    else:
+    elif not origins:
         yield Check(OK, "Measured on DeepFashion's whole test split, as the cited rows are.")
     if any(origin.startswith("drawn sample") for origin in origins):
         yield Check(

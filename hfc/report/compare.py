@@ -12,7 +12,7 @@ from hfc.metrics import METRICS
 from hfc.report import texts
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.checks import check
-from hfc.report.contents import Document, Section, Text
+from hfc.report.document import Document, Section, Text
 from hfc.report.identity import NOT_SETTINGS, counts, identity, labels
 from hfc.report.rows import Leaderboard, Outcome, read_sets
 from hfc.report.statistics import Difference, differences, method

@@ -4,77 +4,20 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from hfc.progress import steps
-from hfc.report import categories, figures, nested, promises, tables, training, trees
+from hfc.report import categories, figures, header, nested, promises, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
-from hfc.report.checks import WRONG, Check, provenance
-from hfc.report.gallery import Gallery
+from hfc.report.checks import Check, provenance
+from hfc.report.document import Block, Document, Folded, Section, Text
 from hfc.report.plots import Figure
 from hfc.report.rows import Leaderboard, Row
 from hfc.report.statistics import Difference, method
 
 MOST_DRAWN = 16  # rows with pictures of their own
 
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    kind: ClassVar[str] = "text"
-    text: str
-
-
-@dataclass(frozen=True)
-class Folded:
-    """Blocks that open on a click."""
-
-    kind: ClassVar[str] = "fold"
-    title: str
-    blocks: "tuple[Block, ...]"
-    open: bool = False
-
-
 Named = TypeVar("Named", Table, Figure)
-Block = Text | Table | Figure | Gallery | Folded
-
-
-@dataclass(frozen=True)
-class Section:
-    """Blocks under a heading."""
-
-    anchor: str
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class Document:
-    """Everything in a report."""
-
-    title: str
-    verdicts: tuple[str, ...]
-    """The answer first: a sentence or two for each leaderboard."""
-    checks: tuple[Check, ...]
-    sections: tuple[Section, ...]
-
-    @property
-    def wrong(self) -> list[str]:
-        """The checks that went wrong."""
-        return [check.text for check in self.checks if check.state == WRONG]
-
-    def blocks(self) -> Iterator[Block]:
-        """Go through every block, folded ones too."""
-        for section in self.sections:
-            yield from _unfolded(section.blocks)
-
-
-def _unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
-    for block in blocks:
-        yield block
-        if isinstance(block, Folded):
-            yield from _unfolded(block.blocks)
 
 
 def report(
@@ -95,6 +38,24 @@ def report(
         galleries: mistakes with their pictures, where they were asked for.
         twins: for each leaderboard, its accuracies with and without twins; none where they are not known.
     """
+    sections = (
+        Section(*part[:2], tuple(part[2]))
+        for part in steps(_plan(rows, boards, differences, galleries, twins), "drawing")
+    )
+    verdicts = tuple(part.verdict() for part in _parts(boards, differences))
+    answers = tuple(itertools.starmap(header.answer, zip(boards, differences, strict=True)))
+    filled = tuple(section for section in sections if section.blocks)
+    return Document("Results", verdicts, tuple(checks), filled, answers, header.facts(rows, boards))
+
+
+def _plan(
+    rows: Sequence[Row],
+    boards: Sequence[Leaderboard],
+    differences: Sequence[Sequence[Difference]],
+    galleries: Sequence[Folded],
+    twins: Sequence[Table],
+) -> list[tuple[str, str, Iterable[Block]]]:
+    """List the sections: anchor, title and blocks. Most blocks are made when their section's turn comes."""
     parts = _parts(boards, differences)
     join = itertools.chain.from_iterable
     in_tree = itertools.chain(
@@ -104,9 +65,9 @@ def report(
     rejection = itertools.chain(
         _some(figures.climb(rows), promises.table(rows)), join(part.rejection() for part in parts)
     )
-    plan: list[tuple[str, str, Iterable[Block]]] = [  # most blocks are made when their section's turn comes
+    return [
         ("best", "Which is best", join(part.best() for part in parts)),
-        ("table1", "The paper's table", (tables.table1(rows),)),
+        ("table1", "The paper's table", _some(tables.table1(rows) if tables.is_the_papers(rows) else None)),
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
         ("twins", "Twins", (part.named(table) for part, table in zip(parts, twins, strict=False))),
         ("hierarchy", "In the tree", in_tree),
@@ -118,9 +79,6 @@ def report(
         ("training", "Training", _trainings(rows)),
         ("provenance", "Provenance", (*_some(nested.chosen(rows)), provenance(rows))),
     ]
-    sections = [Section(anchor, title, tuple(made)) for anchor, title, made in steps(plan, "drawing")]
-    verdicts = tuple(part.verdict() for part in parts)
-    return Document("Results", verdicts, tuple(checks), tuple(section for section in sections if section.blocks))
 
 
 def _parts(boards: Sequence[Leaderboard], differences: Sequence[Sequence[Difference]]) -> list["_Blocks"]:

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hfc import provenance
-from hfc.report.contents import Document
+from hfc.report.document import Document
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("hfc.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

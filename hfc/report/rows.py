@@ -79,6 +79,11 @@ class Row:
         return float(np.mean(self.values(metric)))
 
     @property
+    def of_deepfashion(self) -> bool:
+        """Whether the images are DeepFashion's, in whatever split."""
+        return self.first.cache.origin.startswith("DeepFashion")
+
+    @property
     def comparable(self) -> bool:
         """Whether published numbers are comparable: DeepFashion with its whole test split."""
         origin, tested = self.first.cache.origin, self.first.rows.test

@@ -23,6 +23,11 @@ def published() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def is_the_papers(rows: Sequence[Row]) -> bool:
+    """Whether all rows are of the paper's data, so that its table may stand beside."""
+    return all(row.of_deepfashion for row in rows)
+
+
 def measurement(row: Row, key: str) -> Cell:
     """Make the cell of a metric: mean and deviation, and each seed's number as tooltip."""
     values, scale, digits = row.values(key), metric(key).scale, metric(key).digits

@@ -10,7 +10,7 @@ from hfc.errors import markdown as escape
 from hfc.metrics import METRICS
 from hfc.report.cells import Cell, Table, plus_minus
 from hfc.report.checks import Check, weights
-from hfc.report.contents import Block, Document, Folded, Text
+from hfc.report.document import Block, Document, Folded, Text
 from hfc.report.gallery import Gallery
 from hfc.report.grouped import Interval
 from hfc.report.plots import Figure
@@ -26,7 +26,9 @@ MARKS = {"ok": "✓", "mind": "!", "wrong": "✗"}
 
 def markdown(document: Document) -> str:
     """Write a document as Markdown."""
-    parts = [f"# {escape(document.title)}", *map(escape, document.verdicts)]
+    parts = [f"# {escape(document.title)}", "\n".join(f"- {name}: {escape(value)}" for name, value in document.facts)]
+    answers = [f"{escape(answer)} " for answer in document.answers] or [""] * len(document.verdicts)
+    parts += [answer + escape(verdict) for answer, verdict in zip(answers, document.verdicts, strict=True)]
     parts.append("\n".join(f"- {MARKS[check.state]} {_check(check)}" for check in document.checks))
     for section in document.sections:
         parts += [f"## {escape(section.title)}", *_blocks(section.blocks, 3)]

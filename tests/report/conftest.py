@@ -12,6 +12,6 @@ from tests.support.made_runs import tree_of, two_methods
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of two methods, three seeds each, and their report."""
     folder = tmp_path_factory.mktemp("report")
-    two_methods(folder / "runs", tree_of(folder / "tree.csv"))
+    two_methods(folder / "runs", tree_of(folder / "tree.csv"), cache__origin="DeepFashion")
     write_report([folder / "runs"], folder / "report")
     return folder

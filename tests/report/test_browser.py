@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     tree = tree_of(folder / "t<i>.csv", TREE)
     names = [f"images/<img src=x onerror=alert({i})>.jpg" for i in range(60)]
-    two_methods(folder / "runs", tree, ids=names, cache__origin="<script>alert(1)</script>")
+    two_methods(folder / "runs", tree, ids=names, cache__origin="DeepFashion <script>alert(1)</script>")
     for name in names:
         picture(folder / "root" / name, (0, 90, 160))
     write_report([folder / "runs"], folder / "report", images=folder / "root")

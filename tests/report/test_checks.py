@@ -32,9 +32,14 @@ def test_runs_that_share_everything_have_nothing_wrong(place: Path) -> None:
     found = told(place)
     assert found["wrong"] == []
     assert len(found["ok"]) == 6
-    assert found["mind"] == [
-        "Measured on made-up features. The cited rows are for DeepFashion's 40,000 test images: they stand here for "
-        "reference and must not be compared with the measured ones."
+    assert found["mind"] == []
+
+
+def test_part_of_deepfashion_must_not_be_compared_with_the_cited_rows(tmp_path: Path) -> None:
+    two_methods(tmp_path / "runs", tree_of(tmp_path / "tree.csv"), cache__origin="DeepFashion, item split")
+    assert told(tmp_path / "runs")["mind"] == [
+        "Measured on DeepFashion, item split. The cited rows are for DeepFashion's 40,000 test images: they stand here "
+        "for reference and must not be compared with the measured ones."
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hfc.report import page
 from hfc.report.cells import Branch, Table
-from hfc.report.contents import Document, Section
+from hfc.report.document import Document, Section
 from hfc.report.folded import FEW, MOST_ROWS, MOST_TOGETHER, fold
 from hfc.report.rows import Category
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from hfc.report import write_report
 from hfc.report.latex import escape
+from hfc.runs import find
 from tests.support.made_runs import tree_of, two_methods, write_run
 
 PAPER = r"""\documentclass{article}
@@ -21,24 +23,51 @@ After.
 """
 LATIN = "".join(map(chr, [*range(0x20, 0x7F), *range(0xA1, 0x100)]))
 
+SEVERITY = ("mistake_severity", 1, 3)
+
 needs_latex = pytest.mark.skipif(
     (not shutil.which("pdflatex") or not shutil.which("kpsewhich")) and "CI" not in os.environ,  # CI must have it
     reason="no pdflatex here (Debian: texlive-latex-base and texlive-latex-recommended)",
 )
 
 
-def test_the_table_has_the_cited_rows_and_then_ours(tmp_path: Path) -> None:
-    two_methods(tmp_path / "runs", tree_of(tmp_path / "tree.csv"))
-    write_report([tmp_path / "runs"], tmp_path)
-    lines = (tmp_path / "table1.tex").read_text("utf-8").splitlines()
-    body = [line for line in lines if line.endswith(r"\\")]
+def lines_of(folder: Path, **changes: str) -> tuple[list[str], list[str]]:
+    """The lines of a report's table1.tex, and those of them that are rows."""
+    two_methods(folder / "runs", tree_of(folder / "tree.csv"), **changes)
+    write_report([folder / "runs"], folder)
+    lines = (folder / "table1.tex").read_text("utf-8").splitlines()
+    return lines, [line for line in lines if line.endswith(r"\\")]
+
+
+def rules(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("\\") and line.endswith("rule")]
+
+
+def test_of_deepfashion_the_table_has_the_cited_rows_and_then_ours(tmp_path: Path) -> None:
+    lines, body = lines_of(tmp_path, cache__origin="DeepFashion, item split")
     assert len(body) == 1 + 12 + 2
     assert {line.count(" & ") for line in body} == {5}
     assert body[-2].startswith("flat (tree) & ")
     assert r" $\pm$ " in body[-1]
-    rules = [line for line in lines if line.startswith("\\") and line.endswith("rule")]
-    assert rules == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
-    assert any(line.startswith("% Measured on made-up features.") for line in lines)
+    assert rules(lines) == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
+    assert any(line.startswith("% Measured on DeepFashion, item split. The cited rows") for line in lines)
+
+
+def test_of_other_data_the_table_has_our_metrics_alone(tmp_path: Path) -> None:
+    lines, body = lines_of(tmp_path)
+    assert rules(lines) == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert "% Measured on made-up features." in lines
+    assert body[0] == r"Method & top-1 \% & top-3 \% & top-5 \% & hF \% & mistake severity & seeds \\"
+    assert len(body) == 1 + 2
+    for line, method in zip(body[1:], ("flat", "hmcn-f"), strict=True):
+        tests = [run.result.test for run in find([tmp_path / "runs"]) if run.result.method == method]
+        cells = [f"{method} (tree)"]
+        for key, scale, digits in (*((name, 100, 2) for name in ("top1", "top3", "top5", "hF")), SEVERITY):
+            values = [scale * test[key] for test in tests]
+            cells.append(f"{statistics.mean(values):.{digits}f} $\\pm$ {statistics.stdev(values):.{digits}f}")
+        assert line == " & ".join([*cells, "3"]) + r" \\"
+    assert "Cho" not in "".join(lines)
+    assert "The paper's table" not in (tmp_path / "report.md").read_text("utf-8")
 
 
 def test_what_latex_would_take_for_itself_is_escaped() -> None:
