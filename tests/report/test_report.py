@@ -93,8 +93,8 @@ def test_pictures_come_from_a_folder_or_an_archive(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"no archive")
     write_run(tmp_path / "runs" / "a", tree_of(tmp_path / "tree.csv"))
     for name, code, message in (
-        ("photos.txt", 2, "expected a folder, a ZIP or a TAR archive, found the file"),
-        ("none.zip", 2, "does not exist"),
+        ("photos.txt", 1, "expected a folder, a ZIP or a TAR archive, found the file"),
+        ("none.zip", 1, "does not exist"),
         ("photos.zip", 1, "cannot be read as a ZIP archive: File is not a zip file; pack or download it again"),
     ):
         words = ["report", tmp_path / "runs", "--images", tmp_path / name, "--out", tmp_path / "report"]
