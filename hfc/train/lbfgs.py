@@ -25,8 +25,8 @@ from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.heads.layers import Standardise, Target, standardised
 from hfc.train.sharing import Sharing
-from hfc.train.slices import changed, row_losses
-from hfc.train.training import Fitted, Pass, Training, task_means
+from hfc.train.slices import changed, row_losses, task_means
+from hfc.train.training import Fitted, Pass, Training
 from hfc.train.weightings import grouped
 
 STEPS, HISTORY = 1000, 20

@@ -4,7 +4,7 @@ With thousands of leaves the logits of a batch outgrow the processor's cache: ea
 memory, and waits for the system to hand out as much again. In slices it finds both where the last one left them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hfc.train.heads import Head
-from hfc.train.heads.layers import Sloped
+from hfc.train.heads.layers import Sloped, Target
 
 CELLS = 1 << 20  # numbers of logits in a slice: 4 MB in float32
 LEAST = 2  # slices: fewer are not worth their calls
@@ -43,6 +43,25 @@ def row_losses(head: Head, logits: Any, target: Any) -> dict[str, Tensor]:
     size = max(CELLS * rows // cells, 1)
     slices = [slice(start, start + size) for start in range(0, rows, size)]
     return dict(zip(head.tasks, _Sliced.apply(losses, slices, *tensors), strict=True))
+
+
+def task_means(
+    rows: Mapping[str, Tensor], target: Target, class_weight: Tensor | None, row_weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Average the loss of each task over the batch, classes and rows weighted.
+
+    Args:
+        rows: (B,) each.
+        target: the labels.
+        class_weight: (C,) of each leaf; a row whose label is an inner node has the mean, 1.
+        row_weight: (B,) of each row.
+    """
+    if class_weight is not None:
+        weight = torch.where(target.leaf < 0, 1.0, class_weight[target.leaf.clamp_min(0)])
+        rows = {task: weight * loss for task, loss in rows.items()}
+    if row_weight is not None:
+        rows = {task: row_weight * loss for task, loss in rows.items()}
+    return {task: loss.mean() for task, loss in rows.items()}
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -23,9 +23,11 @@ from hfc.train.adam import BETAS, EPSILON, learning_rate
 from hfc.train.data import TrainingData
 from hfc.train.features import Features, Resident
 from hfc.train.fit import OnEpoch, quiet
+from hfc.train.heads import masks
 from hfc.train.heads.layers import Block, Dropout, Target, own_seed
 from hfc.train.settings import head_class, weighting_class
-from hfc.train.training import Fitted, Pass, Training, task_means
+from hfc.train.slices import task_means
+from hfc.train.training import Fitted, Pass, Training
 from hfc.train.weightings import grouped
 
 FREE = ("seed", "learning_rate")  # what runs of one shape may differ in
@@ -105,17 +107,18 @@ class _Both(nn.Module):
 
 
 class _GivenDropout(nn.Module):
-    """Dropout by a mask that comes from outside."""
+    """Dropout by a mask that comes from outside, as `Dropout.draw` gives it."""
 
     mask: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float) -> None:
         super().__init__()
-        self.register_buffer("mask", torch.ones(()))
+        self.scale = scale
+        self.register_buffer("mask", torch.zeros((), dtype=torch.int16))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Times the mask, which holds 0 and the scale of what is kept."""
-        return inputs * self.mask.to(inputs.dtype)
+        """Times the scale where the mask has all bits set; as a number that is −1."""
+        return inputs * (self.mask.to(inputs.dtype) * -self.scale)
 
 
 class _Stack:
@@ -194,12 +197,17 @@ class _Stack:
     def _masks(self, batch: int) -> Tensors:
         """Draw a mask (S, B, width) for every dropout, as each run would alone."""
         device = self.flat.device
+        if self.dropouts and masks.at_once(device):
+            # In the order of the modules, not of the forward pass.
+            names = [name for name, _ in self.template.named_buffers() if name in self.dropouts]
+            seeds = [own_seed(generator) for generator in self.generators]
+            parts = masks.draw([self.dropouts[name] for name in names], batch, seeds, device)
+            return dict(zip(names, parts, strict=True))
         drawn: dict[str, list[Tensor]] = {name: [] for name in self.dropouts}
         for generator in self.generators:
             for name, (dropout, width) in self.dropouts.items():
-                kept = dropout.draw((batch, width), device, own_seed(generator))
-                drawn[name].append(kept.to(torch.float32) * -dropout.scale)
-        return {name: torch.stack(masks) for name, masks in drawn.items()}
+                drawn[name].append(dropout.draw((batch, width), device, own_seed(generator)))
+        return {name: torch.stack(drawn[name]) for name in drawn}
 
     @torch.no_grad()
     def _step(self, gradient: Tensor, rate: Tensor) -> None:
@@ -245,10 +253,10 @@ def _open_up(template: _Both, dim: int) -> dict[str, tuple[Dropout, int]]:
     for hook in hooks:
         hook.remove()
     head.standardise = nn.Identity()  # type: ignore[assignment]
-    masks: dict[Dropout, tuple[str, int]] = {}
+    buffers: dict[Dropout, tuple[str, int]] = {}
     for name, block in module.named_modules():
         if isinstance(block, Block):
-            masks[block.dropout] = f"head.{name}.dropout.mask", block.linear.out_features
-            block.dropout = _GivenDropout()  # type: ignore[assignment]
+            buffers[block.dropout] = f"head.{name}.dropout.mask", block.linear.out_features
+            block.dropout = _GivenDropout(block.dropout.scale)  # type: ignore[assignment]
             block.norm.register_forward_pre_hook(lambda layer, inputs: (inputs[0].float(),))
-    return {masks[dropout][0]: (dropout, masks[dropout][1]) for dropout in order}
+    return {buffers[dropout][0]: (dropout, buffers[dropout][1]) for dropout in order}

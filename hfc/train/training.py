@@ -24,9 +24,10 @@ from hfc.train.evaluation import brief, decoded, evaluate, predict, used_views
 from hfc.train.features import Features, Resident, statistics
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Target, standardised
+from hfc.train.heads.masks import dropouts_of, hand_out
 from hfc.train.losses import class_weights
 from hfc.train.settings import build_head, build_weighting
-from hfc.train.slices import row_losses
+from hfc.train.slices import row_losses, task_means
 from hfc.train.weightings import Sum, grouped
 
 READY = 1 << 24  # numbers of features, of which a second copy may be in memory: 32 MB in bfloat16
@@ -193,13 +194,14 @@ class Training:
         config, device, rate = self.config, self.features.device, learning_rate(self.config, self.number)
         self.head.train()
         sums, seen = torch.zeros((), device=device), 0
-        ready = self._standardised
+        ready, dropouts = self._standardised, dropouts_of(self.head)  # type: ignore[arg-type]
         with standardised(self.head) if ready else contextlib.nullcontext():
             for rows, features in (ready or self.features).batches(
                 self.data.rows["train"], config.batch_size, self.order
             ):
                 if len(rows) < 2:  # batch normalisation needs two; the row has its turn in other epochs
                     continue
+                hand_out(dropouts, len(rows), device)
                 losses, total = self._step(rows, features, rate)
                 sums = sums + torch.stack([*losses.values(), total]).detach() * len(rows)
                 seen += len(rows)
@@ -279,22 +281,3 @@ class Training:
 
     def _stateful(self) -> dict[str, Any]:
         return {"head": self.head, "weighting": self.weighting, "optimiser": self.optimiser}
-
-
-def task_means(
-    rows: Mapping[str, Tensor], target: Target, class_weight: Tensor | None, row_weight: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Average the loss of each task over the batch, classes and rows weighted.
-
-    Args:
-        rows: (B,) each.
-        target: the labels.
-        class_weight: (C,) of each leaf; a row whose label is an inner node has the mean, 1.
-        row_weight: (B,) of each row.
-    """
-    if class_weight is not None:
-        weight = torch.where(target.leaf < 0, 1.0, class_weight[target.leaf.clamp_min(0)])
-        rows = {task: weight * loss for task, loss in rows.items()}
-    if row_weight is not None:
-        rows = {task: row_weight * loss for task, loss in rows.items()}
-    return {task: loss.mean() for task, loss in rows.items()}

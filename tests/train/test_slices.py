@@ -11,7 +11,7 @@ from hfc.config import METHODS
 from hfc.train import slices, wide
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Target
-from hfc.train.slices import changed, row_losses, tensors_of
+from hfc.train.slices import changed, row_losses, task_means, tensors_of
 from hfc.train.weightings import GradNorm
 from tests.support.equations import INNER, TARGET, UNEVEN, build, features
 
@@ -177,3 +177,15 @@ def test_without_gradients_nothing_is_sliced(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(slices, "_sloped", None)
     with torch.inference_mode():
         torch.testing.assert_close(row_losses(head, head(features()), TARGET), want)
+
+
+def test_a_row_with_an_inner_label_counts_as_a_leaf_of_mean_weight_does() -> None:
+    # Leaf 1, an inner node, leaf 2, another inner node.
+    target = Target(torch.zeros(4, 3), torch.tensor([1, -1, 2, -1]))
+    rows, weight = {"global": torch.tensor([3.0, 5, 7, 11])}, torch.tensor([9.0, 0.5, 2.0, 9.0, 9.0])
+    for rest in (None, torch.tensor([1.0, 2.0, 3.0, 4.0])):
+        (mean,) = task_means(rows, target, weight, rest).values()
+        factors = [1.0] * 4 if rest is None else rest.tolist()
+        pairs = zip([0.5 * 3, 5, 2 * 7, 11], factors, strict=True)
+        assert mean.item() == pytest.approx(sum(loss * factor for loss, factor in pairs) / 4)
+    assert task_means(rows, target, None)["global"].item() == 6.5

@@ -23,7 +23,7 @@ from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Resident, Streamed
 from hfc.train.fit import fit
 from hfc.train.groups import MOST, groups
-from hfc.train.heads import HEADS
+from hfc.train.heads import HEADS, masks
 from hfc.train.heads.layers import Target
 from hfc.train.plan import parse_sweep
 from hfc.train.settling import settle
@@ -149,6 +149,26 @@ def test_so_it_does_with_other_settings(
 ) -> None:
     stacked, alone, _ = both_ways(cache, data, three(place, data, method="hmcn-f", **changes))
     assert_same(stacked, alone)
+
+
+@pytest.mark.parametrize("changes", [{"method": "hmcn-f+mtl"}, {"method": "levels", "members": 2}], ids=str)
+def test_so_it_does_where_masks_are_drawn_at_once(
+    changes: dict[str, object], place: Path, cache: Cache, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: one draw a step and run."""
+    seeds: list[int] = []
+    draw = masks.draw
+
+    def note(dropouts: Any, batch: int, own: Sequence[int], device: torch.device) -> Any:
+        seeds.append(len(own))
+        return draw(dropouts, batch, own, device)
+
+    monkeypatch.setattr(masks, "at_once", lambda device: True)
+    monkeypatch.setattr(masks, "draw", note)
+    stacked, alone, _ = both_ways(cache, data, three(place, data, **changes))
+    assert_same(stacked, alone)
+    steps = len(seeds) // 4
+    assert seeds == [3] * steps + [1] * 3 * steps
 
 
 def test_in_bfloat16_a_run_in_a_stack_ends_near_the_same_run_alone(

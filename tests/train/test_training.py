@@ -12,10 +12,8 @@ from hfc.train import training
 from hfc.train.cache import Cache
 from hfc.train.features import Resident
 from hfc.train.fit import fit
-from hfc.train.heads.layers import Target
 from hfc.train.prepared import prepare_run
 from hfc.train.stage import train
-from hfc.train.training import task_means
 from tests.support.training import quick
 
 
@@ -49,18 +47,6 @@ def test_features_standardised_once_for_all_epochs_give_the_same_bits(
     states = [fitted.head.state_dict().values() for fitted in fits]
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
     assert [epoch.loss for epoch in fits[0].epochs] == [epoch.loss for epoch in fits[1].epochs]
-
-
-def test_a_row_with_an_inner_label_counts_as_a_leaf_of_mean_weight_does() -> None:
-    # Leaf 1, an inner node, leaf 2, another inner node.
-    target = Target(torch.zeros(4, 3), torch.tensor([1, -1, 2, -1]))
-    rows, weight = {"global": torch.tensor([3.0, 5, 7, 11])}, torch.tensor([9.0, 0.5, 2.0, 9.0, 9.0])
-    for rest in (None, torch.tensor([1.0, 2.0, 3.0, 4.0])):
-        (mean,) = task_means(rows, target, weight, rest).values()
-        factors = [1.0] * 4 if rest is None else rest.tolist()
-        pairs = zip([0.5 * 3, 5, 2 * 7, 11], factors, strict=True)
-        assert mean.item() == pytest.approx(sum(loss * factor for loss, factor in pairs) / 4)
-    assert task_means(rows, target, None)["global"].item() == 6.5
 
 
 def test_a_batch_of_one_is_refused_and_a_left_over_row_waits(place: Path, cache: Cache, tmp_path: Path) -> None:

@@ -133,6 +133,9 @@ class Dropout(nn.Dropout):
     what is kept is scaled by the exact one. They come from a generator seeded by PyTorch's, so its seed rules them too.
     """
 
+    given: Tensor | None = None
+    """The mask of the next step, where it comes from outside."""
+
     @property
     def kept(self) -> int:
         """How many of 32,768 numbers are kept."""
@@ -152,6 +155,10 @@ class Dropout(nn.Dropout):
             count = math.prod(shape)
             raw = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16))
             words = raw[:count].view(*shape).bitwise_and_(2**15 - 1)
+        return self.masks(words)
+
+    def masks(self, words: Tensor) -> Tensor:
+        """Turn int16 words of 15 random bits into masks, in their place."""
         # Below 0 after the subtraction where a number is kept; its sign is what shifting leaves.
         return words.sub_(self.kept).bitwise_right_shift_(15)
 
@@ -159,7 +166,9 @@ class Dropout(nn.Dropout):
         """Zero numbers with probability p and scale the others; in evaluation the identity."""
         if not self.training or self.p == 0 or inputs.dtype not in AS_INTEGER:
             return super().forward(inputs)
-        mask = self.draw(inputs.shape, inputs.device, own_seed())
+        mask, self.given = self.given, None
+        if mask is None:
+            mask = self.draw(inputs.shape, inputs.device, own_seed())
         out: Tensor = _Masked.apply(inputs, mask.to(AS_INTEGER[inputs.dtype]), self.scale)
         return out
 
