@@ -15,8 +15,10 @@ from cli.extract import extract
 from cli.inspect import inspect
 from cli.output import loudness, one_line, ready_streams, watch
 from cli.predict import predict
+from cli.rename import rename
 from cli.report import report
 from cli.review import review
+from cli.runs import runs
 from cli.sample import sample
 from cli.sweep import sweep
 from cli.train import train
@@ -114,8 +116,10 @@ for command in (  # in the order of the work
     train,
     sweep,
     ablation,
+    runs,
     report,
     predict,
+    rename,
     export,
     doctor,
 ):

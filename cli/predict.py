@@ -51,6 +51,11 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     type=click.Path(path_type=Path, dir_okay=False),
     help="A CSV file that lists the images (path and optionally id,x1,y1,x2,y2), instead of IMAGE.",
 )
+@click.option(
+    "--best",
+    is_flag=True,
+    help="RUN is a folder of runs; take the one with the highest top-1 on validation, and say which.",
+)
 @settings(PredictConfig, "top", "min_confidence", "target_precision", "within")
 @click.option(
     "--format",
@@ -70,6 +75,7 @@ def predict(
     images: tuple[Path, ...],
     box: Box | None,
     manifest: Path | None,
+    best: bool,
     form: str,
     as_json: bool,
     **flags: Any,
@@ -83,6 +89,7 @@ def predict(
     \b
     Example:
       hfc predict cache/runs/own/flat+ps--tree--seed0--1a2b3c4d photos/new.jpg --top 3 --within tops
+      hfc predict cache/runs/own --best photos/new.jpg
 
     \b
     --format json prints one object a line:
@@ -97,9 +104,7 @@ def predict(
     """
     given = {name: value for name, value in flags.items() if value is not None}
     regions = _regions(images, box, manifest, given)
-    from hfc.predict import Classifier
-
-    classifier = Classifier.load(run, **given)
+    classifier = _load(run, best, given)
     _tell_promise(classifier)
     answers = classifier.stream(regions)
     if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
@@ -108,6 +113,18 @@ def predict(
     for line in FORMATS["json" if as_json else form](_noting(answers, failures), classifier):
         click.echo(line)
     _end(context, len(failures), len(regions))
+
+
+def _load(folder: Path, best: bool, given: Mapping[str, Any]) -> "Classifier":
+    """Load the run of a folder, or the best of the runs below it, and say which that is."""
+    from hfc.predict import Classifier
+    from hfc.predict.best import best_on_validation
+
+    if best:
+        run, count = best_on_validation(folder)
+        top1, folder = 100 * run.result.selected.val["top1"], run.folder
+        click.echo(one_line(f"best of {count} runs on validation, top-1 {top1:.2f}: {folder}"), err=True)
+    return Classifier.load(folder, **given)
 
 
 def _tell_promise(classifier: "Classifier") -> None:

@@ -186,6 +186,8 @@ class Result(Record):
     promise: Promise | None = None
     """None: no rows were set aside for one."""
     outer: OuterRecord | None = None  # None: on the cache's own splits
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """New names of nodes by their old ones, where `hfc rename` made the run of another; the key is the other's."""
     seconds: Seconds
     machine: Machine
     code: Code

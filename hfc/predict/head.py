@@ -193,7 +193,7 @@ def _find(folder: Path) -> tuple[Run, str]:
         below = runs.find([folder])
         if len(below) > 1:
             names = some([str(run.folder.relative_to(folder)) for run in below])
-            raise RunError(f"{folder}: holds {len(below)} runs; name one of them: {names}")
+            raise RunError(f"{folder}: holds {len(below)} runs; name one of them, or give --best: {names}")
         return below[0], runs.HEAD
     if not folder.is_dir():
         raise RunError(f"{folder}: no such run; name the folder of one, as hfc train prints it")

@@ -65,6 +65,7 @@ ANSWERS: list[tuple[str, int, Any]] = [
         0,
         {"judged": 360, "folds": 3, "lone": [], "files": ["review/review.csv", "review/review.json"]},
     ),
+    ("runs runs", 0, {}),
     ("report runs --out report", 0, {"folder": "report", "runs": 2, "wrong": []}),
     ("doctor", 0, {"ok": True}),
 ]
@@ -84,7 +85,7 @@ BARS = {
 def test_every_command_answers_with_one_json_object_and_no_text_and_shows_how_far_it_is(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo", "predict", "export"}
+    assert {words.split()[0] for words, _, _ in ANSWERS} == set(main.commands) - {"demo", "predict", "rename", "export"}
     watcher = Watcher()
     monkeypatch.setattr("cli.main.watch", watcher)
     for words, code, expected in ANSWERS:

@@ -96,7 +96,7 @@ def test_a_run_that_is_not_whole_is_refused(case: str, run: Path) -> None:
 def test_a_folder_of_one_run_is_that_run_and_of_several_is_refused(run: Path, place: Path, tmp_path: Path) -> None:
     assert Classifier.load(tmp_path).trained.run.folder == run
     shutil.copytree(run, tmp_path / "second")
-    with pytest.raises(RunError, match="holds 2 runs; name one of them: run, second"):
+    with pytest.raises(RunError, match="holds 2 runs; name one of them, or give --best: run, second"):
         Classifier.load(tmp_path)
     with pytest.raises(RunError, match="none: no such run"):
         Classifier.load(tmp_path / "none")
