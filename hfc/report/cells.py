@@ -79,5 +79,5 @@ def p_text(p: float) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Write a difference in percentage points, with its sign."""
-    return f"{100 * value:+.{digits}f}".replace("-", "−")
+    """Write a difference in percentage points, with its sign; what rounds to 0 has a plus."""
+    return f"{round(100 * value, digits) + 0.0:+.{digits}f}".replace("-", "−")

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from hfc.report.caches import are_several, differing
 from hfc.report.cells import Cell, Table, plus_minus
-from hfc.report.identity import counts, labels, recipe
+from hfc.report.identity import counts, feature_columns, labels, recipe
 from hfc.report.rows import BENCHMARK_TEST_ROWS, Leaderboard, Row
 
 ENOUGH_SEEDS = 3
@@ -83,7 +84,14 @@ SHARED: tuple[tuple[str, Callable[[Row], object]], ...] = (
 def _shared(rows: Sequence[Row]) -> Iterable[Check]:
     """Check that rows share all but the method. Else a difference is not one of methods alone."""
     differ = [name for name, value in SHARED if len({str(value(row)) for row in rows}) > 1]
-    if differ:
+    if differ == ["features"] and are_several(rows):
+        names = " and ".join(name for name, _ in differing(rows, feature_columns()))
+        yield Check(
+            MIND,
+            f"Rows have features of different {names}: which method is better is told by rows on the same features, "
+            "and which features by rows of the same method; see Which features.",
+        )
+    elif differ:
         yield Check(
             WRONG,
             f"Rows differ in their {' and '.join(differ)}: their differences are not differences of methods alone; "

@@ -10,6 +10,7 @@ from hfc import runs
 from hfc.errors import FORMER_SETTINGS
 from hfc.metrics import METRICS
 from hfc.report import texts
+from hfc.report.caches import what_differs
 from hfc.report.cells import Cell, Table, p_text, plus_minus, signed
 from hfc.report.checks import check
 from hfc.report.document import Document, Section, Text
@@ -29,6 +30,9 @@ MATCHES = (  # what a row of one set shares with its match in the other, the clo
     (*NAME, "recipe"),
     NAME,
     ("preset", "name of the tree"),
+    ("method", "features", "labels"),  # under another tree
+    ("method", "recipe"),
+    ("method",),
 )
 
 
@@ -64,7 +68,8 @@ def compare(first: Path, second: Path) -> Comparison:
     """Match the rows of two folders of runs.
 
     Rows match by method, hierarchy and changed settings, those first that share the most beside; what is left by method
-    and hierarchy alone. Rows match only where each set has a single one.
+    and hierarchy alone, then by method and settings under another hierarchy. Rows match only where each set has a
+    single one.
 
     Raises:
         RunError: a folder holds no runs, or a damaged one.
@@ -197,6 +202,7 @@ def _metrics(comparison: Comparison) -> Table:
             )
             if difference
             else Cell("not tested"),
+            Cell(what_differs(pair.before.row, pair.after.row) or "–"),
         ]
         for metric in shown:
             key, scale, digits = metric.key, metric.scale, metric.digits
@@ -206,8 +212,11 @@ def _metrics(comparison: Comparison) -> Table:
             change = scale * (pair.after.row.mean(key) - pair.before.row.mean(key)) if before and after else None
             cells.append(Cell(" → ".join(means), change, tip=full))
         body.append(tuple(cells))
-    header = ("method", "top-1 gained, points", "p corrected", *(metric.column for metric in shown))
-    note = "Before → after, means over seeds; columns sort by the change. * significant."
+    header = ("method", "top-1 gained, points", "p corrected", "what differs", *(metric.column for metric in shown))
+    note = (
+        "Before → after, means over seeds; columns sort by the change. * significant. What differs: features, labels, "
+        "tree; settings and provenance are below."
+    )
     return Table("metrics", "Metrics", header, tuple(body), note)
 
 
@@ -230,11 +239,11 @@ def _changes(comparison: Comparison) -> Table:
 
 def plain(comparison: Comparison, summary: Document) -> str:
     """Write a comparison for a terminal."""
-    lines = [["method", "top-1 before", "top-1 after", "gained, points", "p corrected"]]
+    lines = [["method", "top-1 before", "top-1 after", "gained, points", "p corrected", "what differs"]]
     for pair in comparison.pairs:
         row = _metrics(replace(comparison, pairs=(pair,))).rows[0]
         before, after = (plus_minus(outcome.row.values("top1")) for outcome in (pair.before, pair.after))
-        lines.append([pair.label, before, after, row[1].text, row[2].text])
+        lines.append([pair.label, before, after, *(cell.text for cell in row[1:4])])
     changed = [[cell.text for cell in row] for row in _changes(comparison).rows]
     parts = [texts.columns(lines)] if comparison.pairs else []
     if changed:

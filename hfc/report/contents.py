@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hfc.progress import steps
-from hfc.report import categories, figures, header, nested, promises, tables, training, trees
+from hfc.report import caches, categories, figures, header, nested, promises, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
 from hfc.report.checks import Check, provenance
 from hfc.report.document import Block, Document, Folded, Section, Text
@@ -67,6 +67,7 @@ def _plan(
     )
     return [
         ("best", "Which is best", join(part.best() for part in parts)),
+        ("caches", "Which features", join(part.caches() for part in parts)),
         ("table1", "The paper's table", _some(tables.table1(rows) if tables.is_the_papers(rows) else None)),
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
         ("twins", "Twins", (part.named(table) for part, table in zip(parts, twins, strict=False))),
@@ -132,6 +133,9 @@ class _Blocks:
         yield self.named(first(self.board, self.pairs))
         if figure:
             yield self.named(figure)
+
+    def caches(self) -> Iterator[Block]:
+        yield from map(self.named, caches.tables(self.board))
 
     def differences(self) -> Iterator[Block]:
         if self.board.baseline:

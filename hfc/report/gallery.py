@@ -164,15 +164,18 @@ def _regions(outcome: Outcome, rows: Ints, root: Path) -> Regions:
 
 
 def _cached(row: Row) -> tuple[Regions, Path] | str:
-    """Read the regions and data set of a row's cache. Returns the reason where it cannot.
+    """Read the regions and data set of a row's cache. Returns the reason where it cannot."""
+    return _opened(cache_file(row), row.first.cache.feature_key, row.first.cache.features_sha256)
+
+
+def cache_file(row: Row) -> Path:
+    """Find the cache of a row; where it is not at hand, the path that the run recorded.
 
     A relative path is tried from here, and from every folder above the run: a report may be made anywhere.
     """
-    cache = row.first.cache
-    path = Path(cache.path)
+    path = Path(row.first.cache.path)
     places = dict.fromkeys(base / path for base in (Path(), *row.runs[0].folder.resolve().parents))
-    place = next((place for place in places if place.is_file()), path)
-    return _opened(place, cache.feature_key, cache.features_sha256)
+    return next((place for place in places if place.is_file()), path)
 
 
 @functools.lru_cache(maxsize=1)

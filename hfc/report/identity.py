@@ -18,6 +18,8 @@ Identity = Mapping[str, str]
 """What makes a row, by the name of the part."""
 Facet = tuple[str, Callable[[Result], str]]
 """The part of an identity that some words speak of, and the words."""
+Column = tuple[str, Callable[[Result], str]]
+"""The head of a column, and its words for a run."""
 
 NOT_SETTINGS = ("seed", "device", "checkpoint_seconds", "hierarchy")  # the hierarchy is a part of its own
 # At their defaults they are in no key: those of older runs stay.
@@ -44,6 +46,25 @@ FIELDS = {  # of the feature key, in words
     "roi_margin": "margin {}",
     "precision": "features in {}",
 }
+
+
+def feature_columns() -> tuple[Column, ...]:
+    """List what may differ between the features of two runs, as columns."""
+    fields = [(name, partial(_field, name=name, words="{}")) for name in ("pool", "views", "resize")]
+    return (
+        ("backbone", lambda result: result.cache.backbone),
+        ("weights", lambda result: Path(result.cache.weights).name),
+        ("px", lambda result: str(result.cache.image_size or "–")),
+        *fields,
+        ("margin", partial(_field, name="roi_margin", words="{}")),
+        ("precision", partial(_field, name="precision", words="{}")),
+        ("stored as", partial(_field, name="store", words="{}")),
+    )
+
+
+def row_columns() -> tuple[Column, ...]:
+    """List what may differ between two runs of one method, as columns: features, labels and tree."""
+    return (*feature_columns(), ("labels", _labels_file), ("tree", lambda result: result.hierarchy.name))
 
 
 def labels(result: Result) -> tuple[str, str]:

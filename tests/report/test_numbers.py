@@ -11,6 +11,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
 
 
 def points(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+    text = f"{100 * value:+.2f}".replace("-", "−")
+    return "+0.00" if text == "−0.00" else text
 
 
 def p_text(p: float) -> str:
@@ -272,6 +274,58 @@ def check_group(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
     assert answers == {label: sum(map(len, own.images)) for label, own in rows.items()}
 
 
+def parts_of(row: Counted) -> tuple[list[object], list[object], list[object], list[object]]:
+    """What a row has of its method, and its features, labels and tree."""
+    first = row.results[0]
+    cache, tree = first["cache"], first["hierarchy"]
+    settings = {key: value for key, value in first["config"].items() if key != "seed"}
+    return (
+        [first["method"], first["changed"], settings],
+        [cache["feature_key"], cache["features_sha256"]],
+        [cache["labels_sha256"], cache.get("labels_digest"), first["rows"]],
+        [tree["name"], tree["digest"]],
+    )
+
+
+def check_features(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
+    """The tables of rows on several caches: what they cost, and those that differ in one thing alone."""
+    if len({own.results[0]["cache"]["features_sha256"] for own in rows.values()}) == 1:
+        assert f'id="table-{prefix}caches"' not in page.text
+        return
+    header, *lines = page.table(f"{prefix}caches")
+    assert [line[0] for line in lines] == list(rows)
+    for label, top1, *costs in lines:
+        assert (top1, costs[:2]) == (spread(rows[label].metric("top1")), ["unknown"] * 2)  # their caches are not here
+        shown = dict(zip(header[4:], costs[2:], strict=True))
+        cache, tree = rows[label].results[0]["cache"], rows[label].results[0]["hierarchy"]
+        expected = {"px": str(cache["image_size"]), "pool": cache["key_fields"]["pool"], "weights": cache["weights"]}
+        expected |= {"tree": tree["name"], "labels": cache.get("labels") or "the cache's own labels"}
+        assert all(shown[name].removeprefix("labels ") == expected[name] for name in shown)
+    pairs = []
+    for a, b in combinations(rows, 2):
+        (method, *one), (other, *two) = parts_of(rows[a]), parts_of(rows[b])
+        if method == other and sum(x != y for x, y in zip(one, two, strict=True)) == 1:
+            pairs.append((a, b))
+    found = [compared(rows[a], rows[b]) for a, b in pairs]
+    known = {pair: (*one[:1], p) for pair, one, p in zip(pairs, found, holm([p for *_, p in found]), strict=True)}
+    lines = page.table(f"{prefix}matched")[1:] if pairs else []
+    assert len(lines) == len(pairs)
+    for label, what, gained, p, means in lines:
+        assert what
+        for (a, b), (intervals, corrected) in list(known.items()):
+            i, swapped = intervals["top1"], label == b
+            low, high = (i.low, i.high) if swapped else (-i.high, -i.low)
+            gain = i.difference if swapped else -i.difference
+            ends = [f"{100 * statistics.fmean(rows[name].metric('top1')):.2f}" for name in (a, b)]
+            shown = " → ".join(reversed(ends) if swapped else ends)
+            if label in (a, b) and (gained, means) == (f"{points(gain)} [{points(low)}, {points(high)}]", shown):
+                assert p == p_text(corrected)
+                del known[a, b]
+                break
+        else:
+            pytest.fail(f"{label}: {what} is no pair that differs in one thing alone")
+
+
 def check_rows(page: Page, rows: dict[str, Counted], folder: Path) -> None:
     """The tables of all rows, and the files beside the page."""
     scales = {"top-1 %": "top1", "macro top-1 %": "top1_macro", "hF %": "hF", "full path %": "full_path_accuracy"}
@@ -366,5 +420,6 @@ def test_every_number_on_the_page_is_that_of_its_row(seed: int, tmp_path: Path) 
         assert [line[0] for line in page.table(f"{prefix}headline")[1:]] == order
         check_differences(page, prefix, {label: group[label] for label in order}, best, tmp_path / "out")
         check_group(page, prefix, group)
+        check_features(page, prefix, {label: group[label] for label in order})
     check_rows(page, rows, tmp_path / "out")
     assert page.used == set(re.findall(r'<h3 id="table-([^"]*)"', page.text))  # no table was left out here
