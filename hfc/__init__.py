@@ -10,6 +10,7 @@ The stages meet in these files alone. In Python, all loaded on use, as torch com
     from hfc import Classifier              answers for images, from the folder of a run
     from hfc import HierarchicalClassifier  a scikit-learn estimator for features of your own
     from hfc.extract import extract         stage 1, and `from hfc.train import train` stage 2
+    from hfc.report import report           the report; this one loads no torch
 
 A new head is a module in hfc/train/heads and a line in its HEADS, a new loss a function in hfc/train/losses.py and a
 line in its LEVEL_LOSSES, both with a name in hfc/config.py; a new data set a module in hfc/datasets and a branch there.

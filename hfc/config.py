@@ -285,8 +285,8 @@ def _checked(kind: type[Config], key: str, value: object) -> object:
         if not parts or not all(type(part) is int and low <= part <= high for part in parts):
             raise ConfigError(f"{key}: expected integers of at least {low:g}, found {value!r}")
         return tuple(sorted(set(parts)))
-    if isinstance(spec.default, float) and type(value) is int and abs(value) < 2**53:
-        value = float(value)
+    value = float(value) if isinstance(spec.default, float) and type(value) is int and abs(value) < 2**53 else value
+    value = str(value) if isinstance(spec.default, str) and isinstance(value, Path) else value
     if type(value) is not type(spec.default):
         raise ConfigError(f"{key}: expected {TYPE_NAMES[type(spec.default)]}, found {value!r}")
     if isinstance(value, str) and not is_utf8(value):

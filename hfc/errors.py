@@ -23,11 +23,12 @@ import contextlib
 import difflib
 import errno
 import functools
+import inspect
 import logging
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 # What Markdown would take for markup; & where it begins an entity.
@@ -133,6 +134,20 @@ def one_of(value: str, known: Iterable[str], what: str) -> str:
     if value in (names := list(known)):
         return value
     raise ConfigError(f"unknown {what} {value!r}; {meant(value, names)}")
+
+
+def check_keywords(call: Callable[..., object], keywords: Iterable[str], settings: Iterable[str] = ()) -> None:
+    """Refuse keywords that a call does not take. The ConfigError suggests the nearest.
+
+    Args:
+        call: the function, whose own keywords are known.
+        keywords: those that it was given beyond them.
+        settings: what it takes as well.
+    """
+    own = [name for name, what in inspect.signature(call).parameters.items() if what.kind is what.KEYWORD_ONLY]
+    known = [*own, *settings]
+    for name in keywords:
+        one_of(name, known, "setting")
 
 
 def printable(name: str) -> str:

@@ -38,7 +38,7 @@ LAZY = ("hfc", "hfc.extract", "hfc.train", "hfc.predict")
 FACES = {
     "hfc": {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"},
     "hfc.extract": {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.summary"},
-    "hfc.train": {"train": "hfc.train.stage", "train_all": "hfc.train.stage"},
+    "hfc.train": {"train": "hfc.train.axes", "train_all": "hfc.train.stage"},
     "hfc.predict": {"Classifier": "hfc.predict.classifier"},
 }
 MODULE_LINES, FUNCTION_LINES = 300, 45

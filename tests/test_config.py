@@ -133,3 +133,9 @@ def test_a_name_that_is_not_utf8_is_refused_before_any_work(kind: type, key: str
 def test_toml_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
     assert read_toml(tmp_path / "c.toml") == {"seed": 7}
+
+
+def test_a_path_is_the_text_of_a_setting() -> None:
+    assert resolve(ExtractConfig, {"weights": Path("a/b.pth")}).weights == "a/b.pth"
+    with pytest.raises(ConfigError, match=r"^image_size: expected an integer, found PosixPath\('32'\)$"):
+        resolve(ExtractConfig, {"image_size": Path("32")})

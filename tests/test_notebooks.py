@@ -51,6 +51,16 @@ def test_a_notebook_defines_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_calls_a_stage_by_one_function(path: Path) -> None:
+    trees = [ast.parse("".join(cell["source"])) for cell in cells(path)]
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+    parts = {name for name in names if name.startswith(("hfc.extract", "hfc.train", "hfc.report", "hfc.config"))}
+    assert parts <= {"hfc.extract.extract", "hfc.train.train", "hfc.report.report"}
+    assert "hfc.extract.extract" in parts
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_with_the_outputs_of_all_its_cells(path: Path) -> None:
     assert [cell["execution_count"] for cell in cells(path)] == list(range(1, len(cells(path)) + 1))
     for cell in cells(path):

@@ -11,15 +11,15 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 from hfc import crops, provenance, store
-from hfc.config import ExtractConfig
+from hfc.config import ExtractConfig, plain, resolve
 from hfc.datasets import read_regions, remote
 from hfc.datasets.splits import draw_splits
-from hfc.errors import ConfigError, StoreError
+from hfc.errors import ConfigError, StoreError, check_keywords
 from hfc.extract import network
 from hfc.extract.call import VIEWS, Call, Outcome, look, make
 from hfc.extract.encoder import PREFERRED, Encoder
@@ -36,9 +36,9 @@ CHECKS = ("stat", "content")
 
 
 def extract(
-    source: Path,
-    out: Path,
-    config: ExtractConfig,
+    source: str | Path,
+    out: str | Path,
+    config: ExtractConfig | None = None,
     *,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -47,13 +47,14 @@ def extract(
     trust_files: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
+    **settings: object,
 ) -> ExtractSummary | None:
-    """Turn a data set's images into a feature cache.
+    """Turn a data set's images into a feature cache: `extract("photos", "own.h5", image_size=288)`.
 
     Args:
         source: a DeepFashion root, a CSV manifest or a folder tree.
         out: the cache to write, or to bring up to date; what an interrupted call left is resumed.
-        config: the settings; those left to the machine are resolved here.
+        config: settings in one object; what is left to the machine is resolved here.
         overwrite: drop a cache or shards made under other settings.
         dry_run: do everything but encode and write.
         retry_failures: encode the images again that failed in an earlier call, too.
@@ -61,6 +62,7 @@ def extract(
         trust_files: keep the features of a cache of schema 1, as if no file had changed.
         report: called after every batch.
         stop: asked before every shard; once it says so, shards in hand are finished and the call ends.
+        settings: any of hfc.config.ExtractConfig, in the place of what `config` has.
 
     Returns:
         What was done; None in a process that only helped another (torchrun's ranks but the first).
@@ -69,17 +71,32 @@ def extract(
         StoppedError: `stop` said so before all was done.
         HfcError: the source, weights, settings or disk do not allow it; nothing is left half written.
     """
-    started = time.perf_counter()
+    if settings or not config:
+        check_keywords(extract, settings, (known.name for known in fields(ExtractConfig)))
+        config = resolve(ExtractConfig, plain(config) if config else {}, settings)
     options = _options(overwrite, retry_failures, check, trust_files)
-    out = followed(out)
+    call = _open(Path(source), followed(Path(out)), config, options, stop, report, dry_run)
+    return _dry_run(call) if dry_run else _carry_out(call)
+
+
+def _open(
+    source: Path,
+    out: Path,
+    config: ExtractConfig,
+    options: Options,
+    stop: Callable[[], bool],
+    report: Callable[[Progress], None],
+    dry_run: bool,
+) -> Call:
+    """Read the rows and open the backbone of a call."""
+    started = time.perf_counter()
     engine = open_engine(config.engine)
     regions = _regions(source, remote.Downloads() if dry_run else remote.beside(out), config)
     most = _most_failures(config, len(regions))
     if engine.leads:
-        _check_writable(out, overwrite)
+        _check_writable(out, options.overwrite)
     job, encoder = _prepare(regions, out, config)
-    call = Call(job, encoder, engine, source, options, partial(_draw, config), most, stop, report, started)
-    return _dry_run(call) if dry_run else _carry_out(call)
+    return Call(job, encoder, engine, source, options, partial(_draw, config), most, stop, report, started)
 
 
 def _options(overwrite: bool, retry: bool, check: str, trust: bool) -> Options:

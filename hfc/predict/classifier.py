@@ -66,8 +66,7 @@ class Classifier:
         from hfc.predict.backbone import open_backbone
         from hfc.predict.head import load_trained
 
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
-        config = resolve(PredictConfig, given)
+        config = resolve(PredictConfig, settings)
         trained = load_trained(Path(run))
         if trained.random_weights:
             logger.warning("%s: RANDOM WEIGHTS: its answers mean nothing; for benchmarks only", trained.run.folder)

@@ -1,14 +1,14 @@
 """Reports of runs: a page, Markdown, LaTeX, CSV and JSON. Every number comes from the runs; no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
 from hfc import runs
-from hfc.errors import RunError
+from hfc.errors import RunError, check_keywords
 from hfc.progress import steps
 from hfc.provenance import write_folder
 from hfc.report import compare, contents, latex, nested, page, texts
@@ -41,6 +41,32 @@ class ReportSummary:
     """The checks that went wrong."""
     rows: tuple[Mapping[str, object], ...] = ()
     """The results table for a program; see `texts.row_json`."""
+
+
+def report(
+    runs: str | Path | Run | Iterable[str | Path | Run],
+    out: str | Path = "report",
+    *,
+    images: str | Path | None = None,
+    twins: str | Path | None = None,
+    baseline: str | None = None,
+    **unknown: object,
+) -> ReportSummary:
+    """Build the report of runs: `print(report("runs", out="report").table)`.
+
+    Args:
+        runs: folders of runs, or runs as `hfc.train.train` returns them; one or several.
+        out, images, twins, baseline: as for `write_report`.
+
+    Raises:
+        ConfigError: another keyword.
+        RunError: as `write_report`.
+    """
+    check_keywords(report, unknown)
+    roots = [runs] if isinstance(runs, str | Path | Run) else runs
+    folders = [root.folder if isinstance(root, Run) else Path(root) for root in roots]
+    pictures, pairs = (Path(place) if place else None for place in (images, twins))
+    return write_report(folders, Path(out), images=pictures, twins=pairs, baseline=baseline)
 
 
 def write_report(

@@ -16,16 +16,49 @@ from hfc import store
 from hfc.config import ExtractConfig, resolve
 from hfc.crops import FORMATS, CropSettings, crop_image
 from hfc.datasets import read_regions
-from hfc.errors import ConfigError, StoreError
+from hfc.errors import ConfigError, EncoderError, StoreError
 from hfc.extract.encoder import load_encoder
 from hfc.extract.stage import extract
 from hfc.extract.summary import ExtractSummary, Progress
 from tests.datasets.test_archives import pack, pack_tar
+from tests.support.backbones import TINY
 from tests.support.deepfashion_tree import ITEMS, Item, write_images, write_tree
 from tests.support.extraction import Cache, config, read
 from tests.support.privileges import unprivileged
 
 pytestmark = pytest.mark.usefixtures("small_turns")
+
+
+def test_settings_are_given_by_keyword_as_in_one_object(manifest: Path, tmp_path: Path) -> None:
+    wanted = extract(manifest, tmp_path / "a.h5", config(views="flip"))
+    changed = extract(str(manifest), tmp_path / "b.h5", config(), views="flip")
+    given = {f.name: getattr(config(), f.name) for f in fields(ExtractConfig)}
+    alone = extract(str(manifest), out=str(tmp_path / "c.h5"), **given | {"views": "flip"})
+    assert wanted
+    for summary in (changed, alone):
+        assert summary
+        assert summary.config == wanted.config
+        assert summary.key == wanted.key
+    for name in ("b.h5", "c.h5"):
+        np.testing.assert_array_equal(read(tmp_path / name)[0], read(tmp_path / "a.h5")[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"imagesize": 32}, "unknown setting 'imagesize'; did you mean image_size?"),
+        ({"overwite": True}, "unknown setting 'overwite'; did you mean overwrite?"),
+        ({"image_size": "32"}, "image_size: expected an integer, found '32'"),
+        (
+            {"weights": Path("no.pth")},
+            "weights no.pth: no such file; give hub, wheel, random or a .safetensors or .pth file",
+        ),
+    ],
+)
+def test_a_wrong_keyword_is_refused(settings: dict[str, object], message: str, manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, EncoderError)) as refused:
+        extract(manifest, tmp_path / "c.h5", **{"backbone": TINY, **settings})  # type: ignore[arg-type]
+    assert str(refused.value) == message
 
 
 def test_every_region_has_its_features_and_every_failure_its_reason(manifest: Path, tmp_path: Path) -> None:

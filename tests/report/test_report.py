@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from hfc.errors import RunError
+from hfc.errors import ConfigError, RunError
 from hfc.progress import watched_by
-from hfc.report import write_report
+from hfc.report import report, write_report
+from hfc.runs import find
 from tests.support.made_runs import tree_of, write_run
 from tests.support.reports import rows_of
 from tests.support.watching import Watcher
@@ -32,6 +33,22 @@ def test_every_file_that_is_promised_is_there_and_nothing_else(place: Path) -> N
     }
     for file in summary.files:
         assert file.read_bytes() == (place / "report" / file.relative_to(place / "again")).read_bytes(), file
+
+
+def test_one_call_takes_folders_as_text_and_runs_themselves(place: Path) -> None:
+    wanted = (place / "report" / "results.json").read_bytes()
+    for number, runs in enumerate((str(place / "runs"), [place / "runs"], find([place / "runs"]))):
+        summary = report(runs, out=str(place / f"called{number}"))
+        assert (summary.folder / "results.json").read_bytes() == wanted
+    assert report(find([place / "runs"])[0], place / "one").runs == 1
+    compared = report(place / "runs", place / "based", baseline="flat")
+    assert compared == write_report([place / "runs"], place / "based", baseline="flat")
+
+
+def test_a_wrong_keyword_of_a_report_gets_a_suggestion(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^unknown setting 'image'; did you mean images\?$"):
+        report(place / "runs", place / "no", image="photos")
+    assert not (place / "no").exists()
 
 
 def test_a_report_says_how_far_it_is(place: Path) -> None:

@@ -37,6 +37,7 @@ SHAPELESS = {
     "hierarchy/reading.py": "the tree is in the key by its digest",
     "regions.py": "ids, labels and splits are in the key; reads files",
     "train/__init__.py": "names",
+    "train/axes.py": "which runs there are",
     "train/cache.py": "what it reads is in the key by digests",
     "train/labels.py": "as they are joined",
     "train/notices.py": "warnings",
