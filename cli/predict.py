@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -18,11 +18,13 @@ from hfc.config import PredictConfig, resolve
 from hfc.progress import steps
 
 if TYPE_CHECKING:
-    from hfc.predict import Classifier
+    from hfc.predict import FeatureClassifier
     from hfc.predict.answers import Answer
     from hfc.regions import Regions
 
 Box = tuple[float, float, float, float]
+# What classifies, its answers, and how many there are.
+Opened: TypeAlias = "tuple[FeatureClassifier, Iterator[Answer], int]"
 
 
 def parse_box(context: click.Context, parameter: click.Parameter, text: str | None) -> Box | None:
@@ -56,6 +58,11 @@ def parse_box(context: click.Context, parameter: click.Parameter, text: str | No
     is_flag=True,
     help="RUN is a folder of runs; take the one with the highest top-1 on validation, and say which.",
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A feature cache whose rows are classified, instead of IMAGE; it must be made under the settings of RUN.",
+)
 @settings(PredictConfig, "top", "min_confidence", "target_precision", "within")
 @click.option(
     "--format",
@@ -76,6 +83,7 @@ def predict(
     box: Box | None,
     manifest: Path | None,
     best: bool,
+    cache: Path | None,
     form: str,
     as_json: bool,
     **flags: Any,
@@ -85,6 +93,7 @@ def predict(
     An answer is a path in the tree of RUN, with probabilities. RUN is the folder of a run, or one that hfc export --hf
     made; it records which crops, backbone and weights to use. IMAGE is a file, or a folder, ZIP or TAR archive with
     images in or below it. The answers come in its order; for an image that cannot be read the reason, and exit code 3.
+    With --cache the rows of a feature cache are classified, and no image is read.
 
     \b
     Example:
@@ -103,31 +112,71 @@ def predict(
     JSON and CSV say "within". Of a name that several nodes have, give the path; "> Tops" begins at the root.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    regions = _regions(images, box, manifest, given)
-    classifier = _load(run, best, given)
-    _tell_promise(classifier)
-    answers = classifier.stream(regions)
-    if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
-        answers = steps(answers, "predict", len(regions))
-    failures: list[str] = []
-    for line in FORMATS["json" if as_json else form](_noting(answers, failures), classifier):
-        click.echo(line)
-    _end(context, len(failures), len(regions))
+    if cache:
+        _refuse_beside_cache(given, images=bool(images), box=bool(box), manifest=bool(manifest))
+        opened = _cached(_chosen(run, best), cache, given)
+    else:
+        regions = _regions(images, box, manifest, given)
+        opened = _classified(_chosen(run, best), regions, given)
+    _print(context, *opened, "json" if as_json else form)
 
 
-def _load(folder: Path, best: bool, given: Mapping[str, Any]) -> "Classifier":
-    """Load the run of a folder, or the best of the runs below it, and say which that is."""
-    from hfc.predict import Classifier
+def _chosen(folder: Path, best: bool) -> Path:
+    """The folder of a run; of the best of the runs below it, if asked for, which is said."""
+    if not best:
+        return folder
     from hfc.predict.best import best_on_validation
 
-    if best:
-        run, count = best_on_validation(folder)
-        top1, folder = 100 * run.result.selected.val["top1"], run.folder
-        click.echo(one_line(f"best of {count} runs on validation, top-1 {top1:.2f}: {folder}"), err=True)
-    return Classifier.load(folder, **given)
+    run, count = best_on_validation(folder)
+    top1 = 100 * run.result.selected.val["top1"]
+    click.echo(one_line(f"best of {count} runs on validation, top-1 {top1:.2f}: {run.folder}"), err=True)
+    return run.folder
 
 
-def _tell_promise(classifier: "Classifier") -> None:
+def _refuse_beside_cache(given: Mapping[str, object], **others: bool) -> None:
+    """Refuse what says which images to read, or how, where none is read."""
+    from hfc.predict.features import SETTINGS
+
+    names = [name for name, is_there in others.items() if is_there] + [name for name in given if name not in SETTINGS]
+    if names:
+        name = "IMAGE" if names[0] == "images" else f"--{names[0].replace('_', '-')}"
+        raise click.UsageError(f"--cache reads no image; leave {name} out")
+
+
+def _cached(run: Path, cache: Path, given: Mapping[str, object]) -> Opened:
+    """The answers for a cache's rows."""
+    from hfc.predict import FeatureClassifier
+    from hfc.store import FeatureStore
+
+    classifier = FeatureClassifier.load(run, **given)
+    with FeatureStore(cache) as store:
+        return classifier, classifier.cached(cache), store.shape[0]
+
+
+def _classified(run: Path, regions: "Regions", given: Mapping[str, object]) -> Opened:
+    """The answers for images."""
+    from hfc.predict import Classifier
+
+    classifier = Classifier.load(run, **given)
+    return classifier, classifier.stream(regions), len(regions)
+
+
+def _print(
+    context: click.Context, classifier: "FeatureClassifier", answers: Iterator["Answer"], total: int, form: str
+) -> None:
+    """Print the answers, and end with exit code 3 if images could not be read."""
+    _tell_promise(classifier)
+    if not sys.stdout.isatty():  # on a screen the answers themselves show how far it is
+        answers = steps(answers, "predict", total)
+    failures: list[str] = []
+    for line in FORMATS[form](_noting(answers, failures), classifier):
+        click.echo(line)
+    if failures:
+        click.echo(f"{len(failures)} of {total} images could not be read", err=True)
+        context.exit(SOME_FAILED)
+
+
+def _tell_promise(classifier: "FeatureClassifier") -> None:
     """Say what is promised of the answers, where that was asked for."""
     promise, kept = classifier.trained.run.result.promise, classifier.kept
     if promise and kept:
@@ -137,13 +186,6 @@ def _tell_promise(classifier: "Classifier") -> None:
             f"{target} of those below the root are right, as {promise.proof.rows} rows set aside prove",
             err=True,
         )
-
-
-def _end(context: click.Context, failed: int, images: int) -> None:
-    """End with exit code 3 if images could not be read."""
-    if failed:
-        click.echo(f"{failed} of {images} images could not be read", err=True)
-        context.exit(SOME_FAILED)
 
 
 def _regions(
@@ -177,7 +219,7 @@ def _noting(answers: Iterable["Answer"], failures: list[str]) -> Iterator["Answe
         yield answer
 
 
-def _as_table(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+def _as_table(answers: Iterable["Answer"], classifier: "FeatureClassifier") -> Iterator[str]:
     """An answer a line, and the next best leaves below it."""
     for number, answer in enumerate(answers):
         if number == 0 and classifier.trained.random_weights:
@@ -187,14 +229,14 @@ def _as_table(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator
             yield one_line(f"    {' > '.join(leaf.path)} {leaf.probability:.2f}")
 
 
-def _as_json(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+def _as_json(answers: Iterable["Answer"], classifier: "FeatureClassifier") -> Iterator[str]:
     """An object a line. In ASCII, as other programs split lines at U+2028 and its like."""
     mark = {"random_weights": True} if classifier.trained.random_weights else {}
     for answer in answers:
-        yield json.dumps(answer.to_json() | mark)
+        yield json.dumps(answer.to_dict() | mark)
 
 
-def _as_csv(answers: Iterable["Answer"], classifier: "Classifier") -> Iterator[str]:
+def _as_csv(answers: Iterable["Answer"], classifier: "FeatureClassifier") -> Iterator[str]:
     """A header and a row an answer."""
     from hfc.predict.answers import AnswerTable
 
@@ -215,7 +257,7 @@ def _csv_line(cells: Sequence[str]) -> str:
     return stream.getvalue().removesuffix("\n")
 
 
-FORMATS: dict[str, Callable[[Iterable["Answer"], "Classifier"], Iterator[str]]] = {
+FORMATS: dict[str, Callable[[Iterable["Answer"], "FeatureClassifier"], Iterator[str]]] = {
     "table": _as_table,
     "json": _as_json,
     "csv": _as_csv,

@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import PIL
@@ -101,7 +102,7 @@ def crop_loaded(picture: Loaded, box: NDArray[np.float32], settings: CropSetting
     It is as from a file, but nothing is decoded at a reduced size.
 
     Args:
-        picture: a Pillow image, or (height, width, 3) RGB bytes.
+        picture: a Pillow image, or RGB bytes (height, width, 3), or gray ones (height, width).
         box: as for `crop_image`.
         settings: how the region becomes square.
 
@@ -112,8 +113,10 @@ def crop_loaded(picture: Loaded, box: NDArray[np.float32], settings: CropSetting
         ImageError: a damaged image, an array of another shape or type, or a box without area inside it.
     """
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise ImageError(f"expected bytes (height, width, 3), found {picture.dtype} {picture.shape}")
+        if not is_picture(picture):
+            raise ImageError(
+                f"expected bytes (height, width, 3) or (height, width), found {picture.dtype} {picture.shape}"
+            )
         picture = Image.fromarray(picture)
     _refuse_bomb(picture)
     try:
@@ -121,6 +124,12 @@ def crop_loaded(picture: Loaded, box: NDArray[np.float32], settings: CropSetting
     except (OSError, ValueError) as error:  # Pillow decodes only now
         raise ImageError(f"damaged image: {error}") from error
     return _to_square(image, _clip(box, image.size, settings.margin), settings)
+
+
+def is_picture(array: NDArray[Any]) -> bool:
+    """Whether an array is RGB bytes (height, width, 3) or gray bytes (height, width)."""
+    coloured = array.ndim == 3 and array.shape[2] == 3
+    return array.dtype == np.uint8 and (coloured or array.ndim == 2) and 0 not in array.shape
 
 
 def _refuse_bomb(opened: Image.Image) -> None:

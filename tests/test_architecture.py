@@ -39,7 +39,7 @@ FACES = {
     "hfc": {"Classifier": "hfc.predict.classifier", "HierarchicalClassifier": "hfc.train.estimator"},
     "hfc.extract": {"extract": "hfc.extract.stage", "ExtractSummary": "hfc.extract.summary"},
     "hfc.train": {"train": "hfc.train.axes", "train_all": "hfc.train.stage"},
-    "hfc.predict": {"Classifier": "hfc.predict.classifier"},
+    "hfc.predict": {"Classifier": "hfc.predict.classifier", "FeatureClassifier": "hfc.predict.features"},
 }
 MODULE_LINES, FUNCTION_LINES = 300, 45
 UNTYPED = re.compile(r"(dict|Mapping)\[str, Any\]")

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hfc.predict.classifier import Classifier as Classifier
+    from hfc.predict.features import FeatureClassifier as FeatureClassifier
 
-_NAMES = {"Classifier"}
+_HOMES = {"Classifier": "hfc.predict.classifier", "FeatureClassifier": "hfc.predict.features"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _NAMES:
-        return getattr(import_module("hfc.predict.classifier"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

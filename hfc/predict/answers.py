@@ -13,12 +13,12 @@ class Leaf:
     """Names of the nodes from the coarsest level to the leaf."""
     probability: float
 
-    def to_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """The leaf as a JSON object."""
-        return {"path": self.path, "probability": round(self.probability, 6)}
+        return {"path": list(self.path), "probability": round(self.probability, 6)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What a classifier tells of one region."""
 
@@ -49,19 +49,23 @@ class Answer:
             return f"cannot be read: {self.error}"
         return f"{' > '.join(self.path)} {self.probabilities[-1]:.2f}" if self.path else "not certain of any node"
 
-    def to_json(self) -> dict[str, object]:
+    def __repr__(self) -> str:
+        """The same in brackets, so that a list of answers can be read."""
+        return f"<{self}>"
+
+    def to_dict(self) -> dict[str, object]:
         """The answer as a JSON object: id and error, or id, path, probabilities, top.
 
         And within and batch_size, where they were asked for.
         """
-        about = {"id": _utf8(self.id)} | ({"within": self.within} if self.within else {})
+        about: dict[str, object] = {"id": _utf8(self.id)} | ({"within": list(self.within)} if self.within else {})
         if self.error:
             return {**about, "error": _utf8(self.error)}
         return {
             **about,
-            "path": self.path,
+            "path": list(self.path),
             "probabilities": [round(probability, 6) for probability in self.probabilities],
-            "top": [leaf.to_json() for leaf in self.top],
+            "top": [leaf.to_dict() for leaf in self.top],
         } | ({"batch_size": self.batch_size} if self.batch_size else {})
 
 

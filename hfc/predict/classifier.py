@@ -5,21 +5,32 @@ Whoever names the class need not wait for torch: backbone and head come with the
 Dimensions: B regions a batch, V views, D features.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfc.config import ExtractConfig, PredictConfig, resolve
+from hfc.crops import Bytes
 from hfc.datasets.images import Batch
-from hfc.errors import ConfigError, ImageError
+from hfc.errors import ImageError, ImageTypeError
 from hfc.predict.answers import Answer
-from hfc.predict.sources import PATHS, Box, Source, as_regions, check_images, corners_of, crop_source
-from hfc.predict.within import below
+from hfc.predict.features import FeatureClassifier
+from hfc.predict.sources import (
+    Box,
+    Source,
+    are_paths,
+    as_regions,
+    check_image,
+    corners_of,
+    crop_source,
+    is_iterator,
+)
 from hfc.regions import Regions
 
 if TYPE_CHECKING:
@@ -27,26 +38,15 @@ if TYPE_CHECKING:
     from hfc.predict.head import Trained
     from hfc.store import Features
 
-logger = logging.getLogger(__name__)
 
-
-class Classifier:
+class Classifier(FeatureClassifier):
     """A run, ready to classify images: `Classifier.load(run)(image)`."""
 
     def __init__(self, trained: "Trained", stage1: ExtractConfig, encoder: "Encoder", settings: PredictConfig) -> None:
         from hfc.extract import worker
-        from hfc.predict.promised import promised
 
-        if settings.min_confidence and trained.config.decode == "least-cost":
-            raise ConfigError(
-                "min_confidence: the run decodes by least-cost, whose scores are no probabilities; leave it out, or "
-                "use a run with another decode"
-            )
-        self.trained, self.encoder, self.settings = trained, encoder, settings
-        self.kept = promised(trained.run, settings) if settings.target_precision else None
-        self.min_confidence = self.kept.threshold if self.kept else settings.min_confidence
-        self.within = below(trained.hierarchy, settings.within)
-        self.stage1 = stage1
+        super().__init__(trained, settings)
+        self.stage1, self.encoder = stage1, encoder
         self.crop = worker.crop_settings(stage1, encoder)
 
     @classmethod
@@ -68,38 +68,55 @@ class Classifier:
 
         config = resolve(PredictConfig, settings)
         trained = load_trained(Path(run))
-        if trained.random_weights:
-            logger.warning("%s: RANDOM WEIGHTS: its answers mean nothing; for benchmarks only", trained.run.folder)
         return cls(trained, *open_backbone(trained.run, config), config)
 
     @overload
     def __call__(self, image: Source, box: Box | None = None) -> Answer: ...
     @overload
     def __call__(self, image: list[Any] | tuple[Any, ...], box: Box | None = None) -> list[Answer]: ...
-    def __call__(self, image: Source | list[Any] | tuple[Any, ...], box: Box | None = None) -> Answer | list[Answer]:
+    @overload
+    def __call__(self, image: Iterator[Any], box: Box | None = None) -> Iterator[Answer]: ...
+    def __call__(self, image: Any, box: Box | None = None) -> Answer | list[Answer] | Iterator[Answer]:
         """Classify an image, or several in their order.
 
         Args:
             image: a path; an encoded image as bytes or as a file opened in binary mode, which is read from its
-                beginning; a Pillow image; a (height, width, 3) array of uint8; or a list or tuple of such.
+                beginning; a Pillow image; a (height, width, 3) or (height, width) array of uint8; or a list, tuple or
+                iterator of such.
             box: corners x1 y1 x2 y2 in pixels of the upright image; without it the whole image.
 
         Returns:
-            An answer, or for a list a list of them.
+            An answer; for a list a list of them. For an iterator an iterator, which takes as many images at a time as
+            the backbone does, and gives an answer with an `error` for one that cannot be read.
 
         Raises:
             ImageError: an image that cannot be read, by its path or its place in the list.
             ImageTypeError: something that is no image.
         """
+        if is_iterator(image):
+            return self._one_by_one(image, corners_of(box))
         images: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
-        check_images(images)
-        if all(isinstance(source, PATHS) for source in images):
-            answers = list(self.stream(as_regions(list(map(os.fsdecode, images)), box)))
-        else:
-            answers = list(self._in_memory(images, box))
+        for number, source in enumerate(images):
+            check_image(source, number)
+        answers = self._of_files(images, box) if are_paths(images) else self._of_objects(images, box)
+        return answers if isinstance(image, list | tuple) else answers[0]
+
+    def _of_files(self, paths: Sequence[Any], box: Box | None) -> list[Answer]:
+        answers = list(self.stream(as_regions(list(map(os.fsdecode, paths)), box)))
         if failed := next((answer for answer in answers if answer.error), None):
             raise ImageError(f"{failed.id}: {failed.error}")
-        return answers if isinstance(image, list | tuple) else answers[0]
+        return answers
+
+    def _of_objects(self, images: Sequence[Any], box: Box | None) -> list[Answer]:
+        """Classify a list that holds images themselves, not their paths alone; their ids are their places."""
+        answers = []
+        for number, answer in enumerate(self._one_by_one(iter(images), corners_of(box))):
+            place = f"image {number}"
+            if answer.error:
+                name = f"{place}: {answer.id}" if are_paths([images[number]]) else place
+                raise ImageError(f"{name}: {answer.error}")
+            answers.append(replace(answer, id=place))
+        return answers
 
     def stream(self, regions: Regions) -> Iterator[Answer]:
         """Classify any number of regions in their order.
@@ -126,24 +143,34 @@ class Classifier:
         for encoded in worker.encode_regions(regions, shards, self.crop, self.stage1, self.encoder):
             yield encoded.batch, encoded.features
 
-    def _in_memory(self, images: Sequence[Source], box: Box | None) -> Iterator[Answer]:
-        """Classify a list that holds images themselves, not their paths alone."""
+    def _one_by_one(self, images: Iterator[Any], corners: NDArray[np.float32]) -> Iterator[Answer]:
+        """Classify images as they come, a batch at a time; the id is the path, or else the place."""
+        numbered = enumerate(images)
+        while batch := list(islice(numbered, self.encoder.batch_size)):
+            names, squares, reasons = [], {}, {}
+            for number, image in batch:
+                check_image(image, number)
+                names.append(os.fsdecode(image) if are_paths([image]) else f"image {number}")
+                try:
+                    squares[number] = crop_source(image, corners, self.crop)
+                except ImageTypeError as error:
+                    raise ImageTypeError(f"image {number}: {error}") from error
+                except ImageError as error:
+                    reasons[number] = str(error)
+            answers = self._of_squares(squares)
+            for (number, _), name in zip(batch, names, strict=True):
+                failed = Answer(name, (), (), (), reasons.get(number, ""), self.within.path)
+                yield failed if failed.error else replace(next(answers), id=name)
+
+    def _of_squares(self, squares: Mapping[int, Bytes]) -> Iterator[Answer]:
+        """Classify the crops of some images, by their places."""
         from hfc.extract import worker
 
-        corners = corners_of(box)
-        size = self.encoder.batch_size
-        for start in range(0, len(images), size):
-            names = [f"image {number}" for number in range(start, min(start + size, len(images)))]
-            squares = []
-            for name, image in zip(names, images[start : start + size], strict=True):
-                try:
-                    squares.append(crop_source(image, corners, self.crop))
-                except ImageError as error:
-                    raise type(error)(f"{name}: {error}") from error
-            features = worker.storable(self.encoder.encode(np.stack(squares)), self.stage1, names.__getitem__)
-            yield from self._answers(features, names)
+        if squares:
+            names = [f"image {number}" for number in squares]
+            encoded = self.encoder.encode(np.stack(list(squares.values())))
+            yield from self._answers(worker.storable(encoded, self.stage1, names.__getitem__), names)
 
     def _answers(self, features: "Features", ids: Sequence[str]) -> Iterator[Answer]:
-        answers = self.trained.answers(features, ids, self.settings.top, self.min_confidence, self.within)
         chosen = self.encoder.batch_size if self.settings.batch_size else 0
-        return (replace(answer, batch_size=chosen) for answer in answers)
+        return (replace(answer, batch_size=chosen) for answer in self._read(features, ids))

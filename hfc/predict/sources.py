@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, get_args, get_origin
 
@@ -24,19 +24,36 @@ Box = tuple[float, float, float, float]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Loaded
 TAKEN = (
     "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
-    "(height, width, 3), or a list or tuple of these"
+    "(height, width, 3) or (height, width), or a list, tuple or iterator of these"
 )
 PATHS = (str, os.PathLike)
 ENCODED = (bytes, bytearray, memoryview)
 LOADED: tuple[type, ...] = tuple(get_origin(kind) or kind for kind in get_args(Loaded))
 
 
-def check_images(images: Sequence[object]) -> None:
-    """Raise an ImageTypeError for the first object that is no image."""
-    for number, image in enumerate(images):
-        if not (isinstance(image, PATHS + ENCODED + LOADED) or hasattr(image, "read")):
-            kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
-            raise ImageTypeError(f"image {number}: {TAKEN}; found {kind}")
+def is_iterator(images: object) -> bool:
+    """Whether these are images that come one after the other; an open file iterates over lines, but is one image."""
+    return isinstance(images, Iterator) and not hasattr(images, "read")
+
+
+def are_paths(images: Sequence[object]) -> bool:
+    """Whether all of these are paths."""
+    return all(isinstance(image, PATHS) for image in images)
+
+
+def check_image(image: Any, number: int) -> None:
+    """Raise an ImageTypeError for an object that is no image; the number is its place."""
+    if isinstance(image, np.ndarray):
+        taken = crops.is_picture(image)
+    else:
+        taken = isinstance(image, PATHS + ENCODED + LOADED) or hasattr(image, "read")
+    if taken:
+        return
+    kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+    shape = getattr(image, "shape", None)
+    inside = f" of {getattr(image, 'dtype', None)} {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
+    several = "; for several images give list(array)" if inside and len(shape or ()) == 4 else ""
+    raise ImageTypeError(f"image {number}: {TAKEN}; found {kind}{inside}{several}")
 
 
 def crop_source(image: Source, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
@@ -60,7 +77,6 @@ def _content(image: Any) -> bytes:
     """The bytes of an encoded image, of a file or its path."""
     if isinstance(image, ENCODED):
         return bytes(image)
-    name = f"{os.fsdecode(image)}: " if isinstance(image, PATHS) else ""
     try:
         if isinstance(image, PATHS):
             path = Path(os.fsdecode(image))
@@ -69,7 +85,7 @@ def _content(image: Any) -> bytes:
             image.seek(0)  # as Pillow does: a file that was looked into is still an image
         content = image.read()
     except (OSError, ValueError) as error:  # ValueError: a closed file
-        raise ImageError(f"{name}cannot read the file: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(f"cannot read the file: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, bytes):
         raise ImageTypeError(f"expected a file opened in binary mode, found one that gives {type(content).__name__}")
     return content

@@ -32,6 +32,7 @@ from hfc.store.predictions import (
 )
 from hfc.store.shards import (
     Shard,
+    key_difference,
     read_shard,
     read_shard_rows,
     refuse_other_key,
@@ -68,6 +69,7 @@ __all__ = [
     "encode_text",
     "identities",
     "is_cache",
+    "key_difference",
     "locked",
     "problems",
     "read_predictions",

@@ -159,19 +159,21 @@ def open_shard(path: Path, key_fields: KeyFields | None = None) -> Iterator[tupl
 
 
 def refuse_other_key(path: Path, stored: Mapping[str, object], asked: Mapping[str, object]) -> None:
-    """Raise a StaleStoreError that names the first setting in which a cache differs.
+    """Raise a StaleStoreError that names the first setting in which a cache differs."""
+    if different := key_difference(stored, asked):
+        raise StaleStoreError(f"{path}: {different}; give another --out, or --overwrite to replace it")
+
+
+def key_difference(stored: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    """Say in which setting a cache differs first; "" where it does not.
 
     What schema 1 took into the key beside the settings does not count: which rows there are is no setting.
     """
     stored = {name: value for name, value in stored.items() if name not in ONCE_IN_KEY}
     for name in asked:
         if stored.get(name) != asked[name]:
-            raise StaleStoreError(
-                f"{path}: made with {name} = {_short(stored.get(name))}, asked for {name} = {_short(asked[name])}; "
-                "give another --out, or --overwrite to replace it"
-            )
-    if dict(stored) != dict(asked):
-        raise StaleStoreError(f"{path}: made by another version of hfc; give another --out, or --overwrite")
+            return f"made with {name} = {_short(stored.get(name))}, asked for {name} = {_short(asked[name])}"
+    return "" if dict(stored) == dict(asked) else "made by another version of hfc"
 
 
 def _short(value: object) -> str:

@@ -22,6 +22,7 @@ def test_an_answer_as_text() -> None:
         "not certain of any node",
     ]
     assert str(Answer("a", (), (), (), "the file is empty")) == "cannot be read: the file is empty"
+    assert repr([SURE, NOWHERE]) == "[<full-body > Dress 0.83>, <not certain of any node>]"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,8 @@ def test_an_answer_as_text() -> None:
     ids=["sure", "not sure", "unreadable"],
 )
 def test_an_answer_as_json(answer: Answer, text: str) -> None:
-    assert json.dumps(answer.to_json()) == text
+    assert json.dumps(answer.to_dict()) == text
+    assert json.loads(text) == answer.to_dict()
 
 
 @pytest.fixture
@@ -68,11 +70,11 @@ def test_answers_as_a_table(tree: Hierarchy) -> None:
 def test_an_answer_below_a_node_names_it(tree: Hierarchy) -> None:
     sure = replace(SURE, top=SURE.top[:1], within=("full-body",))
     failed = replace(UNREADABLE, within=("full-body",))
-    assert json.dumps(sure.to_json()) == (
+    assert json.dumps(sure.to_dict()) == (
         '{"id": "a.jpg", "within": ["full-body"], "path": ["full-body", "Dress"], "probabilities": [0.912346, '
         '0.834568], "top": [{"path": ["full-body", "Dress"], "probability": 0.834568}]}'
     )
-    assert json.dumps(failed.to_json()) == (
+    assert json.dumps(failed.to_dict()) == (
         '{"id": "caf\\ufffd.jpg", "within": ["full-body"], "error": "caf\\ufffd.jpg: the file is empty"}'
     )
     table = AnswerTable(tree, 1, within=True)
@@ -106,7 +108,7 @@ def test_answers_on_an_uneven_tree() -> None:
         ["tops", "", "0.700000", "", "Shirt", "0.400000", "tops > Other", "0.300000"],
         ["", "", "", "", "Hat", "0.400000", "Shirt", "0.300000"],
     ]
-    assert json.loads(json.dumps(one.to_json()))["path"] == ["Hat"]
+    assert json.loads(json.dumps(one.to_dict()))["path"] == ["Hat"]
 
 
 def test_a_table_has_no_more_leaves_than_the_tree_and_no_column_twice() -> None:

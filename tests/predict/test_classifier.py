@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from hfc import Classifier
 from hfc.datasets import manifest
-from hfc.errors import ConfigError, HfcError, ImageError
+from hfc.errors import ConfigError, HfcError, ImageError, ImageTypeError
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
 from tests.support.temperatures import powers
@@ -131,6 +131,59 @@ def test_an_image_may_be_a_path_a_picture_or_an_array(trained: tuple[Run, Path],
         assert one.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
 
 
+def test_an_iterator_gives_answers_as_a_stream(trained: tuple[Run, Path], place: Path) -> None:
+    classifier = Classifier.load(trained[0].folder)
+    size = classifier.encoder.batch_size
+    names = [f"{number % 5 + 1:02d}.jpg" for number in range(2 * size + 1)]
+    files = [place / "img" / name for name in names]
+    taken: list[int] = []
+
+    def images() -> Iterator[object]:
+        for number, file in enumerate(files):
+            taken.append(number)
+            yield (file, file.read_bytes(), str(file))[number % 3]
+
+    answers = classifier(images())
+    assert taken == []
+    first = next(answers)
+    assert len(taken) == size
+    got = [first, *answers]
+    wanted = classifier(files)
+    assert [answer.path for answer in got] == [answer.path for answer in wanted]
+    for answer, same in zip(got, wanted, strict=True):
+        assert answer.probabilities == pytest.approx(same.probabilities, abs=1e-6)
+    places = [f"image {number}" for number in range(len(files))]
+    assert [answer.id for answer in got] == [
+        place if number % 3 == 1 else str(file) for number, (place, file) in enumerate(zip(places, files, strict=True))
+    ]
+    assert list(classifier(iter(()))) == []
+
+
+def test_what_cannot_be_read_ends_no_stream_but_what_is_no_image_does(trained: tuple[Run, Path], place: Path) -> None:
+    classifier = Classifier.load(trained[0].folder, within="Jeans")
+    file = place / "img" / "01.jpg"
+    answers = list(classifier(iter([file, b"", place / "none.jpg", file])))
+    assert [answer.error for answer in answers] == [
+        "",
+        "the file is empty",
+        "cannot read the file: No such file or directory",
+        "",
+    ]
+    assert [answer.id for answer in answers] == [str(file), "image 1", str(place / "none.jpg"), str(file)]
+    assert {answer.within for answer in answers} == {("<script>", "Jeans")}
+    assert answers[0] == answers[3]
+    assert [answer.error for answer in classifier(iter([b""]))] == ["the file is empty"]
+    with pytest.raises(ImageTypeError, match=r"^image 1: expected a path.*; found NoneType$"):
+        list(classifier(iter([file, None])))
+
+
+def test_gray_bytes_are_the_picture_in_gray(trained: tuple[Run, Path], place: Path) -> None:
+    classifier = Classifier.load(trained[0].folder)
+    with Image.open(place / "img" / "02.jpg") as picture:
+        gray = picture.convert("L")
+    assert classifier(np.asarray(gray)).top == classifier(gray).top == classifier(gray.convert("RGB")).top
+
+
 def test_a_picture_in_memory_is_turned_and_flattened_as_one_from_a_file(
     trained: tuple[Run, Path], place: Path, tmp_path: Path
 ) -> None:
@@ -156,10 +209,15 @@ def test_a_picture_in_memory_is_turned_and_flattened_as_one_from_a_file(
         (
             lambda p: (np.zeros((4, 4, 3), np.float32),),
             ImageError,
-            r"image 0: expected bytes .*found float32 \(4, 4, 3",
+            r"image 0: expected a path.*; found numpy.ndarray of float32 \(4, 4, 3\)$",
         ),
-        (lambda p: (np.zeros((4, 4), np.uint8),), ImageError, r"expected bytes \(height, width, 3\)"),
-        (lambda p: (np.zeros((0, 4, 3), np.uint8),), ImageError, r"found uint8 \(0, 4, 3\)"),
+        (lambda p: (np.zeros((4, 4, 1), np.uint8),), ImageError, r"found numpy.ndarray of uint8 \(4, 4, 1\)$"),
+        (lambda p: (np.zeros((0, 4, 3), np.uint8),), ImageError, r"found numpy.ndarray of uint8 \(0, 4, 3\)$"),
+        (
+            lambda p: ([p / "img" / "01.jpg", np.zeros((2, 4, 4, 3), np.uint8)],),
+            ImageError,
+            r"image 1: .* uint8 \(2, 4, 4, 3\); for several images give list\(array\)$",
+        ),
         (lambda p: (p / "img" / "01.jpg", (900, 0, 910, 5)), ImageError, "lies outside the image of 60 x 80"),
         (lambda p: (p / "img" / "01.jpg", (9, 0, 5, 5)), ImageError, "has no area"),
         (lambda p: (p / "img" / "01.jpg", (1, 2, 3)), ConfigError, "box: expected four corners"),

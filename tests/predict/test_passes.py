@@ -126,10 +126,10 @@ def test_a_batch_of_one_is_chosen_and_told(trained: tuple[Run, Path], place: Pat
     classifier = Classifier.load(trained[0].folder, batch_size=1)
     sizes = watch(classifier)
     answer = classifier(place / "img" / "01.jpg")
-    assert (sizes, answer.batch_size, answer.to_json()["batch_size"]) == ([1], 1, 1)
+    assert (sizes, answer.batch_size, answer.to_dict()["batch_size"]) == ([1], 1, 1)
     assert [one.batch_size for one in classifier([place / "img" / f"0{i}.jpg" for i in (1, 2, 3)])] == [1, 1, 1]
     assert sizes == [1] * 4
     as_it_was = Classifier.load(trained[0].folder)(place / "img" / "01.jpg")
-    assert (as_it_was.batch_size, "batch_size" in as_it_was.to_json()) == (0, False)
+    assert (as_it_was.batch_size, "batch_size" in as_it_was.to_dict()) == (0, False)
     assert answer.path == as_it_was.path
     assert answer.probabilities == pytest.approx(as_it_was.probabilities, abs=1e-4)

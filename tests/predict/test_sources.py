@@ -21,7 +21,7 @@ from tests.support.trained import train_run, write_pictures
 
 TAKEN = (
     "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
-    "(height, width, 3), or a list or tuple of these"
+    "(height, width, 3) or (height, width), or a list, tuple or iterator of these"
 )
 
 
@@ -76,7 +76,7 @@ def test_every_form_of_an_image_gets_the_same_answer(classifier: Classifier, pic
     [
         (None, "NoneType"),
         (7, "int"),
-        (torch.zeros(3, 8, 8), "torch.Tensor"),
+        (torch.zeros(3, 8, 8), "torch.Tensor of torch.float32 (3, 8, 8)"),
         ({"image": b""}, "dict"),
         (range(3), "range"),
         (np.float32(1), "numpy.float32"),
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_said(classifier: Classifier, picture: Path, tmp_
             [picture.read_bytes(), tmp_path / "none.png"],
             f"image 1: {tmp_path / 'none.png'}: cannot read the file: No such",
         ),
-        (np.zeros((3, 8, 8), np.float32), "image 0: expected bytes (height, width, 3), found float32 (3, 8, 8)"),
+        (np.zeros((3, 8, 8), np.float32), f"image 0: {TAKEN}; found numpy.ndarray of float32 (3, 8, 8)"),
     ]
     for image, message in cases:
         with pytest.raises(ImageError) as caught:
