@@ -72,7 +72,7 @@ def sweep(
     from hfc.train.sweep import sweep as stage
 
     plan, used = read_sweep(file), RowsUsed()
-    with on(engine):
+    with on(engine, str(plan.fixed.get("device", "auto"))):
         trials = stage(cache, plan, out, jobs=jobs, on_rows=used.say, **reading)
     _say_trials(trials, plan)
     say(f"next: hfc train {cache} --config {out / BEST}")

@@ -48,7 +48,10 @@ def choose_device(device: str) -> "torch.device":
             chosen = torch.device("cuda", rank % max(torch.cuda.device_count(), 1))
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device} cannot be used here: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        if "busy or unavailable" in reason:
+            reason += "; if its compute mode lets one process in, another has it: nvidia-smi -c DEFAULT lets in several"
+        raise ConfigError(f"device {device} cannot be used here: {reason}") from error
     if chosen.type == "cuda" and (problem := lacks_kernels(chosen)):
         if not automatic:
             raise ConfigError(f"{problem}, or give --device cpu")

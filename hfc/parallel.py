@@ -2,13 +2,17 @@
 
 import contextlib
 import errno
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import joblib
 
+from hfc.device import choose_device
 from hfc.errors import ConfigError, RunError
+
+logger = logging.getLogger(__name__)
 
 SLICE = 4  # calls for every process, where results come in slices
 
@@ -50,11 +54,16 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def on(engine: str) -> Iterator[None]:
-    """Run the calls inside the block on an engine: local or ray. On a cluster with GPUs each call has one to itself.
+def on(engine: str, device: str = "auto") -> Iterator[None]:
+    """Run the calls inside the block on an engine. Those for a GPU have one to themselves on a cluster.
+
+    Args:
+        engine: local or ray.
+        device: what the calls were asked to compute on. This process settles it for all: without a GPU here they take
+            no GPU of the cluster either.
 
     Raises:
-        ConfigError: Ray is not installed.
+        ConfigError: Ray is not installed, or no such device.
     """
     if engine == "local":
         yield
@@ -63,8 +72,11 @@ def on(engine: str) -> Iterator[None]:
         from ray.util.joblib import register_ray
 
         register_ray()
+        gpus = int(ray.cluster_resources().get("GPU", 0))
         # A task that asks for no GPU sees none, or all of them at once.
-        needs = {"num_cpus": 1, "num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
+        needs = {"num_cpus": 1, "num_gpus": 1} if gpus and choose_device(device).type == "cuda" else {}
+        if gpus and not needs and device == "auto":
+            logger.warning("%d GPUs of the cluster are not used: there is none here, where the search began", gpus)
         with joblib.parallel_config(backend="ray", ray_remote_args=needs):
             yield
 

@@ -99,6 +99,20 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.M
     assert str(caught.value) == "device cuda cannot be used here: Found no NVIDIA driver on your system."
 
 
+def test_a_gpu_that_lets_one_process_in_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*shape: int, device: torch.device) -> None:
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors might")
+
+    pretend_gpus(monkeypatch, [(9, 0)])
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ConfigError) as caught:
+        choose_device("auto")
+    assert str(caught.value) == (
+        "device cuda cannot be used here: CUDA error: CUDA-capable device(s) is/are busy or unavailable; if its "
+        "compute mode lets one process in, another has it: nvidia-smi -c DEFAULT lets in several"
+    )
+
+
 BUILDS = {
     "CUDA 13": ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"],
     "CUDA 12.6": ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"],

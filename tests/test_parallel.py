@@ -81,9 +81,26 @@ def test_ray_is_asked_for_where_it_is_not_installed(place: Path, monkeypatch: py
     assert '--engine ray needs Ray: python -m pip install "hfc[ray]"' in result.output
 
 
-@pytest.mark.parametrize(("gpus", "each"), [(0, {}), (8.0, {"num_cpus": 1, "num_gpus": 1})])
+UNUSED = "8 GPUs of the cluster are not used: there is none here, where the search began"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "here", "each", "warned"),
+    [
+        (0, "auto", "cuda", {}, []),
+        (8.0, "auto", "cuda", {"num_cpus": 1, "num_gpus": 1}, []),
+        (8.0, "auto", "cpu", {}, [UNUSED]),
+        (8.0, "cpu", "cpu", {}, []),
+    ],
+)
 def test_a_task_on_a_cluster_with_gpus_asks_for_one(
-    gpus: float, each: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    gpus: float,
+    device: str,
+    here: str,
+    each: dict[str, int],
+    warned: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class OnRay(SequentialBackend):  # type: ignore[misc]
         def __init__(self, ray_remote_args: dict[str, int], **others: object) -> None:
@@ -95,9 +112,11 @@ def test_a_task_on_a_cluster_with_gpus_asks_for_one(
     monkeypatch.setattr(parallel, "cluster", lambda: nullcontext(ray))
     for name, module in {"ray": ray, "ray.util": SimpleNamespace(), "ray.util.joblib": registered}.items():
         monkeypatch.setitem(sys.modules, name, module)
-    with parallel.on("ray"):
+    monkeypatch.setattr(parallel, "choose_device", lambda name: SimpleNamespace(type=here))
+    with parallel.on("ray", device):
         backend, _ = joblib.parallel.get_active_backend()
         assert backend.asked == each
+    assert caplog.messages == warned
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cli.main import main
-from hfc import metrics
+from hfc import metrics, parallel
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
 from hfc.progress import watched_by
+from hfc.train import settling
 from hfc.train.cache import load_cache
 from hfc.train.data import prepare
 from hfc.train.fit import fit
@@ -383,3 +384,33 @@ def test_points_that_different_metrics_judge_are_refused(place: Path, tmp_path: 
         f"{tmp_path / 'grid.toml'}: points are compared by what picks the epoch, which is nll or top1 by their "
         "methods; give select at the top level"
     )
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_what_is_left_to_the_machine_is_settled_where_the_search_was_started(
+    folds: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of a cluster train what they are sent, under its keys, whatever they would choose themselves."""
+    plan = read_sweep(write(tmp_path, place, f"folds = {folds}\n" * bool(folds) + "[grid]\ndropout = [0.1]\n"))
+    machine = {"here": "bf16"}
+    monkeypatch.setattr(settling, "choose_precision", lambda precision, *rest: machine["here"])
+    run, group = parallel.run, fit_group
+
+    def elsewhere(calls: Sequence[object], jobs: int, *, ordered: bool) -> Iterator[object]:
+        waiting = list(calls)
+        machine["here"] = "fp32"
+        yield from run(waiting, jobs, ordered=ordered)
+
+    trained: list[str] = []
+
+    def note(features: object, data: object, configs: Sequence[TrainConfig]) -> object:
+        trained.extend(config.precision for config in configs)
+        return group(features, data, configs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parallel, "run", elsewhere)
+    monkeypatch.setattr("hfc.train.sweep.fit_group", note)
+    sweep(place / "cache.h5", plan, tmp_path / "out")
+    assert trained == ["bf16"] * max(folds, 1)
+    machine["here"] = "bf16"
+    sweep(place / "cache.h5", plan, tmp_path / "out")  # finds every key
+    assert len(trained) == max(folds, 1)
