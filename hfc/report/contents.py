@@ -13,9 +13,10 @@ from hfc.report.checks import Check, provenance
 from hfc.report.document import Block, Document, Folded, Section, Text
 from hfc.report.plots import Figure
 from hfc.report.rows import Leaderboard, Row
-from hfc.report.statistics import Difference, method
+from hfc.report.statistics import Difference, all_pairs, method
 
 MOST_DRAWN = 16  # rows with pictures of their own
+MOST_PAIRS_OPEN = 10  # of rows; more are folded
 
 Named = TypeVar("Named", Table, Figure)
 
@@ -142,9 +143,21 @@ class _Blocks:
             if self.pairs:
                 yield self.named(nested.differences(self.board, self.pairs))
             yield Text(nested.method(self.board, self.pairs))
+            if len(self.board.outcomes) > 2:
+                yield self.every_pair(all_pairs(self.board.outcomes))
+        elif len(self.pairs) > MOST_PAIRS_OPEN:
+            yield Text(f"{self.board.best.label} against each other row stands above. {method(self.pairs)}")
+            yield self.every_pair(self.pairs)
         elif self.pairs:
             yield self.named(tables.differences(self.pairs))
             yield Text(method(self.pairs))
+
+    def every_pair(self, pairs: Sequence[Difference]) -> Folded:
+        """Fold the table of all pairs. Beside a baseline p is corrected for all of them there alone."""
+        table = tables.differences(pairs)
+        name = "pairs" if self.board.baseline else table.name
+        note = f"{table.note} p corrected: for all {len(pairs):,} pairs."
+        return Folded(f"All {len(pairs):,} pairs", (self.named(replace(table, name=name, note=note)),))
 
     def hierarchy(self) -> Iterator[Block]:
         yield self.named(figures.severity(self.board))

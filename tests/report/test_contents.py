@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from hfc.report import write_report
 from hfc.report.contents import verdict
@@ -82,3 +83,33 @@ def test_without_groups_nothing_is_said_of_them(place: Path) -> None:
     lines = rows_of(place / "report" / "differences.csv")
     assert {(line["images"], line["groups"]) for line in lines} == {("60", "60")}
     assert lines[0]["test"] == "exact sign-flip test"
+
+
+def test_beside_a_baseline_all_pairs_are_folded_and_there_are_as_many_tests_as_other_rows(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for i in range(6):
+        write_run(tmp_path / "runs" / str(i), tree, method=f"m{i}", skill=0.3 * i)
+    write_report([tmp_path / "runs"], tmp_path / "all")
+    write_report([tmp_path / "runs"], tmp_path / "one", baseline="m2")
+    folded = re.compile(r"<details[^>]*>\n<summary>All 15 pairs</summary>(.*?)</details>", re.DOTALL)
+    for name in ("all", "one"):
+        page = (tmp_path / name / "report.html").read_text("utf-8")
+        (inside,) = folded.findall(page)
+        assert '<details class="wide" open>\n<summary>All' not in page
+        assert inside.count("<tr>") == 1 + 15
+        assert "p corrected: for all 15 pairs." in inside
+        lines = rows_of(tmp_path / name / "differences.csv")
+        tests = [line["second"] for line in lines if line["p_corrected"]]
+        assert len(tests) == {"all": 15, "one": 5}[name]
+    assert tests == ["m2 (tree)"] * 5
+    p = [float(line["p"]) for line in lines if line["p"]]
+    least = min(line["p_corrected"] for line in lines if line["p_corrected"] and float(line["p"]) == min(p))
+    assert float(least) == pytest.approx(min(1.0, 5 * min(p)))  # Holm's first step
+    outside = folded.sub("", page)
+    table = outside.partition('id="table-differences"')[2].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 5
+    assert folded.sub("", (tmp_path / "all" / "report.html").read_text("utf-8")).count('id="table-differences"') == 0
+
+
+def test_few_pairs_stand_open(place: Path) -> None:
+    assert "pairs</summary>" not in (place / "report" / "report.html").read_text("utf-8")
