@@ -95,7 +95,7 @@ class Streamed:
     def blocks(self, rows: Tensor) -> Iterator[Tensor]:
         """Read the features of some rows, which ascend, in blocks (n, V, D) of float32."""
         for _, features in self._windows(rows, _chunks(rows), BLOCK_ROWS // CHUNK_ROWS):
-            yield features.to(self.device).float()
+            yield self._sent(features).float()
 
     def batches(self, rows: Tensor, size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw batches of some rows, which ascend, each once: the rows, and (B, D) features of one view."""
@@ -117,10 +117,14 @@ class Streamed:
                 )
                 start = stop
                 if len(batch) == size:
-                    yield batch.to(self.device), features.to(self.device)
+                    yield self._sent(batch), self._sent(features)
                     batch = batch[:0]
         if len(batch):
-            yield batch.to(self.device), features.to(self.device)
+            yield self._sent(batch), self._sent(features)
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """Move a tensor to the device. A GPU copies page-locked memory by itself, while the next batch is gathered."""
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def _windows(self, rows: Tensor, chunks: NDArray[np.int64], many: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Read so many chunks of the file at a time: which of the rows lie in them, and their features as stored."""

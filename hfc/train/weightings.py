@@ -174,7 +174,8 @@ class RandomWeights(_Given):
 
     def forward(self, losses: Losses) -> Tensor:
         """The weighted sum of the task losses."""
-        self.now = torch.softmax(torch.randn(len(self.tasks)), dim=0).to(self.now.device)
+        drawn = torch.softmax(torch.randn(len(self.tasks)), dim=0)
+        self.now = drawn.to(self.now.device, non_blocking=True)  # a GPU is not waited for
         return super().forward(losses)
 
 
@@ -206,8 +207,7 @@ class GradNorm(_Given):
         """One step of the weights, for the next step of the head."""
         stacked = self.stacked(losses)
         values = stacked.detach()
-        if not self.first.any():
-            self.first = values.clone()
+        self.first = torch.where(self.first.any(), self.first, values)  # to ask for the answer would wait for a GPU
         grads = [torch.autograd.grad(loss, shared, retain_graph=True)[0] for loss in stacked.unbind()]
         norms = torch.stack([grad.float().norm() for grad in grads])
         weighted = self.now * norms

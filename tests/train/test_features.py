@@ -1,5 +1,6 @@
 """Resident and streamed features give the same rows."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,35 @@ def test_a_buffer_holds_so_many_bytes_of_either_type(kind: str, tmp_path: Path) 
     assert max(found.nbytes for found in windows) == bounded.buffer_bytes
     first, _ = next(bounded.batches(rows, 2 * store.CHUNK_ROWS, torch.Generator().manual_seed(0)))
     assert len({int(row) // store.CHUNK_ROWS for row in first}) == 2  # two chunks were held together, no more
+
+
+def test_a_gpu_copies_streamed_batches_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: set[int] = set()
+    sent: list[tuple[torch.device, bool]] = []
+
+    def lock(tensor: torch.Tensor) -> torch.Tensor:
+        copied = tensor.clone()
+        locked.add(id(copied))
+        return copied
+
+    def send(tensor: torch.Tensor, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        assert id(tensor) in locked
+        sent.append((device, non_blocking))
+        return tensor
+
+    features = load_cache(path, stream=True).features
+    assert isinstance(features, Streamed)
+    rows, gpu = torch.arange(ROWS), torch.device("cuda", 0)
+    wanted = list(features.batches(rows, 100, torch.Generator().manual_seed(0)))
+    blocks = list(features.blocks(rows))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lock)
+    monkeypatch.setattr(torch.Tensor, "to", send)
+    streamed = replace(features, device=gpu)
+    batches = list(streamed.batches(rows, 100, torch.Generator().manual_seed(0)))
+    assert sent == [(gpu, True)] * 2 * len(wanted)
+    assert all(map(torch.equal, itertools.chain(*batches), itertools.chain(*wanted)))
+    assert all(map(torch.equal, streamed.blocks(rows), blocks))
+    assert sent == [(gpu, True)] * (2 * len(wanted) + len(blocks))
 
 
 def test_statistics_are_those_of_the_training_rows() -> None:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hfc.config import TrainConfig
 from hfc.train.estimator import HierarchicalClassifier
@@ -317,3 +319,33 @@ def test_gradients_reach_the_tasks_under_every_weighting(name: str) -> None:
         assert (grad != 0).all()
         weighting.end_epoch({task: loss.item() for task, loss in losses.items()})
         assert set(weighting.weights()) == set(TASKS)
+
+
+class Copies(TorchDispatchMode):
+    """Notes for every copy inside the block whether it waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[bool] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if function is torch.ops.aten._to_copy.default and "device" in (options or {}):
+            self.waits.append(not options.get("non_blocking"))
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_no_step_waits_for_the_device(name: str) -> None:
+    """A device without numbers stands for a GPU: what asks one for a number fails."""
+    meta = torch.device("meta")
+    others = {"gradnorm_alpha": 1.5, "gradnorm_rate": 0.1} if name == "gradnorm" else {}
+    others |= {"temperature": 1.0} if name in ("uw-so", "dwa") else {}
+    weighting = WEIGHTINGS[name](TASKS, **others).to(meta)
+    shared = torch.ones(2, device=meta, requires_grad=True)
+    with Copies() as copies:
+        for _ in range(2):
+            losses = {"local": (3 * shared).square().sum(), "global": shared.square().sum()}
+            total = weighting(losses)
+            weighting.balance(losses, shared)
+            total.backward()
+    assert copies.waits == [False] * (2 if name == "random" else 0)
