@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from hfc.config import TYPE_NAMES, ExtractConfig, PredictConfig, SampleConfig, TrainConfig, field_of, read_toml, resolve
+from hfc.config import (
+    AUTO,
+    TYPE_NAMES,
+    ExtractConfig,
+    PredictConfig,
+    SampleConfig,
+    TrainConfig,
+    field_of,
+    read_toml,
+    resolve,
+)
 from hfc.errors import ConfigError, meant
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -154,11 +164,24 @@ def _parse_images(context: click.Context, parameter: click.Parameter, path: Path
     return path
 
 
+class Jobs(click.IntRange):
+    """A number of processes, or `auto`."""
+
+    name = "number, nor auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a number of processes; AUTO where it is left to the runs."""
+        return AUTO if value == "auto" else int(super().convert(value, param, ctx))
+
+
 def jobs_option(command: Command) -> Command:
     """Add the option --jobs."""
-    count = click.IntRange(min=1)
-    text = "How many processes; each has CACHE in its memory."
-    return click.option("--jobs", default=1, show_default=True, type=count, help=text)(command)
+    text = (
+        "How many processes, which share CACHE in memory. auto: of one thread each, where a CPU trains several small "
+        "heads; else one of all threads."
+    )
+    option = click.option("--jobs", default="auto", show_default=True, metavar="NUMBER", type=Jobs(min=1), help=text)
+    return option(command)
 
 
 def _help(spec: Field[Any]) -> str:

@@ -5,7 +5,7 @@ import errno
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 
@@ -17,7 +17,15 @@ logger = logging.getLogger(__name__)
 SLICE = 4  # calls for every process, where results come in slices
 
 
-def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
+class Crew(NamedTuple):
+    """The processes that make some calls."""
+
+    jobs: int
+    threads: int | None = None
+    """Of each, where there are several; None: its share of the cores, or as OMP_NUM_THREADS says."""
+
+
+def run(calls: Sequence[Any], crew: Crew, *, ordered: bool) -> Iterator[Any]:
     """Yield what the calls return, each as soon as it is there.
 
     Under a backend that gives all results at once, such as Ray's, they come in slices, so that what is stopped half way
@@ -25,17 +33,20 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
 
     Args:
         calls: of `joblib.delayed`.
-        jobs: processes.
+        crew: the processes.
         ordered: give the results in the order of the calls, not as they come.
 
     Raises:
         RunError: no processes can be started, or one was ended from outside.
     """
-    backend, _ = joblib.parallel.get_active_backend()
+    jobs, threads = crew
     try:
-        if backend.supports_return_generator:
+        if is_local():
             kind = "generator" if ordered else "generator_unordered"
-            yield from joblib.Parallel(n_jobs=jobs, return_as=kind)(calls)
+            limit = {"backend": "loky", "inner_max_num_threads": threads} if threads and jobs > 1 else {}
+            with joblib.parallel_config(**limit):
+                processes = joblib.Parallel(n_jobs=jobs, return_as=kind)
+            yield from processes(calls)
             return
         for start in range(0, len(calls), SLICE * jobs):
             yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
@@ -51,6 +62,11 @@ def run(calls: Sequence[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
             f"--jobs {jobs}: no processes can be started: {error.strerror or error}; is there room in /dev/shm? "
             "--jobs 1 needs none"
         ) from error
+
+
+def is_local() -> bool:
+    """Whether calls run on this machine."""
+    return bool(joblib.parallel.get_active_backend()[0].supports_return_generator)
 
 
 @contextlib.contextmanager

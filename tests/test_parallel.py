@@ -19,6 +19,7 @@ from cli.main import main
 from hfc import parallel
 
 ROOT = Path(__file__).parent.parent
+TWO = parallel.Crew(2)
 GRID = """
 method = "flat"
 hierarchy = "tree.csv"
@@ -54,8 +55,8 @@ def test_every_call_returns_once_and_in_order(backend: str) -> None:
     joblib.register_parallel_backend("all at once", AllAtOnce)
     calls = [joblib.delayed(divmod)(number, 7) for number in range(25)]  # three slices and a part
     with joblib.parallel_config(backend=backend):
-        assert list(parallel.run(calls, 2, ordered=True)) == [divmod(number, 7) for number in range(25)]
-        assert sorted(parallel.run(calls, 2, ordered=False)) == sorted(divmod(number, 7) for number in range(25))
+        assert list(parallel.run(calls, TWO, ordered=True)) == [divmod(number, 7) for number in range(25)]
+        assert sorted(parallel.run(calls, TWO, ordered=False)) == sorted(divmod(number, 7) for number in range(25))
 
 
 def test_what_comes_in_slices_is_not_waited_for_as_a_whole() -> None:
@@ -63,7 +64,7 @@ def test_what_comes_in_slices_is_not_waited_for_as_a_whole() -> None:
     done: list[int] = []
     calls = [joblib.delayed(done.append)(number) for number in range(100)]
     with joblib.parallel_config(backend="all at once"):
-        next(parallel.run(calls, 2, ordered=True))
+        next(parallel.run(calls, TWO, ordered=True))
     assert len(done) == parallel.SLICE * 2
 
 

@@ -18,6 +18,7 @@ from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, EncoderError, RunError, StoreError
 from hfc.extract.encoder import load_encoder, plain_weights
+from hfc.parallel import Crew
 from hfc.runs import Epoch, find
 from hfc.store import assembly, read_predictions, write_predictions
 from hfc.train.cache import CacheSource, load_cache, open_cache, same_cache
@@ -187,7 +188,7 @@ def test_labels_that_change_between_two_processes_are_noticed(place: Path) -> No
 def in_another_process(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> None:
     """Calls are sent to a process that has nothing open yet, after something happened."""
 
-    def run(calls: Sequence[object], jobs: int, *, ordered: bool) -> Iterator[object]:
+    def run(calls: Sequence[object], crew: Crew, *, ordered: bool) -> Iterator[object]:
         before()
         for call in calls:
             function, positional, named = pickle.loads(pickle.dumps(call))

@@ -58,7 +58,7 @@ class FeatureStore:
             raise StoreError(f"{path}: {_why_unreadable(error)}: {error}") from error
         try:
             self._check()
-            self._process, self._identity = os.getpid(), self._stamp()
+            self._process, self.identity = os.getpid(), self._stamp()
         except BaseException:
             self._file.close()
             raise
@@ -106,7 +106,7 @@ class FeatureStore:
         return self._file["features"]
 
     def __reduce__(self) -> "tuple[Callable[..., FeatureStore], tuple[Path, tuple[object, ...]]]":
-        return _reopened, (self.path, self._identity)
+        return _reopened, (self.path, self.identity)
 
     def _stamp(self) -> tuple[object, ...]:
         """Return what tells the open file from any other, and from itself before a change."""
@@ -120,12 +120,12 @@ class FeatureStore:
             by_path: raise it also if another file has the path by now.
         """
         if os.getpid() != self._process:  # forked: the handle is the parent's, so this process opens its own
-            other = _reopened(self.path, self._identity)
+            other = _reopened(self.path, self.identity)
             self._file, self._process = other._file, other._process
-        if self._stamp() != self._identity:
+        if self._stamp() != self.identity:
             raise _replaced(self.path)
         if by_path:
-            _reopened(self.path, self._identity)._file.close()
+            _reopened(self.path, self.identity)._file.close()
 
     def table(self) -> Table:
         """Read the rows.
@@ -143,13 +143,13 @@ class FeatureStore:
             raise StoreError(f"{self.path}: damaged feature cache: its rows do not match their checksum")
         return table
 
-    def features(self) -> Features:
-        """Read (N, V, D) all features, once, into one array as they are stored.
+    def features(self, array: Features | None = None) -> Features:
+        """Read (N, V, D) all features, once, into one array as they are stored; into a given one of their type.
 
         Raises:
             StoreError: they do not match their checksum, or are NaN or infinite.
         """
-        array: Features = np.empty(self.shape, dtype=self.dtype)
+        array = np.empty(self.shape, dtype=self.dtype) if array is None else array
         for _, _, problem in self._scan(lambda start, stop: array[start:stop]):
             if problem:
                 raise StoreError(problem)
@@ -256,7 +256,7 @@ class FeatureStore:
 def _reopened(path: Path, identity: tuple[object, ...]) -> FeatureStore:
     """Open the cache again. Raises a StoreError if it is not the file that it was."""
     store = FeatureStore(path)
-    if store._identity != identity:
+    if store.identity != identity:
         store._file.close()
         raise _replaced(path)
     return store

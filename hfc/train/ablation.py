@@ -13,6 +13,7 @@ from hfc import provenance, runs
 from hfc.config import METHODS, TrainConfig, read_toml, resolve
 from hfc.errors import FORMER_METHODS, FORMER_SETTINGS, ConfigError, DivergedError, RunError
 from hfc.progress import bar
+from hfc.train.cache import held
 from hfc.train.notices import OnRows
 from hfc.train.outer import OuterFold, refuse_count
 from hfc.train.plan import NOT_SEARCHED, Sweep, config_of, parse_seeds, parse_sweep
@@ -51,6 +52,11 @@ class Ablation:
         """How many trainings it takes in all."""
         searched = sum(plan.trainings for plan in self.searches.values())
         return (searched + len(self.searches) * len(self.seeds)) * max(self.outer_folds, 1)
+
+    @property
+    def device(self) -> str:
+        """Of all trainings."""
+        return next(config_of(search.fixed, search.points[0]).device for search in self.searches.values())
 
     @property
     def steps(self) -> Iterator[tuple[str, Sweep, OuterFold | None]]:
@@ -183,7 +189,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: 
         cache: a feature cache.
         plan: what to compare.
         out: a folder.
-        jobs: processes.
+        jobs: processes; 0: by what the trainings compute, see `hfc.train.jobs`.
         on_rows: see `sweep`.
 
     Returns:
@@ -196,7 +202,7 @@ def ablation(cache: Path, plan: Ablation, out: Path, *, jobs: int = 1, on_rows: 
     done = 0
     tested: list[runs.Run] = []
     failed: dict[str, str] = {}
-    with bar("loading", plan.trainings, unit="run") as shown:
+    with bar("loading", plan.trainings, unit="run") as shown, held(cache, plan.device, jobs != 1):
         for row, search, outer in plan.steps:
             name = f"{row}, outer fold {outer.number + 1} of {outer.folds}" if outer else row
             folder = out / "search" / row / (f"fold{outer.number}" if outer else "")

@@ -5,9 +5,11 @@ Dimensions: N rows.
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -17,7 +19,11 @@ from hfc.store import FeatureStore, Table
 from hfc.store.records import CacheRecord
 from hfc.train.features import Features, Resident, Streamed
 from hfc.train.labels import join_labels, refuse_unlabelled
+from hfc.train.memory import Place, attach, create
 from hfc.train.outer import OuterFold, with_splits_of
+
+SHARED: WeakValueDictionary[tuple[object, ...], Resident] = WeakValueDictionary()
+"""The features that other processes may map, by the identity of their file, while anybody has them."""
 
 
 class Reading(TypedDict, total=False):
@@ -39,6 +45,12 @@ class CacheSource:
     allow_unlabelled: bool = False
     stream: bool = False
     outer: OuterFold | None = None
+    share: bool = False
+    place: Place | None = None
+
+    def attached(self, cache: "Cache", jobs: int) -> "CacheSource":
+        """The same for the calls of so many processes: others than this one take the features that it has."""
+        return self if jobs == 1 else replace(self, share=False, place=getattr(cache.features, "place", None))
 
 
 @dataclass(frozen=True)
@@ -54,13 +66,16 @@ class Cache:
     """None: the rows have the cache's own splits."""
 
 
-def cache_source(path: Path, device: str, **reading: Unpack[Reading]) -> CacheSource:
+def cache_source(path: Path, device: str, share: bool = False, **reading: Unpack[Reading]) -> CacheSource:
     """Name a cache for several processes, on the device that this one takes.
+
+    Args:
+        path, device, share, reading: as for `load_cache`.
 
     Raises:
         ConfigError: no such device.
     """
-    return CacheSource(path, str(choose_device(device)), **reading)
+    return CacheSource(path, str(choose_device(device)), share=share, **reading)
 
 
 def load_cache(
@@ -71,6 +86,8 @@ def load_cache(
     allow_unlabelled: bool = False,
     stream: bool = False,
     outer: OuterFold | None = None,
+    share: bool = False,
+    place: Place | None = None,
 ) -> Cache:
     """Read and check a feature cache.
 
@@ -83,6 +100,9 @@ def load_cache(
         allow_unlabelled: take such a file even if most rows of a split have no label in it.
         stream: leave the features on the disk after checking them.
         outer: the outer fold whose splits take the place of the cache's own.
+        share: let other processes map the features on a CPU, see `Resident.place`; those that are shared already are
+            taken.
+        place: where another process has the features, after checking them; where it has not, they are read.
 
     Raises:
         DatasetError: the labels cannot be read or joined, or leave most rows of a split without one.
@@ -95,7 +115,7 @@ def load_cache(
         store = FeatureStore(path)
         stack.callback(store.close)
         table, labels_sha256 = _labelled(store.table(), labels, allow_unlabelled)
-        features = _read_features(store, chosen, stream)
+        features = _streamed(store, chosen) if stream else _resident(store, chosen, share, place)
         known = _describe(store, table, path, labels or path, labels_sha256)
         cache = Cache(path, features, with_splits_of(outer, table, path) if outer else table, known, outer)
         if stream:
@@ -113,13 +133,36 @@ def _labelled(table: Table, labels: Path | None, allow_unlabelled: bool) -> tupl
     return replace(table, regions=regions), sha256
 
 
-def _read_features(store: FeatureStore, device: torch.device, stream: bool) -> Features:
-    """Read the features to the device, or check them and leave them on the disk."""
-    if not stream:
-        return Resident(torch.from_numpy(store.features()).to(device))
+@contextlib.contextmanager
+def held(path: Path, device: str, share: bool) -> Iterator[None]:
+    """Keep the features in memory inside a block, for all that share them there; on a CPU alone."""
+    chosen, features = choose_device(device), None
+    if share and chosen.type == "cpu":
+        with FeatureStore(path) as store:
+            features = _resident(store, chosen, share, None)
+    yield
+    del features
+
+
+def _streamed(store: FeatureStore, device: torch.device) -> Streamed:
+    """Check the features and leave them on the disk."""
     for _ in store.blocks():  # each block is checked, and at the end the whole
         pass
     return Streamed(store, device, store.shape[1])
+
+
+def _resident(store: FeatureStore, device: torch.device, share: bool, place: Place | None) -> Resident:
+    """Have the features on the device: those of another process, those shared before, or else from the file."""
+    if place and (array := attach(place)) is not None:
+        return Resident(torch.from_numpy(array).to(device))
+    if not share or device.type != "cpu":
+        return Resident(torch.from_numpy(store.features()).to(device))
+    if known := SHARED.get(store.identity):
+        return known
+    array, place = create(store.shape, store.dtype) or (None, None)
+    features = Resident(torch.from_numpy(store.features(array)), place)
+    SHARED[store.identity] = features
+    return features
 
 
 def _describe(store: FeatureStore, table: Table, path: Path, labels: Path, labels_sha256: str) -> CacheRecord:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hfc.store import CHUNK_ROWS, FeatureStore, ahead
+from hfc.train.memory import Place
 
 BLOCK_ROWS = 4096  # rows in float32 at a time where a whole split is read
 BUFFER_BYTES = 256 * 2**20  # of a shuffle buffer when streaming; two of them are in memory
@@ -23,6 +24,8 @@ class Resident:
 
     tensor: Tensor
     """(N, V, D)."""
+    place: Place | None = None
+    """Where other processes of this machine find them."""
 
     @property
     def device(self) -> torch.device:

@@ -3,6 +3,7 @@
 Dimensions: N rows of a cache, n judged rows, C leaves.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -25,6 +26,7 @@ from hfc.train.draws import deal, numbered
 from hfc.train.evaluation import decoded, predict, used_views
 from hfc.train.groups import fit_group
 from hfc.train.heads.layers import Target
+from hfc.train.jobs import choose_crew
 from hfc.train.prepared import refuse_views
 from hfc.train.settling import settle
 
@@ -52,7 +54,7 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
         path: a feature cache.
         config: the settings of a training.
         folds: how many; two at least.
-        jobs: processes, each with the features in its memory.
+        jobs: processes; 0: by what the trainings compute, see `hfc.train.jobs`.
         reading: how the cache is read, by the arguments of `load_cache`.
 
     Raises:
@@ -60,19 +62,19 @@ def held_out(path: Path, config: TrainConfig, folds: int, *, jobs: int = 1, **re
             diverged.
     """
     _refuse_unused(config)
-    source = cache_source(path, config.device, **reading)
+    source = cache_source(path, config.device, jobs != 1, **reading)
     try:
         cache = open_cache(source)
         refuse_views(cache, config)
         tree, target, labelled = _labelled(cache, config.hierarchy)
         dealt = _folds(cache, config, tree, target, labelled, folds)
-        calls = [joblib.delayed(_judge)(source, cache.meta, fold) for fold in dealt]
         rows = labelled[target.leaf[labelled].numpy() >= 0]
         leaf = target.leaf[rows].numpy()
         final = np.empty((len(rows), len(tree.leaves)), dtype=np.float32)
         judged = np.zeros(len(rows), dtype=np.bool_)
         with bar("review", len(dealt), unit="fold") as shown:
-            for number, (fold, shares) in enumerate(zip(dealt, parallel.run(calls, jobs, ordered=True), strict=True)):
+            judgements = _judgements(source, cache, dealt, jobs)
+            for number, (fold, shares) in enumerate(zip(dealt, judgements, strict=True)):
                 places = np.searchsorted(rows, fold.data.rows["test"].numpy())
                 final[places] = shares
                 known = np.unique(fold.data.leaf("train"))
@@ -140,6 +142,13 @@ def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, target: Target, r
         if len(split["test"]):
             made.append(Fold(data, settle(config, data, cache.features.device)))
     return made
+
+
+def _judgements(source: CacheSource, cache: Cache, folds: Sequence[Fold], jobs: int) -> Iterator[NDArray[np.float32]]:
+    """Train on all folds, in so many processes; yields what `_judge` returns of each."""
+    crew = choose_crew(jobs, [[fold] for fold in folds], cache)
+    shared = source.attached(cache, crew.jobs)
+    return parallel.run([joblib.delayed(_judge)(shared, cache.meta, fold) for fold in folds], crew, ordered=True)
 
 
 def _judge(source: CacheSource, known: CacheRecord, fold: Fold) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -20,10 +20,14 @@ from hfc.train.checkpoint import Checkpoint
 from hfc.train.fit import OnEpoch, fit, quiet
 from hfc.train.folder import RunWriter, writing
 from hfc.train.groups import fit_group, groups, in_order, surviving
+from hfc.train.jobs import choose_crew, longest_first
 from hfc.train.notices import announce
 from hfc.train.prepared import PreparedRun, prepare_run, prepare_runs
 from hfc.train.result import test
 from hfc.train.training import Fitted
+
+Outcomes = list[tuple[runs.Run, bool] | DivergedError]
+"""What `train` returns of each run of a group; of one that diverged its error."""
 
 
 def train(
@@ -66,9 +70,9 @@ def train_all(
         path: the cache.
         configs: the settings of each run, on one device.
         out: holds the run folders.
-        jobs: processes.
+        jobs: processes; 0: by what the runs compute, see `hfc.train.jobs`.
         overwrite: train even what is there.
-        on_epoch: called after every epoch; not where there are several processes.
+        on_epoch: called after every epoch; where there are several processes for all epochs of a run when it ends.
         reading: how the cache is read, by the arguments of `load_cache`.
 
     Yields:
@@ -78,7 +82,7 @@ def train_all(
         HfcError: as `train`; whatever can be wrong with the settings of any run is found before the first.
         DivergedError: a run diverged; the others have been trained.
     """
-    source = cache_source(path, configs[0].device, **reading)
+    source = cache_source(path, configs[0].device, jobs != 1 and len(configs) > 1, **reading)
     diverged: list[DivergedError] = []
     try:
         for outcome in _outcomes(source, configs, out, jobs, overwrite, on_epoch):
@@ -104,12 +108,34 @@ def _outcomes(
     tables = {id(run.data): run.data for run in prepared}.values()
     announce(cache.path, tables, on_rows=lambda rows: None)  # each result says which it used
     places = groups(configs)
-    watch = on_epoch if jobs == 1 else quiet
+    planned = [[prepared[i] for i in group] for group in places]
+    idle = not overwrite and all(_is_finished(out / run.name) for run in prepared)
+    crew = parallel.Crew(1) if idle else choose_crew(jobs, planned, cache)
+    several = crew.jobs > 1
+    if several:
+        places = [places[i] for i in longest_first(planned, cache)]
+    shared = source.attached(cache, crew.jobs)
+    watch = quiet if several else on_epoch
     calls = [
-        joblib.delayed(_train_group)(source, cache.meta, [prepared[i] for i in group], out, overwrite, watch)
+        joblib.delayed(_train_group)(shared, cache.meta, [prepared[i] for i in group], out, overwrite, watch)
         for group in places
     ]
-    yield from in_order(places, parallel.run(calls, jobs, ordered=True))
+    results = parallel.run(calls, crew, ordered=True)
+    if several:
+        results = _watched([[prepared[i].config for i in group] for group in places], results, on_epoch)
+    yield from in_order(places, results)
+
+
+def _watched(
+    configs: Sequence[Sequence[TrainConfig]], results: Iterable[Outcomes], on_epoch: OnEpoch
+) -> Iterator[Outcomes]:
+    """Tell of the epochs of every run that another process trained."""
+    for group, outcomes in zip(configs, results, strict=True):
+        for config, outcome in zip(group, outcomes, strict=True):
+            run, is_new = (None, False) if isinstance(outcome, DivergedError) else outcome
+            for epoch in run.epochs if run and is_new else ():
+                on_epoch(config, epoch)
+        yield outcomes
 
 
 def _train_group(
@@ -119,7 +145,7 @@ def _train_group(
     out: Path,
     overwrite: bool,
     on_epoch: OnEpoch,
-) -> list[tuple[runs.Run, bool] | DivergedError]:
+) -> Outcomes:
     """Train the runs of a group, in any process; returns of one that diverges its error."""
     cache = same_cache(source, known)
     by_config = {run.config: run for run in group}

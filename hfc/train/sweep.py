@@ -13,7 +13,6 @@ from typing import Any, Unpack
 import joblib
 import numpy as np
 import tomli_w
-import torch
 
 from hfc import parallel, provenance
 from hfc.config import AUTO, TrainConfig
@@ -22,9 +21,10 @@ from hfc.metrics import metric
 from hfc.progress import bar
 from hfc.provenance import is_sealed, make_folder, replacing, sealed
 from hfc.store.records import CacheRecord, nested
-from hfc.train.cache import CacheSource, Reading, cache_source, open_cache, same_cache
+from hfc.train.cache import Cache, CacheSource, Reading, cache_source, open_cache, same_cache
 from hfc.train.data import TrainingData, fold_data
 from hfc.train.groups import fit_group, groups, surviving
+from hfc.train.jobs import choose_crew, longest_first
 from hfc.train.notices import OnRows, announce
 from hfc.train.plan import Sweep, config_of
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
@@ -79,7 +79,7 @@ def sweep(
         cache: a feature cache.
         plan: what to try.
         out: a folder.
-        jobs: processes, each with the features in its memory; on a cluster inside `hfc.parallel.on`.
+        jobs: processes; 0: by what the trainings compute, see `hfc.train.jobs`; on a cluster inside `hfc.parallel.on`.
         on_rows: as for `hfc.train.notices.announce`, as no result says which rows were used.
         reading: how the cache is read, by the arguments of `load_cache`.
 
@@ -90,7 +90,7 @@ def sweep(
         HfcError: cache, hierarchy and settings do not fit each other, the disk refuses, or every point failed.
     """
     configs = [config_of(plan.fixed, point, seed) for point in plan.points for seed in plan.seeds]
-    source = cache_source(cache, configs[0].device, **reading)
+    source = cache_source(cache, configs[0].device, jobs != 1 and plan.trainings > 1, **reading)
     try:
         opened = open_cache(source)
         runs = prepare_runs(opened, configs)
@@ -98,9 +98,9 @@ def sweep(
         keyed = list(zip(configs, runs, strict=True))
         keys = [_key(config, run.key, fold, plan.folds) for config, run in keyed for fold in plan.fold_numbers]
         lines = _begin(out)
-        waiting = _waiting(plan, configs, runs, opened.features.device, lines.keys())
-        calls = [joblib.delayed(_score)(source, opened.meta, group) for group in waiting]
-        _search(out / TRIALS, keys, lines, parallel.run(calls, jobs, ordered=False))
+        # By all trainings, done or not: an interrupted search goes on with as many threads.
+        whole, waiting = (list(_waiting(plan, configs, runs, opened, done)) for done in ((), lines.keys()))
+        _search(out / TRIALS, keys, lines, _scores(source, opened, waiting, choose_crew(jobs, whole, opened)))
         trials = _trials(plan, [lines[key] for key in keys])
         if trials[0].failed:
             raise DivergedError(f"{out}: all {len(trials)} points failed; the first one: {trials[0].failed}")
@@ -111,6 +111,16 @@ def sweep(
     finally:
         open_cache.cache_clear()
     return trials
+
+
+def _scores(
+    source: CacheSource, cache: Cache, waiting: Sequence[Sequence[PointRun]], crew: parallel.Crew
+) -> Iterator[list[dict[str, Any]]]:
+    """Train groups of points; yields their lines as they come."""
+    order = longest_first(waiting, cache) if crew.jobs > 1 else range(len(waiting))
+    shared = source.attached(cache, crew.jobs)
+    calls = [joblib.delayed(_score)(shared, cache.meta, waiting[i]) for i in order]
+    return parallel.run(calls, crew, ordered=False)
 
 
 def _key(config: TrainConfig, key: str, fold: int | None, folds: int) -> str:
@@ -139,7 +149,7 @@ def _waiting(
     plan: Sweep,
     configs: Sequence[TrainConfig],
     runs: Sequence[PreparedRun],
-    device: torch.device,
+    cache: Cache,
     done: Collection[str],
 ) -> Iterator[list[PointRun]]:
     """List the runs that are not done yet, in groups that are trained together.
@@ -148,7 +158,7 @@ def _waiting(
         plan: names the folds.
         configs: of every run, the settings as they were given.
         runs: the same, on the cache's own splits.
-        device: of the features.
+        cache: the features.
         done: the keys of the runs that are done.
     """
     dealt: dict[int, list[TrainingData]] = {}  # the folds of each table
@@ -164,7 +174,7 @@ def _waiting(
             if id(run.data) not in dealt:
                 dealt[id(run.data)] = fold_data(run.data, plan.folds)
             data = dealt[id(run.data)][fold]
-            waiting[key] = config, PointRun(key, fold, data, settle(config, data, device))
+            waiting[key] = config, PointRun(key, fold, data, settle(config, data, cache.features.device))
         point_runs = [point_run for _, point_run in waiting.values()]
         for group in groups([config for config, _ in waiting.values()]):
             yield [point_runs[i] for i in group]

@@ -1,8 +1,10 @@
 """Settings as the command line gives them."""
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from cli.options import parse_setting
+from cli.options import jobs_option, parse_setting
 from hfc.config import TrainConfig
 from hfc.errors import ConfigError
 
@@ -36,3 +38,25 @@ def test_a_setting_that_does_not_parse_is_refused(text: str, message: str) -> No
     with pytest.raises(ConfigError) as caught:
         parse_setting(TrainConfig, text)
     assert str(caught.value) == message
+
+
+@click.command()
+@jobs_option
+def count(jobs: int) -> None:
+    """Print how many processes are asked for."""
+    click.echo(jobs)
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ((), "0\n"),
+        (("--jobs", "auto"), "0\n"),
+        (("--jobs", "3"), "3\n"),
+        (("--jobs", "0"), "Error: Invalid value for '--jobs': 0 is not in the range x>=1.\n"),
+        (("--jobs", "many"), "Error: Invalid value for '--jobs': 'many' is not a valid number, nor auto.\n"),
+    ],
+)
+def test_processes_are_a_number_or_left_to_the_runs(words: tuple[str, ...], printed: str) -> None:
+    result = CliRunner().invoke(count, words)
+    assert (result.output.endswith(printed), result.exit_code) == (True, 2 if "Error" in printed else 0), result.output

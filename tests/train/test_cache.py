@@ -10,7 +10,7 @@ import torch
 
 from hfc.errors import ConfigError, DatasetError, StoreError
 from hfc.store import FeatureStore
-from hfc.train.cache import Cache, CacheSource, cache_source, load_cache, open_cache, same_cache
+from hfc.train.cache import SHARED, Cache, CacheSource, cache_source, held, load_cache, open_cache, same_cache
 from hfc.train.features import Resident
 from tests.support.made_up import small_cache, write_cache
 
@@ -90,3 +90,60 @@ def test_another_process_takes_the_same_cache_alone(tmp_path: Path) -> None:
             same_cache(source, known)
     finally:
         open_cache.cache_clear()
+
+
+def test_processes_share_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_cache(tmp_path / "c.h5")
+    alone = load_cache(path, device="cpu")
+    source = cache_source(path, "cpu", share=True)
+    one = load_cache(**vars(source))
+    assert isinstance(one.features, Resident)
+    assert isinstance(alone.features, Resident)
+    assert alone.features.place is None
+    assert torch.equal(one.features.tensor, alone.features.tensor)
+    assert load_cache(**vars(source)).features is one.features  # never a second copy
+    other = source.attached(one, 2)
+    assert source.attached(one, 1) is source
+    assert (other.share, other.place) == (False, one.features.place)
+    monkeypatch.setattr(FeatureStore, "features", lambda store: pytest.fail("the features were read"))
+    mapped = load_cache(**vars(other))
+    assert isinstance(mapped.features, Resident)
+    assert torch.equal(mapped.features.tensor, one.features.tensor)
+    assert mapped.features.tensor.data_ptr() != one.features.tensor.data_ptr()
+    assert mapped.meta == one.meta == alone.meta
+
+
+def test_features_that_are_gone_are_read(tmp_path: Path) -> None:
+    path = small_cache(tmp_path / "c.h5")
+    source = cache_source(path, "cpu", share=True)
+    one = load_cache(**vars(source))
+    expected = load_cache(path, device="cpu").features
+    other = source.attached(one, 2)
+    del one
+    assert len(SHARED) == 0
+    features = load_cache(**vars(other)).features
+    assert isinstance(features, Resident)
+    assert isinstance(expected, Resident)
+    assert torch.equal(features.tensor, expected.tensor)
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = small_cache(tmp_path / "c.h5")
+    one = load_cache(path, device="cpu", share=True)
+    small_cache(path, seed=1)
+    other = load_cache(path, device="cpu", share=True)
+    assert isinstance(one.features, Resident)
+    assert isinstance(other.features, Resident)
+    assert not torch.equal(one.features.tensor, other.features.tensor)
+
+
+def test_features_are_held_for_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_cache(tmp_path / "c.h5")
+    with held(path, "cpu", share=False):
+        assert len(SHARED) == 0
+    with held(path, "cpu", share=True):
+        (features,) = SHARED.values()
+        monkeypatch.setattr(FeatureStore, "features", lambda store, array: pytest.fail("the features were read"))
+        assert load_cache(path, device="cpu", share=True).features is features
+        del features
+    assert len(SHARED) == 0

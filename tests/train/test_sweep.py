@@ -18,6 +18,7 @@ from cli.main import main
 from hfc import metrics, parallel
 from hfc.config import TrainConfig, read_toml, resolve
 from hfc.errors import ConfigError, DivergedError, RunError
+from hfc.parallel import Crew
 from hfc.progress import watched_by
 from hfc.train import settling
 from hfc.train.cache import load_cache
@@ -234,7 +235,7 @@ def test_a_search_where_the_planned_device_is_not_is_refused(
     """As of a cluster whose machines have no GPU, while the one that planned the search has."""
     plan = read_sweep(write(tmp_path, place, "device = 'cpu'\n[grid]\ndropout = [0.0, 0.5]\n"))
 
-    def on_other_machines(calls: Iterable[Any], jobs: int, *, ordered: bool) -> Iterator[Any]:
+    def on_other_machines(calls: Iterable[Any], crew: Crew, *, ordered: bool) -> Iterator[Any]:
         for function, (source, known, group), _ in calls:
             assert source.device == "cpu"
             yield function(replace(source, device="cuda:77"), known, group)
