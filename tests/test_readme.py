@@ -198,6 +198,9 @@ def run(place: Path, words: list[str]) -> None:
 def run_page(path: Path, place: Path) -> None:
     """Run what a page says, from its first block to its last."""
     for block in runnable(path):
+        if block.file:
+            (place / block.file).write_text(block.text, "utf-8")
+            continue
         words = ["bash", "-euxo", "pipefail"] if block.language == "bash" else [sys.executable, "-W", "error"]
         run(place, [*words, "-c", block.text])
 

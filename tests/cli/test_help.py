@@ -21,7 +21,10 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 # A benchmark's command: a span of a text, which may break between two lines, or a line of a block.
 BENCH = re.compile(r"`python -m tests\.bench[^`]*`|^python -m tests\.bench.*$", re.MULTILINE)
 # Options of other programs that the pages mention.
-FOREIGN = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"}
+FOREIGN = {
+    *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--nodes", "--ntasks-per-node"),
+    *("--no-deps", "--port", "--log-level", "--data-binary"),  # of pip, uvicorn and curl
+}
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,12 @@ class Block:
     text: str
 
     @property
+    def file(self) -> str:
+        """The name of the file that a reader saves it as, which stands in its first line; "" where it has none."""
+        name = re.match(r"# (\w+\.py)\n", self.text)
+        return name[1] if name and self.language == "python" else ""
+
+    @property
     def runs_here(self) -> bool:
         """Whether one machine with one CPU or GPU can run it."""
         return not any(word in self.text for word in ELSEWHERE)

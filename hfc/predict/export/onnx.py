@@ -202,6 +202,8 @@ def _metadata(trained: Trained, encoder: Encoder | None) -> dict[str, object]:
     fields = result.cache.key_fields or {}
     promise = {"hfc.promise": result.promise.listed_plain()} if result.promise else {}
     crops = {name: fields.get(name) for name in ("image_size", "resize", "roi_margin", "views")}
+    mean = fields.get("mean")
+    crops["fill"] = [round(255 * channel) for channel in mean] if isinstance(mean, list) else None
     return {
         "hfc.run": result.run,
         "hfc.key": result.key,

@@ -1,8 +1,17 @@
 """A run as a graph, which gives what the run gave or is not written."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +22,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from hfc import Classifier
 from hfc.datasets import manifest
 from hfc.errors import ConfigError, HfcError, RunError
 from hfc.predict.export import Exported, export_onnx
 from hfc.predict.export import onnx as graphs
 from hfc.runs import Run
 from hfc.store import FeatureStore, read_predictions
+from tests.support.readme import ROOT, blocks
 from tests.support.trained import LEAVES, TOP_DOWN, train_on, train_run
+
+PAGE = ROOT / "notebooks" / "service.md"
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +88,36 @@ def test_the_graph_of_a_head_gives_the_runs_predictions(
     onnx.checker.check_model(onnx.load(written.file), full_check=True)
 
 
+@pytest.fixture(scope="module")
+def whole_of(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Run, Path]]:
+    """A run with two views of each crop, and the graph of backbone and head, exported once."""
+
+    @functools.cache
+    def made(views: str) -> tuple[Run, Path]:
+        run, _ = train_run(place, {"views": "flip", "resize": "pad"}, {**TOP_DOWN, "views": views})
+        file = tmp_path_factory.mktemp("service") / "model" / "own.onnx"
+        export_onnx(run.folder, file, with_backbone=True)
+        return run, file
+
+    return made
+
+
 @pytest.mark.parametrize("views", ["all", pytest.param("first", marks=pytest.mark.slow)])
-def test_the_graph_with_the_backbone_takes_crops(views: str, place: Path, tmp_path: Path) -> None:
-    run, _ = train_run(place, {"views": "flip"}, {**TOP_DOWN, "views": views})
-    export_onnx(run.folder, tmp_path / "whole.onnx", with_backbone=True)
+def test_the_graph_with_the_backbone_takes_crops(
+    views: str, whole_of: Callable[[str], tuple[Run, Path]], place: Path
+) -> None:
+    run, file = whole_of(views)
     wanted = read_predictions(run.folder / "predictions.h5")
     regions = manifest.read(place / "m.csv")
     names, final = [], []
     for row, name in enumerate(regions.id.tolist()):
         if name in wanted.id and np.isnan(regions.box[row]).all():  # Pillow alone makes the crop
             with Image.open(place / str(regions.path[row])) as picture:
-                square = np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC))
+                assert picture.size == (60, 80)
+                square = Image.new("RGB", (32, 32), (124, 116, 104))
+                square.paste(picture.resize((24, 32), Image.Resampling.BICUBIC), (4, 0))
             names.append(name)
-            final.append(outputs_of(tmp_path / "whole.onnx", square[None])[0][0])
+            final.append(outputs_of(file, np.asarray(square)[None])[0][0])
     assert len(names) >= 4
     theirs = wanted.final[[wanted.id.tolist().index(name) for name in names]]
     np.testing.assert_allclose(final, theirs, atol=1e-3)  # the cache's features were rounded to float16
@@ -109,11 +139,63 @@ def test_a_graph_says_what_it_takes_and_names_its_nodes(
         "resize": "squash",
         "roi_margin": 0.0,
         "views": ["identity"],
+        "fill": [124, 116, 104],
     }
     assert found["hfc.random_weights"] == "false"
     session = onnxruntime.InferenceSession(written.file)
     assert [given.shape for given in session.get_inputs()] == [["rows", 1, 256]]
     assert [output.name for output in session.get_outputs()] == ["final", "level_1", "level_2"]
+
+
+def wait_for(url: str, server: "subprocess.Popen[bytes]") -> dict[str, str]:
+    """What a server says once it listens."""
+    for _ in range(600):
+        assert server.poll() is None, "the server has ended"
+        with contextlib.suppress(urllib.error.URLError):
+            return dict(json.load(urllib.request.urlopen(url)))
+        time.sleep(0.1)
+    raise AssertionError("the server does not listen")
+
+
+@pytest.fixture
+def service(whole_of: Callable[[str], tuple[Run, Path]]) -> Iterator[tuple[Run, str, dict[str, str]]]:
+    """The service of its page without torch, timm and h5py: its run, its address, and what it says of itself."""
+    if find_spec("uvicorn") is None and "CI" not in os.environ:  # CI must have it
+        pytest.skip("fastapi and uvicorn are not installed")
+    run, file = whole_of("all")
+    (block,) = [block for block in blocks(PAGE.read_text("utf-8")) if block.file]
+    (file.parents[1] / block.file).write_text(block.text, "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'timm', 'h5py')); import uvicorn; "
+        f"uvicorn.run('service:app', port={port}, log_level='warning')"
+    )
+    paths = os.pathsep.join([str(file.parents[1]), str(ROOT)])
+    server = subprocess.Popen([sys.executable, "-c", code], cwd=file.parents[1], env=os.environ | {"PYTHONPATH": paths})
+    try:
+        url = f"http://127.0.0.1:{port}"
+        yield run, url, wait_for(url, server)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_the_service_of_its_page_answers_as_predict_does(service: tuple[Run, str, dict[str, str]], place: Path) -> None:
+    run, url, about = service
+    assert (about["run"], about["key"]) == (run.result.run, run.result.key)
+    files = [place / "img" / f"{number:02d}.jpg" for number in (0, 1, 2, 3, 4, 5)]
+    answers = Classifier.load(run.folder)(files)
+    assert len({answer.path for answer in answers}) > 1
+    for file, answer in zip(files, answers, strict=True):
+        with urllib.request.urlopen(f"{url}/classify", file.read_bytes()) as reply:
+            said = json.load(reply)
+        assert said["path"] == list(answer.path)
+        assert said["probabilities"] == pytest.approx(answer.probabilities, abs=1e-3)
+    with pytest.raises(urllib.error.HTTPError, match="422") as refused:
+        urllib.request.urlopen(f"{url}/classify", b"no image")
+    assert json.load(refused.value)["detail"].startswith("not an image in a known format: JPEG, PNG")
+    refused.value.close()
 
 
 def test_a_graph_that_disagrees_is_not_left(
