@@ -5,6 +5,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,28 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["benchmark"] == name
     assert json.loads(line)[key]
+
+
+@pytest.mark.slow
+def test_a_training_is_timed_repeated_and_tested_step_by_step(tmp_path: Path) -> None:
+    def lines(*words: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "tests.bench", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    made, own = tmp_path / "made.h5", small_cache(tmp_path / "c.h5")
+    assert lines("made_up", str(made), "--rows", "3000", "--dim", "16")[0]["rows"] == 3000
+    timed = lines("steps", "--cache", str(made), "--methods", "flat", "--ways", "single,stacked", "--turns", "1")
+    assert [(line["step"], line["runs"]) for line in timed] == [("single", 1), ("stacked", 5)]
+    assert all(line["ms_a_step"] > 0 and line["ms_a_validation"] > 0 for line in timed)
+    words = (str(own), "--hierarchy", str(write_tree_csv(tmp_path / "tree.csv")))
+    same = lines("resume", *words, "--epochs", "3")
+    assert len(same) == 6
+    assert all(line["twice_the_same"] and line["resumed_the_same"] for line in same)
+    ways = ("--ways", "cpu/single/fp32,cpu/stacked/fp32", "--methods", "flat", "--seeds", "2", "--epochs", "3")
+    alone, stacked = lines("accuracy", *words, *ways)
+    assert stacked["top1"][0] == pytest.approx(alone["top1"][0], abs=3)
 
 
 @pytest.mark.slow
@@ -214,8 +237,10 @@ def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     stages = "extract,predict,passes,decode,feed,forward,correct,fidelity,assemble,update,read"
-    more = "train,stream,seeds,small,leaves,linear,length,twins,twin_search,review,partial,uneven,tried,load"
-    assert f"usage: python -m tests.bench {{{stages},{more}}}" in done.stderr
+    more = (
+        "train,stream,made_up,steps,resume,accuracy,seeds,small,leaves,linear,length,twins,twin_search,review,partial"
+    )
+    assert f"usage: python -m tests.bench {{{stages},{more},uneven,tried,load}}" in done.stderr
 
 
 @pytest.mark.slow
