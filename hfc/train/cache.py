@@ -49,8 +49,14 @@ class CacheSource:
     place: Place | None = None
 
     def attached(self, cache: "Cache", jobs: int) -> "CacheSource":
-        """The same for the calls of so many processes: others than this one take the features that it has."""
-        return self if jobs == 1 else replace(self, share=False, place=getattr(cache.features, "place", None))
+        """The same for the calls of so many processes: others than this one take the features that it has.
+
+        On a GPU they have copies of their own, so this one gives its copy back.
+        """
+        if jobs == 1:
+            return self
+        cache.give_back()
+        return replace(self, share=False, place=getattr(cache.features, "place", None))
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,13 @@ class Cache:
     """What a run records of where its features came from."""
     outer: OuterFold | None = None
     """None: the rows have the cache's own splits."""
+
+    def give_back(self) -> None:
+        """Free a GPU's memory of the features, which nothing here may read any more; their shape stays."""
+        if isinstance(self.features, Resident) and self.features.device.type == "cuda":
+            open_cache.cache_clear()
+            object.__setattr__(self, "features", Resident(self.features.tensor.to("meta")))
+            torch.cuda.empty_cache()
 
 
 def cache_source(path: Path, device: str, share: bool = False, **reading: Unpack[Reading]) -> CacheSource:

@@ -1,6 +1,8 @@
 """An open cache: its features on either way, what a run records of it, and the same cache in another process."""
 
 import hashlib
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -147,3 +149,34 @@ def test_features_are_held_for_a_block(tmp_path: Path, monkeypatch: pytest.Monke
         assert load_cache(path, device="cpu", share=True).features is features
         del features
     assert len(SHARED) == 0
+
+
+class OnGpu(Resident):
+    """As on a GPU."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(("kind", "jobs", "kept"), [(OnGpu, 2, False), (OnGpu, 1, True), (Resident, 2, True)])
+def test_a_gpus_memory_is_given_back_where_other_processes_train(
+    kind: type[Resident], jobs: int, kept: bool, place: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bool] = []
+    features = kind(torch.zeros(4, 1, 3))
+    there = weakref.ref(features.tensor)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(there() is None))
+    own, source = replace(cache, features=features), CacheSource(place / "cache.h5", "cuda:0")
+    del features
+    opened = open_cache(cache_source(place / "cache.h5", "cpu"))
+    try:
+        assert source.attached(own, jobs) == source
+        assert given == ([] if kept else [True])
+        assert (there() is not None) is kept
+        assert isinstance(own.features, Resident)
+        assert own.features.tensor.shape == (4, 1, 3)
+        again = open_cache(cache_source(place / "cache.h5", "cpu"))
+        assert (again is opened) is kept  # if a call runs here after all, it reads the cache
+    finally:
+        open_cache.cache_clear()
