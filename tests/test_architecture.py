@@ -226,11 +226,11 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("rows", "svg", "cells"),
             ("statistics", "plots", "folded", "promises"),
             ("resampled", "tables", "figures", "training", "trees", "gallery", "header"),
-            ("caches", "categories", "nested"),
+            ("caches", "categories", "confused", "nested"),
             ("checks",),
             ("twins", "doubts", "document"),
         ),
-        *(("contents", "latex"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),
+        *(("contents", "latex", "examples"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),
     )
     height = {name: i for i, row in enumerate(order) for name in row}
     for path in (ROOT / "hfc" / "report").glob("*.py"):

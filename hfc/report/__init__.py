@@ -11,7 +11,7 @@ from hfc import runs
 from hfc.errors import RunError, check_keywords
 from hfc.progress import steps
 from hfc.provenance import write_folder
-from hfc.report import compare, contents, latex, nested, page, texts
+from hfc.report import compare, contents, examples, latex, nested, page, texts
 from hfc.report.checks import check
 from hfc.report.document import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
@@ -200,12 +200,14 @@ def _mistakes(boards: Sequence[Leaderboard], images: Path) -> list[Folded]:
     failed: list[RunError] = []
     for outcome, best in steps(outcomes, "reading pictures of mistakes"):
         blocks: tuple[Block, ...]
+        more: list[Folded] = []
         try:
             blocks = tuple(galleries(outcome, images))
+            more = examples.folds(outcome, images) if best and blocks else []
         except RunError as error:  # its images lie elsewhere: those of the other rows are shown
             failed.append(error)
             blocks = (Text(f"{error}."),)
-        folded.append(Folded(f"{outcome.label}: mistakes", blocks, open=best))
+        folded += [Folded(f"{outcome.label}: mistakes", blocks, open=best), *more]
     if failed and len(failed) == len([row for row in folded if row.blocks]):
         raise failed[0]
     return [row for row in folded if row.blocks]

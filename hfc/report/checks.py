@@ -61,7 +61,7 @@ def _weights(rows: Sequence[Row]) -> Iterable[Check]:
 
 def _images(boards: Sequence[Leaderboard]) -> Iterable[Check]:
     if len(boards) > 1:
-        parts = "; ".join(_some([o.label for o in board.outcomes]) + f" on {_tested(board)}" for board in boards)
+        parts = "; ".join(some([o.label for o in board.outcomes]) + f" on {_tested(board)}" for board in boards)
         images = {board.best.predictions[0].images for board in boards}
         same = "images and labels" if len(images) == len(boards) else "groups of images"
         remedy = "" if len(images) == len(boards) else "; train them again on one cache with one column of groups"
@@ -119,7 +119,7 @@ def _trees(rows: Sequence[Row]) -> Iterable[Check]:
     if edited:
         yield Check(
             WRONG,
-            f"Rows have different trees of one name, {_some(edited)}: what depends on the tree (hF, distance, levels) "
+            f"Rows have different trees of one name, {some(edited)}: what depends on the tree (hF, distance, levels) "
             "must not be compared among them; see Provenance.",
         )
 
@@ -134,7 +134,7 @@ def _repeated(boards: Sequence[Leaderboard]) -> Iterable[Check]:
         if abs(float(correct.mean()) - run.result.test["top1"]) > 1e-9
     ]
     if wrong:
-        yield Check(WRONG, f"The predictions of {_some(wrong)} do not give the top-1 in their result.json.")
+        yield Check(WRONG, f"The predictions of {some(wrong)} do not give the top-1 in their result.json.")
     elif boards:
         yield Check(OK, "Every run's stored predictions give the top-1 that it reports.")
 
@@ -223,12 +223,13 @@ def _inner(rows: Sequence[Row]) -> str:
         by_words.setdefault(", ".join(f"{n:,} for {words}" for n, words in counts if n), []).append(row.label)
     if len(by_words) == 1:
         return next(iter(by_words))
-    return "; ".join(f"{words or 'none'} ({_some(labels)})" for words, labels in by_words.items())
+    return "; ".join(f"{words or 'none'} ({some(labels)})" for words, labels in by_words.items())
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """List the first names, and count the rest."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return between.join(names[:most]) + more
 
 
 FACTS: tuple[tuple[str, Callable[[Row], str]], ...] = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hfc.progress import steps
-from hfc.report import caches, categories, figures, header, nested, promises, tables, training, trees
+from hfc.report import caches, categories, confused, figures, header, nested, promises, tables, training, trees
 from hfc.report.cells import Table, p_text, plus_minus, signed
-from hfc.report.checks import Check, provenance
+from hfc.report.checks import Check, provenance, some
 from hfc.report.document import Block, Document, Folded, Section, Text
 from hfc.report.plots import Figure
 from hfc.report.rows import Leaderboard, Row
@@ -170,18 +170,29 @@ class _Blocks:
         yield self.named(figures.rejection(self.board))
 
     def categories(self) -> Iterator[Block]:
-        figure, table = self.named(categories.figure(self.board)), self.named(categories.table(self.board))
-        yield from (table, figure) if table.folded else (figure, table)
+        best, every = self.board.best, self.named(categories.table(self.board))
+        own = self.named(confused.table(best))
+        if every.folded:
+            yield from (every, Folded(f"Precision and F1: {best.label}", (own,)))
+        else:
+            yield own
+        if unseen := confused.unseen(best):
+            yield Folded(f"{len(unseen):,} without test images", (Text(some(unseen, confused.MOST_LISTED, "; ")),))
+        yield self.named(categories.figure(self.board))
+        if pairs := confused.pairs(best):
+            yield self.named(confused.pairs_table(best, pairs))
+        if not every.folded and len(self.board.outcomes) > 1:
+            yield Folded("Accuracy of each category in every row", (every,))
+        yield from self.trees(open_first=not every.folded)
+
+    def trees(self, open_first: bool) -> Iterator[Block]:
         for i, outcome in enumerate(steps(self.board.outcomes[:MOST_DRAWN], "drawing trees"), 1):
-            confused, left_out = trees.confusion(outcome)
+            matrices, left_out = trees.confusion(outcome)
             blocks: list[Block] = [self.named(trees.tree(outcome), i, outcome.label)]
             blocks += [Text(left_out)] if left_out else []
-            blocks += [self.named(figure, i, outcome.label, k) for k, figure in enumerate(confused)]
-            yield Folded(
-                f"{outcome.label}: the tree, and what is taken for what",
-                tuple(blocks),
-                open=i == 1 and not table.folded,
-            )
+            blocks += [self.named(figure, i, outcome.label, k) for k, figure in enumerate(matrices)]
+            title = f"{outcome.label}: the tree, and what is taken for what"
+            yield Folded(title, tuple(blocks), open=i == 1 and open_first)
         yield from _undrawn(len(self.board.outcomes))
 
     def named(self, block: Named, *more: object) -> Named:

@@ -33,7 +33,7 @@ FILL = (1, 254, 2)  # around a picture while it is squared; cut off again, so th
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer."""
+    """One wrong answer, or a right one beside it."""
 
     id: str
     truth: str
@@ -49,6 +49,8 @@ class Mistake:
     """The thumbnail as a data: URI; "" where there is none."""
     missing: str
     """Why there is no thumbnail."""
+    right: bool = False
+    """Whether every seed is right after all."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,10 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
     rows = np.unique(np.concatenate([worst, costly]))
     if not len(rows):
         return []
-    shown = dict(zip(rows.tolist(), thumbnails(_regions(outcome, rows, root)), strict=True))
-    if not any(source for source, _ in shown.values()):
-        raise RunError(_nothing(outcome, rows, root, shown[int(rows[0])][1]))
+    shown = pictures(outcome, rows, root)
     label = outcome.label
     return [
-        Gallery(title, note, tuple(_mistake(outcome, int(row), *shown[int(row)]) for row in chosen))
+        Gallery(title, note, tuple(mistake(outcome, int(row), *shown[int(row)]) for row in chosen))
         for title, note, chosen in (
             (f"Most confident: {label}", "Wrong, and sure of it: the greatest confidence first.", worst),
             (
@@ -99,26 +99,41 @@ def galleries(outcome: Outcome, root: Path) -> list[Gallery]:
     ]
 
 
+def pictures(outcome: Outcome, rows: Ints, root: Path) -> dict[int, tuple[str, str]]:
+    """Make the thumbnail of some test images of a row, by image. Without one, give the reason.
+
+    Raises:
+        RunError: none of the pictures is there.
+    """
+    shown = dict(zip(rows.tolist(), thumbnails(_regions(outcome, rows, root)), strict=True))
+    if not any(source for source, _ in shown.values()):
+        raise RunError(_nothing(outcome, rows, root, shown[int(rows[0])][1]))
+    return shown
+
+
 def _most(order: Ints, wrong: Bools) -> Ints:
     """Take the first rows of an order that any seed, (S, N), answers wrong."""
     any_wrong: Bools = np.any(wrong, axis=0)
     return order[any_wrong[order]][:SHOWN]
 
 
-def _mistake(outcome: Outcome, row: int, source: str, missing: str) -> Mistake:
+def mistake(outcome: Outcome, row: int, source: str, missing: str) -> Mistake:
+    """Describe the answer to a test image: the commonest wrong one, or the right one where all seeds are right."""
     tree = outcome.tree
     wrong = ~outcome.correct[:, row]
-    leaves = outcome.predicted[wrong, row]
-    commonest = np.bincount(leaves).argmax()  # of the wrong seeds
+    counted = wrong if wrong.any() else ~wrong
+    leaves = outcome.predicted[counted, row]
+    commonest = np.bincount(leaves).argmax()
     return Mistake(
         id=str(outcome.predictions[0].id[row]),
         truth=" > ".join(tree.path(int(outcome.target[row]))),
         answer=" > ".join(tree.path(int(commonest))),
-        confidence=float(outcome.confidence[wrong, row].mean()),
+        confidence=float(outcome.confidence[counted, row].mean()),
         height=float(outcome.height[:, row].mean()),
         seeds=f"{int(wrong.sum())} of {len(wrong)}",
         source=source,
         missing=missing,
+        right=not wrong.any(),
     )
 
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from hfc.report import svg
 from hfc.report.plots import Figure, left_out
-from hfc.report.rows import Floats, Ints, Outcome
+from hfc.report.rows import Bools, Floats, Ints, Outcome
 
 ELSEWHERE, OTHERS = "elsewhere", "others"
 MOST_LEAVES = 200  # in a picture
 MOST_CHILDREN = 60  # in a matrix
 MOST_MATRICES = 30  # of a row
 MOST_CELLS = 10_000  # in all matrices of a row
+MOST_AWAY = 3  # children whose answers elsewhere are named, and leaves that each is taken for
 
 
 def tree(outcome: Outcome) -> Figure:
@@ -95,6 +96,8 @@ class Matrix:
     """(M,)"""
     images: Floats
     """(M,) how many, mean over seeds."""
+    away: str
+    """What the answers elsewhere are, in words."""
 
     @property
     def wrong(self) -> Floats:
@@ -157,7 +160,27 @@ def _matrix(outcome: Outcome, level: int, parent: int) -> Matrix | None:
         cells // (len(children) + 1),
         cells % (len(children) + 1),
         counts / len(answers),
+        _away(outcome, level, inside, above),
     )
+
+
+def _away(outcome: Outcome, level: int, inside: Bools, above: Ints) -> str:
+    """Say which leaves are answered where the answer lies elsewhere: those children that it happens to most."""
+    tree, seeds = outcome.tree, len(outcome.predictions)
+    truth = np.broadcast_to(tree.ancestors[outcome.target[inside], level], (seeds, int(inside.sum())))
+    answers = outcome.predicted[:, inside]
+    far = above[answers] != above[outcome.target[inside]]
+    cells, times = np.unique(truth[far] * len(tree.leaves) + answers[far], return_counts=True)
+    lost: dict[int, list[tuple[float, str]]] = {}
+    for child, leaf, n in zip(cells // len(tree.leaves), cells % len(tree.leaves), times / seeds, strict=True):
+        if child >= 0:
+            lost.setdefault(int(child), []).append((float(n), tree.leaves[leaf]))
+    most = sorted(lost.items(), key=lambda one: -sum(n for n, _ in one[1]))[:MOST_AWAY]
+    words = []
+    for child, leaves in most:
+        named = ", ".join(f"{name} ({n:.3g})" for n, name in sorted(leaves, key=lambda one: -one[0])[:MOST_AWAY])
+        words.append(f"{tree.nodes[level][child]} for {named}")
+    return f"Elsewhere, images taken: {'; '.join(words)}." if words else ""
 
 
 def _free(word: str, names: Sequence[str]) -> str:
@@ -197,7 +220,7 @@ def _drawn(outcome: Outcome, matrix: Matrix) -> Figure:
         svg.heat(names, columns, shares.tolist(), tooltips, alt),
         ("where", "truth", "answer", "images", "share"),
         tuple((matrix.where, matrix.names[t], matrix.names[a], count, share) for t, a, count, share in cells),
-        left_out(len(shown), children, "nodes").strip(),
+        " ".join(filter(None, (left_out(len(shown), children, "nodes").strip(), matrix.away))),
     )
 
 

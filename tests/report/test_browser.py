@@ -145,7 +145,7 @@ def test_a_click_sorts_a_table_and_another_one_turns_it_round(place: Path, brows
 def test_hostile_names_are_shown_and_not_run(place: Path, browser: Any) -> None:
     open_page(browser, place / "report.html")
     assert browser.title == "Results"
-    assert HOSTILE in column(browser, "#table-categories + * table, .block:has(#table-categories) table", 1)
+    assert HOSTILE in column(browser, ".block:has(#table-precision) table", 1)
     assert len(browser.find_elements("css selector", "script")) == 1
     assert browser.find_elements("css selector", "b, i") == []
     images = browser.find_elements("css selector", "img")

@@ -193,7 +193,10 @@ def test_the_cache_is_at_hand_from_any_working_directory(tmp_path: Path, monkeyp
     assert galleries(found, tmp_path / "root")[0].mistakes[0].source
 
 
-def test_images_of_one_data_set_are_shown_beside_rows_of_another(tmp_path: Path) -> None:
+def test_images_of_one_data_set_are_shown_beside_rows_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfc.report.examples.folds", lambda *_: [])
     wrong_thrice(tmp_path / "runs" / "a")
     tree = tree_of(tmp_path / "tree.csv")
     final = np.roll(np.eye(6, dtype=np.float32), 1, axis=1)
@@ -254,7 +257,8 @@ def test_a_run_without_mistakes_has_no_gallery(tmp_path: Path) -> None:
     assert "Mistakes" not in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_the_page_embeds_at_most_so_many_of_each_kind_and_row(tmp_path: Path) -> None:
+def test_the_page_embeds_at_most_so_many_of_each_kind_and_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfc.report.examples.folds", lambda *_: [])  # tests/report/test_examples.py counts them
     two_methods(tmp_path / "runs", tree_of(tmp_path / "tree.csv"))
     for i in range(60):
         picture(tmp_path / "root" / "images" / f"{i:04d}.jpg", (i, i, i))

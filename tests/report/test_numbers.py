@@ -229,6 +229,24 @@ def check_differences(page: Page, prefix: str, rows: dict[str, Counted], best: s
             assert behind[b]["best"] == best
 
 
+def check_categories(page: Page, prefix: str, best: Counted) -> None:
+    """What stands of each category of the best row, and of the pairs that are confused."""
+    every = [(image["truth"], image["answer"]) for seed in best.images for image in seed.values()]
+    for leaf, recall, precision, f1, images, taken, _, group in page.table(f"{prefix}precision")[1:]:
+        right, own = every.count((leaf, leaf)), [answer for truth, answer in every if truth == leaf]
+        given = [truth for truth, answer in every if answer == leaf]
+        assert int(images) * len(best.seeds) == len(own)
+        assert recall == f"{100 * right / len(own):.1f}"
+        assert precision == (f"{100 * right / len(given):.1f}" if given else "–")
+        assert f1 == f"{100 * 2 * right / (len(own) + len(given)):.1f}"
+        wrong = Counter(answer for answer in own if answer != leaf)
+        assert taken.endswith(f" {100 * max(wrong.values()) / len(own):.1f}%" if wrong else "–")
+        assert [group, leaf] == best.paths[leaf]
+    for truth, answer, images, share, _ in page.table(f"{prefix}confused")[1:]:
+        assert images == f"{every.count((truth, answer)) / len(best.seeds):.4g}"
+        assert share == f"{100 * every.count((truth, answer)) / sum(t == truth for t, _ in every):.1f}"
+
+
 def check_group(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
     """What stands of each row of a group, beside the differences."""
     for line in page.table(f"{prefix}headline")[1:]:
@@ -243,8 +261,10 @@ def check_group(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
         top1 = statistics.fmean(rows[label].metric("top1"))
         assert (ece, confidence) == (spread(rows[label].metric("ece")), spread(sure[label]))
         assert above == points(statistics.fmean(sure[label]) - top1)
-    header, *lines = page.table(f"{prefix}categories")
-    order = header[3:]
+    order, lines = list(rows), []
+    if len(rows) > 1:
+        header, *lines = page.table(f"{prefix}categories")
+        order = header[3:]
     for leaf, above, images, *shares in lines:
         for label, share in zip(order, shares, strict=True):
             own = rows[label]
@@ -253,6 +273,7 @@ def check_group(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
             right = [e["rank"] == 0 for seed in inside for e in seed]
             assert share == f"{100 * sum(right) / len(right):.1f}"
         assert " > ".join([above, leaf]) == " > ".join(rows[order[0]].paths[leaf])
+    check_categories(page, prefix, next(iter(rows.values())))
     for row in page.csv(f"{prefix}categories"):
         for label, own in rows.items():
             right = [e["rank"] == 0 for seed in own.images for e in seed.values() if e["truth"] == row["category"]]

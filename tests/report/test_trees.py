@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,31 @@ def test_whatever_levels_and_nodes_are_called_columns_and_rows_stay_apart(start:
             assert len(cells) == len(set(cells))
             seen.append(cells[0][0])
         assert sorted(seen) == ["Confusion inside all", "Confusion inside all > elsewhere", "Confusion inside all > id"]
+
+
+def test_a_matrix_names_what_is_elsewhere(place: Path) -> None:
+    """Of the children with the most answers elsewhere, the leaves that are answered, and how many images that is."""
+    (board,) = read_leaderboards(find([place / "runs"]))
+    for number, outcome in enumerate(board.outcomes, 1):
+        tree, text = outcome.tree, (place / "report" / "report.md").read_text("utf-8").replace("\\", "")
+        for matrix, parent in ((1, "tops"), (2, "trousers")):
+            (file,) = (place / "report" / "figures").glob(f"confusion-{number}-*-{matrix}.csv")
+            _, _, note = text.partition(f"(figures/{file.stem}.svg)\n\n")
+            counted: dict[str, Counter[str]] = {}
+            for answers in outcome.predicted:
+                for truth, answer in zip(outcome.target, answers, strict=True):
+                    if tree.path(int(truth))[0] == parent != tree.path(int(answer))[0]:
+                        counted.setdefault(tree.leaves[truth], Counter())[tree.leaves[answer]] += 1
+            named = re.match(r"Elsewhere, images taken: (.*?)\. \[Data", note)
+            assert bool(named) == bool(counted)
+            if not named:
+                continue
+            shown = dict(words.split(" for ") for words in named[1].split("; "))
+            most = sorted(counted, key=lambda leaf: -counted[leaf].total())[:3]
+            assert {counted[leaf].total() for leaf in shown} == {counted[leaf].total() for leaf in most}
+            for leaf, answers in shown.items():
+                pairs = re.findall(r"(\w+) \(([\d.]+)\)", answers)
+                assert [float(n) for _, n in pairs] == pytest.approx(
+                    sorted((n / 3 for n in counted[leaf].values()), reverse=True)[:3], rel=0.01
+                )
+                assert all(counted[leaf][name] / 3 == pytest.approx(float(n), rel=0.01) for name, n in pairs)
