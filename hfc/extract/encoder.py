@@ -54,11 +54,7 @@ class Encoder:
     dim: int
     """D."""
     feature_map: tuple[int, ...]
-    """Shape of the last feature map of one crop, without its channels: (7, 7) for b5 at 224 pixels.
-
-    (197,) for a transformer of 197 tokens; of networks with several maps the last one's.
-    """
-
+    """Shape of a crop's last feature map, without channels: (7, 7) for b5 at 224 pixels, (197,) for 197 tokens."""
     batch_size: int
     """Crops in one forward pass; halved when the device runs out of memory."""
     flip: bool
@@ -125,15 +121,28 @@ class Encoder:
         size = self.fewest(len(crops), self.batch_size) if self.fewest else self.batch_size
         missing = size - len(crops)
         filled = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)]) if missing else crops
-        pixels = torch.from_numpy(filled)
-        if self.device.type == "cuda" and not pixels.is_pinned():
-            pixels = pixels.pin_memory()
-        batch = self._normalise(pixels.to(self.device, non_blocking=True))
+        batch = self._normalise(self._upload(torch.from_numpy(filled)))
         with self._autocast(), _whole_float32(), self._freezing():
             views: list[Tensor] = [self.model(batch)]
             if self.flip:
                 views.append(self.model(batch.flip(-1)))
         return torch.stack(views, dim=1)[: len(crops)].float()
+
+    def _upload(self, pixels: Tensor) -> Tensor:
+        """Copy crops to the device: a GPU does on a stream of its own, while it computes the batch before."""
+        if self.device.type != "cuda":
+            return pixels
+        pixels = pixels if pixels.is_pinned() else pixels.pin_memory()
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._copying):
+            uploaded = pixels.to(self.device, non_blocking=True)
+        computing.wait_stream(self._copying)
+        uploaded.record_stream(computing)  # until what is computed of it is done, no other copy gets its memory
+        return uploaded
+
+    @functools.cached_property
+    def _copying(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self.device)
 
     def _bound(self, launched: "deque[torch.cuda.Event]") -> None:
         """Wait on a GPU until few passes are left to do. Each holds its crops in page-locked memory."""

@@ -1,6 +1,8 @@
 """The frozen backbone: its features, its errors."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -151,6 +153,48 @@ def test_a_gpu_is_given_few_passes_ahead(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stream.log == ["pass", "pass", "pass", "wait for 1", "pass", "wait for 2", "pass", "wait for 3"]
     np.testing.assert_array_equal(result()[:, 0, 0], numbers)
     assert stream.log[-1] == "wait for 5"
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_crops_are_copied_beside_the_batch_before(pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is on its own stream, computing waits for it, and its memory waits for computing."""
+    encoder, log = load(TINY, "random"), list[str]()
+    encoder.device = torch.device("cuda", 0)
+
+    class Stream:
+        def __init__(self, name: object) -> None:
+            self.name = name if isinstance(name, str) else f"copying on {name}"
+
+        def wait_stream(self, other: "Stream") -> None:
+            log.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        log.append(f"begin {stream.name}")
+        yield
+        log.append(f"end {stream.name}")
+
+    def send(tensor: torch.Tensor, device: torch.device, non_blocking: bool) -> torch.Tensor:
+        log.append(f"copy to {device}{', not waited for' * non_blocking}")
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("computing"))
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: pinned)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: log.append("page-lock") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", send)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"kept for {stream.name}"))
+    pixels = torch.from_numpy(crops())
+    assert torch.equal(encoder._upload(pixels), pixels)
+    assert log == [
+        *([] if pinned else ["page-lock"]),
+        "begin copying on cuda:0",
+        "copy to cuda:0, not waited for",
+        "end copying on cuda:0",
+        "computing waits for copying on cuda:0",
+        "kept for computing",
+    ]
 
 
 @pytest.mark.parametrize("message", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"])
