@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from hfc.runs import Epoch, Run
     from hfc.train.cache import Reading
 
+TRANSFORMS = {
+    "sqrt": "transform sqrt, as the features trained on are hardly ever negative",
+    "none": "transform none, as the features trained on have both signs",
+}
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -110,7 +114,7 @@ def run(
         The runs, and of each whether it was trained now.
     """
     trained: list[tuple[Run, bool]] = []
-    rows = RowsUsed()
+    rows, transforms = RowsUsed(), set[object]()
     with bar("loading", _total([config.epochs for config in configs]), unit="epoch") as shown:
         from hfc.train import train_all
 
@@ -119,6 +123,10 @@ def run(
             path, configs, out, jobs=jobs, overwrite=overwrite, on_epoch=epochs.on_epoch, **reading
         ):
             rows.say(one.result.rows)
+            transform = one.result.config["transform"]
+            if configs[0].transform == "auto" and transform not in transforms:
+                say(TRANSFORMS[str(transform)])
+                transforms.add(transform)
             _say_run(one, is_new)
             epochs.on_run(one)
             trained.append((one, is_new))

@@ -136,11 +136,11 @@ class TrainConfig:
     gradnorm_alpha: float = setting(1.5, "α of the weighting gradnorm: how strongly slow tasks are pulled", low=0)
     gradnorm_rate: float = setting(0.025, "length of gradnorm's steps", low=0)
     views: str = setting(
-        "all",
-        "views of a crop to use; all: one drawn at random in training, probabilities averaged in evaluation",
-        choices=("all", "first"),
+        "all", "of a crop; all: one at random in training, the mean of all in evaluation", choices=("all", "first")
     )
-    transform: str = setting("none", "of features: signed square root, or length 1", choices=("none", "sqrt", "l2"))
+    transform: str = setting(
+        "none", "of features: signed root, length 1; auto: root if rectified", choices=("auto", "none", "sqrt", "l2")
+    )
     standardise: bool = setting(True, "standardise features with the training split's mean and deviation")
     reduced: int = setting(512, "width of the reduced vector x", low=1)
     width: int = setting(512, "width of the hidden layers", low=1)

@@ -165,7 +165,7 @@ def _self_test() -> str:
     encoder = load_encoder(TINY, weights="random", image_size=64, pool="mean", precision="auto", device="auto")
     features = encoder.encode(crop[None])
     tree = load_hierarchy("deepfashion-5")
-    config = resolve(TrainConfig, {"method": "hmcn-f+mtl"})
+    config = resolve(TrainConfig, {"method": "hmcn-f+mtl", "transform": "sqrt"})
     head = build_head(config, tree, encoder.dim).to(encoder.device).eval()
     with torch.inference_mode():
         final = head.predict(head(torch.from_numpy(features[:, 0]).to(encoder.device)), config.beta).final.cpu()

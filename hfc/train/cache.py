@@ -17,7 +17,7 @@ from hfc.device import choose_device
 from hfc.errors import ConfigError, StoreError, printable
 from hfc.store import FeatureStore, Table
 from hfc.store.records import CacheRecord
-from hfc.train.features import Features, Resident, Streamed
+from hfc.train.features import Features, Resident, Streamed, signs
 from hfc.train.labels import join_labels, refuse_unlabelled
 from hfc.train.memory import Place, attach, create
 from hfc.train.outer import OuterFold, with_splits_of
@@ -77,6 +77,11 @@ class Cache:
             open_cache.cache_clear()
             object.__setattr__(self, "features", Resident(self.features.tensor.to("meta")))
             torch.cuda.empty_cache()
+
+    @functools.cached_property
+    def signs(self) -> torch.Tensor:
+        """(N, 2) of each row what `hfc.train.features.signs` says; computed once."""
+        return signs(self.features, torch.arange(len(self.table.ok), device=self.features.device))
 
 
 def cache_source(path: Path, device: str, share: bool = False, **reading: Unpack[Reading]) -> CacheSource:

@@ -37,6 +37,8 @@ class TrainingData:
     """(N_split,) rows of each split that have features and a label; `promise`: those that prove one, if any."""
     target: Target
     """The labels of all N rows, without `below`; rows without one hold −1 and stand in no split."""
+    signs: Tensor
+    """(N, 2) what `hfc.train.features.signs` says of each row's features."""
     unused: dict[str, int]
     """How many rows are left out, by reason."""
     group: Ints | None = None
@@ -144,6 +146,7 @@ def prepare(
         hierarchy=hierarchy,
         rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
         target=target,
+        signs=cache.signs,
         group=numbered(regions.group),
         unused={
             "without features": int((~ok).sum()),

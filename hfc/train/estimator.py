@@ -25,7 +25,7 @@ from hfc.train.calibration import calibrated, temperature_on
 from hfc.train.data import TrainingData
 from hfc.train.draws import hold_out, numbered
 from hfc.train.evaluation import decoded, predict
-from hfc.train.features import Resident
+from hfc.train.features import Resident, signs
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
 from hfc.train.settling import settle
@@ -113,10 +113,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         rng = check_random_state(self.random_state)
         nodes = self._set_tree(labels)
         config = self._resolve(int(rng.randint(2**31 - 1)))
-        data = self._data(nodes, weight, group, config, rng)
-        device = choose_device(self.device)
-        self.config_ = settle(config, data, device)
-        fitted = fit(Resident(_tensor(features).to(device)), data, self.config_)
+        resident = Resident(_tensor(features).to(choose_device(self.device)))
+        data = self._data(nodes, resident, weight, group, config, rng)
+        self.config_ = settle(config, data, resident.device)
+        fitted = fit(resident, data, self.config_)
         self._answers = self.paths_ if holds_paths else self.classes_
         self.epoch_: int = fitted.best.epoch
         # In float64 what a row gets does not depend on the rows beside it, as it may by a rounding in float32.
@@ -151,6 +151,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def _data(
         self,
         nodes: Ints,
+        features: Resident,
         weight: NDArray[np.float64] | None,
         group: Ints,
         config: TrainConfig,
@@ -165,6 +166,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             hierarchy=self.hierarchy_,
             rows={"train": torch.from_numpy(train), "val": torch.from_numpy(val)},
             target=Target(torch.from_numpy(nodes), torch.from_numpy(leaf)),
+            signs=signs(features, torch.arange(len(leaf), device=features.device)),
             unused={},
             weight=None if weight is None else _relative(weight, train),
         )

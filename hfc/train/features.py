@@ -156,6 +156,19 @@ def _drawn(views: int, count: int, order: torch.Generator) -> Tensor:
     return torch.randint(views, (count,), generator=order)
 
 
+def signs(features: Features, rows: Tensor) -> Tensor:
+    """Add up the sizes of each row's negative numbers, and of all its numbers.
+
+    Returns:
+        (n, 2) over every view, on the CPU.
+    """
+    parts = []
+    for block in features.blocks(rows):
+        for part in block.flatten(1).split(BLOCK_ROWS // 16):  # stays in the processor's cache
+            parts.append(torch.stack([-part.clamp(max=0).sum(dim=1), part.abs().sum(dim=1)], dim=1))
+    return torch.cat(parts).cpu()
+
+
 def statistics(features: Features, rows: Tensor, transformed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation, (D,), over every view of some rows.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hfc import provenance
-from hfc.config import AUTO, TrainConfig, plain, resolve
+from hfc.config import TrainConfig, plain, resolve
 from hfc.errors import ConfigError
 from hfc.store import CHUNK_ROWS
 from hfc.train.cache import Cache
@@ -16,7 +16,7 @@ from hfc.train.data import TrainingData, prepare
 from hfc.train.features import Streamed
 from hfc.train.outer import OuterFold, warn_of_rare
 from hfc.train.settings import used_settings
-from hfc.train.settling import DECIDED, settle
+from hfc.train.settling import left_to_data, settle
 
 # What the numbers of a run come from, beside what its key names: features, labels, tree and settings. Not here, though
 # training imports it, is what cannot change them: what reads and checks (its results are in the key), names, writes,
@@ -146,9 +146,8 @@ def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, objec
     """
     preset = resolve(TrainConfig, {"method": config.method})
     ships = plain(settle(preset, data, torch.device("cpu")))
-    for name in DECIDED:  # by the data, as they would beside the run's other settings
-        if getattr(preset, name) == AUTO:
-            left: dict[str, Any] = {name: AUTO, "precision": preset.precision}
-            ships[name] = getattr(settle(replace(config, **left), data, torch.device("cpu")), name)
+    for name in left_to_data(preset):  # as they would come out beside the run's other settings
+        left: dict[str, Any] = {name: getattr(preset, name), "precision": preset.precision}
+        ships[name] = getattr(settle(replace(config, **left), data, torch.device("cpu")), name)
     used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
     return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

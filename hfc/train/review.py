@@ -138,7 +138,7 @@ def _folds(cache: Cache, config: TrainConfig, tree: Hierarchy, target: Target, r
             raise RunError(f"{cache.path}: --folds {folds}: one fold leaves one label to train on; label more rows")
         parts = {"train": rows[rest], "val": rows[:0], "test": rows[judged[is_leaf[judged]]]}
         split = {name: torch.from_numpy(numbers) for name, numbers in parts.items()}
-        data = TrainingData(tree, split, target, unused={})
+        data = TrainingData(tree, split, target, cache.signs, unused={})
         if len(split["test"]):
             made.append(Fold(data, settle(config, data, cache.features.device)))
     return made

@@ -6,14 +6,15 @@ from dataclasses import replace
 import torch
 
 from hfc import metrics
-from hfc.config import TrainConfig, resolve
+from hfc.config import AUTO, TrainConfig, resolve
 from hfc.device import choose_precision
 from hfc.errors import ConfigError
 from hfc.train.data import TrainingData
 from hfc.train.settings import head_class, refuse_unused
 
-DECIDED = ("batch_size", "epochs", "learning_rate")  # where they are AUTO
+DECIDED = ("batch_size", "epochs", "learning_rate", "transform")  # where they are AUTO, or "auto"
 LEAST = 40  # epochs of a training whose length is left to the data
+NEGATIVE = 0.1  # of the sum of all sizes, what rectified features have in negative numbers at most
 
 
 def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainConfig:
@@ -35,6 +36,8 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
     if config.select not in known:
         raise ConfigError(f"select: expected one of {', '.join(known)}, found {config.select!r}")
     refuse_unused(config)
+    if config.transform == "auto":
+        config = replace(config, transform=fitting_transform(data))
     if config.promise_share and config.decode == "least-cost":
         raise ConfigError(
             "promise_share with decode=least-cost: its scores are no probabilities, of which a threshold could promise "
@@ -55,6 +58,17 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
         learning_rate=config.learning_rate or fitting_learning_rate(steps_in_all(config, data), config.batch_size),
         precision=choose_precision(config.precision, device, ("bf16",)),
     )
+
+
+def left_to_data(config: TrainConfig) -> list[str]:
+    """List the settings that the data will decide."""
+    return [name for name in DECIDED if getattr(config, name) in (AUTO, "auto")]
+
+
+def fitting_transform(data: TrainingData) -> str:
+    """Choose the square root where the training rows' features are rectified: hardly any of them negative."""
+    negative, whole = data.signs[data.rows["train"].cpu()].double().sum(dim=0).tolist()
+    return "sqrt" if negative <= NEGATIVE * whole else "none"
 
 
 def steps_in_all(config: TrainConfig, data: TrainingData) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import tomli_w
 
 from hfc import parallel, provenance
-from hfc.config import AUTO, TrainConfig
+from hfc.config import TrainConfig
 from hfc.errors import DivergedError, RunError, in_the_way
 from hfc.metrics import metric
 from hfc.progress import bar
@@ -28,7 +28,7 @@ from hfc.train.jobs import choose_crew, longest_first
 from hfc.train.notices import OnRows, announce
 from hfc.train.plan import Sweep, config_of
 from hfc.train.prepared import PreparedRun, changed_settings, prepare_runs
-from hfc.train.settling import DECIDED, settle
+from hfc.train.settling import left_to_data, settle
 from hfc.train.training import Fitted
 
 TRIALS = "trials.jsonl"
@@ -128,8 +128,7 @@ def _key(config: TrainConfig, key: str, fold: int | None, folds: int) -> str:
 
     What is left to the data may come out otherwise there, so this is a part of it.
     """
-    left = [name for name in DECIDED if getattr(config, name) == AUTO]
-    return key if fold is None else provenance.digest([key, fold, folds, left])
+    return key if fold is None else provenance.digest([key, fold, folds, left_to_data(config)])
 
 
 def _begin(out: Path) -> dict[str, dict[str, Any]]:

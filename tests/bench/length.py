@@ -21,7 +21,7 @@ from hfc.hierarchy import Hierarchy, from_paths
 from hfc.train.cache import load_cache
 from hfc.train.data import TrainingData, prepare
 from hfc.train.evaluation import decoded, evaluate, predict
-from hfc.train.features import Features, Resident
+from hfc.train.features import Features, Resident, signs
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
 from hfc.train.settling import fitting_epochs, settle
@@ -140,8 +140,10 @@ def made_up(rows: int, held: int, dim: int, leaves: int) -> tuple[Resident, Trai
     numbers = np.array([names[f"{i:04d}"] for i in range(leaves)])
     target = _target(tree, numbers[_mistaken(rng, leaf, above[0], rates)])
     parts = torch.arange(len(leaf)).split([rows, held, held])
-    data = TrainingData(tree, dict(zip(("train", "val", "test"), parts, strict=True)), target, unused={})
-    return Resident(torch.from_numpy(features)[:, None]), data
+    resident = Resident(torch.from_numpy(features)[:, None])
+    sides = signs(resident, torch.arange(len(leaf)))
+    data = TrainingData(tree, dict(zip(("train", "val", "test"), parts, strict=True)), target, sides, unused={})
+    return resident, data
 
 
 def _spread(rng: np.random.Generator, parents: int, children: int) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from hfc.config import TrainConfig, resolve
 from hfc.hierarchy import from_paths
 from hfc.train.cache import load_cache
 from hfc.train.data import TrainingData
-from hfc.train.features import Resident
+from hfc.train.features import Resident, signs
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
 from hfc.train.lbfgs import strength
@@ -39,7 +39,8 @@ def made_up(rows: int, held: int, dim: int, leaves: int) -> tuple[Resident, Trai
     numbers = torch.arange(len(leaf))
     split = {"train": numbers[:rows], "val": numbers[rows:], "test": numbers[:0]}
     target = Target(torch.from_numpy(leaf[:, None]), torch.from_numpy(leaf))
-    return Resident(torch.from_numpy(x.astype(np.float32))[:, None]), TrainingData(tree, split, target, unused={})
+    features = Resident(torch.from_numpy(x.astype(np.float32))[:, None])
+    return features, TrainingData(tree, split, target, signs(features, numbers), unused={})
 
 
 def main(words: list[str]) -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc.store import FeatureStore
 from tests.support.deepfashion_tree import write_images
+from tests.support.made_up import small_cache, write_tree_csv
 
 
 def hfc(*words: object) -> Result:
@@ -104,6 +105,18 @@ def test_a_second_call_does_nothing_twice(place: Path) -> None:
     words = ("--method", "flat", "--hierarchy", "deepfashion-5", *QUICK, "--out", place / "runs")
     result = hfc("train", place / "c.h5", *words)
     assert (result.exit_code, "was there already" in result.output) == (0, True)
+    chosen = "transform sqrt, as the features trained on are hardly ever negative\n"
+    assert result.output.count(chosen) == 1
+    given = hfc("train", place / "c.h5", *words, "--set", "transform=sqrt")
+    assert given.output == result.output.replace(chosen, "")  # the same run
+
+
+def test_features_of_both_signs_are_trained_on_as_they_are(tmp_path: Path) -> None:
+    small_cache(tmp_path / "c.h5")
+    words = ("--hierarchy", write_tree_csv(tmp_path / "tree.csv"), "--seeds", "0-1", "--set", "epochs=1")
+    result = hfc("train", tmp_path / "c.h5", "--method", "flat", *words, "--out", tmp_path / "runs")
+    assert result.exit_code == 0
+    assert result.output.count("transform none, as the features trained on have both signs\n") == 1
 
 
 def test_another_image_size_is_refused_and_named(place: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_batch_knows_which_leaves_lie_below_each_label(paths: list[Node], seed
         path = [path_to(label, levels) for label in drawn]
         leaf = [paths.index(label) if label in paths else -1 for label in drawn]
         target = Target(torch.tensor(path), torch.tensor(leaf))
-        data = TrainingData(tree, {"train": rows[:20], "val": rows[20:]}, target, unused={})
+        data = TrainingData(tree, {"train": rows[:20], "val": rows[20:]}, target, torch.zeros(30, 2), unused={})
         chosen = rows[:8].reshape(2, 4)
         batch = data.batch(chosen)
         assert data.inner == (-1 in leaf)

@@ -29,7 +29,7 @@ from hfc.train.decoding import DECODINGS
 from hfc.train.draws import hold_out
 from hfc.train.estimator import HierarchicalClassifier
 from hfc.train.evaluation import predict
-from hfc.train.features import Features, Resident
+from hfc.train.features import Features, Resident, signs
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
 from hfc.train.settling import settle
@@ -130,6 +130,16 @@ def test_the_order_of_a_mapping_changes_no_bit(method: str) -> None:
         assert again.paths_.tolist() == expected.paths_.tolist()
 
 
+def test_the_square_root_is_chosen_by_the_rows_trained_on() -> None:
+    X, y = clusters()
+    for features, wanted in ((X, "none"), (np.abs(X), "sqrt")):
+        chosen = model(settings=QUICK).fit(features, y)
+        given = model(settings=QUICK | {"transform": wanted}).fit(features, y)
+        assert chosen.config_ == given.config_
+        assert given.config_.transform == wanted
+        assert np.array_equal(chosen.predict_proba(features), given.predict_proba(features))
+
+
 @pytest.mark.parametrize("transform", ["sqrt", "l2"])
 def test_a_transform_is_that_of_the_features_beforehand(transform: str) -> None:
     X, y = clusters()
@@ -186,8 +196,9 @@ def test_it_trains_as_the_training_loop_does() -> None:
     leaf = torch.from_numpy(np.searchsorted(fitted.classes_, y))
     rows = {"train": torch.arange(120), "val": torch.arange(0), "test": torch.arange(120)}
     tree = fitted.hierarchy_
-    data = TrainingData(tree, rows, Target(torch.from_numpy(tree.ancestors)[leaf], leaf), {})
     features = Resident(torch.from_numpy(X).float()[:, None])
+    target = Target(torch.from_numpy(tree.ancestors)[leaf], leaf)
+    data = TrainingData(tree, rows, target, signs(features, rows["train"]), {})
     config = resolve(TrainConfig, {"method": fitted.method}, QUICK, {"seed": fitted.config_.seed})
     config = settle(config, data, features.device)
     direct = fit(features, data, config)

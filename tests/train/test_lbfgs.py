@@ -22,7 +22,7 @@ from hfc.train.cache import Cache
 from hfc.train.checkpoint import Checkpoint
 from hfc.train.data import TrainingData
 from hfc.train.evaluation import predict
-from hfc.train.features import Resident, Streamed
+from hfc.train.features import Resident, Streamed, signs
 from hfc.train.fit import fit
 from hfc.train.heads import Head
 from hfc.train.heads.layers import Target
@@ -52,7 +52,8 @@ def made_up(inner: bool = False, rows: int = 240, views: int = 1) -> tuple[Resid
     numbers = torch.arange(rows)
     split = {"train": numbers[numbers % 6 < 4], "val": numbers[numbers % 6 == 4], "test": numbers[numbers % 6 == 5]}
     target = Target(torch.from_numpy(path), torch.from_numpy(tree.leaf(path)))
-    return Resident(torch.from_numpy(x).float()), TrainingData(tree, split, target, unused={})
+    features = Resident(torch.from_numpy(x).float())
+    return features, TrainingData(tree, split, target, signs(features, numbers), unused={})
 
 
 def linear(data: TrainingData, **changes: object) -> TrainConfig:

@@ -43,7 +43,7 @@ def test_the_selected_epoch_is_the_best_on_validation_and_its_head_was_tested(
     # The stored weights give the stored predictions.
     from safetensors.torch import load_file
 
-    head = build_head(quick(place), data.hierarchy, 16)
+    head = build_head(quick(place, transform="none"), data.hierarchy, 16)
     head.load_state_dict(load_file(run.folder / "head.safetensors"))
     with torch.inference_mode():
         final = head.eval().predict(head(cache.features.tensor[data.rows["test"], 0].float()), 0.7).final

@@ -1,15 +1,31 @@
 """What is left to the machine and the data is decided by them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
-from hfc.config import TrainConfig, resolve
-from hfc.train.cache import Cache
-from hfc.train.data import prepare
+from hfc.config import METHODS, TrainConfig, resolve
+from hfc.train.cache import Cache, load_cache
+from hfc.train.data import TrainingData, fold_data, prepare
+from hfc.train.features import Resident, signs
 from hfc.train.prepared import changed_settings, prepare_run
-from hfc.train.settling import fitting_batch_size, fitting_epochs, fitting_learning_rate, settle, steps_in_all
+from hfc.train.settling import (
+    fitting_batch_size,
+    fitting_epochs,
+    fitting_learning_rate,
+    fitting_transform,
+    left_to_data,
+    settle,
+    steps_in_all,
+)
+from hfc.train.stage import train
 
 
 def test_the_batch_size_follows_the_training_rows() -> None:
@@ -37,7 +53,7 @@ def test_epochs_left_to_the_data_are_of_linear_the_points_of_its_path(place: Pat
     for settings in ({"method": "linear"}, {"method": "flat", "head": "linear"}):
         config = resolve(TrainConfig, {**settings, "hierarchy": str(place / "tree.csv"), "epochs": 0})
         run = prepare_run(cache, config)
-        assert run.config == replace(config, epochs=13, precision="fp32", topk=run.config.topk)
+        assert run.config == replace(config, epochs=13, precision="fp32", transform="none", topk=run.config.topk)
         changed = changed_settings(run.config, run.data)
         assert "epochs" not in changed
 
@@ -67,3 +83,78 @@ def test_settled_settings_have_nothing_left_to_decide(place: Path, cache: Cache)
     given = replace(settled, batch_size=33, learning_rate=0.5, precision="fp32")
     assert settle(given, data, torch.device("cpu")) == given
     assert steps_in_all(given, data) == -(-len(data.rows["train"]) // 33) * given.epochs
+
+
+FEATURES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "rectified": (lambda maps: maps.relu().mean(dim=2), "sqrt"),
+    "swish": (lambda maps: F.silu(2 * maps).mean(dim=2), "sqrt"),
+    "swish, mostly off": (lambda maps: F.silu(maps - 2).mean(dim=2), "none"),
+    "normal": (lambda maps: maps.mean(dim=2), "none"),
+    "layer norm": (lambda maps: F.layer_norm(maps.relu().mean(dim=2), (64,)), "none"),
+    "unit length": (lambda maps: F.normalize(maps.mean(dim=2), dim=1), "none"),
+    "all negative": (lambda maps: -maps.relu().mean(dim=2), "none"),
+    "all zero": (lambda maps: maps.mean(dim=2) * 0, "sqrt"),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_the_square_root_is_taken_of_rectified_features(kind: str, place: Path, cache: Cache) -> None:
+    pooled, wanted = FEATURES[kind]
+    maps = torch.randn(360, 64, 4, generator=torch.Generator().manual_seed(0))
+    data = prepare(cache, str(place / "tree.csv"))
+    data = replace(data, signs=signs(Resident(pooled(maps)[:, None]), torch.arange(360)))
+    for method in METHODS:
+        config = resolve(TrainConfig, {"method": method})
+        assert config.transform == "auto"
+        assert settle(config, data, torch.device("cpu")).transform == wanted
+        for given in ("none", "sqrt", "l2"):
+            assert settle(replace(config, transform=given), data, torch.device("cpu")).transform == given
+
+
+def rectified(features: NDArray[np.float64], data: TrainingData) -> bool:
+    """Whether less than a tenth of the sizes of the numbers trained on, added up one by one, are of negative ones."""
+    numbers = features[data.rows["train"].numpy()].ravel().tolist()
+    return bool(sum(-number for number in numbers if number < 0) <= 0.1 * sum(abs(number) for number in numbers))
+
+
+def test_the_rows_trained_on_decide_also_in_a_fold(place: Path, cache: Cache) -> None:
+    data = prepare(cache, str(place / "tree.csv"))
+    features = np.abs(cache.features.tensor[:, 0].double().numpy())
+    features[data.rows["test"]] *= -1  # no part in any choice
+    features[0] = -1000  # one row for training
+    data = replace(data, signs=signs(Resident(torch.from_numpy(features)[:, None]), torch.arange(360)))
+    folds = [data, *fold_data(data, 3)]
+    chosen = [fitting_transform(fold) for fold in folds]
+    assert chosen == [("none", "sqrt")[rectified(features, fold)] for fold in folds]
+    assert sorted(chosen) == ["none", "none", "none", "sqrt"]
+
+
+def test_streamed_features_have_the_signs_of_those_in_memory(place: Path, cache: Cache) -> None:
+    streamed = load_cache(place / "cache.h5", device="cpu", stream=True)
+    assert torch.equal(streamed.signs, cache.signs)
+    numbers = cache.features.tensor.double()
+    wanted = torch.stack([(-numbers * (numbers < 0)).sum(dim=(1, 2)), numbers.abs().sum(dim=(1, 2))], dim=1)
+    torch.testing.assert_close(cache.signs.double(), wanted)
+
+
+@pytest.mark.parametrize(("transform", "other"), [("sqrt", "none"), ("none", "sqrt")])
+def test_a_run_whose_transform_was_chosen_is_the_run_that_was_given_it(
+    transform: str, other: str, place: Path, cache: Cache, tmp_path: Path
+) -> None:
+    if transform == "sqrt":
+        cache = replace(cache, features=Resident(cache.features.tensor.abs()))
+    config = resolve(TrainConfig, {"method": "flat", "hierarchy": str(place / "tree.csv"), "epochs": 1, "reduced": 8})
+    chosen, was_trained = train(cache, config, tmp_path)
+    given, is_new = train(cache, replace(config, transform=transform), tmp_path)
+    assert (was_trained, is_new, chosen.folder) == (True, False, given.folder)
+    assert chosen.result.config["transform"] == transform
+    assert "transform" not in chosen.result.changed
+    another, is_new = train(cache, replace(config, transform=other), tmp_path)
+    assert (is_new, another.result.changed["transform"]) == (True, other)
+    assert another.result.test["nll"] != chosen.result.test["nll"]
+
+
+def test_a_search_knows_what_was_left_to_the_data() -> None:
+    flat = resolve(TrainConfig, {"method": "flat"})
+    assert left_to_data(flat) == ["batch_size", "epochs", "learning_rate", "transform"]
+    assert left_to_data(replace(flat, transform="none", batch_size=8, epochs=3)) == ["learning_rate"]
