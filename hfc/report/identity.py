@@ -28,6 +28,7 @@ LATER = {
     for name in (
         "inner_labels",
         "promise_share",
+        "train_share",
         "transform",
         "label_share",
         "l2",

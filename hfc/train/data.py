@@ -17,11 +17,12 @@ from hfc.errors import HierarchyError, RunError
 from hfc.hierarchy import Hierarchy, load_hierarchy
 from hfc.runs import Rows
 from hfc.train.cache import Cache
-from hfc.train.draws import by_hash, deal, numbered
+from hfc.train.draws import by_hash, deal, nested_share, numbered
 from hfc.train.heads.layers import Target
 
 Ints = NDArray[np.int64]
 INNER = "with inner label"
+BEYOND = "beyond the share to train on"
 SPARE = "beside a row of their group that proves the promise"
 
 
@@ -115,6 +116,8 @@ def prepare(
     hierarchy_name: str,
     inner_labels: str = TrainConfig.inner_labels,
     promise_share: float = TrainConfig.promise_share,
+    train_share: float = TrainConfig.train_share,
+    seed: int = TrainConfig.seed,
 ) -> TrainingData:
     """Look at a cache through a hierarchy.
 
@@ -123,6 +126,8 @@ def prepare(
         hierarchy_name: a shipped hierarchy or a file.
         inner_labels: use or leave-out, what becomes of rows whose label is an inner node.
         promise_share: of the validation rows, set aside to prove a promise.
+        train_share: of the groups of training rows, to train on.
+        seed: draws these.
 
     Raises:
         HierarchyError: no such hierarchy, or it lacks a node that the cache's labels name.
@@ -139,6 +144,9 @@ def prepare(
         inner = usable & (target.leaf.numpy() < 0)
         usable, unused = usable & ~inner, {INNER: int(inner.sum())}
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
+    if train_share < 1:
+        every, drawn = rows["train"], _drawn(cache, rows["train"], target, train_share, seed)
+        rows["train"], unused[BEYOND] = drawn, len(every) - len(drawn)
     _refuse_too_few(cache, rows, target)
     if promise_share:
         rows, unused[SPARE] = _set_aside(cache, rows, promise_share, target)
@@ -155,6 +163,12 @@ def prepare(
             **unused,
         },
     )
+
+
+def _drawn(cache: Cache, rows: Ints, target: Target, share: float, seed: int) -> Ints:
+    """Draw a share of the training rows, in whole groups and of each label."""
+    regions = cache.table.regions
+    return rows[nested_share(regions.id[rows], regions.group[rows], label_numbers(target, rows), share, seed)]
 
 
 def _set_aside(cache: Cache, rows: Mapping[str, Ints], share: float, target: Target) -> tuple[dict[str, Ints], int]:

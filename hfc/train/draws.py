@@ -4,6 +4,7 @@ Dimensions: N rows, G groups.
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -74,12 +75,40 @@ def by_hash(names: Strings, share: float) -> NDArray[np.bool_]:
         names: (N,) of rows or groups; the same name is drawn or not in all its rows.
         share: the chance, from 0 to 1.
     """
-    return np.array([_number(name) < share for name in names.tolist()], dtype=np.bool_)
+    return np.array([_number(name, "promise") < share for name in names.tolist()], dtype=np.bool_)
 
 
-def _number(name: str) -> float:
-    """Return a name's number, uniform in [0, 1). Not that which draws the splits."""
-    content = b"promise" + canonical(name).encode("utf-8", "surrogatepass")
+def nested_share(names: Strings, group: Strings, label: Ints, share: float, seed: int) -> NDArray[np.bool_]:
+    """Draw a share of the groups of each label, by hash: a smaller share is a part of every larger one.
+
+    A group has the label of its row whose name comes first. Each label keeps a group at least.
+
+    Args:
+        names: (N,) of the rows, no two alike.
+        group: (N,) names of their groups; "" = a row by itself.
+        label: (N,) numbers of their labels.
+        share: above 0 to 1.
+        seed: another one draws others.
+
+    Returns:
+        (N,) whether a row is drawn.
+    """
+    units = [f"group {canonical(one)}" if one else f"row {name}" for name, one in zip(names, group, strict=True)]
+    labels: dict[str, int] = {}
+    for row in sorted(range(len(units)), key=names.__getitem__):
+        labels.setdefault(units[row], int(label[row]))
+    of_label: dict[int, list[tuple[float, str]]] = {}
+    for unit, number in labels.items():
+        of_label.setdefault(number, []).append((_number(unit, f"share {seed} "), unit))
+    drawn = {
+        unit for every in of_label.values() for _, unit in sorted(every)[: math.ceil(share * len(every) * (1 - 1e-9))]
+    }
+    return np.array([unit in drawn for unit in units], dtype=np.bool_)
+
+
+def _number(name: str, purpose: str) -> float:
+    """Return a name's number for a purpose, uniform in [0, 1). Not that which draws the splits."""
+    content = purpose.encode() + canonical(name).encode("utf-8", "surrogatepass")
     return (int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 11) / 2**53
 
 

@@ -36,6 +36,7 @@ UNUSED = {
     "step": "one model is trained, by itself",
     "checkpoint_seconds": "no checkpoint is written",
     "views": "a row of X is one view",
+    "train_share": "give fit the rows to train on",
     "promise_share": "promises are those of `hfc train` and `hfc predict`",
 }
 

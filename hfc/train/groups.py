@@ -20,7 +20,8 @@ def groups(configs: Sequence[TrainConfig]) -> list[list[int]]:
     places: list[list[int]] = []
     latest: dict[str, int] = {}
     for i, config in enumerate(configs):
-        shape = str({key: value for key, value in plain(config).items() if key not in FREE})
+        own = {"seed"} if config.train_share < 1 else set()  # it draws the rows, which runs of a group share
+        shape = str({key: value for key, value in plain(config).items() if key not in FREE or key in own})
         group = places[latest[shape]] if shape in latest and config.step != "single" else []
         # The same run twice is trained once: the second is found in its folder.
         if group and len(group) < MOST and config not in [configs[place] for place in group]:

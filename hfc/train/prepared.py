@@ -72,17 +72,18 @@ class PreparedRun:
 
 
 def prepare_runs(cache: Cache, configs: Sequence[TrainConfig]) -> list[PreparedRun]:
-    """Prepare runs on a cache; runs on one tree share their data.
+    """Prepare runs on a cache; runs on the same rows and tree share their data.
 
     Raises:
         HfcError: cache, hierarchy and settings do not fit each other; the message says how.
     """
-    by_tree: dict[tuple[str, str, float], TrainingData] = {}
+    by_tree: dict[tuple[str, str, float, float, int], TrainingData] = {}
     runs = []
     if cache.outer:
         warn_of_rare(cache.outer, cache.table, cache.path)
     for config in configs:
-        tree = config.hierarchy, config.inner_labels, config.promise_share
+        share = config.train_share, config.seed if config.train_share < 1 else 0
+        tree = config.hierarchy, config.inner_labels, config.promise_share, *share
         if tree not in by_tree:
             by_tree[tree] = prepare(cache, *tree)
         data = by_tree[tree]

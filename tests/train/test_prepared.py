@@ -44,7 +44,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(prepared, name, call)
 
-    counted("prepare", lambda cache, hierarchy, inner_labels, promise_share: Path(hierarchy).name)
+    counted("prepare", lambda cache, hierarchy, *rows: Path(hierarchy).name)
     counted("settle", lambda config, data, device: f"seed {config.seed}")
     # What a run changed of its method is settled apart; it is no run.
     monkeypatch.setattr("hfc.train.result.changed_settings", lambda config, data: {})

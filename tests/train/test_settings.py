@@ -67,8 +67,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name} for name in METHODS},
     **{name: dict(settings) for name, settings in FORMER_METHODS.items()},
 }
-# They name a run, or say where and how it is trained; `select` picks an epoch, `inner_labels` and `promise_share` rows,
-# which their own tests look at.
+# They name a run, or say where and how it is trained; `select` picks an epoch, `inner_labels`, `promise_share` and
+# `train_share` rows, which their own tests look at.
 ELSEWHERE = {
     *(
         "method",
@@ -79,6 +79,7 @@ ELSEWHERE = {
         "select",
         "inner_labels",
         "promise_share",
+        "train_share",
         "refit",
     ),
 }
