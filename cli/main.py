@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli.ablation import ablation
+from cli.curve import curve
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.export import export
@@ -116,6 +117,7 @@ for command in (  # in the order of the work
     train,
     sweep,
     ablation,
+    curve,
     runs,
     report,
     predict,

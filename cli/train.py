@@ -173,7 +173,7 @@ def _total(lengths: Sequence[int]) -> int | None:
 
 def _axes(config: Mapping[str, object]) -> tuple[object, ...]:
     """What tells the runs of one call apart, in settled settings as well."""
-    return tuple(config[name] for name in ("method", "hierarchy", "seed"))
+    return tuple(config[name] for name in ("method", "hierarchy", "seed", "train_share"))
 
 
 def _say_run(run: "Run", is_new: bool) -> None:

@@ -11,7 +11,7 @@ from hfc import runs
 from hfc.errors import RunError, check_keywords
 from hfc.progress import steps
 from hfc.provenance import write_folder
-from hfc.report import compare, contents, examples, latex, nested, page, texts
+from hfc.report import compare, contents, curve, examples, latex, nested, page, texts
 from hfc.report.checks import check
 from hfc.report.document import Block, Document, Folded, Text
 from hfc.report.gallery import galleries
@@ -94,34 +94,40 @@ def write_report(
             baseline, or a place that cannot be written.
     """
     all_runs = runs.find(roots)
-    boards, differences = _compared(read_leaderboards(all_runs, bool(baseline)), baseline)
+    learning = curve.read_curves(all_runs)
+    boards, differences = _compared(curve.without_parts(all_runs, learning), baseline)
     rows = [outcome.row for board in boards for outcome in board.outcomes]
     known = read_twins(twins, all_runs) if twins else None
     checks = check(rows, boards, twin_checks(known, boards) if known else ())
     tables = [twin_table(known, board) for board in boards] if known else []
     mistakes = _mistakes(boards, images) if images else []
-    document = contents.report(rows, boards, differences, checks, mistakes, tables)
+    document = contents.report(rows, boards, differences, checks, mistakes, tables, curve.blocks(learning))
     beside = [(board, pairs) for board, pairs in zip(boards, differences, strict=True) if board.baseline]
     files = {
         **pages(document),
         "table1.tex": latex.latex(rows, checks),
         **({"methods.tex": latex.tabular(nested.both(beside))} if beside else {}),
-        **_numbers(document, all_runs, boards, [difference for pairs in differences for difference in pairs]),
+        **_numbers(document, all_runs, boards, [difference for pairs in differences for difference in pairs], learning),
     }
     brief = [nested.brief(*one) for one in beside] if len(beside) == len(boards) else []
-    shown = texts.printable(texts.plain(document, rows, brief))
+    shown = texts.printable("\n".join([texts.plain(document, rows, brief), *map(curve.answer, learning)]))
     concluded = (document.verdicts, tuple(document.wrong), tuple(map(texts.row_json, rows)))
     return ReportSummary(out, len(all_runs), shown, write(out, files, RESULTS), *concluded)
 
 
 def _numbers(
-    document: Document, all_runs: Sequence[Run], boards: Sequence[Leaderboard], differences: Sequence[Difference]
+    document: Document,
+    all_runs: Sequence[Run],
+    boards: Sequence[Leaderboard],
+    differences: Sequence[Difference],
+    learning: Sequence[curve.Curve],
 ) -> dict[str, str]:
     """Write the numbers of a report for programs."""
     outcomes = [(board, outcome) for board in boards for outcome in board.outcomes]
     rows = [outcome.row for _, outcome in outcomes]
     intervals = {outcome.row.key: board.intervals[outcome] for board, outcome in outcomes if board.baseline}
     results = texts.results_json(document, rows, all_runs, differences, intervals)
+    results |= {"curves": [one.to_json() for one in learning]} if learning else {}
     return {
         "results.csv": texts.results_csv(rows, intervals),
         RESULTS: json.dumps(results, indent=2, ensure_ascii=False) + "\n",
@@ -129,10 +135,12 @@ def _numbers(
     }
 
 
-def _compared(
-    boards: Sequence[Leaderboard], baseline: str | None
-) -> tuple[list[Leaderboard], list[Sequence[Difference]]]:
-    """Compare the rows of each leaderboard: of outer folds with a baseline, else each with each."""
+def _compared(all_runs: Sequence[Run], baseline: str | None) -> tuple[list[Leaderboard], list[Sequence[Difference]]]:
+    """Read the leaderboards of some runs, and compare the rows of each.
+
+    Those of outer folds are compared with a baseline, else each with each.
+    """
+    boards = read_leaderboards(all_runs, bool(baseline))
     if baseline:
         check_baseline(boards, baseline)
     compared: list[tuple[Leaderboard, Sequence[Difference]]] = []

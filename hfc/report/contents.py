@@ -28,6 +28,7 @@ def report(
     checks: Sequence[Check],
     galleries: Sequence[Folded],
     twins: Sequence[Table] = (),
+    learning: Sequence[Block] = (),
 ) -> Document:
     """Make the report of some rows.
 
@@ -38,10 +39,11 @@ def report(
         checks: what was checked.
         galleries: mistakes with their pictures, where they were asked for.
         twins: for each leaderboard, its accuracies with and without twins; none where they are not known.
+        learning: curves of accuracy against training images.
     """
     sections = (
         Section(*part[:2], tuple(part[2]))
-        for part in steps(_plan(rows, boards, differences, galleries, twins), "drawing")
+        for part in steps(_plan(rows, boards, differences, galleries, twins, learning), "drawing")
     )
     verdicts = tuple(part.verdict() for part in _parts(boards, differences))
     answers = tuple(itertools.starmap(header.answer, zip(boards, differences, strict=True)))
@@ -55,6 +57,7 @@ def _plan(
     differences: Sequence[Sequence[Difference]],
     galleries: Sequence[Folded],
     twins: Sequence[Table],
+    learning: Sequence[Block],
 ) -> list[tuple[str, str, Iterable[Block]]]:
     """List the sections: anchor, title and blocks. Most blocks are made when their section's turn comes."""
     parts = _parts(boards, differences)
@@ -72,6 +75,7 @@ def _plan(
         ("table1", "The paper's table", _some(tables.table1(rows) if tables.is_the_papers(rows) else None)),
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
         ("twins", "Twins", (part.named(table) for part, table in zip(parts, twins, strict=False))),
+        ("curve", "How many photographs are enough", learning),
         ("hierarchy", "In the tree", in_tree),
         ("calibration", "Can its probabilities be trusted", join(part.calibration() for part in parts)),
         ("beta", "The balance β", _some(tables.betas(rows), training.beta(rows))),

@@ -13,6 +13,7 @@ from scipy import optimize, stats
 from hfc import runs
 from hfc.provenance import digest
 from hfc.report.cells import Cell, Table, plus_minus, signed
+from hfc.report.document import Block, Text
 from hfc.report.identity import distinct_labels, identity
 from hfc.report.plots import Axes, Figure, curves
 from hfc.runs import Result, Run
@@ -26,8 +27,8 @@ FREE_FLOOR = 4  # points from which on `a` is fitted too; fewer would not tell i
 LEAST_ERROR = 1e-4
 LEVEL = 0.95  # of an interval
 NOTE = (
-    "Each point is trained on a share of the training images, whole groups drawn by hash in each class; a smaller share "
-    "is a part of every larger one. ± is the sample standard deviation over seeds, each of which draws other images."
+    "Each point is trained on a share of the training images, whole groups drawn by hash in each class; a smaller "
+    "share is a part of every larger one. ± is the sample standard deviation over seeds; each draws other images."
 )
 
 
@@ -41,7 +42,7 @@ class Law:
 
     def __call__(self, n: float) -> float:
         """The error at n training images a class."""
-        return self.a + self.b * float(n) ** -self.c
+        return float(self.a + self.b * n**-self.c)
 
     def __str__(self) -> str:
         """Write the law as a formula; without `a` where that is 0."""
@@ -149,7 +150,7 @@ def _reach(values: Sequence[float]) -> float | None:
 
 
 def fit(sizes: Sequence[float], errors: Sequence[float]) -> Law:
-    """Fit error = a + b·n^−c by least squares of relative errors, with a and b not below 0.
+    """Fit error = a + b·n^−c by least squares of relative errors. Neither a nor b is below 0.
 
     For each c the best a and b are known exactly; so c alone is searched. Fewer than FREE_FLOOR different sizes do not
     tell a: it is 0 then.
@@ -170,8 +171,10 @@ def fit(sizes: Sequence[float], errors: Sequence[float]) -> Law:
     grid = np.linspace(low, high, 200)
     best = int(np.argmin([solved(c)[1] for c in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = optimize.minimize_scalar(lambda c: solved(c)[1] ** 2, bounds=bounds, method="bounded", options={"xatol": 1e-9})
-    c = float(min((found.x, grid[best]), key=lambda c: solved(c)[1]))
+    nearest = optimize.minimize_scalar(
+        lambda c: solved(c)[1] ** 2, bounds=bounds, method="bounded", options={"xatol": 1e-9}
+    )
+    c = float(min((nearest.x, grid[best]), key=lambda c: solved(c)[1]))
     *a, b = solved(c)[0].tolist()
     return Law(a[0] if a else 0.0, b * float(n.max()) ** c, c)
 
@@ -191,7 +194,9 @@ def read_curves(every: Sequence[Run]) -> list[Curve]:
 
 def _points(shares: Mapping[float, Mapping[int, Run]]) -> tuple[Point, ...]:
     leaves = len(runs.hierarchy(next(iter(shares[max(shares)].values()))).leaves)
-    return tuple(Point(share, tuple(run for _, run in sorted(shares[share].items())), leaves) for share in sorted(shares))
+    return tuple(
+        Point(share, tuple(run for _, run in sorted(shares[share].items())), leaves) for share in sorted(shares)
+    )
 
 
 def share_of(run: Run) -> float:
@@ -219,13 +224,20 @@ def without_parts(every: Sequence[Run], known: Sequence[Curve]) -> list[Run]:
 def answer(curve: Curve) -> str:
     """Say in a sentence what twice as many training images would bring."""
     doubling, seeds = curve.doubling, max(len(point.runs) for point in curve.points)
-    interval = f"95% interval {signed(doubling.low)} to {signed(doubling.high)} over {seeds} seeds" if (
-        doubling.low is not None and doubling.high is not None
-    ) else "one seed, so no interval"
-    return (
-        f"{curve.label}: twice as many training images, {doubling.n:.0f} a class, would bring {signed(doubling.gain)} points "
-        f"of top-1 ({interval}), to {100 * doubling.top1:.2f}%, if the law goes on as it fits: {curve.law}."
+    interval = (
+        f"95% interval {signed(doubling.low)} to {signed(doubling.high)} over {seeds} seeds"
+        if (doubling.low is not None and doubling.high is not None)
+        else "one seed, so no interval"
     )
+    return (
+        f"{curve.label}: twice as many training images, {doubling.n:.0f} a class, would bring {signed(doubling.gain)} "
+        f"points of top-1 ({interval}), to {100 * doubling.top1:.2f}%, if the law goes on as it fits: {curve.law}."
+    )
+
+
+def blocks(known: Sequence[Curve]) -> tuple[Block, ...]:
+    """Make the section of a report; nothing where there are no curves."""
+    return (*(Text(answer(curve)) for curve in known), figure(known), *tables(known)) if known else ()
 
 
 def tables(known: Sequence[Curve]) -> list[Table]:
@@ -260,15 +272,17 @@ def figure(known: Sequence[Curve]) -> Figure:
         series.append((curve.label, [(n, y, f"{curve.label}, {n:.1f} a class: {100 * y:.2f}%") for n, y in means]))
         law, doubling = curve.law, curve.doubling
         laws.append((i, [(float(n), 1 - law(n)) for n in np.geomspace(means[0][0], doubling.n, 40)]))
-        marks.append((i, doubling.n, doubling.top1, f"{curve.label}, twice as many: {100 * doubling.top1:.2f}% by the law"))
+        marks.append(
+            (i, doubling.n, doubling.top1, f"{curve.label}, twice as many: {100 * doubling.top1:.2f}% by the law")
+        )
     return curves(
         "curve",
-        "How many photographs are enough",
+        "Top-1 against training images",
         series,
         Axes("training images a class", "top-1, %", percent="y", log_x=True),
         alt="Top-1 against training images a class. " + " ".join(map(answer, known)),
         header=("method", "images_a_class", "top1"),
-        note="Points: means over seeds. Thin: the law that fits them. Large points: what twice as many images would bring.",
+        note="Points: means over seeds. Thin: the law that fits. Large points: with twice as many images, by the law.",
         extra=laws,
         marks=marks,
     )

@@ -40,6 +40,8 @@ class Axes:
     """Which of them (x, y) show fractions in percent."""
     log: bool = False
     """Whether y is logarithmic."""
+    log_x: bool = False
+    """Whether x is."""
     diagonal: bool = False
     """Whether both reach from 0 to 1, with the line y = x."""
 
@@ -51,7 +53,8 @@ class Axes:
             return svg.plot((0.0, 1.0), (0.0, 1.0))
         points = [(a, b) for line in lines for a, b, _ in line] + [point for line in thin for point in line]
         xs, ys = [a for a, _ in points], [b for _, b in points]
-        return svg.plot(svg.span(xs, margin=0.02), svg.log_span(ys) if self.log else svg.span(ys), log=self.log)
+        across = svg.log_span(xs) if self.log_x else svg.span(xs, margin=0.02)
+        return svg.plot(across, svg.log_span(ys) if self.log else svg.span(ys), log=self.log, log_x=self.log_x)
 
     def drawn(self, x: svg.Scale, y: svg.Scale) -> list[Markup]:
         """Draw the axes of two scales."""

@@ -202,10 +202,11 @@ def plot(
     y: tuple[float, float],
     *,
     log: bool = False,
+    log_x: bool = False,
     height: float = PLOT_HEIGHT,
 ) -> tuple[Scale, Scale]:
     """Choose the scales of a plot with the ranges x and y. `log` is of y."""
-    across = Scale(*x, LEFT, WIDTH - RIGHT)
+    across = Scale(*x, LEFT, WIDTH - RIGHT, log_x)
     return across, Scale(*y, TOP + height, TOP, log)
 
 

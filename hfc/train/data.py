@@ -133,9 +133,7 @@ def prepare(
         HierarchyError: no such hierarchy, or it lacks a node that the cache's labels name.
         RunError: a split has no usable rows, val or test none whose label is a leaf, or the train split one label.
     """
-    if not hierarchy_name:
-        raise HierarchyError("name a hierarchy: --hierarchy NAME or a file")
-    hierarchy = load_hierarchy(hierarchy_name)
+    hierarchy = _hierarchy(hierarchy_name)
     regions, ok = cache.table.regions, cache.table.ok
     labelled, in_split = regions.label != "", np.isin(regions.split, SPLITS)
     target = find_target(cache, hierarchy)
@@ -145,30 +143,32 @@ def prepare(
         usable, unused = usable & ~inner, {INNER: int(inner.sum())}
     rows = {split: np.flatnonzero(usable & (regions.split == split)) for split in SPLITS}
     if train_share < 1:
-        every, drawn = rows["train"], _drawn(cache, rows["train"], target, train_share, seed)
-        rows["train"], unused[BEYOND] = drawn, len(every) - len(drawn)
+        rows["train"], unused[BEYOND] = _drawn(cache, rows["train"], target, train_share, seed)
     _refuse_too_few(cache, rows, target)
     if promise_share:
         rows, unused[SPARE] = _set_aside(cache, rows, promise_share, target)
-    return TrainingData(
-        hierarchy=hierarchy,
-        rows={split: torch.from_numpy(numbers) for split, numbers in rows.items()},
-        target=target,
-        signs=cache.signs,
-        group=numbered(regions.group),
-        unused={
-            "without features": int((~ok).sum()),
-            "without label": int((ok & ~labelled).sum()),
-            "without split": int((ok & labelled & ~in_split).sum()),
-            **unused,
-        },
-    )
+    counts = {
+        "without features": int((~ok).sum()),
+        "without label": int((ok & ~labelled).sum()),
+        "without split": int((ok & labelled & ~in_split).sum()),
+    }
+    tensors = {split: torch.from_numpy(numbers) for split, numbers in rows.items()}
+    unused = {**counts, **unused}
+    group = numbered(regions.group)
+    return TrainingData(hierarchy, tensors, target, unused, group, signs=cache.signs)
 
 
-def _drawn(cache: Cache, rows: Ints, target: Target, share: float, seed: int) -> Ints:
-    """Draw a share of the training rows, in whole groups and of each label."""
+def _hierarchy(name: str) -> Hierarchy:
+    if not name:
+        raise HierarchyError("name a hierarchy: --hierarchy NAME or a file")
+    return load_hierarchy(name)
+
+
+def _drawn(cache: Cache, rows: Ints, target: Target, share: float, seed: int) -> tuple[Ints, int]:
+    """Draw a share of the training rows, in whole groups and of each label; returns how many are left as well."""
     regions = cache.table.regions
-    return rows[nested_share(regions.id[rows], regions.group[rows], label_numbers(target, rows), share, seed)]
+    drawn = nested_share(regions.id[rows], regions.group[rows], label_numbers(target, rows), share, seed)
+    return rows[drawn], int((~drawn).sum())
 
 
 def _set_aside(cache: Cache, rows: Mapping[str, Ints], share: float, target: Target) -> tuple[dict[str, Ints], int]:

@@ -136,8 +136,9 @@ def run_key(cache: Cache, data: TrainingData, config: TrainConfig) -> str:
 
 def run_name(config: TrainConfig, data: TrainingData, key: str, outer: OuterFold | None = None) -> str:
     """Name the folder of a run: readable, and unique by its key."""
-    fold = f"--fold{outer.number}" if outer else ""
-    return f"{config.method}--{data.hierarchy.name}{fold}--seed{config.seed}--{key[:8]}"
+    part = f"--fold{outer.number}" if outer else ""
+    part += f"--share{config.train_share:g}" if config.train_share < 1 else ""
+    return f"{config.method}--{data.hierarchy.name}{part}--seed{config.seed}--{key[:8]}"
 
 
 def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, object]:

@@ -94,6 +94,8 @@ def _refuse_unused(config: TrainConfig) -> None:
     """Raise a ConfigError where a setting cannot have its effect."""
     if config.decode == "least-cost":
         raise ConfigError("decode=least-cost: gives scores and no probabilities; leave decode out")
+    if config.train_share < 1:
+        raise ConfigError("train_share: a review trains on all rows but those it judges; leave train_share out")
     if config.select != resolve(TrainConfig, {"method": config.method}).select:
         raise ConfigError(f"select={config.select}: a review takes the last epoch of each training; leave select out")
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter, defaultdict
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hfc.errors import RunError
 from hfc.regions import strings
-from hfc.train.draws import deal, hold_out, numbered
+from hfc.train.draws import deal, hold_out, nested_share, numbered
 
 Ints = NDArray[np.int64]
 
@@ -137,3 +138,39 @@ def test_rows_by_themselves_are_drawn_evenly_in_the_order_of_leaves() -> None:
         expected = sorted(spare[i * len(spare) // count] for i in range(count))
         found = np.flatnonzero(hold_out(leaf, np.arange(len(leaf)), share, np.random.RandomState(seed)))
         assert found.tolist() == (expected if count >= len(set(leaf.tolist())) else [])
+
+
+@settings(max_examples=60)
+@given(tables(), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2), st.randoms())
+def test_shares_are_nested_keep_groups_whole_and_give_each_label_its_part(
+    table: tuple[Ints, Ints], share: float, other: float, seed: int, random: Random
+) -> None:
+    leaf, number = table
+    names = strings([f"row {i}" for i in range(len(leaf))])
+    group = strings([f"g{n}" if n % 3 else "" for n in number.tolist()])
+    drawn = nested_share(names, group, leaf, share, seed)
+    smaller, larger = (nested_share(names, group, leaf, s, seed) for s in sorted((share, other)))
+    assert not (smaller & ~larger).any()
+    units = [g or n for g, n in zip(group.tolist(), names.tolist(), strict=True)]
+    assert {u for u, d in zip(units, drawn, strict=True) if d}.isdisjoint(
+        {u for u, d in zip(units, drawn, strict=True) if not d}
+    )
+    # A group counts for the label of its row whose name comes first.
+    label = {unit: leaf[min((i for i, u in enumerate(units) if u == unit), key=lambda i: names[i])] for unit in units}
+    for one in set(label.values()):
+        every = [unit for unit in label if label[unit] == one]
+        kept = [unit for unit in every if drawn[units.index(unit)]]
+        assert len(kept) == min(k for k in range(1, len(every) + 1) if k >= share * len(every) * (1 - 1e-9))
+    assert nested_share(names, group, leaf, 1.0, seed).all()
+    order = list(range(len(leaf)))
+    random.shuffle(order)
+    np.testing.assert_array_equal(nested_share(names[order], group[order], leaf[order], share, seed), drawn[order])
+
+
+def test_another_seed_draws_others_and_names_are_one_in_any_form() -> None:
+    names, none, label = strings([f"{i}.jpg" for i in range(100)]), strings([""] * 100), np.zeros(100, dtype=np.int64)
+    drawn = [nested_share(names, none, label, 0.5, seed) for seed in range(3)]
+    assert [int(rows.sum()) for rows in drawn] == [50, 50, 50]
+    assert all(30 < (one != other).sum() < 70 for one in drawn for other in drawn if one is not other)
+    forms = strings(["Caf\u00e9"] * 50 + ["Cafe\u0301"] * 50)
+    assert nested_share(names, forms, label, 0.001, 0).all()

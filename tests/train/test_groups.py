@@ -76,3 +76,9 @@ def test_the_same_run_twice_is_trained_once(place: Path, tmp_path: Path) -> None
     outcomes = list(train_all(place / "cache.h5", twice, tmp_path))
     assert [trained for _, trained in outcomes] == [True, True, False]
     assert outcomes[0][0].folder == outcomes[2][0].folder
+
+
+def test_runs_on_a_share_of_the_rows_are_together_only_with_those_of_their_seed() -> None:
+    stacked = [replace(config, step="stacked", learning_rate=rate) for config in FOUR[:2] for rate in (0.1, 0.2)]
+    assert groups(stacked) == [[0, 1, 2, 3]]
+    assert groups([replace(config, train_share=0.5) for config in stacked]) == [[0, 1], [2, 3]]
