@@ -230,7 +230,12 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("checks",),
             ("twins", "doubts", "document"),
         ),
-        *(("contents", "latex", "examples", "curve"), ("page", "texts"), ("twin_page", "review_page", "compare"), ("__init__",)),
+        *(
+            ("contents", "latex", "examples", "curve"),
+            ("page", "texts"),
+            ("twin_page", "review_page", "compare"),
+            ("__init__",),
+        ),
     )
     height = {name: i for i, row in enumerate(order) for name in row}
     for path in (ROOT / "hfc" / "report").glob("*.py"):
