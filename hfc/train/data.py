@@ -155,7 +155,7 @@ def prepare(
     tensors = {split: torch.from_numpy(numbers) for split, numbers in rows.items()}
     unused = {**counts, **unused}
     group = numbered(regions.group)
-    return TrainingData(hierarchy, tensors, target, unused, group, signs=cache.signs)
+    return TrainingData(hierarchy, tensors, target, cache.signs, unused, group)
 
 
 def _hierarchy(name: str) -> Hierarchy:
