@@ -48,7 +48,8 @@ def report(
     verdicts = tuple(part.verdict() for part in _parts(boards, differences))
     answers = tuple(itertools.starmap(header.answer, zip(boards, differences, strict=True)))
     filled = tuple(section for section in sections if section.blocks)
-    return Document("Results", verdicts, tuple(checks), filled, answers, header.facts(rows, boards))
+    above = header.facts(rows, boards), header.filters(rows)
+    return Document("Results", verdicts, tuple(checks), filled, answers, *above)
 
 
 def _plan(

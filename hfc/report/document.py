@@ -1,13 +1,13 @@
 """What a report is made of: sections of paragraphs, tables, figures and galleries, some of them folded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hfc.report.cells import Table
 from hfc.report.checks import WRONG, Check
 from hfc.report.gallery import Gallery
-from hfc.report.header import Fact
+from hfc.report.header import Fact, Filters
 from hfc.report.plots import Figure
 
 
@@ -53,6 +53,7 @@ class Document:
     answers: tuple[str, ...] = ()
     """The same in one sentence each."""
     facts: tuple[Fact, ...] = ()
+    filters: Filters = field(default_factory=Filters)
 
     @property
     def wrong(self) -> list[str]:

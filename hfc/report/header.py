@@ -1,6 +1,10 @@
-"""What stands above a report: the data, the backbone, the date, and the answer in one sentence."""
+"""What stands above a report: data, backbone, date, the answer in one sentence, and by what rows are chosen."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from hfc.report.rows import Leaderboard, Row
 from hfc.report.statistics import Difference, beside
@@ -8,6 +12,52 @@ from hfc.report.statistics import Difference, beside
 Fact = tuple[str, str]
 """What it is, and its value."""
 MOST_LISTED = 4  # values of a fact
+Facet = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
+"""A name, and its values with the places of the rows that have them."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """By what the rows of a page are chosen."""
+
+    labels: tuple[str, ...] = ()
+    """Of all rows; places count from 0."""
+    facets: tuple[Facet, ...] = ()
+    """Method, tree and cache, where rows differ in them."""
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {label: i for i, label in enumerate(self.labels)}
+
+    def places(self, *texts: str) -> str:
+        """List the places of the rows that some texts name: "0 4"; "" where they name none."""
+        return " ".join(str(self._place[text]) for text in texts if text in self._place)
+
+    def place_of_title(self, title: str) -> str:
+        """Find the place of the row that a title begins with; "" where it begins with none."""
+        return self.places(max((label for label in self.labels if title.startswith(f"{label}: ")), key=len, default=""))
+
+
+def filters(rows: Sequence[Row]) -> Filters:
+    """Say by what rows can be chosen: what no two rows differ in is left out."""
+    words: list[tuple[str, list[str]]] = [
+        ("method", [row.first.outer.row if row.first.outer else row.first.method for row in rows]),
+        ("tree", [row.first.hierarchy.name for row in rows]),
+        ("cache", _caches(rows)),
+    ]
+    facets = []
+    for name, values in words:
+        different = dict.fromkeys(values)
+        if len(different) > 1:
+            facets.append((name, tuple((one, tuple(i for i, v in enumerate(values) if v == one)) for one in different)))
+    return Filters(tuple(row.label for row in rows), tuple(facets))
+
+
+def _caches(rows: Sequence[Row]) -> list[str]:
+    """Name the caches of rows by their files; caches of one name by their features too."""
+    stems = [(Path(row.first.cache.path).stem, row.first.cache.features_sha256) for row in rows]
+    alike = Counter(stem for stem, _ in set(stems))
+    return [stem if alike[stem] == 1 else f"{stem} ({digest[:8]})" for stem, digest in stems]
 
 
 def facts(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> tuple[Fact, ...]:

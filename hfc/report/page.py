@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hfc import provenance
+from hfc.report import words
 from hfc.report.document import Document
 
 ENVIRONMENT = Environment(
@@ -14,9 +15,12 @@ ENVIRONMENT = Environment(
 )
 
 
+ENVIRONMENT.filters |= {"headed": words.headed, "noted": words.noted, "anchor": words.anchor}
+
+
 def html(document: Document) -> str:
     """Write the page. Its policy allows no request and no script but its own."""
-    return rendered("report.html", document.title, _source("page.js"), document=document)
+    return rendered("report.html", document.title, _source("page.js"), document=document, words=words.WORDS)
 
 
 def rendered(template: str, title: str, script: str = "", **contents: object) -> str:

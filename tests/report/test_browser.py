@@ -12,6 +12,7 @@ import pytest
 from hfc.report import write_comparison, write_report
 from hfc.report.review_page import write_review
 from tests.report.test_gallery import picture
+from tests.support.made_runs import TREE as MADE
 from tests.support.made_runs import tree_of, two_methods, write_run
 from tests.support.made_up import write_cache
 from tests.support.reviews import held_of
@@ -23,9 +24,11 @@ CI = "CI" in os.environ  # which must have them
 if CI:
     from selenium import webdriver
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
 else:
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here (extra test)")
     Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    Select = pytest.importorskip("selenium.webdriver.support.ui").Select
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER) and not CI, reason="no Chromium here (Debian: chromium and chromium-driver)"
@@ -36,6 +39,7 @@ FLAGS = (
 )
 HOSTILE = '<script>document.title="run"</script>'
 TREE = f'leaf,group\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",<b>tops</b>\nTank,<b>tops</b>\nJeans,trousers\n'
+TWO = MADE.replace("Hat,hats", "Hat,tops")
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 
 
@@ -240,7 +244,7 @@ def test_without_script_it_reads_the_same(place: Path, browser: Any) -> None:
     open_page(browser, place / "report.html", scripts=False)
     try:
         assert len(browser.find_elements("css selector", "table")) >= 8
-        assert browser.find_elements("css selector", "thead button") == []  # nothing that would do nothing
+        assert browser.find_elements("css selector", "thead button:not(.why)") == []  # nothing that would do nothing
         assert len(column(browser, "#table1 table", 1)) == 14
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -254,3 +258,143 @@ def test_paper_shows_what_was_folded(place: Path, browser: Any) -> None:
     assert browser.execute_script(folded) == 0
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script(folded) > 0
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a report of three methods under two trees, one of them on another cache as well."""
+    folder = tmp_path_factory.mktemp("mixed")
+    trees = [tree_of(folder / "one.csv"), tree_of(folder / "two.csv", TWO)]
+    for tree in trees:
+        for i, method in enumerate(("flat", "levels", "hmcn-f")):
+            write_run(folder / "runs" / f"{method}-{tree.name}", tree, method=method, skill=1.0 + i)
+    small = {"cache__path": "small.h5", "cache__features_sha256": "1" * 64, "cache__image_size": 96}
+    write_run(folder / "runs" / "small", trees[0], skill=0.5, **small)
+    write_report([folder / "runs"], folder / "out")
+    return folder / "out" / "report.html"
+
+
+def shown_rows(browser: Any, table: str) -> list[str]:
+    rows = f"[...document.querySelectorAll('{table} tbody tr')].filter((row) => row.checkVisibility())"
+    return list(browser.execute_script(f"return {rows}.map((row) => row.cells[0].textContent)"))
+
+
+def seen(browser: Any, selector: str) -> list[str]:
+    """The texts of some elements, of those that are to be seen."""
+    chosen = f"[...document.querySelectorAll('{selector}')].filter((one) => one.checkVisibility())"
+    return list(browser.execute_script(f"return {chosen}.map((one) => one.textContent)"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_are_chosen_by_method_tree_and_cache(size: str, mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed, size)
+    method, tree, cache = (Select(one) for one in browser.find_elements("css selector", ".filter select"))
+    assert [option.text for option in method.options] == ["all", "hmcn-f", "levels", "flat"]
+    assert [[option.text for option in one.options] for one in (tree, cache)] == [
+        ["all", "one", "two"],
+        ["all", "made-up", "small"],
+    ]
+    every = shown_rows(browser, "#best")
+    assert len(every) == 7
+    count = browser.find_element("css selector", ".filter output")
+    for choice, kept in (
+        (("levels", "all", "all"), ["levels (one)", "levels (two)"]),
+        (("levels", "two", "all"), ["levels (two)"]),
+        (("levels", "two", "small"), []),
+        (("all", "all", "small"), ["flat (one) 96 px"]),
+        (("all", "two", "made-up"), ["hmcn-f (two)", "levels (two)", "flat (two)"]),
+    ):
+        for select, value in zip((method, tree, cache), choice, strict=True):
+            select.select_by_visible_text(value)
+        assert sorted(shown_rows(browser, "#best")) == sorted(kept)
+        assert sorted(shown_rows(browser, "#hierarchy .wide")) == sorted(kept)
+        assert count.text == f"{len(kept)} of 7 rows"
+        folds = seen(browser, "#training summary")
+        assert sorted(title.partition(": ")[0] for title in folds) == sorted(kept)
+    browser.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    heads = seen(browser, ".block:has(#table-categories) thead th")
+    assert len(heads) == 3 + 3  # leaf, group and images, and the rows that are left
+    pairs = shown_rows(browser, ".block:has(#table-differences)")
+    assert 0 < len(pairs) < 21
+    for select in (method, tree, cache):
+        select.select_by_visible_text("all")
+    assert shown_rows(browser, "#best") == every
+    assert count.text == ""
+    assert browser.get_log("browser") == []
+
+
+def test_a_choice_of_rows_outlasts_a_sort(mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed)
+    Select(browser.find_element("css selector", ".filter select")).select_by_visible_text("levels")
+    browser.find_element("css selector", "#best thead th:nth-child(1) .sort").click()
+    assert shown_rows(browser, "#best") == ["levels (one)", "levels (two)"]
+
+
+def test_without_script_all_rows_are_shown_and_nothing_chooses(mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed, scripts=False)
+    try:
+        assert not browser.find_element("css selector", ".filter").is_displayed()
+        assert len(browser.find_elements("css selector", "#best tbody tr")) == 7
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_tap_explains_a_word(size: str, scripts: bool, mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed, size, scripts=scripts)
+    try:
+        for word, meaning in (
+            ("P_final", "probability, or a score, for each leaf"),
+            ("hF", "Hierarchical F1"),
+            ("severity", "mean height of the wrong answers"),
+            ("height", "levels one has to climb"),
+        ):
+            button = browser.find_element("css selector", f'.why[aria-label="What is {word}?"]')
+            assert button.accessible_name == f"What is {word}?"
+            place = browser.find_element("css selector", f"#why-{word.replace('_', '-')}")
+            assert not place.is_displayed()
+            button.send_keys(Keys.ENTER)  # by the keyboard, and so by a tap
+            assert place.is_displayed()
+            assert meaning in place.text
+            left, right, top = (place.rect["x"], place.rect["x"] + place.rect["width"], place.rect["y"])
+            assert left >= 0 <= top
+            assert right <= SIZES[size][0]
+            browser.find_element("css selector", "body").send_keys(Keys.ESCAPE)
+            assert not place.is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_hover_explains_a_word_and_a_click_shows_it_once(mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed)
+    button = browser.find_element("css selector", '#best .why[aria-label="What is hF?"]')
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
+    webdriver.ActionChains(browser).move_to_element(button).perform()
+    tip, place = browser.find_element("id", "tip"), browser.find_element("id", "why-hF")
+    assert "Hierarchical F1" in tip.text
+    assert not place.is_displayed()
+    button.click()
+    assert place.is_displayed()
+    assert not tip.is_displayed()
+
+
+def test_paper_explains_the_words_below_and_has_no_choice(mixed: Path, browser: Any) -> None:
+    open_page(browser, mixed)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.find_element("id", "why-hF").is_displayed()
+        assert not browser.find_element("css selector", ".filter").is_displayed()
+        assert not browser.find_element("css selector", ".why").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_on_a_phone_a_category_has_its_accuracy_beside_it(place: Path, browser: Any) -> None:
+    open_page(browser, place / "report.html", "phone")
+    cells = browser.find_elements("css selector", ".block:has(#table-precision) tbody tr > :nth-child(2)")
+    assert len(cells) == 3
+    for cell in cells:
+        assert float(cell.text) <= 100
+        assert cell.rect["x"] + cell.rect["width"] <= SIZES["phone"][0]

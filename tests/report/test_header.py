@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hfc.report import write_report
-from hfc.report.header import answer
+from hfc.report.header import answer, filters
 from hfc.report.resampled import with_baseline
 from hfc.report.rows import read_leaderboards
 from hfc.report.statistics import all_pairs
@@ -98,3 +98,32 @@ def test_of_many_values_the_header_counts_the_rest(tmp_path: Path) -> None:
     assert len(shown) == 1
     assert shown[0].count("made-up at") == 4
     assert shown[0].endswith("; and 2 more")
+
+
+def test_rows_are_chosen_by_what_they_differ_in(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree.csv")
+    for method in ("flat", "levels"):
+        for cache in ("a/c.h5", "b/c.h5", "d.h5"):
+            changes = {"cache__path": cache, "cache__features_sha256": cache[0] * 64}
+            write_run(tmp_path / "runs" / method / cache, tree, method=method, **changes)
+    (board,) = read_leaderboards(find([tmp_path / "runs"]))
+    own = filters([outcome.row for outcome in board.outcomes])
+    assert [name for name, _ in own.facets] == ["method", "cache"]  # one tree is no choice
+    methods, caches = (dict(values) for _, values in own.facets)
+    for name, places in methods.items():
+        assert [own.labels[i].partition(" ")[0] for i in places] == [name] * 3
+    assert {name: len(places) for name, places in caches.items()} == {"c (aaaaaaaa)": 2, "c (bbbbbbbb)": 2, "d": 2}
+    first, second = own.labels[:2]
+    assert own.places(second, "no row", first) == "1 0"
+    assert own.places("no row") == ""
+    assert own.place_of_title(f"{second}: losses") == "1"
+    assert own.place_of_title("no row: losses") == ""
+
+
+def test_rows_that_differ_in_nothing_have_no_choice(place: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", tree_of(tmp_path / "tree.csv"))
+    write_report([tmp_path / "runs"], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert 'class="filter"' not in page
+    assert "data-rows=" not in page.partition("<script>")[0]
+    assert 'class="filter"' in (place / "report" / "report.html").read_text("utf-8")

@@ -170,7 +170,8 @@ class Page:
     """The tables of a page and the numbers beside them."""
 
     def __init__(self, folder: Path) -> None:
-        self.text = (folder / "report.html").read_text("utf-8")
+        text = (folder / "report.html").read_text("utf-8")
+        self.text = re.sub(r'<button type="button" class="why".*?</button>', "", text)  # explanations of words
         self.figures = folder / "figures"
         self.used: set[str] = set()
 
@@ -179,7 +180,7 @@ class Page:
         self.used.add(name)
         body = re.search(rf'<h3 id="table-{name}">.*?<table>(.*?)</table>', self.text, re.DOTALL)
         assert body, name
-        lines = re.findall(r"<tr>(.*?)</tr>", body[1], re.DOTALL)
+        lines = re.findall(r"<tr[^>]*>(.*?)</tr>", body[1], re.DOTALL)
         return [[html.unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, re.DOTALL)] for line in lines]
 
     def csv(self, name: str) -> list[dict[str, str]]:

@@ -2,9 +2,12 @@
 // Tables sort by a click on a column's head; without this script they are tables all the same.
 for (const head of document.querySelectorAll("thead th")) {
   const button = document.createElement("button");
+  const why = head.querySelector(".why");
+  why?.remove();
   button.type = "button";
+  button.className = "sort";
   button.textContent = head.textContent;
-  head.replaceChildren(button);
+  head.replaceChildren(button, ...(why ? [why] : []));
   button.addEventListener("click", () => {
     const body = head.closest("table").tBodies[0];
     const column = head.cellIndex;
@@ -25,6 +28,27 @@ for (const head of document.querySelectorAll("thead th")) {
     for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
   });
+}
+
+// Rows are chosen by method, tree and cache, in every table and fold; without this script all are shown.
+for (const bar of document.querySelectorAll(".filter")) {
+  const [selects, count] = [[...bar.querySelectorAll("select")], bar.querySelector("output")];
+  const marked = [...document.querySelectorAll("tr[data-rows], details[data-rows]")];
+  const heads = [...document.querySelectorAll("th[data-rows]")];
+  const every = new Set([...bar.querySelectorAll("option[data-rows]")].flatMap((option) => option.dataset.rows.split(" ")));
+  bar.addEventListener("change", () => {
+    const chosen = selects.map((select) => select.selectedOptions[0].dataset.rows).filter((rows) => rows !== undefined);
+    const sets = chosen.map((rows) => new Set(rows.split(" ")));
+    const kept = new Set([...every].filter((row) => sets.every((set) => set.has(row))));
+    const shown = (node) => node.dataset.rows.split(" ").some((row) => kept.has(row));
+    for (const node of marked) node.hidden = !shown(node);
+    for (const head of heads) {
+      head.hidden = !shown(head);
+      for (const row of head.closest("table").tBodies[0].rows) row.cells[head.cellIndex].hidden = head.hidden;
+    }
+    count.value = sets.length ? `${kept.size} of ${every.size} rows` : "";
+  });
+  bar.hidden = false;
 }
 
 // A folded table has a field that finds rows by the names on their paths; without this script its folds open all the same.
@@ -73,12 +97,17 @@ for (const table of document.querySelectorAll(".folds")) {
 // What a mark says is shown at once, and on a touch; without this script the browser shows it after a while.
 const tip = document.getElementById("tip");
 function show(event) {
-  const mark = event.target.closest && event.target.closest("svg *, td[title], td[data-tip]");
+  const mark = event.target.closest && event.target.closest("svg *, td[title], td[data-tip], .why");
   if (mark && mark.title) { // of a cell: the browser would show it as well
     mark.dataset.tip = mark.title;
     mark.removeAttribute("title");
   }
-  const title = mark && (mark.dataset.tip || mark.querySelector(":scope > title")?.textContent);
+  const why = mark && mark.popoverTargetElement; // a press opens it by itself
+  if (why && (event.type === "pointerdown" || event.pointerType === "touch" || why.matches(":popover-open"))) {
+    tip.hidden = true;
+    return;
+  }
+  const title = why ? why.textContent : mark && (mark.dataset.tip || mark.querySelector(":scope > title")?.textContent);
   tip.hidden = !title;
   if (!title) return;
   tip.textContent = title;
