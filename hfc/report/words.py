@@ -40,7 +40,7 @@ def button(word: str) -> Markup:
 
 
 def headed(text: str) -> Markup:
-    """Write the head of a column, and the button of its first word that is explained."""
+    """Write the head of a column; its first known word gets a button."""
     word = PATTERN.search(text)
     return escape(text) + (button(word[1]) if word else Markup())
 
