@@ -86,7 +86,8 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
                 if scale > 1:
                     opened.draft(None, (opened.width // scale, opened.height // scale))
             opened.load()
-            image = _to_rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)  # else it is copied even where it is upright
+            image = _to_rgb(opened)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files, and one file must not end the work
@@ -178,7 +179,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _clip(box: NDArray[np.float32], size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
@@ -229,7 +230,8 @@ def _resize(
     The box is cut out first: Pillow's own `box` lets pixels from outside it into the edges.
     """
     left, top = math.floor(box[0]), math.floor(box[1])
-    cut = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    corners = left, top, math.ceil(box[2]), math.ceil(box[3])
+    cut = image if corners == (0, 0, *image.size) else image.crop(corners)
     width, height = box[2] - box[0], box[3] - box[1]
     x, y = box[0] - left, box[1] - top
     inside = x + part[0] * width, y + part[1] * height, x + part[2] * width, y + part[3] * height

@@ -52,6 +52,20 @@ def test_a_box_is_cut_out_and_squashed() -> None:
     np.testing.assert_array_equal(got, expected(picture(), (10, 5, 70, 45)))
 
 
+def test_an_upright_photograph_is_not_copied_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one takes as long to copy as a crop to resize."""
+    content = encode(picture(), "JPEG", quality=100)
+    with Image.open(io.BytesIO(content)) as image:
+        want = expected(image, (0, 0, 90, 60))
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("copied")
+
+    for name in ("copy", "convert", "crop"):
+        monkeypatch.setattr(Image.Image, name, refuse)
+    np.testing.assert_array_equal(crop_image(content, NO_BOX, settings()), want)
+
+
 def test_a_box_is_clipped_after_its_margin_is_added() -> None:
     got = crop_image(encode(picture()), box(10, 10, 50, 50), settings(margin=0.5))
     np.testing.assert_array_equal(got, expected(picture(), (0, 0, 70, 60)))
