@@ -33,7 +33,7 @@ from hfc.train.settings import build_head
 from hfc.train.stage import train
 from tests.support.made_up import settled_on
 
-QUICK = {"epochs": 1, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2}
+QUICK = {"epochs": 1, "batch_size": 32, "reduced": 32, "width": 32, "dropout": 0.2, "transform": "sqrt"}
 
 
 @pytest.fixture(scope="module")

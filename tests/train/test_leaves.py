@@ -31,7 +31,8 @@ def step(method, leaves):
     ancestors = np.stack([below * size // leaves for size in sizes], axis=1)
     nodes = tuple(tuple(f"{h}.{i}" for i in range(size)) for h, size in enumerate(sizes))
     tree = Hierarchy("wide", tuple(map(str, range(7))), nodes, ancestors)
-    head = build_head(resolve(TrainConfig, {"method": method, **({"width": 8} if "hmcn" in method else {})}), tree, 8)
+    given = {"method": method, "transform": "none", **({"width": 8} if "hmcn" in method else {})}
+    head = build_head(resolve(TrainConfig, given), tree, 8)
     leaf = torch.randint(leaves, (64,))
     features, target = torch.randn(64, 8), Target(torch.from_numpy(ancestors)[leaf], leaf)
     sum(loss.mean() for loss in row_losses(head, head(features), target).values()).backward()
