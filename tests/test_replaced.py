@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from hfc import store
 from hfc.config import TrainConfig, resolve
 from hfc.errors import ConfigError, EncoderError, RunError, StoreError
-from hfc.extract.encoder import load_encoder, plain_weights
+from hfc.extract.backbone import plain_weights
+from hfc.extract.encoder import load_encoder
 from hfc.parallel import Crew
 from hfc.runs import Epoch, find
 from hfc.store import assembly, read_predictions, write_predictions

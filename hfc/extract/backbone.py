@@ -1,7 +1,7 @@
 """Make a backbone by its timm name, and name its weights by a digest."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from hfc.errors import EncoderError
 from hfc.extract.checkpoints import reason
 from hfc.extract.lean import timm
 from hfc.extract.network import places
-from hfc.extract.weights import seeded
+from hfc.extract.weights import POOLING, default_pool, load_weights, seeded
 from hfc.provenance import canonical_json, digest_chunks
 
 STEPS = (14, 16, 32)  # pixels that networks divide an image by; near a refused size, their multiples are tried
@@ -37,6 +37,48 @@ def create_network(backbone: str, image_size: int) -> tuple[nn.Module, dict[str,
         if not options:
             raise EncoderError(f"backbone {backbone} cannot be built: {reason(error)}") from error
         raise _wrong_size(backbone, image_size, error) from error
+
+
+def load_network(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str, dict[str, object]]:
+    """Load the network with its weights, without its classifier; its pooling; and timm's options for both."""
+    model, options = create_network(backbone, image_size)
+    own = default_pool(model)
+    pool = own if pool == "auto" else pool
+    load_weights(model, backbone, weights, pool, options)
+    return model, pool, options | ({} if pool == own else {"global_pool": POOLING[pool]})
+
+
+def plain_weights(backbone: str, weights: str, pool: str, image_size: int, digest: str = "") -> dict[str, Tensor]:
+    """Return the tensors of `plain_network`, in timm's names."""
+    return plain_network(backbone, weights, pool, image_size, digest)[0].state_dict()
+
+
+def plain_network(
+    backbone: str, weights: str, pool: str, image_size: int, digest: str = ""
+) -> tuple[nn.Module, Mapping[str, object]]:
+    """Load a backbone as it came, without its classifier, not made faster yet; and timm's options that make it.
+
+    Raises:
+        EncoderError: as `load_encoder`, or if the weights' digest is another than the one given.
+    """
+    model, _, options = load_network(backbone, weights, pool, image_size)
+    if digest and (actual := digest_weights(model)) != digest:
+        raise EncoderError(
+            f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {actual[:12]}…"
+        )
+    return model, options
+
+
+def is_made_by(backbone: str, options: Mapping[str, object], model: nn.Module) -> bool:
+    """Whether timm makes a network of the same tensors without a classifier by these options.
+
+    One that pools otherwise than by default may have its last normalisation elsewhere then.
+    """
+    given: dict[str, Any] = dict(options)
+    with torch.device("meta"):
+        made: nn.Module = timm.create_model(backbone, num_classes=0, **given)
+    shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (model, made)]
+    return shapes[0] == shapes[1]
 
 
 def _options(backbone: str, image_size: int) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from hfc.config import AUTO
 from hfc.device import choose_device, choose_precision
 from hfc.errors import EncoderError
-from hfc.extract.backbone import PRECISIONS, colours, create_network, digest_weights, probe, ran_out
+from hfc.extract.backbone import PRECISIONS, colours, digest_weights, load_network, probe, ran_out
 from hfc.extract.checkpoints import reason
 from hfc.extract.network import cast_weights, even_activations, fold_norms, keep_early_exact, pool_squeezes
-from hfc.extract.weights import default_pool, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +236,7 @@ def load_encoder(
         ConfigError: no such device.
     """
     target = choose_device(device)
-    loaded, pooled = _load(backbone, weights, pool, image_size)
+    loaded, pooled, _ = load_network(backbone, weights, pool, image_size)
     mean, std = colours(loaded)
     digest = digest_weights(loaded)  # of the weights as they came
     chosen = choose_precision(precision, target, PREFERRED)
@@ -264,28 +263,6 @@ def _made_fast(model: nn.Module, device: torch.device, precision: str, *, compil
         pool_squeezes(model)
         even_activations(model)
     return model
-
-
-def plain_weights(backbone: str, weights: str, pool: str, image_size: int, digest: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a backbone as they came, in timm's names. The network was not made faster yet.
-
-    Raises:
-        EncoderError: as `load_encoder`, or if their digest is another than the one given.
-    """
-    model, _ = _load(backbone, weights, pool, image_size)
-    if digest and (actual := digest_weights(model)) != digest:
-        raise EncoderError(
-            f"weights {weights}: changed while they were in use: expected digest {digest[:12]}…, found {actual[:12]}…"
-        )
-    return model.state_dict()
-
-
-def _load(backbone: str, weights: str, pool: str, image_size: int) -> tuple[nn.Module, str]:
-    """Load the network with its weights and without its classifier, and its pooling."""
-    model, options = create_network(backbone, image_size)
-    pool = default_pool(model) if pool == "auto" else pool
-    load_weights(model, backbone, weights, pool, options)
-    return model, pool
 
 
 def _compile(encoder: Encoder, image_size: int) -> None:

@@ -11,7 +11,7 @@ from hfc.device import choose_device, multiplies
 from hfc.errors import ConfigError, EncoderError, RunError
 from hfc.extract import network, worker
 from hfc.extract.encoder import Encoder
-from hfc.predict.head import EXPORTED_BACKBONE
+from hfc.predict.head import exported_backbone
 from hfc.predict.passes import Passes
 from hfc.runs import Run
 from hfc.store.records import Record
@@ -147,7 +147,7 @@ def _weights(run: Run, wanted: str) -> str:
     """Where a run's weights are: timm's hub, a package or a file."""
     if wanted != RECORDED:
         return wanted
-    beside = run.folder / EXPORTED_BACKBONE
+    beside = exported_backbone(run.folder)
     return str(beside) if beside.is_file() else run.result.cache.weights
 
 

@@ -30,9 +30,20 @@ from hfc.train.heads import Head
 from hfc.train.heads.layers import Prediction
 from hfc.train.settings import build_head
 
-# A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, the head, and
-# perhaps the backbone.
-EXPORTED, EXPORTED_HEAD, EXPORTED_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
+# A folder in Hugging Face layout, as `hfc export --hf` writes it: the run's result within config.json, and the model.
+# That is the head, or where there is a backbone the backbone, as timm looks for it there, with the head beside it.
+# Earlier versions put the backbone beside the head.
+EXPORTED, EXPORTED_MODEL, EARLIER_BACKBONE = "config.json", "model.safetensors", "backbone.safetensors"
+
+
+def exported_head(folder: Path) -> str:
+    """The name of the file in an export that holds the head."""
+    return runs.HEAD if (folder / runs.HEAD).is_file() else EXPORTED_MODEL
+
+
+def exported_backbone(folder: Path) -> Path:
+    """Where an export has its backbone, if it has one."""
+    return folder / (EARLIER_BACKBONE if exported_head(folder) == EXPORTED_MODEL else EXPORTED_MODEL)
 
 
 @dataclass(frozen=True)
@@ -188,7 +199,7 @@ def _find(folder: Path) -> tuple[Run, str]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder / EXPORTED}: not what hfc export writes: {error!r}; export it again") from error
         result = Result.read(content, f"{folder / EXPORTED}: run", "export it again")
-        return Run(folder, result, ()), EXPORTED_HEAD
+        return Run(folder, result, ()), exported_head(folder)
     if folder.is_dir() and not (folder / runs.RESULT).is_file():
         below = runs.find([folder])
         if len(below) > 1:

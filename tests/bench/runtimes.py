@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from hfc.config import ExtractConfig
-from hfc.extract.encoder import CPU_CROPS, Encoder, plain_weights
+from hfc.extract.backbone import plain_weights
+from hfc.extract.encoder import CPU_CROPS, Encoder
 from hfc.extract.worker import open_encoder
 from tests.bench import seconds
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hfc.errors import ConfigError, EncoderError
 from hfc.extract import encoder as encoders
-from hfc.extract.encoder import PASSES_AHEAD, plain_weights
+from hfc.extract.backbone import plain_weights
+from hfc.extract.encoder import PASSES_AHEAD
 from hfc.extract.weights import POOLING
 from tests.support.backbones import LITE, TINY, cosine, crops, lite_by_hand, load
 

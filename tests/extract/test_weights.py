@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save, save_file, save_model
 from torch import nn
 
 from hfc.errors import EncoderError
-from hfc.extract.encoder import Encoder, plain_weights
+from hfc.extract.backbone import plain_weights
+from hfc.extract.encoder import Encoder
 from hfc.extract.weights import _converted
 from hfc.predict.export.huggingface import _contiguous
 from tests.support.backbones import LITE, TINY, crops, lite_by_hand, load

@@ -13,20 +13,21 @@ from hfc.store.promise import Promise
 RANDOM = "RANDOM WEIGHTS: the backbone was never trained, so the answers mean nothing. For benchmarks only."
 
 
-def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str]) -> str:
+def model_card(run: Run, hierarchy: Hierarchy, use: Sequence[str], tags: Sequence[str] = ()) -> str:
     """Write the model card of a run.
 
     Args:
         run: the run.
         hierarchy: its tree.
         use: Markdown lines on how the exported files are used.
+        tags: what else model hubs list it under.
 
     Returns:
         Markdown, which begins with the YAML header that model hubs read.
     """
     result = run.result
     parts = [
-        _header(result),
+        _header(result, tags),
         [f"# {text(result.run)}", "", *([f"**{RANDOM}**", ""] if _random(result) else []), _summary(result, hierarchy)],
         ["## Use", "", *use],
         ["## Classes", "", *_classes(hierarchy)],
@@ -43,7 +44,7 @@ def _random(result: Result) -> bool:
     return result.cache.random_weights
 
 
-def _header(result: Result) -> list[str]:
+def _header(result: Result, tags: Sequence[str]) -> list[str]:
     """The header in YAML; its values are written as JSON, so that no name can break it."""
     scores = [
         {"type": kind, "name": METRICS[name].words, "value": round(result.test[name], 4)}
@@ -56,7 +57,7 @@ def _header(result: Result) -> list[str]:
     header = {
         "library_name": "hfc",
         "pipeline_tag": "image-classification",
-        "tags": ["hierarchical-classification", "fashion", result.settings.head],
+        "tags": ["hierarchical-classification", "fashion", result.settings.head, *tags],
         "model-index": [{"name": result.run, "results": [measured]}],
     }
     return ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---"]

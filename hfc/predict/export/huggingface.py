@@ -9,11 +9,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hfc import runs
-from hfc.config import RECORDED
-from hfc.extract.encoder import plain_weights
+from hfc.config import RECORDED, ExtractConfig
+from hfc.extract.backbone import is_made_by, plain_network
+from hfc.extract.encoder import Encoder
 from hfc.predict.backbone import open_plain
 from hfc.predict.export.card import model_card
-from hfc.predict.head import EXPORTED, EXPORTED_BACKBONE, EXPORTED_HEAD, load_trained
+from hfc.predict.export.recognised import timm_config, use_by_timm
+from hfc.predict.head import EXPORTED, EXPORTED_MODEL, load_trained
 from hfc.provenance import refuse_used, write_folder
 from hfc.runs import Result
 
@@ -23,8 +25,9 @@ CARD = "README.md"
 def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: str = RECORDED) -> Path:
     """Write a run as a folder in Hugging Face layout, which `Classifier.load` reads as well.
 
-    model.safetensors (the head), config.json (the run's result, folders left out of its paths), hierarchy.csv and the
-    card README.md; with the backbone also backbone.safetensors, so that the folder needs nothing else.
+    config.json (the run's result, folders left out of its paths), model.safetensors (the head), hierarchy.csv and the
+    card README.md. With the backbone the folder needs nothing else: model.safetensors is the backbone then, which timm
+    loads by itself, and head.safetensors the head.
 
     Args:
         folder: the run's.
@@ -43,29 +46,40 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
     if not (out / EXPORTED).is_file():
         refuse_used(out, "hfc export")
     tree = trained.hierarchy
+    metadata = {"key": trained.run.result.key, "format": "pt"}
+    files = {runs.HEAD if backbone else EXPORTED_MODEL: save(_contiguous(trained.head.state_dict()), metadata)}
+    described, use = _as_timm(*backbone, out.name, files) if backbone else ({}, [])
     config = {
+        **described,
         "model_type": "hfc",
         "architectures": [trained.config.head],
         "id2label": dict(enumerate(tree.leaves)),
         "label2id": {leaf: place for place, leaf in enumerate(tree.leaves)},
         "run": _without_folders(trained.run.result).plain(),
     }
-    metadata = {"key": trained.run.result.key, "format": "pt"}
-    files = {EXPORTED_HEAD: save(_contiguous(trained.head.state_dict()), metadata)}
-    if backbone:
-        stage1, encoder = backbone
-        tensors = plain_weights(stage1.backbone, stage1.weights, stage1.pool, stage1.image_size, encoder.weights_digest)
-        files[EXPORTED_BACKBONE] = save(_contiguous(tensors), {"format": "pt"})
     files[EXPORTED] = json.dumps(config, ensure_ascii=False).encode("utf-8")
     files[runs.HIERARCHY] = tree.to_csv().encode("utf-8")
-    files[CARD] = model_card(trained.run, tree, _use(with_backbone, out.name)).encode("utf-8")
+    lines = [*_use(out.name, with_backbone), *use]
+    files[CARD] = model_card(trained.run, tree, lines, ("timm",) if backbone else ()).encode("utf-8")
     write_folder(out, files, [EXPORTED], "the folder")
     return out / CARD
 
 
+def _as_timm(
+    stage1: ExtractConfig, encoder: Encoder, name: str, files: dict[str, bytes]
+) -> tuple[dict[str, object], list[str]]:
+    """Add a backbone to the files of a folder; returns what timm reads of config.json, and how timm loads it."""
+    places = stage1.backbone, stage1.weights, stage1.pool, stage1.image_size
+    model, options = plain_network(*places, encoder.weights_digest)
+    files[EXPORTED_MODEL] = save(_contiguous(model.state_dict()), {"format": "pt"})
+    pool = "" if is_made_by(stage1.backbone, options, model) else str(options.get("global_pool", ""))
+    options = {key: value for key, value in options.items() if not (pool and key == "global_pool")}
+    return timm_config(model, options, stage1, encoder.dim), use_by_timm(name, encoder.dim, pool)
+
+
 def exported_files(out: Path) -> list[Path]:
     """List the files of an export."""
-    names = (CARD, EXPORTED_BACKBONE, EXPORTED, runs.HIERARCHY, EXPORTED_HEAD)
+    names = (CARD, EXPORTED, runs.HEAD, runs.HIERARCHY, EXPORTED_MODEL)
     return [out / name for name in names if (out / name).is_file()]
 
 
@@ -89,10 +103,10 @@ def _without_folders(result: Result) -> Result:
     return replace(result, cache=cache, config={**result.config, "hierarchy": hierarchy})
 
 
-def _use(with_backbone: bool, name: str) -> list[str]:
+def _use(name: str, with_backbone: bool) -> list[str]:
     """How the folder is used, in Markdown."""
     where = (
-        "The backbone's weights lie beside the head."
+        "The backbone is in this folder."
         if with_backbone
         else "The backbone's weights are not in this folder: they are taken from where the run had them, or from "
         "`weights=PATH`, and refused unless they have the digest below."

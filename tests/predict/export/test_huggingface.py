@@ -23,8 +23,9 @@ def test_a_hugging_face_folder_is_read_back(
     export_hf(moved, tmp_path / "hf", with_backbone=with_backbone)
     export_hf(moved, tmp_path / "hf", with_backbone=with_backbone)  # an earlier one is replaced
     shutil.rmtree(moved)
-    files = ["README.md", *(["backbone.safetensors"] if with_backbone else []), "config.json", "hierarchy.csv"]
-    assert sorted(file.name for file in (tmp_path / "hf").iterdir()) == [*files, "model.safetensors"]
+    head = ["head.safetensors"] if with_backbone else []
+    files = ["README.md", "config.json", *head, "hierarchy.csv", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "hf").iterdir()) == files
     weights = {} if with_backbone else {"weights": str(place / "backbone.pth")}
     regions = manifest.read(place / "m.csv")
     mine = list(Classifier.load(tmp_path / "hf", **weights).stream(regions))
@@ -40,6 +41,29 @@ def test_a_hugging_face_folder_is_read_back(
     (tmp_path / "hf" / "config.json").write_text("{}")
     with pytest.raises(RunError, match=r"config.json: not what hfc export writes: KeyError\('run'\)"):
         Classifier.load(tmp_path / "hf")
+
+
+def test_an_export_with_and_without_a_backbone_takes_the_others_place(
+    trained: tuple[Run, Path], place: Path, tmp_path: Path
+) -> None:
+    wanted = Classifier.load(trained[0].folder)(place / "img" / "01.jpg")
+    for with_backbone in (True, False, True):
+        export_hf(trained[0].folder, tmp_path / "hf", with_backbone=with_backbone)
+        assert (tmp_path / "hf" / "head.safetensors").is_file() == with_backbone
+        weights = {} if with_backbone else {"weights": str(place / "backbone.pth")}
+        assert Classifier.load(tmp_path / "hf", **weights)(place / "img" / "01.jpg") == wanted
+
+
+def test_the_layout_of_earlier_versions_is_read(trained: tuple[Run, Path], place: Path, tmp_path: Path) -> None:
+    """They had the head in model.safetensors, and the backbone beside it."""
+    folder = tmp_path / "hf"
+    export_hf(trained[0].folder, folder, with_backbone=True)
+    (folder / "model.safetensors").rename(folder / "backbone.safetensors")
+    (folder / "head.safetensors").rename(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"run": config["run"]}))
+    file = place / "img" / "01.jpg"
+    assert Classifier.load(folder)(file) == Classifier.load(trained[0].folder)(file)
 
 
 def test_what_an_older_version_did_not_record_is_not_made_up(run: Path, tmp_path: Path) -> None:
