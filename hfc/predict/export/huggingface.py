@@ -14,8 +14,8 @@ from hfc.extract.backbone import is_made_by, plain_network
 from hfc.extract.encoder import Encoder
 from hfc.predict.backbone import open_plain
 from hfc.predict.export.card import model_card
-from hfc.predict.export.recognised import timm_config, use_by_timm
-from hfc.predict.head import EXPORTED, EXPORTED_MODEL, load_trained
+from hfc.predict.export.recognised import timm_config, use_by_timm, with_classifier
+from hfc.predict.head import EXPORTED, EXPORTED_MODEL, Trained, load_trained
 from hfc.provenance import refuse_used, write_folder
 from hfc.runs import Result
 
@@ -48,7 +48,7 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
     tree = trained.hierarchy
     metadata = {"key": trained.run.result.key, "format": "pt"}
     files = {runs.HEAD if backbone else EXPORTED_MODEL: save(_contiguous(trained.head.state_dict()), metadata)}
-    described, use = _as_timm(*backbone, out.name, files) if backbone else ({}, [])
+    described, use = _as_timm(*backbone, trained, out.name, files) if backbone else ({}, [])
     config = {
         **described,
         "model_type": "hfc",
@@ -66,15 +66,19 @@ def export_hf(folder: Path, out: Path, *, with_backbone: bool = False, weights: 
 
 
 def _as_timm(
-    stage1: ExtractConfig, encoder: Encoder, name: str, files: dict[str, bytes]
+    stage1: ExtractConfig, encoder: Encoder, trained: Trained, name: str, files: dict[str, bytes]
 ) -> tuple[dict[str, object], list[str]]:
     """Add a backbone to the files of a folder; returns what timm reads of config.json, and how timm loads it."""
     places = stage1.backbone, stage1.weights, stage1.pool, stage1.image_size
     model, options = plain_network(*places, encoder.weights_digest)
-    files[EXPORTED_MODEL] = save(_contiguous(model.state_dict()), {"format": "pt"})
-    pool = "" if is_made_by(stage1.backbone, options, model) else str(options.get("global_pool", ""))
-    options = {key: value for key, value in options.items() if not (pool and key == "global_pool")}
-    return timm_config(model, options, stage1, encoder.dim), use_by_timm(name, encoder.dim, pool)
+    pool = str(options.get("global_pool", ""))
+    unsaid = "" if is_made_by(stage1.backbone, options, model) else pool
+    options = {key: value for key, value in options.items() if not (unsaid and key == "global_pool")}
+    whole = None if unsaid else with_classifier(model, trained, pool, stage1.image_size)
+    files[EXPORTED_MODEL] = save(_contiguous((whole or model).state_dict()), {"format": "pt"})
+    leaves = trained.hierarchy.leaves if whole else ()
+    described = timm_config(model, options, stage1, encoder.dim, leaves)
+    return described, use_by_timm(name, encoder.dim, unsaid, whole=bool(whole))
 
 
 def exported_files(out: Path) -> list[Path]:

@@ -69,6 +69,20 @@ def test_the_folder_is_all_that_timm_needs_and_says_what_it_is(trained: tuple[Ru
     assert load_trained(tmp_path / "hf").run.result.key == trained[0].result.key
 
 
+def test_a_linear_head_is_the_classifier_that_timm_loads(place: Path, tmp_path: Path) -> None:
+    run, _ = train_run(place, {}, {"method": "linear", "transform": "none"})
+    export_hf(run.folder, tmp_path / "hf", with_backbone=True)
+    file = place / "img" / "02.jpg"
+    with Image.open(file) as picture:
+        logits = by_timm(tmp_path / "hf", picture.convert("RGB"))
+    names = json.loads((tmp_path / "hf" / "config.json").read_text())["label_names"]
+    answer = Classifier.load(run.folder)(file)
+    by_name = dict(zip(names, logits.softmax(1)[0].tolist(), strict=True))
+    assert by_name == pytest.approx({leaf.path[-1]: leaf.probability for leaf in answer.top}, abs=1e-3)
+    assert Classifier.load(tmp_path / "hf")(file) == answer
+    assert "probabilities = model(transform(image)[None]).softmax(1)" in (tmp_path / "hf" / "README.md").read_text()
+
+
 def test_a_network_made_for_one_size_is_made_for_that_of_the_features(place: Path, tmp_path: Path) -> None:
     """And one whose last layer depends on the pooling is made with its own, and told the pooling as the card says."""
     run, _ = train_run(place, {"backbone": "test_vit", "weights": "random", "pool": "mean"}, {"method": "flat"})
