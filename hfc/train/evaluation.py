@@ -158,21 +158,36 @@ def by_beta(
     betas = sorted({*BETAS, config.beta}) if head.blends else []
     leaf, paths = data.leaf(split), leaf_paths(data.hierarchy)
     ranks = np.empty((len(betas), len(leaf)), dtype=np.int64)
+    leaves, target = LEAVES[config.decode], torch.from_numpy(leaf).to(features.device)
 
     def blocks() -> Iterator[Prediction]:
         start = 0
         for views in outputs(head, features, data.rows[split]):
             own = blended(head, views, config.beta)
             rows = slice(start, start + len(own.final))
-            for i, beta in enumerate(betas):
-                block = joined([blended(head, views, beta)], len(own.final))
-                ranks[i, rows] = metrics.rank(LEAVES[config.decode](block, paths).numpy(), leaf[rows])
+            predictions = (blended(head, views, beta) for beta in betas)
+            if leaves is not LEAVES["leaf"]:  # decoded where the answers are
+                predictions = (joined([prediction], len(own.final)) for prediction in predictions)
+            parts = [ranked(leaves(prediction, paths), target[rows]) for prediction in predictions]
+            ranks[:, rows] = torch.stack(parts).cpu().numpy() if parts else 0
             start = rows.stop
             yield own
 
     with reproducible(features.device):
         whole = joined(blocks(), len(leaf))
     return whole, _readings(betas, ranks[:, leaf >= 0], config.topk)
+
+
+def ranked(final: Tensor, leaf: Tensor) -> Tensor:
+    """Compute `metrics.rank` where the probabilities are, so that ranks alone leave a GPU.
+
+    Args:
+        final: (n, C).
+        leaf: (n,); of −1 the rank means nothing.
+    """
+    leaf = leaf.to(final.device).clamp_min(0)[:, None]
+    own, earlier = final.gather(1, leaf), torch.arange(final.shape[1], device=final.device) < leaf
+    return (~(final <= own) | ((final == own) & earlier)).sum(dim=1)
 
 
 def _readings(betas: Sequence[float], ranks: NDArray[np.int64], topk: Sequence[int]) -> tuple[BetaReading, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hfc import metrics
 from hfc.config import TrainConfig, resolve
 from hfc.runs import BetaReading, Result
 from hfc.train import evaluation
@@ -26,6 +27,7 @@ from hfc.train.evaluation import (
     evaluate,
     joined,
     predict,
+    ranked,
 )
 from hfc.train.features import Resident
 from hfc.train.heads.layers import Prediction, Target
@@ -201,6 +203,15 @@ def test_an_epochs_metrics_are_some_of_all(select: str, labels: str, place: Path
         return
     assert part == {key: whole[key] for key in ("top1", "top3", "top1_macro", select)}
     assert 0 < part["top1"] < 1
+
+
+def test_ranks_of_tensors_are_those_of_arrays() -> None:
+    rng = np.random.default_rng(0)
+    final = rng.integers(0, 4, (500, 7)).astype(np.float32)
+    final[::50] = np.nan
+    leaf = rng.integers(0, 7, 500)
+    assert ranked(torch.from_numpy(final), torch.from_numpy(leaf)).tolist() == metrics.rank(final, leaf).tolist()
+    assert ranked(torch.from_numpy(final[:1]), torch.tensor([-1])).shape == (1,)
 
 
 def test_what_is_no_number_is_never_right(place: Path, cache: Cache) -> None:
