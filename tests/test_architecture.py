@@ -225,6 +225,7 @@ def test_the_reports_texts_and_pictures_stand_on_each_other_in_one_order() -> No
             ("outer",),
             ("rows", "svg", "cells", "words"),
             ("statistics", "plots", "folded", "promises"),
+            ("looks",),
             ("resampled", "tables", "figures", "training", "trees", "gallery", "header"),
             ("caches", "categories", "confused", "nested"),
             ("checks",),

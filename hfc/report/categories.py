@@ -6,6 +6,7 @@ However many categories there are, the figure shows so many; the page's table is
 from hfc.report import svg
 from hfc.report.cells import Branch, Table
 from hfc.report.folded import fold, line_of
+from hfc.report.looks import CROWDED
 from hfc.report.plots import Figure, left_out
 from hfc.report.rows import Leaderboard
 from hfc.report.tables import level_columns
@@ -23,7 +24,7 @@ def figure(board: Leaderboard) -> Figure:
     """Draw the accuracy of each category. The best row is a bar, the others are points."""
     scored = board.category_scores()
     drawn = [scored[leaf] for leaf in board.best.hardest(MOST_DRAWN)]
-    step, left = 18, 118
+    step, left, crowded = 18, 118, len(board.outcomes) > CROWDED
     x = svg.Scale(0, 1, left, svg.WIDTH - svg.RIGHT - 34)
     bottom = svg.TOP + step * len(drawn) + 4
     body = svg.x_axis(x, svg.TOP, bottom, "accuracy, %", percent=True)
@@ -40,10 +41,12 @@ def figure(board: Leaderboard) -> Figure:
                 continue
             tooltip = f"{full}: {100 * score:.1f}% of {support}, {board.outcomes[series].label}"
             if series:
-                body.append(svg.dot(x(score), y + 10, series, tooltip, 3.5))
+                body.append(svg.dot(x(score), y + 10, svg.GREY if crowded else series, tooltip, 3.5))
             else:
                 body.append(svg.bar(x(0), y + 4, x(score) - x(0), 12, 0, tooltip))
-    key, height = svg.legend(list(enumerate(outcome.label for outcome in board.outcomes)), bottom + 34, lines=False)
+    every = list(enumerate(outcome.label for outcome in board.outcomes))
+    named = [every[0], (svg.GREY, "the other rows")] if crowded else every
+    key, height = svg.legend(named, bottom + 34, lines=False)
     measured = [(name, scores[0]) for name, _, _, scores in scored if scores[0] is not None]
     lowest = sorted(measured, key=lambda pair: pair[1] or 0)[:3]
     hardest = ", ".join(f"{name} {100 * (score or 0):.0f}%" for name, score in lowest)

@@ -1,12 +1,15 @@
 """Figures that compare methods. Dimensions: S seeds, N test images, H levels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from markupsafe import Markup
 
 from hfc.metrics import BINS, bin_of
 from hfc.report import promises, svg
-from hfc.report.plots import Axes, Figure, Point, curves
+from hfc.report.looks import looks
+from hfc.report.plots import Axes, Figure, Looks, Point, curves
 from hfc.report.rows import Bools, Floats, Leaderboard, Outcome, Row
 from hfc.report.statistics import Difference, beside
 
@@ -33,7 +36,7 @@ def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | No
         numbers = f"{100 * gap.difference:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
         tooltip = f"{outcome.label}: {numbers}, {verdict}"
         body += [svg.text(16, y - height + 15 + svg.LEGEND_LINE * i, line) for i, line in enumerate(lines)]
-        series = 1 if pair.significant else 0
+        series = 0 if pair.significant else svg.GREY
         ends = {"x1": x(gap.low), "x2": x(gap.high), "y1": y - 10, "y2": y - 10}
         body.append(svg.element("line", svg.tip(tooltip), class_=f"whisker {svg.colour(series)}", **ends))
         body.append(svg.dot(x(gap.difference), y - 10, series, tooltip, 4.5))
@@ -49,9 +52,13 @@ def forest(board: Leaderboard, differences: Sequence[Difference]) -> Figure | No
         svg.drawing(body, bottom + 38, f"Top-1 minus that of {reference}, points: {words}"),
         ("method", "best" if is_best else "baseline", "difference", "low", "high", "p_corrected"),
         tuple((outcome.label, reference, gap.difference, gap.low, gap.high, pair.p) for outcome, gap, pair in behind),
-        f"Bars: 95% intervals, of each pair by itself. Orange: significantly {worse}, corrected for the number of "
-        f"pairs; blue: not significantly{short}.",
+        f"Bars: 95% intervals, of each pair by itself. Blue: significantly {worse}, corrected for the number of "
+        f"pairs; grey: not significantly{short}.",
     )
+
+
+def _looks(board: Leaderboard) -> Looks | None:
+    return looks([outcome.row for outcome in board.outcomes])
 
 
 def reliability(board: Leaderboard) -> Figure:
@@ -79,6 +86,7 @@ def reliability(board: Leaderboard) -> Figure:
         note="Below the diagonal a method is too sure, above it too modest. Bins with few answers scatter."
         + (" Thin lines: before the temperature." if before else ""),
         extra=before,
+        looks=_looks(board),
     )
 
 
@@ -99,18 +107,8 @@ def severity(board: Leaderboard) -> Figure:
     shares = [[float((outcome.height == h).mean()) for h in range(highest + 1)] for outcome in board.outcomes]
     one_tree = len({outcome.row.first.hierarchy.digest for outcome in board.outcomes}) == 1
     names = [_height_name(board.best, h, one_tree) for h in range(1, highest + 1)]
-    x = svg.Scale(0, highest, svg.LEFT, svg.WIDTH - svg.RIGHT)
-    _, y = svg.plot((0, 1), svg.span([v for row in shares for v in row[1:]], zero=True))
-    body = svg.y_axis(y, x.start, x.end, "test images, %", percent=True)
-    width = (x(1) - x(0)) * 0.8 / len(shares)
-    for h, name in enumerate(names, 1):
-        body.append(svg.text(x(h - 0.5), y.start + 15, name, anchor="middle", class_="tick"))
-        for i, outcome in enumerate(board.outcomes):
-            share = shares[i][h]
-            left = x(h - 1) + (x(1) - x(0)) * 0.1 + width * i
-            tooltip = f"{outcome.label}, {name}: {100 * share:.2f}% of the test images"
-            body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), i, tooltip))
-    key, height = svg.legend(list(enumerate(outcome.label for outcome in board.outcomes)), y.start + 24, lines=False)
+    chosen = _looks(board)
+    body, bottom = _bars(board, shares, chosen, names)
     words = "; ".join(
         f"{outcome.label}: " + ", ".join(f"{name} {100 * row[h]:.1f}%" for h, name in enumerate(names, 1))
         for outcome, row in zip(board.outcomes, shares, strict=True)
@@ -120,11 +118,44 @@ def severity(board: Leaderboard) -> Figure:
         "severity",
         "How wrong the wrong answers are",
         alt,
-        svg.drawing([*body, *key], y.start + 24 + height, alt),
+        svg.drawing(body, bottom, alt),
         ("method", "lca_height", "share_of_test_images"),
         tuple((o.label, h, s) for o, row in zip(board.outcomes, shares, strict=True) for h, s in enumerate(row)),
-        "Mean over seeds; the height 0, right answers, is left out here and is in the data.",
+        "Mean over seeds; the height 0, right answers, is left out here and is in the data."
+        + (chosen.words if chosen else ""),
     )
+
+
+def _bars(
+    board: Leaderboard, shares: Sequence[Sequence[float]], chosen: Looks | None, names: Sequence[str]
+) -> tuple[list[Markup], float]:
+    """Draw a bar for each row and height, and one legend; many rows have a panel for each tree.
+
+    Returns the drawing and where it ends.
+    """
+    x = svg.Scale(0, len(names), svg.LEFT, svg.WIDTH - svg.RIGHT)
+    panels = [chosen.inside(panel) for panel in range(len(chosen.panels))] if chosen else [list(range(len(shares)))]
+    body: list[Markup] = []
+    top = float(svg.TOP)
+    for panel, members in enumerate(panels):
+        title = chosen.panels[panel] if chosen else ""
+        top += svg.LEGEND_LINE if title else 0
+        _, y = svg.plot((0, 1), svg.span([v for row in shares for v in row[1:]], zero=True))
+        y = replace(y, start=top + svg.PLOT_HEIGHT, end=top)
+        body += [svg.text(svg.LEFT, top - 6, title, class_="panel")] if title else []
+        body += svg.y_axis(y, x.start, x.end, "test images, %", percent=True)
+        width = (x(1) - x(0)) * 0.8 / len(members)
+        for h, name in enumerate(names, 1):
+            body.append(svg.text(x(h - 0.5), y.start + 15, name, anchor="middle", class_="tick"))
+            for place, i in enumerate(members):
+                series = chosen.rows[i].series if chosen else i
+                share, left = shares[i][h], x(h - 1) + (x(1) - x(0)) * 0.1 + width * place
+                tooltip = f"{board.outcomes[i].label}, {name}: {100 * share:.2f}% of the test images"
+                body.append(svg.bar(left, y(share), width * 0.92, y.start - y(share), series, tooltip))
+        top = y.start + 24
+    key = chosen.key if chosen else list(enumerate(outcome.label for outcome in board.outcomes))
+    legend, height = svg.legend(key, top, lines=False)
+    return [*body, *legend], top + height
 
 
 def _height_name(outcome: Outcome, height: int, one_tree: bool) -> str:
@@ -170,6 +201,7 @@ def climb(rows: Sequence[Row]) -> Figure | None:
         header=("method", "specificity", "on_true_path"),
         note="Each point asks for more confidence: an answer goes as deep as its share of P_final allows.",
         colours=colours,
+        looks=looks(rows),
     )
 
 
@@ -203,6 +235,7 @@ def rejection(board: Leaderboard) -> Figure:
         header=("method", "share_answered", "top1", "confidence"),
         data=data,
         marks=marks,
+        looks=_looks(board),
         note="Leaves only; images in the order of the predicted leaf's share of P_final, of which confidence is the "
         "least among those answered. Mean over seeds."
         + (" Large points: the answers of a promise, inner nodes among them." if marks else ""),

@@ -1,7 +1,7 @@
 """Figures: a drawing, its numbers and a text in place of it. Most are lines through points."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from markupsafe import Markup
@@ -60,9 +60,70 @@ class Axes:
         """Draw the axes of two scales."""
         body = svg.x_axis(x, y.end, y.start, self.x, percent="x" in self.percent)
         body += svg.y_axis(y, x.start, x.end, self.y, percent="y" in self.percent)
+        body.append(svg.element("path", class_="axis", d=f"M{x.start:g} {y.end:g}V{y.start:g}H{x.end:g}"))
         if self.diagonal:
             body.append(svg.element("line", class_="ideal", x1=x(0), y1=y(0), x2=x(1), y2=y(1)))
         return body
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a row is drawn where there are many."""
+
+    series: int
+    """Its colour and dashes, or GREY."""
+    panel: int
+    name: str
+    """What stands beside its line."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How many rows are drawn."""
+
+    rows: tuple[Look, ...]
+    panels: tuple[str, ...]
+    """Their titles, the names of trees; "" where there is one."""
+    methods: tuple[tuple[int, str], ...]
+    """The colours and what they stand for."""
+    grey: bool
+    """Whether some methods have none."""
+
+    @property
+    def key(self) -> list[tuple[int, str]]:
+        """The entries of a legend."""
+        return [*self.methods, *([(svg.GREY, "the other methods")] if self.grey else [])]
+
+    def inside(self, panel: int) -> list[int]:
+        """List the rows of a panel."""
+        return [i for i, look in enumerate(self.rows) if look.panel == panel]
+
+    @property
+    def words(self) -> str:
+        """Say what colours and panels mean."""
+        panels = " A panel for each tree." if len(self.panels) > 1 else ""
+        return f" Colour: method.{' Grey: the other methods.' if self.grey else ''}{panels}"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a drawing of curves shows, each by the number of its row."""
+
+    lines: Sequence[tuple[int, Sequence[Point]]]
+    thin: Sequence[tuple[int, Sequence[tuple[float, float]]]]
+    large: Sequence[tuple[int, float, float, str]]
+
+    def drawn(self, x: svg.Scale, y: svg.Scale, series: Mapping[int, int], dots: float) -> list[Markup]:
+        """Draw what belongs to some rows, of which each has a series."""
+        body = []
+        for i, thin in self.thin:
+            if i in series and series[i] != svg.GREY:
+                body.append(svg.line([(x(a), y(b)) for a, b in thin], series[i], thin=True))
+        for i, points in sorted(self.lines, key=lambda line: series.get(line[0]) != svg.GREY):
+            if i in series:
+                body.append(svg.line([(x(a), y(b)) for a, b, _ in points], series[i]))
+                body += [svg.dot(x(a), y(b), series[i], tooltip, dots) for a, b, tooltip in points if dots]
+        return body + [svg.dot(x(a), y(b), series[i], tip, MARK) for i, a, b, tip in self.large if i in series]
 
 
 def left_out(shown: int, total: int, what: str) -> str:
@@ -88,6 +149,7 @@ def curves(
     extra: Sequence[tuple[int, Sequence[tuple[float, float]]]] = (),
     marks: Sequence[tuple[int, float, float, str]] = (),
     colours: Sequence[int] = (),
+    looks: Looks | None = None,
 ) -> Figure:
     """Draw lines through points.
 
@@ -100,19 +162,49 @@ def curves(
         dots: radius of the points; 0: none.
         extra: thin lines in a series' colour.
         marks: large points: series, x, y, tooltip.
-        colours: the number of each line's colour, where some methods are left out.
+        colours: the number of each line's row, where some rows are left out.
+        looks: how rows are drawn; None: a colour each, and a legend.
     """
-    colour = list(colours) or list(range(len(series)))
-    large = [(a, b, tooltip) for _, a, b, tooltip in marks]
-    x, y = axes.scales([*(line for _, line in series), large], [line for _, line in extra])
-    body = axes.drawn(x, y)
-    for i, thin in extra:
-        body.append(svg.line([(x(a), y(b)) for a, b in thin], colour[i], thin=True))
-    for i, (_, points) in enumerate(series):
-        body.append(svg.line([(x(a), y(b)) for a, b, _ in points], colour[i]))
-        body += [svg.dot(x(a), y(b), colour[i], tooltip, dots) for a, b, tooltip in points if dots]
-    body += [svg.dot(x(a), y(b), colour[i], tooltip, MARK) for i, a, b, tooltip in marks]
-    key, height = svg.legend(list(zip(colour, [label for label, _ in series], strict=True)), y.start + svg.BOTTOM)
+    number = list(colours) or list(range(len(series)))
     numbers = tuple(data) or tuple((label, a, b) for label, points in series for a, b, _ in points)
+    shown = Marks(
+        [(i, points) for i, (_, points) in zip(number, series, strict=True)],
+        [(number[i], line) for i, line in extra],
+        [(number[i], a, b, tooltip) for i, a, b, tooltip in marks],
+    )
+    if looks:
+        return Figure(name, title, alt, _panels(shown, axes, looks, dots, alt), header, numbers, note + looks.words)
+    x, y = axes.scales(*_points(shown))
+    body = [*axes.drawn(x, y), *shown.drawn(x, y, {i: i for i in number}, dots)]
+    key, height = svg.legend(list(zip(number, [label for label, _ in series], strict=True)), y.start + svg.BOTTOM)
     drawing = svg.drawing([*body, *key], y.start + svg.BOTTOM + height, alt)
     return Figure(name, title, alt, drawing, header, numbers, note)
+
+
+def _points(shown: Marks) -> tuple[list[Sequence[Point]], list[Sequence[tuple[float, float]]]]:
+    large = [(a, b, tooltip) for _, a, b, tooltip in shown.large]
+    return [*(points for _, points in shown.lines), large], [line for _, line in shown.thin]
+
+
+def _panels(shown: Marks, axes: Axes, looks: Looks, dots: float, alt: str) -> Markup:
+    """Draw a panel for each tree, one below the other, on the same scales; names stand beside the lines."""
+    across, up = axes.scales(*_points(shown))
+    x = replace(across, end=svg.WIDTH - svg.NAMES)
+    body: list[Markup] = []
+    top = float(svg.TOP)
+    for panel, title in enumerate(looks.panels):
+        inside = {i: look.series for i, look in enumerate(looks.rows) if look.panel == panel}
+        if not any(i in inside for i, _ in shown.lines):
+            continue
+        top += svg.LEGEND_LINE if title else 0
+        y = replace(up, start=top + svg.PLOT_HEIGHT, end=top)
+        body += [svg.text(x.start, top - 6, title, class_="panel")] if title else []
+        body += [*axes.drawn(x, y), *shown.drawn(x, y, inside, dots)]
+        ends = [
+            (looks.rows[i].name, inside[i], x(points[-1][0]), y(points[-1][1]))
+            for i, points in shown.lines
+            if inside.get(i, svg.GREY) != svg.GREY
+        ]
+        body += svg.names(ends, x.end, y)
+        top = y.start + svg.BOTTOM + 8
+    return svg.drawing(body, top, alt)

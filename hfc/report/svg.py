@@ -16,7 +16,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 36
 PLOT_HEIGHT = 210
 LEGEND_LINE = 16
 CHARACTER = 6.6  # mean width of a character at the drawings' font size, in a wide font
-COLOURS = 8  # Okabe and Ito's, as classes s0 to s7 in figure.css
+COLOURS = 6  # Okabe and Ito's without orange, as classes s0 to s5 in figure.css
+GREY = -1  # the series of what is not told apart
+NAMES = 108  # to the right of a drawing whose lines have their names beside them
 DARK = 0.85  # share from which on white is read better on the colour of a matrix than the page's ink
 HEAT_ANGLE = 52  # of the names above a matrix, in degrees
 DASHES = ("", "5 3", "2 2", "8 3 2 3")
@@ -78,13 +80,15 @@ def log_span(values: Iterable[float]) -> tuple[float, float]:
 
 
 def colour(i: int) -> str:
-    """Name the CSS classes of the i-th series' colour; after eight the colours repeat, paler."""
+    """Name the CSS classes of the i-th series' colour; after six the colours repeat, paler."""
+    if i == GREY:
+        return "grey"
     return f"s{i % COLOURS}" + (" again" if i >= COLOURS else "")
 
 
 def dash(i: int) -> str:
     """Choose the dashes of a series; series of one colour have different ones."""
-    return DASHES[i // COLOURS % len(DASHES)]
+    return "" if i == GREY else DASHES[i // COLOURS % len(DASHES)]
 
 
 def shorten(text: str, width: float, *, at_front: bool = False) -> str:
@@ -195,6 +199,31 @@ def legend(names: Sequence[tuple[int, str]], top: float, *, lines: bool = True) 
             body.append(text(LEFT + 24, y + 4, part))
             y += LEGEND_LINE
     return body, y - top - 2
+
+
+def names(ends: Sequence[tuple[str, int, float, float]], right: float, y: Scale) -> list[Markup]:
+    """Write names beside the ends of lines, so that none covers another.
+
+    Args:
+        ends: the name, the series and the position of the end of each line.
+        right: where the plot ends.
+        y: the scale, whose ends they stay between.
+    """
+    ordered = sorted(ends, key=lambda one: one[3])
+    step = min(LEGEND_LINE - 3.0, (y.start - y.end) / max(len(ordered), 1))
+    heights: list[float] = []
+    for _, _, _, at_end in ordered:
+        heights.append(max(at_end, heights[-1] + step if heights else y.end + 4))
+    below = y.start
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], below)
+        below = heights[i] - step
+    body = []
+    for (name, series, x, at_end), height in zip(ordered, heights, strict=True):
+        lead = f"M{x + 3:.1f} {at_end:.1f}L{right + 8:.1f} {height:.1f}H{right + 14:.1f}"
+        body.append(element("path", class_=f"lead {colour(series)}", d=lead))
+        body.append(text(right + 17, height + 4, shorten(name, 1.15 * (WIDTH - right - 17)), full=name, class_="in"))
+    return body
 
 
 def plot(

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hfc.metrics import metric
+from hfc.report.looks import CROWDED, looks
 from hfc.report.plots import Axes, Figure, Point, curves
 from hfc.report.rows import Row
 
 THIN = "Thick: mean over seeds; thin: each seed. "
 MEAN = "Mean over seeds. "
-CROWDED = 6  # methods; of more the seeds' own lines would hide the means
 Line = list[tuple[float, float]]
 
 
@@ -49,6 +49,7 @@ def validation(rows: Sequence[Row]) -> Figure:
         dots=1.2,
         extra=thin,
         marks=marks,
+        looks=looks(rows),
     )
 
 
@@ -153,4 +154,5 @@ def beta(rows: Sequence[Row]) -> Figure | None:
         extra=thin,
         marks=marks,
         colours=colours,
+        looks=looks(rows),
     )

@@ -43,7 +43,7 @@ def tree(outcome: Outcome) -> Figure:
         text = "no images" if score is None else f"{100 * score:.1f}%"
         body.append(svg.element("rect", class_="empty", x=left, y=y - 5, width=x.end - x.start, height=10))
         if score is not None:
-            body.append(svg.bar(left, y - 5, x(score) - left, 10, level, f"{path}: {text} of {n}"))
+            body.append(svg.bar(left, y - 5, x(score) - left, 10, 5 if level else 0, f"{path}: {text} of {n}"))
         body.append(svg.text(x.end + 5, y + 4, text, class_="tick"))
         body.append(svg.text(svg.WIDTH - 2, y + 4, str(n), anchor="end", class_="tick"))
         row += 1

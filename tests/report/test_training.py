@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfc.report import write_report
-from hfc.report.training import CROWDED
+from hfc.report.looks import CROWDED
 from tests.support.made_runs import tree_of, write_run
 from tests.support.reports import SVG, rows_of
 
