@@ -219,7 +219,7 @@ class Result(Record):
         return text.encode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run."""
 
@@ -227,6 +227,11 @@ class Run:
     result: Result
     epochs: tuple[Epoch, ...]
     parts: "tuple[Run, ...]" = ()  # of outer folds, which it pools
+
+    def __repr__(self) -> str:
+        """Return the folder and the accuracy on test: a list of runs can be read."""
+        k = min(self.result.settings.topk)
+        return f"<{self.folder}: test top-{k} {100 * self.result.test[f'top{k}']:.2f}>"
 
 
 def hierarchy(run: Run) -> Hierarchy:

@@ -54,6 +54,10 @@ def test_a_result_has_every_key_of_its_file(run: Path, content: dict[str, Any]) 
     assert result.to_json() == (run / "result.json").read_bytes()
 
 
+def test_a_list_of_runs_can_be_read(run: Path, content: dict[str, Any]) -> None:
+    assert repr([runs.read(run)]) == f"[<{run}: test top-1 {100 * content['test']['top1']:.2f}>]"
+
+
 def test_an_epoch_has_every_key_of_its_line(run: Path) -> None:
     line = (
         b'{"epoch": 3, "learning_rate": 1e-05, "loss": {"global": 1.5, "total": 1.5}, "weights": {"global": 1.0}, '
