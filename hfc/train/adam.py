@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from hfc.config import TrainConfig
 
@@ -24,23 +23,25 @@ class Adam:
         self.parameters = parameters
         self.mean = [torch.zeros_like(parameter) for parameter in parameters]
         self.square = [torch.zeros_like(parameter) for parameter in parameters]
-        self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
+        self.counts = torch.zeros(len(parameters), device=parameters[0].device if parameters else None)
+        self.steps = list(self.counts.unbind())
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Take a step at a learning rate; a parameter without a gradient stays where it is."""
-        states = zip(self.parameters, self.mean, self.square, self.steps, strict=True)
-        moved = [(parameter, parameter.grad, *state) for parameter, *state in states if parameter.grad is not None]
-        parameters, gradients, mean, square, steps = map(list, zip(*moved, strict=True))
-        adam(
-            parameters,
-            gradients,
-            mean,
-            square,
+        moved = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        if len(moved) == len(self.parameters):
+            self.counts += 1
+        else:
+            self.counts[moved] += 1
+        # Without its wrapper in torch.optim, which counts each parameter's steps by an addition of its own.
+        torch._fused_adam_(
+            [self.parameters[number] for number in moved],
+            [gradient for parameter in self.parameters if (gradient := parameter.grad) is not None],
+            [self.mean[number] for number in moved],
+            [self.square[number] for number in moved],
             [],
-            steps,
-            foreach=False,
-            fused=True,
+            [self.steps[number] for number in moved],
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
