@@ -13,7 +13,9 @@ import pytest
 from hfc.config import ExtractConfig, resolve
 from hfc.hierarchy import load_hierarchy
 from hfc.sample import draw_sample
+from hfc.train.ablation import read_ablation
 from tests.bench.runtimes import compare_runtimes
+from tests.bench.small import TEN
 from tests.bench.twins import COSINES
 from tests.bench.uneven import UNEVEN, write_padded
 from tests.support.made_up import small_cache, write_tree_csv
@@ -83,11 +85,11 @@ def test_a_small_set_tells_where_the_time_of_many_runs_goes(tmp_path: Path) -> N
         "[grid]\nlearning_rate = [0.001, 0.003]"
     )
     command = [sys.executable, "-m", "tests.bench", "small", str(cache), "--hierarchy", str(tmp_path / "tree.csv")]
-    command += ["--methods", "levels,flat", "--seeds", "2", "--set", "epochs=2", "--turns", "1"]
+    command += ["--methods", "levels,flat", "--seeds", "2", "--set", "epochs=2", "--turns", "1", "--jobs", "2"]
     done = subprocess.run([*command, "--plan", str(tmp_path / "plan.toml")], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     runs, table = map(json.loads, done.stdout.splitlines())
-    assert (runs["runs"], runs["jobs"]) == (4, 2)
+    assert (runs["runs"], runs["jobs"]) == (4, "2")
     assert list(runs["of_processes"]) == ["start-up", "loading", "writing", "steps", "validation", "test"]
     assert all(value >= 0 for value in runs["of_processes"].values())
     assert (table["trainings"], table["searched"]) == (8, {"flat": 4, "levels": 4})
@@ -252,3 +254,10 @@ def test_other_runtimes_are_held_against_the_network_in_float32() -> None:
     assert list(runtimes) == ["torch", "onnxruntime_fp32"]
     assert runtimes["torch"]["of_torch"] == 1
     assert runtimes["onnxruntime_fp32"]["least_cosine"] > 0.99999
+
+
+def test_the_table_of_ten_methods_is_a_plan() -> None:
+    plan = read_ablation(str(TEN), "tree.csv")
+    assert len(plan.searches) == 10
+    assert {(len(search.points), search.folds, search.seeds) for search in plan.searches.values()} == {(6, 5, (0,))}
+    assert (plan.seeds, plan.trainings) == ((10,), 10 * (6 * 5 + 1))

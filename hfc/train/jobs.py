@@ -21,8 +21,8 @@ from hfc.train.settling import steps_in_all
 
 # Measured on one core with the heads that ship, 64 to 1,024 rows of 1,280 features, bfloat16.
 SMALL = 2e9  # multiplications of a step: of more, threads share nearly all, and a process needs much memory
-RATE = 45e9  # multiplications a second
-LAYER = 1e-3  # seconds that a matrix takes besides in a step
+RATE = 50e9  # multiplications a second
+LAYER = 0.6e-3  # seconds that a matrix takes besides in a step
 PASSES = 150  # over all rows, for a point of the path of a convex head
 START = 3.0  # seconds until a process trains
 

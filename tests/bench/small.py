@@ -10,6 +10,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+from hfc.device import cores
 from tests.bench import say
 
 TEN = Path(__file__).with_name("ten_methods.toml")
@@ -20,13 +21,9 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench small")
     parser.add_argument("cache", type=Path)
     parser.add_argument("--hierarchy", required=True)
-    parser.add_argument(
-        "--methods",
-        default="hmcn-f+mtl,levels+path,flat",
-        help="the longest first, so that none is left alone at the end",
-    )
+    parser.add_argument("--methods", default="hmcn-f+mtl,levels+path,flat")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", default="auto", help="as for hfc train")
     parser.add_argument("--turns", type=int, default=3, help="of the runs; their median is told")
     parser.add_argument("--set", action="append", default=[], help="of the runs, as for hfc train")
     parser.add_argument("--plan", default=str(TEN), help="of the table; none: no table")
@@ -44,7 +41,7 @@ def _runs(options: argparse.Namespace) -> None:
     """Train each method with each seed by one command."""
     methods = options.methods.split(",")
     command = ["train", str(options.cache), "--hierarchy", options.hierarchy, "--seeds", f"0-{options.seeds - 1}"]
-    command += ["--jobs", str(options.jobs), *_repeated("--method", methods), *_repeated("--set", options.set)]
+    command += ["--jobs", options.jobs, *_repeated("--method", methods), *_repeated("--set", options.set)]
     whole: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         for turn in range(options.turns):
@@ -53,7 +50,8 @@ def _runs(options: argparse.Namespace) -> None:
         runs = [_of_run(folder) for folder in sorted(out.iterdir()) if (folder / "result.json").is_file()]
     one = _part(options, methods[0])
     inside = {name: sum(run[name] for run in runs) for name in ("steps", "validation", "test")}
-    processes = 1 + options.jobs * (options.jobs > 1)
+    jobs = cores() if options.jobs == "auto" else int(options.jobs)
+    processes = 1 + jobs * (jobs > 1)
     outside = {
         "start-up": processes * one["start-up"],
         "loading": processes * one["loading"],
@@ -65,6 +63,7 @@ def _runs(options: argparse.Namespace) -> None:
         runs=len(runs),
         methods=methods,
         jobs=options.jobs,
+        threads=sorted({run["threads"] for run in runs}),
         turns=options.turns,
         seconds=round(statistics.median(whole), 1),
         # Of all processes together, so up to jobs times the above; what is left was idle, or waited for a core.
@@ -77,7 +76,7 @@ def _table(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "table"
         command = ["ablation", str(options.cache), "--hierarchy", options.hierarchy, "--plan", options.plan]
-        seconds = _seconds([*command, "--jobs", str(options.jobs), "--out", str(out)])
+        seconds = _seconds([*command, "--jobs", options.jobs, "--out", str(out)])
         searched = {
             folder.name: len((folder / "trials.jsonl").read_text("utf-8").splitlines())
             for folder in sorted((out / "search").iterdir())
@@ -135,9 +134,11 @@ def _repeated(option: str, values: list[str]) -> list[str]:
 
 
 def _of_run(folder: Path) -> dict[str, float]:
-    """Seconds of a run's steps, validation and test, as its folder records them."""
+    """Seconds of a run's steps, validation and test, and its threads, as its folder records them."""
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-    took = json.loads((folder / "result.json").read_text("utf-8"))["seconds"]
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    took = result["seconds"]
     steps = sum(epoch["train_seconds"] for epoch in epochs)
     validation = sum(epoch["seconds"] for epoch in epochs) - steps
-    return {"steps": steps, "validation": validation, "test": took["total"] - took["train"]}
+    test = took["total"] - took["train"]
+    return {"steps": steps, "validation": validation, "test": test, "threads": result["machine"]["threads"]}
