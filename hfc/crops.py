@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import io
 import logging
 import math
@@ -14,7 +15,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from hfc.errors import ImageError
+from hfc.errors import ImageError, missing_extra
 
 Bytes = NDArray[np.uint8]
 Loaded = Image.Image | Bytes  # an image in memory
@@ -35,6 +36,19 @@ with contextlib.suppress(AttributeError, OSError):
 Image.init()
 KNOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)
+CONTAINER = b"ftyp"  # at byte 4 of HEIC, AVIF and CR3 files; the brand follows
+BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
+# Beginnings of cameras' raw files; that of many is TIFF's, and holds a preview in the place of the picture.
+RAW = (b"II*\0\x10\0\0\0CR", b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR")
+RAW_REASON = "a photograph in a camera's raw format; save it as JPEG or TIFF, by the camera's program or darktable-cli"
+SUBFILE, REDUCED, DNG_VERSION = 254, 1, 50706  # of TIFF: a tag, its bit of a preview, and a tag of raw files
+OTHERS = (
+    (b"<", "a web page or XML, and no image; fetch the image itself"),
+    (b"version https://git-lfs", "a pointer of Git LFS, and no image; fetch it with git lfs pull"),
+)
 LEAST_SIDE = 1e-3  # of a box, in pixels; a box without a side would be scaled by infinity
 ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
@@ -53,10 +67,25 @@ class CropSettings:
     """RGB of padding; the backbone's mean colour, so that padding is zero after normalisation."""
 
 
+@functools.cache
+def heif() -> tuple[str, ...]:
+    """Let Pillow read HEIC, where the extra `heif` is installed; returns its format, or nothing.
+
+    It is called on the first such image of a process, as few have any.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return ()
+    register_heif_opener(decode_threads=1)  # images are decoded side by side already
+    return ("HEIF",)
+
+
 def decoders() -> str:
     """Name what decodes images here: Pillow's version, its JPEG library's, and the readable formats."""
     jpeg = features.version_feature("libjpeg_turbo")
-    return f"Pillow {PIL.__version__}, {f'libjpeg-turbo {jpeg}' if jpeg else 'plain libjpeg'}; {', '.join(FORMATS)}"
+    library = f"libjpeg-turbo {jpeg}" if jpeg else "plain libjpeg"
+    return f"Pillow {PIL.__version__}, {library}; {', '.join((*FORMATS, *heif()))}"
 
 
 def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings) -> Bytes:
@@ -66,7 +95,7 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
     animation gives its first frame.
 
     Args:
-        content: an encoded image, in one of FORMATS.
+        content: an encoded image, in one of FORMATS, or HEIC where the extra `heif` is installed.
         box: (4,) corners x1 y1 x2 y2 in pixels, clipped to the image after the margin is added; NaN = whole image.
         settings: how the region becomes square.
 
@@ -79,8 +108,10 @@ def crop_image(content: bytes, box: NDArray[np.float32], settings: CropSettings)
     """
     scale = 1
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        formats = (*FORMATS, *heif()) if content[4:8] == CONTAINER else FORMATS
+        with Image.open(io.BytesIO(content), formats=formats) as opened:
             _refuse_bomb(opened)
+            _refuse_preview(opened, content)
             if opened.format == "JPEG":
                 scale = _reduction(opened, _clip(box, _upright_size(opened), settings.margin), settings)
                 if scale > 1:
@@ -141,6 +172,15 @@ def _refuse_bomb(opened: Image.Image) -> None:
         )
 
 
+def _refuse_preview(opened: Image.Image, content: bytes) -> None:
+    """Refuse a camera's raw file, of which Pillow would read the preview."""
+    tags = getattr(opened, "tag_v2", {})
+    if opened.format == "TIFF" and (
+        content.startswith(RAW) or DNG_VERSION in tags or int(tags.get(SUBFILE, 0)) & REDUCED
+    ):
+        raise ImageError(RAW_REASON)
+
+
 def _upright_size(opened: Image.Image) -> tuple[int, int]:
     """Return width and height as they are once the EXIF orientation is applied."""
     width, height = opened.size
@@ -166,9 +206,28 @@ def _reason(content: bytes, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS} pixels, perhaps a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
-        hint = "; save it as JPEG" if content[4:8] == b"ftyp" else ""  # the pictures of telephones, in HEIF
-        return f"not an image in a known format: {', '.join(FORMATS)}{hint}"
+        return _unknown(content)
     return f"damaged image: {error}"
+
+
+def _unknown(content: bytes) -> str:
+    """Say what a file is whose format is not known, and what to do."""
+    brand = BRANDS.get(content[8:12], "") if content[4:8] == CONTAINER else ""
+    if brand:
+        read = heif() if brand == "HEIC" else "AVIF" in FORMATS
+        return f"damaged image: no whole {brand} file" if read else unread(brand)
+    if content.startswith(RAW) or content[4:12] == CONTAINER + b"crx ":
+        return RAW_REASON
+    start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    known = (text for beginning, text in OTHERS if start.startswith(beginning))
+    return next(known, f"not an image in a known format: {', '.join(FORMATS)}")
+
+
+def unread(kind: str) -> str:
+    """Say how images of a kind are read that the extra `heif` reads."""
+    package = "pillow_heif" if kind == "HEIC" else "Pillow 11.3 or newer"
+    which = ", as telephones take them," if kind == "HEIC" else ""
+    return f"{missing_extra(f'{kind} photographs{which}', package, 'heif')}; or save them as JPEG"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -25,7 +25,8 @@ from hfc.errors import RunError, explained, in_the_way
 from hfc.progress import steps
 
 PACKAGE = Path(__file__).parent
-PACKAGES = ("torch", "torchvision", "timm", "h5py", "numpy", "pillow", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "timm", "h5py", "numpy", "pillow", "scikit-learn", "pillow-heif")
+EXTRAS = ("pillow-heif",)  # of which nothing is said where they are not installed
 NAMED = 5  # files of a folder that a message names
 LISTED, REPLACED = "hfc_files", "hfc_replaced"
 SEAL = re.compile(rb"\n\S+ written by hfc; SHA-256 of what stands above: ([0-9a-f]{64})[^\n]*\n\Z")
@@ -103,11 +104,10 @@ def code() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape the numbers. None of them is imported."""
     installed = {"python": platform.python_version()}
+    installed |= {package: "not installed" for package in PACKAGES if package not in EXTRAS}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             installed[package] = version(package)
-        except PackageNotFoundError:
-            installed[package] = "not installed"
     return installed
 
 

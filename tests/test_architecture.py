@@ -163,6 +163,7 @@ def test_what_a_stage_does_not_give_is_no_attribute_of_it(package: str) -> None:
         ("timm", {"hfc/extract/lean.py"}),
         ("click", {"cli/"}),
         ("PIL", {"hfc/crops.py", "hfc/sample/", "hfc/report/gallery.py"}),
+        ("pillow_heif", {"hfc/crops.py"}),
         ("onnx", {"hfc/predict/export/onnx.py"}),
         ("onnxruntime", {"hfc/predict/export/onnx.py"}),
         ("pyarrow", {"hfc/datasets/parquet_file.py"}),
@@ -210,7 +211,8 @@ def test_the_classifier_can_be_named_without_what_is_slow_to_load() -> None:
 
 def test_reading_images_loads_no_extra() -> None:
     """They are for Parquet files and for the network alone."""
-    assert not loaded_by("import hfc.datasets, hfc.datasets.images") & {"pyarrow", "aiohttp", "fsspec"}
+    extras = {"pyarrow", "aiohttp", "fsspec", "pillow_heif"}
+    assert not loaded_by("import hfc.datasets, hfc.datasets.images") & extras
 
 
 def test_the_report_needs_no_torch_and_no_plotting_library() -> None:

@@ -1,16 +1,24 @@
 """Data sets, each read into the one table of regions. To add one: a module here and a line in `_read`."""
 
-from pathlib import Path
+import logging
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path, PurePath
 
 from hfc.config import ExtractConfig
+from hfc.crops import unread
 from hfc.datasets import archives, deepfashion, folders, manifest, parquet, webdataset
 from hfc.datasets.groups import group_pattern, grouped
-from hfc.datasets.listing import archive_root, is_folder
+from hfc.datasets.listing import HEIC, archive_root, is_folder
 from hfc.datasets.remote import Downloads
 from hfc.errors import ConfigError, DatasetError
 from hfc.hierarchy import warn_of_spellings
 from hfc.regions import Regions
 
+logger = logging.getLogger(__name__)
+
+URL = re.compile(r"(https?|s3|gs|abfs|az|hf):/")  # a path has one slash of the two
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # archives and files that are not read here
 
 
@@ -54,7 +62,18 @@ def read_regions(
     if pattern and any(regions.group):
         raise ConfigError(f"group: {regions.origin} names the groups of its rows itself; leave --group out")
     warn_of_spellings(str(source), regions.label)
+    _refuse_heic(source, regions.path.tolist())
     return grouped(regions, pattern) if pattern else regions
+
+
+def _refuse_heic(source: Path, paths: Sequence[str]) -> None:
+    """Say before the first image what HEIC photographs need: a DatasetError where there are no others, or a warning."""
+    count = sum(PurePath(path).suffix.lower() in HEIC for path in paths)
+    if not count or find_spec("pillow_heif"):
+        return
+    if count == len(paths):
+        raise DatasetError(f"{source}: {unread('HEIC')}; all {count} images are such by their names")
+    logger.warning("%s: %s; %d of %d images are such by their names", source, unread("HEIC"), count, len(paths))
 
 
 def _read(source: Path, *, outside_root: bool, remote: Downloads | None, label_column: str, split: str) -> Regions:
@@ -72,4 +91,9 @@ def _read(source: Path, *, outside_root: bool, remote: Downloads | None, label_c
         )
     if source.is_file() or archives.split(source):
         return manifest.read(source, outside_root=outside_root, remote=remote)
+    if URL.match(str(source)):
+        raise DatasetError(
+            f"{source}: is on the network; name the images in a manifest, a CSV file with the columns path,label, and "
+            "give --remote"
+        )
     raise DatasetError(f"{source}: no such file or folder; expected a DeepFashion root, a CSV file or a folder tree")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hfc.config import SPLITS
-from hfc.datasets.listing import counted, walk
+from hfc.datasets.listing import counted, raw_files, walk
 from hfc.errors import DatasetError, is_utf8, printable
 from hfc.hierarchy import canonical, some
 from hfc.progress import steps
@@ -96,7 +96,7 @@ def _places(root: Path) -> list[_Place]:
             loose += images
     named = some([path.relative_to(root).as_posix() for path in loose])
     if not places:
-        what = f"{len(loose)} images in no folder of a label, {named}" if loose else "none"
+        what = f"{len(loose)} images in no folder of a label, {named}" if loose else f"none{raw_files(others)}"
         raise DatasetError(f"{root}: {EXPECTED}, found {what}")
     if loose:
         logger.warning("%s: left out %d images in no folder of a label: %s", root, len(loose), named)

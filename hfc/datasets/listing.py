@@ -15,6 +15,11 @@ ENDINGS = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".avif", ".avifs"}
     | {".heic", ".heif", ".hif", ".jxl"}
 )
+HEIC = frozenset({".heic", ".heif", ".hif"})
+# Cameras' raw files, which are not read.
+RAW = frozenset(
+    {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".rw2", ".orf", ".pef", ".srw", ".iiq"}
+)
 # Names that systems put beside photographs and that do not begin with a dot, in lower case.
 SYSTEM = frozenset(
     {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "lost+found"}
@@ -138,6 +143,12 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def raw_files(others: Mapping[str, int]) -> str:
+    """Say what to do with cameras' raw files among those that were left out; "" where there are none."""
+    count = sum(number for ending, number in others.items() if ending in RAW)
+    return f"; {count} are raw files of cameras, which are not read: save them as JPEG or TIFF" if count else ""
 
 
 def counted(others: Mapping[str, int], most: int = 5) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hfc import crops
 from hfc.crops import Loaded
-from hfc.datasets.listing import counted, is_folder, walk
+from hfc.datasets.listing import counted, is_folder, raw_files, walk
 from hfc.datasets.parquet_file import ENDING, open_parquet
 from hfc.datasets.reading import is_part, read_file
 from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
@@ -154,7 +154,7 @@ def _inside(folder: Path) -> list[str]:
     if not images and (folder / runs.RESULT).is_file():
         raise DatasetError(f"{folder}: expected images, found a second run; a pattern for RUN must match one folder")
     if not images:
-        what = f"only {counted(others)}" if others else "none"
+        what = f"only {counted(others)}{raw_files(others)}" if others else "none"
         raise DatasetError(f"{folder}: expected images in or below this folder, found {what}")
     if others:
         logger.warning("%s: left out files that are no images by their names: %s", folder, counted(others))

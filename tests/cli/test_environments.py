@@ -209,11 +209,14 @@ def pipeline(place: Path) -> list[tuple[object, ...]]:
         ("train", "d.h5", *train, "--out", "runs", "--json"),
         ("sweep", "d.h5", "--grid", "grid.toml", "--out", "sweep"),
         ("ablation", "d.h5", "--hierarchy", place / "tree.csv", "--plan", "plan.toml", "--out", "ablation"),
+        ("curve", "d.h5", *review, "--method", "flat", "--seeds", 0, "--shares", "0.5,1", "--out", "curve"),
+        ("runs", place / "runs"),
         ("report", place / "runs", "--out", "report"),
         ("report", place / "runs", "--out", "report", "--json"),
         ("report", "--compare", place / "runs", "ablation/runs", "--out", "report"),
         ("review", "d.h5", *review, "--folds", 2, "--out", "review"),
         *(("predict", run, place / "s" / "Img", "--format", form) for form in ("table", "json", "csv")),
+        ("rename", run, "names.csv", "--out", "renamed"),
         ("export", run, "--hf", "hf", "--onnx", "x.onnx"),
         ("doctor",),
     ]
@@ -229,6 +232,8 @@ def folder(place: Path, tmp_path: Path) -> Path:
     (tmp_path / "plan.toml").write_text(
         'methods = ["flat"]\nbatch_size = 8\nsearch_seeds = [0]\nseeds = [1]\nepochs = 1\n[grid]\ndropout = [0.2]\n'
     )
+    leaf = tree.read_text("utf-8").splitlines()[1].split(",")[0]
+    (tmp_path / "names.csv").write_text(f"old,new\n{leaf},an other one\n", "utf-8")
     return tmp_path
 
 
@@ -335,7 +340,7 @@ def test_a_process_that_is_killed_is_said_in_one_line() -> None:
     from hfc import parallel
 
     with pytest.raises(RunError) as caught:
-        list(parallel.run([joblib.delayed(os._exit)(1)] * 2, 2, ordered=True))
+        list(parallel.run([joblib.delayed(os._exit)(1)] * 2, parallel.Crew(2), ordered=True))
     assert str(caught.value) == (
         "a process of --jobs 2 was ended from outside, perhaps because memory or /dev/shm was full; try fewer --jobs"
     )

@@ -79,11 +79,13 @@ def test_what_is_left_out_is_counted_and_what_cannot_be_read_is_listed(
     left_out = f"{root}: left out files that are no images by their names: 1 .cr2"
     result = hfc("extract", root, *TINY, "--out", tmp_path / "c.h5", "--json")
     summary = json.loads(result.stdout)
-    reason = "not an image in a known format: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000"
+    reasons = (
+        "HEIC photographs, as telephones take them, are read by pillow_heif",
+        "damaged image: no whole HEIC file",
+    )
     ((name, found),) = summary["failures"]
     assert (result.exit_code, summary["rows"], name) == (3, 13, "Tee/photo.heic")
-    assert found.startswith(reason)
-    assert found.endswith("; save it as JPEG")
+    assert found.startswith(reasons)
     assert left_out in caplog.messages
     caplog.clear()
     with FeatureStore(tmp_path / "c.h5") as store:

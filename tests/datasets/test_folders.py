@@ -49,10 +49,10 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_files_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read(touch(tmp_path, "Tee/a.jpg", "Tee/.hidden", ".git/config"))
     assert caplog.messages == []
-    names = ("Tee/a.HEIC", "Coat/b.PSD", "Tee/b.psd", "Coat/c.jpg", "Coat/notes", "d.txt", "top.jpg", "docs/e.txt")
+    names = ("Tee/b.jxl", "Coat/b.PSD", "Tee/b.psd", "Coat/c.jpg", "Coat/notes", "d.txt", "top.jpg", "docs/e.txt")
     regions = read(touch(tmp_path, *names))
-    # What a telephone makes is an image: where it cannot be read, it is a failure of its row.
-    assert regions.id.tolist() == ["Coat/c.jpg", "Tee/a.HEIC", "Tee/a.jpg"]
+    # By its name it is an image: where it cannot be read, it is a failure of its row.
+    assert regions.id.tolist() == ["Coat/c.jpg", "Tee/a.jpg", "Tee/b.jxl"]
     assert caplog.messages == [
         f"{tmp_path}: left out files that are no images by their names: 2 .psd, 2 .txt, 1 notes",
         f"{tmp_path}: left out 1 images in no folder of a label: top.jpg",
