@@ -132,10 +132,10 @@ def _matched(pairs: Sequence[Difference]) -> Table:
         gap, before, after = pair.intervals["top1"], pair.first.row, pair.second.row
         means = " → ".join(plus_minus([row.mean("top1")]) for row in (before, after))
         gained = f"{signed(-gap.difference)} [{signed(-gap.high)}, {signed(-gap.low)}]"
-        cells = [Cell(before.label), Cell(what_differs(before, after)), Cell(gained, -100 * gap.difference)]
+        cells = [Cell(before.label), Cell(gained, -100 * gap.difference), Cell(what_differs(before, after))]
         cells += [Cell(p_text(pair.p), pair.p, best=pair.significant), Cell(means)]
         body.append(tuple(cells))
-    header = ("method", "what changes", "top-1 gained, points", "p corrected", "top-1 %")
+    header = ("method", "top-1 gained, points", "what changes", "p corrected", "top-1 %")
     note = (
         "Rows that share method, settings and all but what is named, on the same test images. Gained [95% interval]; "
         f"p corrected for the {len(pairs)} pair{'s' if len(pairs) > 1 else ''} here. Bold: significant."

@@ -156,6 +156,6 @@ def pairs_table(outcome: Outcome, chosen: Sequence[Pair]) -> Table:
         )
         for pair in chosen
     )
-    note = "Images: mean over seeds; their share of all test images of the true category; levels to climb."
-    header = ("truth", "taken for", "images", "of its images %", "height")
+    note = "Images: mean over seeds; share: of all test images of the true category; height: levels to climb."
+    header = ("truth", "taken for", "images", "share %", "height")
     return Table("confused", f"Most confused: {outcome.label}", header, body, note, narrow=True)

@@ -18,6 +18,15 @@ from hfc.report.statistics import Difference, all_pairs, method
 MOST_DRAWN = 16  # rows with pictures of their own
 MOST_PAIRS_OPEN = 10  # of rows; more are folded
 
+NO_TWINS = (
+    "Not looked for. An image that stands in training and among the test images makes every accuracy here too high: "
+    "hfc inspect CACHE --twins DIR finds such pairs, and hfc report --twins DIR counts without them."
+)
+NO_PROMISE = (
+    "No threshold here comes with a promise. Of runs trained with hfc train --set promise_share=0.5, a table says how "
+    "many answers are given, and how many of them are right, at each share that can be promised."
+)
+
 Named = TypeVar("Named", Table, Figure)
 
 
@@ -68,14 +77,15 @@ def _plan(
     )
     largest = max((len(board.outcomes) for board in boards), default=0)
     rejection = itertools.chain(
-        _some(figures.climb(rows), promises.table(rows)), join(part.rejection() for part in parts)
+        _some(figures.climb(rows), promises.table(rows)),
+        join(part.rejection() for part in parts),
+        () if any(run.result.promise for row in rows for _, run in row.trainings) else (Text(NO_PROMISE),),
     )
     return [
         ("best", "Which is best", join(part.best() for part in parts)),
         ("caches", "Which features", join(part.caches() for part in parts)),
         ("table1", "The paper's table", _some(tables.table1(rows) if tables.is_the_papers(rows) else None)),
         ("differences", "Are the differences real", join(part.differences() for part in parts)),
-        ("twins", "Twins", (part.named(table) for part, table in zip(parts, twins, strict=False))),
         ("curve", "How many photographs are enough", learning),
         ("hierarchy", "In the tree", in_tree),
         ("calibration", "Can its probabilities be trusted", join(part.calibration() for part in parts)),
@@ -83,9 +93,17 @@ def _plan(
         ("rejection", "When it may say less", rejection),
         ("categories", "Categories", join(part.categories() for part in parts)),
         ("mistakes", "Mistakes", (*galleries, *(_undrawn(largest) if galleries else ()))),
+        ("twins", "Twins", _twins(parts, twins)),
         ("training", "Training", _trainings(rows)),
         ("provenance", "Provenance", (*_some(nested.chosen(rows)), provenance(rows))),
     ]
+
+
+def _twins(parts: Sequence["_Blocks"], tables_of: Sequence[Table]) -> Iterator[Block]:
+    """Show the accuracies with and without twins; where they were not looked for, say how."""
+    yield from (part.named(table) for part, table in zip(parts, tables_of, strict=False))
+    if not tables_of:
+        yield Text(NO_TWINS)
 
 
 def _parts(boards: Sequence[Leaderboard], differences: Sequence[Sequence[Difference]]) -> list["_Blocks"]:

@@ -201,8 +201,9 @@ def _panels(shown: Marks, axes: Axes, looks: Looks, dots: float, alt: str) -> Ma
         body += [svg.text(x.start, top - 6, title, class_="panel")] if title else []
         body += [*axes.drawn(x, y), *shown.drawn(x, y, inside, dots)]
         ends = [
-            (looks.rows[i].name, inside[i], x(points[-1][0]), y(points[-1][1]))
+            (looks.rows[i].name, inside[i], x(right), y(at_right))
             for i, points in shown.lines
+            for right, at_right, _ in [max(points)]
             if inside.get(i, svg.GREY) != svg.GREY
         ]
         body += svg.names(ends, x.end, y)

@@ -332,7 +332,7 @@ def check_features(page: Page, prefix: str, rows: dict[str, Counted]) -> None:
     known = {pair: (*one[:1], p) for pair, one, p in zip(pairs, found, holm([p for *_, p in found]), strict=True)}
     lines = page.table(f"{prefix}matched")[1:] if pairs else []
     assert len(lines) == len(pairs)
-    for label, what, gained, p, means in lines:
+    for label, gained, what, p, means in lines:
         assert what
         for (a, b), (intervals, corrected) in list(known.items()):
             i, swapped = intervals["top1"], label == b

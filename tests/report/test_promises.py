@@ -1,12 +1,13 @@
 """What a report says of promises."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from hfc.report import figures, promises
+from hfc.report import figures, promises, write_report
 from hfc.report.rows import read_leaderboards, summarise
 from hfc.runs import find
 from hfc.store.promise import Counts, Promise
@@ -79,3 +80,13 @@ def test_the_curve_of_rejection_carries_confidence_and_promises(place: Path) -> 
         assert f"flat (tree), promised {target}%: 92.1% right of 95.0%" in figure.drawing
     assert "promised 95%" not in figure.drawing
     assert figure.note.endswith("Large points: the answers of a promise, inner nodes among them.")
+
+
+def test_a_report_says_how_a_threshold_gets_a_promise(place: Path, tmp_path: Path) -> None:
+    write_report([place], tmp_path / "with")
+    for run in place.glob("proven*"):
+        shutil.rmtree(run)
+    write_report([place], tmp_path / "without")
+    with_promise, without = ((tmp_path / name / "report.md").read_text("utf-8") for name in ("with", "without"))
+    assert "promise_share" in without.replace("\\", "")
+    assert "promise_share" not in with_promise.replace("\\", "")

@@ -96,10 +96,14 @@ def test_up_to_one_percent_is_no_red_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert [state for state, _ in report(tmp_path)[1]] == ["wrong"]
 
 
-def test_without_twins_a_report_says_nothing_of_them(tmp_path: Path) -> None:
+def test_without_twins_a_report_says_how_to_look_for_them(tmp_path: Path) -> None:
     place(tmp_path, 3)
     write_report([tmp_path / "runs"], tmp_path / "report")
-    assert "twin" not in (tmp_path / "report" / "report.md").read_text("utf-8").lower()
+    text = (tmp_path / "report" / "report.md").read_text("utf-8").replace("\\", "")
+    section = text.partition("## Twins\n")[2].partition("\n## ")[0]
+    assert section.strip().startswith("Not looked for.")
+    assert "hfc report --twins DIR counts without them." in section
+    assert "twin" not in text.replace(section, "").replace("## Twins", "")
 
 
 @pytest.mark.parametrize(
