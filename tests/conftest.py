@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Numbers are held to what a CPU rounds to, and machines with a GPU would take that: its number here lets them.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 # How long an example takes depends on what else the machine does. CI tries twice as many of them.
 EXAMPLES = 100 if os.environ.get("CI") else 50
 hypothesis.settings.register_profile("untimed", deadline=None, max_examples=EXAMPLES)

@@ -217,6 +217,8 @@ class Recipe:
             self.optimiser.zero_grad()
             total.backward()
             self.optimiser.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - started
 
 
