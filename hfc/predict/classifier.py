@@ -6,8 +6,10 @@ Dimensions: B regions a batch, V views, D features.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfc.config import ExtractConfig, PredictConfig, resolve
-from hfc.crops import Bytes
+from hfc.crops import Bytes, CropSettings
 from hfc.datasets.images import Batch
 from hfc.errors import ImageError, ImageTypeError
 from hfc.predict.answers import Answer
 from hfc.predict.features import FeatureClassifier
 from hfc.predict.sources import (
     Box,
+    ReadSource,
     Source,
     are_paths,
     as_regions,
@@ -30,6 +33,7 @@ from hfc.predict.sources import (
     corners_of,
     crop_source,
     is_iterator,
+    read_source,
 )
 from hfc.regions import Regions
 
@@ -145,32 +149,57 @@ class Classifier(FeatureClassifier):
 
     def _one_by_one(self, images: Iterator[Any], corners: NDArray[np.float32]) -> Iterator[Answer]:
         """Classify images as they come, a batch at a time; the id is the path, or else the place."""
-        numbered = enumerate(images)
-        while batch := list(islice(numbered, self.encoder.batch_size)):
-            names, squares, reasons = [], {}, {}
-            for number, image in batch:
-                check_image(image, number)
-                names.append(os.fsdecode(image) if are_paths([image]) else f"image {number}")
-                try:
-                    squares[number] = crop_source(image, corners, self.crop)
-                except ImageTypeError as error:
-                    raise ImageTypeError(f"image {number}: {error}") from error
-                except ImageError as error:
-                    reasons[number] = str(error)
-            answers = self._of_squares(squares)
-            for (number, _), name in zip(batch, names, strict=True):
-                failed = Answer(name, (), (), (), reasons.get(number, ""), self.within.path)
-                yield failed if failed.error else replace(next(answers), id=name)
-
-    def _of_squares(self, squares: Mapping[int, Bytes]) -> Iterator[Answer]:
-        """Classify the crops of some images, by their places."""
         from hfc.extract import worker
 
-        if squares:
-            names = [f"image {number}" for number in squares]
-            encoded = self.encoder.encode(np.stack(list(squares.values())))
-            yield from self._answers(worker.storable(encoded, self.stage1, names.__getitem__), names)
+        numbered = enumerate(images)
+        with ThreadPoolExecutor(self.stage1.workers or worker.decoding_threads(), "decode") as pool:
+            while batch := list(islice(numbered, self.encoder.batch_size)):
+                for number, image in batch:
+                    check_image(image, number)
+                sources = [self._read_source(number, image) for number, image in batch]
+                crop = partial(_cropped, corners=corners, settings=self.crop)
+                # What is in memory stays in this thread: two may be one object. So does an image that comes alone.
+                apart = [len(sources) > 1 and isinstance(source, bytes) for source in sources]
+                tasks = [
+                    pool.submit(crop, source) if far else crop(source)
+                    for far, source in zip(apart, sources, strict=True)
+                ]
+                squares = [task.result() if isinstance(task, Future) else task for task in tasks]
+                names = [os.fsdecode(image) if are_paths([image]) else f"image {number}" for number, image in batch]
+                yield from self._of_squares(names, squares)
+
+    def _read_source(self, number: int, image: Source) -> ReadSource | str:
+        """Read an image; returns why it cannot be read where it cannot."""
+        try:
+            return read_source(image)
+        except ImageTypeError as error:
+            raise ImageTypeError(f"image {number}: {error}") from error
+        except ImageError as error:
+            return str(error)
+
+    def _of_squares(self, names: Sequence[str], squares: Sequence[Bytes | str]) -> Iterator[Answer]:
+        """Classify crops; of an image that has none there is the reason."""
+        from hfc.extract import worker
+
+        made = {place: square for place, square in enumerate(squares) if not isinstance(square, str)}
+        ids = [names[place] for place in made]
+        answers: Iterator[Answer] = iter(())
+        if made:
+            encoded = self.encoder.encode(np.stack(list(made.values())))
+            answers = self._answers(worker.storable(encoded, self.stage1, ids.__getitem__), ids)
+        for name, square in zip(names, squares, strict=True):
+            yield Answer(name, (), (), (), square, self.within.path) if isinstance(square, str) else next(answers)
 
     def _answers(self, features: "Features", ids: Sequence[str]) -> Iterator[Answer]:
         chosen = self.encoder.batch_size if self.settings.batch_size else 0
         return (replace(answer, batch_size=chosen) for answer in self._read(features, ids))
+
+
+def _cropped(source: ReadSource | str, corners: NDArray[np.float32], settings: CropSettings) -> Bytes | str:
+    """The crop of an image, or why there is none."""
+    if isinstance(source, str):
+        return source
+    try:
+        return crop_source(source, corners, settings)
+    except ImageError as error:
+        return str(error)

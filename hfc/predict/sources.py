@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Loaded
+ReadSource = bytes | Loaded
 TAKEN = (
     "expected a path, an encoded image (bytes, or a file opened in binary mode), a Pillow image or a uint8 array "
     "(height, width, 3) or (height, width), or a list, tuple or iterator of these"
@@ -56,25 +57,31 @@ def check_image(image: Any, number: int) -> None:
     raise ImageTypeError(f"image {number}: {TAKEN}; found {kind}{inside}{several}")
 
 
-def crop_source(image: Source, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
-    """Crop an image of any kind to the square that a backbone takes.
+def crop_source(source: ReadSource, corners: NDArray[np.float32], settings: crops.CropSettings) -> crops.Bytes:
+    """Crop an image to the square that a backbone takes.
 
     Args:
-        image: the image.
+        source: the image.
         corners: (4,) x1 y1 x2 y2 in pixels of the upright image; NaN for the whole image.
         settings: of the crop.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be decoded, or has no such part.
     """
-    loaded: Any = image
+    if isinstance(source, bytes):
+        return crops.crop_image(source, corners, settings)
+    return crops.crop_loaded(source, corners, settings)
+
+
+def read_source(image: Any) -> ReadSource:
+    """Read the bytes of an encoded image, of a file or its path. An image in memory stays as it is.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    loaded: Loaded = image
     if isinstance(image, LOADED):
-        return crops.crop_loaded(loaded, corners, settings)
-    return crops.crop_image(_content(image), corners, settings)
-
-
-def _content(image: Any) -> bytes:
-    """The bytes of an encoded image, of a file or its path."""
+        return loaded
     if isinstance(image, ENCODED):
         return bytes(image)
     try:

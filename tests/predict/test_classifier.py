@@ -177,6 +177,17 @@ def test_what_cannot_be_read_ends_no_stream_but_what_is_no_image_does(trained: t
         list(classifier(iter([file, None])))
 
 
+def test_one_object_may_come_twice(trained: tuple[Run, Path], place: Path) -> None:
+    """Bytes are decoded in threads; what is read from, or is a picture, may be the same object."""
+    classifier = Classifier.load(trained[0].folder)
+    files = [place / "img" / f"{number:02d}.jpg" for number in (1, 2, 3)]
+    wanted = [answer.path for answer in classifier(files)]
+    with files[0].open("rb") as first, Image.open(files[1]) as second:
+        for _ in range(5):
+            answers = classifier([first, second, first, second, files[2], first, second, files[2].read_bytes()])
+            assert [answer.path for answer in answers] == [wanted[place] for place in (0, 1, 0, 1, 2, 0, 1, 2)]
+
+
 def test_gray_bytes_are_the_picture_in_gray(trained: tuple[Run, Path], place: Path) -> None:
     classifier = Classifier.load(trained[0].folder)
     with Image.open(place / "img" / "02.jpg") as picture:

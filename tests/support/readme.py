@@ -25,7 +25,7 @@ ELSEWHERE = ("torchrun", "srun", "--engine ray")
 SMALL: dict[str, dict[str, object]] = {
     "SampleConfig": {"images": 60},
     "ExtractConfig": {"backbone": "test_efficientnet", "weights": "random", "image_size": 32},
-    "TrainConfig": {"epochs": 2, "batch_size": 16},
+    "TrainConfig": {"epochs": 2},  # which every head takes: processes beside this one have hfc's own defaults
 }
 
 
