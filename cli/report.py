@@ -30,8 +30,9 @@ from cli.output import Command, print_json, say
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="Compare every method with this one alone, and give every metric an interval. NAME is a method, a row of a "
-    "plan or a label of the table. For the outer folds of hfc ablation it is flat by default.",
+    help="Compare every method with this one alone, and give every metric an interval. NAME is a method (of "
+    "several rows the best), a row of a plan or a label of the table. For the outer folds of hfc ablation it is flat "
+    "by default.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the report; not needed with --compare.")
 def report(

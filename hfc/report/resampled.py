@@ -28,10 +28,11 @@ def with_baseline(board: Leaderboard, name: str | None = None) -> tuple[Leaderbo
 
     Args:
         board: of rows that were read in detail.
-        name: of the baseline; None: BASELINE where there is one, else the best row.
+        name: of the baseline; of several rows, as under two trees, the one of the highest top-1; None: BASELINE where
+            there is one, else the best row.
     """
     chosen = _named(board, name or BASELINE)
-    baseline = chosen[0] if len(chosen) == 1 else board.best
+    baseline = chosen[0] if len(chosen) == 1 or (name and chosen) else board.best
     drawn = _drawn(board)
     others = [outcome for outcome in board.outcomes if outcome is not baseline]
     pairs = []
@@ -47,8 +48,8 @@ def with_baseline(board: Leaderboard, name: str | None = None) -> tuple[Leaderbo
 
 
 def check_baseline(boards: Sequence[Leaderboard], name: str) -> None:
-    """Raise a RunError where no leaderboard has a single row of a name."""
-    if not any(len(_named(board, name)) == 1 for board in boards):
+    """Raise a RunError where no leaderboard has a row of a name."""
+    if not any(_named(board, name) for board in boards):
         labels = "; ".join(outcome.label for board in boards for outcome in board.outcomes)
         raise RunError(f"--baseline {name}: expected the name of one row, or its label; the rows are {labels}")
 

@@ -145,3 +145,19 @@ def test_p_is_corrected_for_the_comparisons_with_the_baseline_alone(tmp_path: Pa
 
 def test_of_many_images_fewer_draws_are_made() -> None:
     assert [draws_of(count) for count in (814, 20_000, 20_001)] == [10_000, 10_000, 2_000]
+
+
+def test_of_several_rows_of_a_name_the_best_is_the_baseline_and_a_label_names_another(tmp_path: Path) -> None:
+    trees = [tree_of(tmp_path / "one.csv"), tree_of(tmp_path / "two.csv", TREE.replace("Hat,hats", "Hat,tops"))]
+    for tree, skill in zip(trees, (1.0, 2.0), strict=True):
+        write_run(tmp_path / "r" / f"flat-{tree.name}", tree, skill=skill)
+        write_run(tmp_path / "r" / f"levels-{tree.name}", tree, method="levels", skill=3.0)
+    board = board_of(tmp_path / "r", detailed=True)
+    for name, label in (("flat", "flat (two)"), ("flat (one)", "flat (one)")):
+        compared, pairs = with_baseline(board, name)
+        assert compared.baseline
+        assert compared.baseline.label == label
+        assert len(pairs) == 3
+        assert {pair.second.label for pair in pairs} == {label}
+    write_report([tmp_path / "r"], tmp_path / "out", baseline="flat")
+    assert "Differences from flat (two)" in (tmp_path / "out" / "report.md").read_text("utf-8").replace("\\", "")
