@@ -162,11 +162,16 @@ def signs(features: Features, rows: Tensor) -> Tensor:
     Returns:
         (n, 2) over every view, on the CPU.
     """
-    parts = []
+    # Sums that are kept one by one would lie between the blocks, and no block would fit where one was.
+    sums = torch.empty(len(rows), 2, device=features.device)
+    seen = 0
     for block in features.blocks(rows):
         for part in block.flatten(1).split(BLOCK_ROWS // 16):  # stays in the processor's cache
-            parts.append(torch.stack([-part.clamp(max=0).sum(dim=1), part.abs().sum(dim=1)], dim=1))
-    return torch.cat(parts).cpu()
+            here = sums[seen : seen + len(part)]
+            here[:, 0] = -part.clamp(max=0).sum(dim=1)
+            here[:, 1] = part.abs().sum(dim=1)
+            seen += len(part)
+    return sums.cpu()
 
 
 def statistics(features: Features, rows: Tensor, transformed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
