@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hfc.config import ExtractConfig, resolve
+from hfc.config import ExtractConfig, TrainConfig, resolve
 from hfc.hierarchy import load_hierarchy
+from hfc.runs import read
 from hfc.sample import draw_sample
 from hfc.train.ablation import read_ablation
 from tests.bench.runtimes import compare_runtimes
 from tests.bench.small import TEN
 from tests.bench.twins import COSINES
-from tests.bench.uneven import UNEVEN, write_padded
+from tests.bench.uneven import UNEVEN, right, write_padded
 from tests.support.made_up import small_cache, write_tree_csv
 
 ROOT = Path(__file__).parent.parent
@@ -196,6 +197,22 @@ def test_an_uneven_tree_is_held_against_an_even_one(tmp_path: Path) -> None:
     assert flat["even"] == flat["padded"] == flat["uneven"]  # it knows no tree
     assert min(levels[tree][0] for tree in ("even", "padded", "uneven")) > 90  # the clusters lie far apart
     assert levels["difference"] == pytest.approx(levels["uneven"][0] - levels["even"][0], abs=0.02)
+    assert levels["interval"][0] <= levels["difference"] <= levels["interval"][1]
+    assert (flat["images"], flat["interval"]) == (72, [0, 0])
+
+
+def test_with_outer_folds_every_image_is_answered_once(tmp_path: Path) -> None:
+    cache, tree = small_cache(tmp_path / "c.h5"), write_tree_csv(tmp_path / "tree.csv")
+    settings = {"method": "levels", "hierarchy": str(tree), "epochs": 1}
+    configs = [resolve(TrainConfig, {**settings, "seed": seed}) for seed in range(2)]
+    own, nested = (right(cache, configs, tmp_path / "runs", folds, 1) for folds in (0, 2))
+    assert (own.shape, nested.shape) == ((2, 72), (2, 360))
+    runs = [read(folder).result for folder in sorted((tmp_path / "runs").iterdir())]
+    for seed in range(2):
+        top1 = {run.outer.number: run.test["top1"] for run in runs if run.outer and run.seed == seed}
+        (alone,) = [run.test["top1"] for run in runs if not run.outer and run.seed == seed]
+        assert own[seed].mean() == pytest.approx(alone)
+        assert [nested[seed, :180].mean(), nested[seed, 180:].mean()] == pytest.approx([top1[0], top1[1]])
 
 
 @pytest.mark.slow
