@@ -37,6 +37,8 @@ def rename_run(folder: Path, names: Path, out: Path) -> tuple[Run, Names]:
         RunError: the run cannot be read, or the new one not written.
         HierarchyError: the file cannot be read, names a node that the tree lacks, or gives two nodes one name.
     """
+    if not (folder / runs.RESULT).is_file():
+        raise RunError(f"{folder}: no run; name the folder of one, as hfc train prints it")
     run = runs.read(folder)
     if out.resolve() == folder.resolve():
         raise RunError(f"{out}: is the run itself; name another folder for the renamed one")

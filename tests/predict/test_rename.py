@@ -119,6 +119,8 @@ def test_other_columns_the_run_itself_and_no_file_are_refused(run: Path, tmp_pat
         in hfc("rename", run, file, "--out", tmp_path / "r").stderr
     )
     assert "is the run itself; name another folder" in hfc("rename", run, names_file(tmp_path), "--out", run).stderr
+    nothing = hfc("rename", tmp_path, names_file(tmp_path), "--out", tmp_path / "r")
+    assert nothing.stderr == f"Error: {tmp_path}: no run; name the folder of one, as hfc train prints it\n"
     assert hfc("rename", run, tmp_path / "no.csv", "--out", tmp_path / "r").exit_code == 1
 
 
