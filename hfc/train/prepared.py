@@ -148,8 +148,10 @@ def changed_settings(config: TrainConfig, data: TrainingData) -> dict[str, objec
     """
     preset = resolve(TrainConfig, {"method": config.method})
     ships = plain(settle(preset, data, torch.device("cpu")))
+    used = used_settings(config)
+    unused: dict[str, Any] = {name: getattr(preset, name) for name in plain(config) if name not in used}
     for name in left_to_data(preset):  # as they would come out beside the run's other settings
-        left: dict[str, Any] = {name: getattr(preset, name), "precision": preset.precision}
+        left: dict[str, Any] = {**unused, name: getattr(preset, name), "precision": preset.precision}
         ships[name] = getattr(settle(replace(config, **left), data, torch.device("cpu")), name)
-    used = used_settings(config) - {"method", "seed", "precision", *NOT_IN_KEY}
+    used -= {"method", "seed", "precision", *NOT_IN_KEY}
     return {key: value for key, value in plain(config).items() if key in used and value != ships[key]}

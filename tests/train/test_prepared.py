@@ -62,6 +62,11 @@ def test_runs_on_one_tree_share_its_data_and_each_is_settled_once(
     assert [run.result.hierarchy.name for run in runs] == ["tree", "tree", "other"]
 
 
+def test_a_setting_that_the_run_does_not_use_is_no_change(place: Path, cache: Cache) -> None:
+    run = prepare_run(cache, resolve(TrainConfig, {"hierarchy": str(place / "tree.csv"), "method": "linear"}))
+    assert changed_settings(replace(run.config, batch_size=16, l2=0.5), run.data) == {"l2": 0.5}
+
+
 def test_one_run_is_prepared_once(place: Path, cache: Cache, tmp_path: Path, counts: Counter[str]) -> None:
     train(cache, flat(place), tmp_path)
     assert counts == {"tree.csv": 1, "seed 0": 1}
