@@ -97,6 +97,21 @@ def test_a_small_set_tells_where_the_time_of_many_runs_goes(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_step_is_told_by_its_parts(tmp_path: Path) -> None:
+    cache = small_cache(tmp_path / "c.h5")
+    write_tree_csv(tmp_path / "tree.csv")
+    words = ["parts", str(cache), "--hierarchy", str(tmp_path / "tree.csv"), "--turns", "1", "--methods", "flat"]
+    command = [sys.executable, "-m", "tests.bench", *words, "--batches", "64,128", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    small, large = map(json.loads, done.stdout.splitlines())
+    assert (small["batch"], large["batch"], small["threads"]) == (64, 128, 1)
+    assert large["multiplications"] == 2 * small["multiplications"] > 0
+    assert set(small["of_a_step"]) == {"adam", "dropout", "products"}
+    assert 0 < small["of_a_step"]["products"] < 1
+
+
+@pytest.mark.slow
 def test_the_table_of_twins_has_a_line_for_each_cosine(tmp_path: Path) -> None:
     draw_sample(tmp_path / "sample", images=40, seed=0)
     pictures = sorted((tmp_path / "sample").rglob("*.jpg"))
@@ -256,10 +271,8 @@ def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.bench", "speed"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     stages = "extract,predict,passes,decode,feed,forward,correct,fidelity,assemble,update,read"
-    more = (
-        "train,stream,made_up,steps,resume,accuracy,seeds,small,leaves,linear,length,twins,twin_search,review,partial"
-    )
-    assert f"usage: python -m tests.bench {{{stages},{more},uneven,tried,load}}" in done.stderr
+    more = "train,stream,made_up,steps,resume,accuracy,seeds,small,parts,leaves,linear,length,twins,twin_search,review"
+    assert f"usage: python -m tests.bench {{{stages},{more},partial,uneven,tried,load}}" in done.stderr
 
 
 @pytest.mark.slow

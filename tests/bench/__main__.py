@@ -24,6 +24,7 @@ BENCHMARKS = {
     "accuracy": "steps.accuracy",
     "seeds": "train.seeds",
     "small": "small.main",
+    "parts": "parts.main",
     "leaves": "leaves.main",
     "linear": "linear.main",
     "length": "length.main",
