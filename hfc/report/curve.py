@@ -242,7 +242,7 @@ def blocks(known: Sequence[Curve]) -> tuple[Block, ...]:
 
 def tables(known: Sequence[Curve]) -> list[Table]:
     """Make a table for each curve: a line for each point."""
-    header = ("share", "training images", "images a class", "top-1 %", "by the law %", "seeds")
+    header = ("images a class", "top-1 %", "by the law %", "training images", "share", "seeds")
     return [
         Table(f"curve-{number}", f"{curve.label}: top-1 against training images", header, _lines(curve), NOTE)
         for number, curve in enumerate(known, 1)
@@ -253,11 +253,11 @@ def _lines(curve: Curve) -> tuple[tuple[Cell, ...], ...]:
     law = curve.law
     return tuple(
         (
-            Cell(f"{point.share:g}", point.share),
-            Cell(f"{np.mean([run.result.rows.train for run in point.runs]):.0f}", point.n * point.leaves),
-            Cell(f"{point.n:.1f}", point.n),
+            Cell(f"{point.n:.1f}"),
             Cell(plus_minus(point.top1), float(np.mean(point.top1))),
             Cell(f"{100 * (1 - law(point.n)):.2f}", 1 - law(point.n)),
+            Cell(f"{point.n * point.leaves:.0f}", point.n * point.leaves),
+            Cell(f"{point.share:g}", point.share),
             Cell(str(len(point.runs)), len(point.runs)),
         )
         for point in curve.points

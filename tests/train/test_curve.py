@@ -116,11 +116,12 @@ def test_the_command_draws_a_curve_and_a_second_call_trains_nothing(tmp_path: Pa
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     start = lines.index("linear (tree) epochs=2: top-1 against training images")
-    assert lines[start + 1].split("  ")[0] == "share"
-    assert [line.split()[:3] for line in lines[start + 2 : start + 5]] == [
-        ["0.1", "24", "4.0"],
-        ["0.4", "90", "15.0"],
-        ["1", "216", "36.0"],
+    assert lines[start + 1].split("  ")[0] == "images a class"
+    rows = [line.split() for line in lines[start + 2 : start + 5]]
+    assert [(row[0], *row[-3:]) for row in rows] == [
+        ("4.0", "24", "0.1", "2"),
+        ("15.0", "90", "0.4", "2"),
+        ("36.0", "216", "1", "2"),
     ]
     assert lines[-1].startswith("linear (tree) epochs=2: twice as many training images, 72 a class, would bring +")
     made = sorted(path.stat().st_mtime_ns for path in (tmp_path / "curve").rglob("result.json"))

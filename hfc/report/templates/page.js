@@ -20,7 +20,7 @@ for (const head of document.querySelectorAll("thead th")) {
       return numbers ? ("value" in cell.dataset ? Number(cell.dataset.value) : NaN) : cell.textContent.trim();
     };
     const compare = (a, b) => {
-      if (!numbers) return up ? a.localeCompare(b) : b.localeCompare(a);
+      if (!numbers) { const order = a.localeCompare(b, undefined, { numeric: true }); return up ? order : -order; }
       if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // blanks stay last
       return up ? a - b : b - a;
     };
