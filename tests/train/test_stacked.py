@@ -47,7 +47,7 @@ def data(place: Path, cache: Cache) -> TrainingData:
 
 def three(place: Path, data: TrainingData, **changes: object) -> list[TrainConfig]:
     """Three runs that differ in what they may, of one epoch: a ReLU that rounding flips later leads apart for good."""
-    given = {"hierarchy": str(place / "tree.csv"), **settled_on(SHAPE | {"epochs": 1}, **changes)}
+    given = {"hierarchy": str(place / "tree.csv"), "transform": "sqrt", **settled_on(SHAPE | {"epochs": 1}, **changes)}
     shared = settle(resolve(TrainConfig, given), data, torch.device("cpu"))
     return [
         replace(shared, seed=0),

@@ -28,7 +28,12 @@ def test_uncertainty_learns_its_weights_and_logs_unweighted_losses(place: Path, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "flat"}, {"method": "flat+ps"}, {"transform": "l2", "precision": "fp32"}, {"views": 2}],
+    [
+        {"method": "flat", "transform": "sqrt"},
+        {"method": "flat+ps"},
+        {"transform": "l2", "precision": "fp32"},
+        {"views": 2},
+    ],
     ids=str,
 )
 def test_features_standardised_once_for_all_epochs_give_the_same_bits(

@@ -61,9 +61,9 @@ def metadata_of(file: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"method": "flat"},
+        {"method": "flat", "transform": "sqrt"},
         {"method": "hmcn-f+mtl"},
-        {"method": "hmcn-f-original", "decode": "consistent"},
+        {"method": "hmcn-f-original", "decode": "consistent", "transform": "sqrt"},
         TOP_DOWN,
         {"method": "conditional", "decode": "least-cost"},
         {"method": "flat+ps"},
