@@ -30,7 +30,7 @@ STAGE1 = {"backbone": TINY, "image_size": 32, "precision": "fp32"}
 STAGE2 = {"epochs": 2, "reduced": 16, "width": 16, "dropout": 0.2, "precision": "fp32", "batch_size": 16}
 
 # Blended over β, and one path as the answer.
-TOP_DOWN: dict[str, object] = {"method": "levels", "beta": 0.3, "decode": "path"}
+TOP_DOWN: dict[str, object] = {"method": "levels", "beta": 0.3, "decode": "path", "transform": "sqrt"}
 
 
 def write_pictures(folder: Path) -> Path:
