@@ -14,6 +14,8 @@ from hfc.errors import ConfigError, RunError
 
 logger = logging.getLogger(__name__)
 
+logger = logging.getLogger(__name__)
+
 SLICE = 4  # calls for every process, where results come in slices
 
 
@@ -22,7 +24,7 @@ class Crew(NamedTuple):
 
     jobs: int
     threads: int | None = None
-    """Of each, where there are several; None: its share of the cores, or as OMP_NUM_THREADS says."""
+    """Of each, where nobody asked for several, so that one will do; None: its share, or as OMP_NUM_THREADS says."""
 
 
 def run(calls: Sequence[Any], crew: Crew, *, ordered: bool) -> Iterator[Any]:
@@ -39,29 +41,40 @@ def run(calls: Sequence[Any], crew: Crew, *, ordered: bool) -> Iterator[Any]:
     Raises:
         RunError: no processes can be started, or one was ended from outside.
     """
-    jobs, threads = crew
+    jobs, begun = crew.jobs, False
     try:
-        if is_local():
-            kind = "generator" if ordered else "generator_unordered"
-            limit = {"backend": "loky", "inner_max_num_threads": threads} if threads and jobs > 1 else {}
-            with joblib.parallel_config(**limit):
-                processes = joblib.Parallel(n_jobs=jobs, return_as=kind)
-            yield from processes(calls)
-            return
-        for start in range(0, len(calls), SLICE * jobs):
-            yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
+        for result in _results(calls, crew, ordered):
+            begun = True
+            yield result
     except BrokenProcessPool as error:
         raise RunError(
             f"a process of --jobs {jobs} was ended from outside, perhaps because memory or /dev/shm was full; "
             "try fewer --jobs"
         ) from error
     except OSError as error:
+        if crew.threads and not begun:
+            logger.warning("no processes can be started: %s; this one makes all calls", error.strerror or error)
+            yield from _results(calls, Crew(1), ordered)
+            return
         if error.filename is not None or error.errno == errno.ENOENT:  # a file's, or there is no temporary folder
             raise
         raise RunError(
             f"--jobs {jobs}: no processes can be started: {error.strerror or error}; is there room in /dev/shm? "
             "--jobs 1 needs none"
         ) from error
+
+
+def _results(calls: Sequence[Any], crew: Crew, ordered: bool) -> Iterator[Any]:
+    """Yield what the calls return; raises what joblib does."""
+    jobs, threads = crew
+    if not is_local():
+        for start in range(0, len(calls), SLICE * jobs):
+            yield from joblib.Parallel(n_jobs=jobs)(calls[start : start + SLICE * jobs])
+        return
+    limit = {"backend": "loky", "inner_max_num_threads": threads} if threads and jobs > 1 else {}
+    with joblib.parallel_config(**limit):
+        processes = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
+    yield from processes(calls)
 
 
 def is_local() -> bool:

@@ -17,6 +17,7 @@ from joblib.parallel import SequentialBackend
 
 from cli.main import main
 from hfc import parallel
+from hfc.errors import RunError
 
 ROOT = Path(__file__).parent.parent
 TWO = parallel.Crew(2)
@@ -57,6 +58,37 @@ def test_every_call_returns_once_and_in_order(backend: str) -> None:
     with joblib.parallel_config(backend=backend):
         assert list(parallel.run(calls, TWO, ordered=True)) == [divmod(number, 7) for number in range(25)]
         assert sorted(parallel.run(calls, TWO, ordered=False)) == sorted(divmod(number, 7) for number in range(25))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), FileNotFoundError(2, "No usable folder")])
+def test_where_none_can_be_started_one_does_what_nobody_wants_of_several(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = joblib.Parallel
+
+    def refuse(n_jobs: int, **more: object) -> object:
+        if n_jobs > 1:
+            raise error
+        return whole(n_jobs=n_jobs, **more)
+
+    monkeypatch.setattr(joblib, "Parallel", refuse)
+    calls = [joblib.delayed(divmod)(number, 7) for number in range(5)]
+    assert list(parallel.run(calls, parallel.Crew(2, 1), ordered=True)) == [divmod(number, 7) for number in range(5)]
+    assert caplog.messages == [f"no processes can be started: {error.strerror}; this one makes all calls"]
+    with pytest.raises((RunError, FileNotFoundError), match=error.strerror):
+        list(parallel.run(calls, TWO, ordered=True))
+
+
+def test_an_error_of_a_call_is_no_reason_to_make_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def results(*arguments: object) -> Iterator[int]:
+        yield 1
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(parallel, "_results", results)
+    made = parallel.run([], parallel.Crew(2, 1), ordered=True)
+    assert next(made) == 1
+    with pytest.raises(RunError, match=r"^--jobs 2: no processes can be started: Input/output error"):
+        next(made)
 
 
 def test_what_comes_in_slices_is_not_waited_for_as_a_whole() -> None:
