@@ -72,7 +72,7 @@ def test_the_share_and_the_seed_that_draws_are_in_the_key(place: Path, cache: Ca
 def test_stacked_runs_have_the_rows_of_their_own_seed(place: Path, cache: Cache, tmp_path: Path) -> None:
     for step in ("single", "stacked"):
         words = ("train", place / "cache.h5", "--hierarchy", place / "tree.csv", "--method", "flat", "--seeds", "0-1")
-        more = ("--set", f"step={step}", "--set", "train_share=0.3", "--epochs", 2, "--set", "reduced=8")
+        more = ("--set", f"step={step}", "--set", "train_share=0.3", "--epochs", 2, "--set", "precision=fp32")
         assert hfc(*words, *more, "--batch-size", 16, "--out", tmp_path / step).exit_code == 0
     for seed in (0, 1):
         (one,), (other,) = (
