@@ -79,7 +79,7 @@ def test_every_file_of_every_command_follows_the_umask(umask: int, tmp_path: Pat
     }
     assert wrong == {}
     names = {path.name for path in written}
-    assert {"head.safetensors", "model.safetensors", "backbone.safetensors", "x.onnx", "x.md", "c.h5"} <= names
+    assert {"head.safetensors", "model.safetensors", "x.onnx", "x.md", "c.h5"} <= names
     assert {"predictions.h5", "results.json", "best.toml", "trials.jsonl", "checkpoint", "lock"} <= names
 
 
