@@ -14,6 +14,8 @@ from hfc.report.tables import mark_best, measurement
 
 OVERVIEW = ("top1", "top3", "top5", "top1_macro", "mistake_severity", "distance@5", "ece", "nll")
 CHANCE_DRAWS = 400  # of answers as right as their confidences say
+UNDECIDED = "not told apart"
+FEW = 3  # rows that are not told apart from the baseline and still named in the verdict
 
 
 def overview(board: Leaderboard, differences: Sequence[Difference]) -> Table:
@@ -162,11 +164,13 @@ def verdict(board: Leaderboard, pairs: Sequence[Difference]) -> str:
     text = f"{best.label} has the highest top-1: {top1} ({over})."
     if not pairs:
         return f"{text} There is no other row to compare it with."
-    parts: dict[str, list[str]] = {"significantly higher": [], "significantly lower": [], "not told apart": []}
+    parts: dict[str, list[str]] = {"significantly higher": [], "significantly lower": [], UNDECIDED: []}
     for outcome, gap, pair in beside(reference, pairs):
         higher = "significantly higher" if gap.difference > 0 else "significantly lower"
         words = f"{outcome.label} ({signed_interval('top1', gap)}, p {p_text(pair.p)})"
-        parts[higher if pair.significant else "not told apart"].append(words)
+        parts[higher if pair.significant else UNDECIDED].append(words)
+    if len(parts[UNDECIDED]) > FEW:  # a screen of p = 1.000; the table below has them
+        parts[UNDECIDED] = [f"{len(parts[UNDECIDED])} rows"]
     listed = "; ".join(f"{name}: {', '.join(rows)}" for name, rows in parts.items() if rows)
     return f"{text} Top-1 against {reference.label}, in points, p corrected: {listed}."
 

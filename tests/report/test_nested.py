@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,17 @@ def test_the_verdict_says_what_is_better_than_the_baseline(place: Path) -> None:
     )
     alone, none = with_baseline(read_leaderboards(runs.find(sorted((place / "runs").glob("levels-*"))))[0])
     assert nested.verdict(alone, none).endswith("There is no other row to compare it with.")
+
+
+def test_many_rows_that_are_not_told_apart_are_counted(place: Path) -> None:
+    board, (pair,) = with_baseline(read_leaderboards(runs.find([place / "runs"]))[0])
+    level = replace(pair, p=0.4)
+    few, many = (
+        nested.verdict(board, [*[level] * count, pair]).partition("significantly higher: ")[2] for count in (3, 4)
+    )
+    assert few.partition("not told apart: ")[2].count("levels (tree) (") == 3
+    assert many.startswith("levels (tree) (")
+    assert many.endswith("; not told apart: 4 rows.")
 
 
 def test_what_each_fold_chose_is_listed(place: Path) -> None:
