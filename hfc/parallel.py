@@ -14,8 +14,6 @@ from hfc.errors import ConfigError, RunError
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 SLICE = 4  # calls for every process, where results come in slices
 
 

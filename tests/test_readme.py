@@ -224,7 +224,7 @@ def after_readme(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_commands_of_readme_leave_what_it_says(after_readme: Path) -> None:
     cache = after_readme / "cache"
-    assert {path.name for path in cache.glob("*.h5")} == {"clothing.h5", "deepfashion.h5", "own.h5"}
+    assert {path.name for path in cache.glob("*.h5")} == {"clothing.h5", "deepfashion.h5", "own.h5", "python.h5"}
     pages = {str(path.parent.relative_to(cache)) for path in cache.glob("*/*/report.html")}
     assert pages == {"report/deepfashion", "report/own", "demo/report", "nested/report"}
 

@@ -88,7 +88,8 @@ def small_plan(content: dict[str, Any]) -> dict[str, Any]:
 
     That which is judged on validation, without folds, is of outer folds: it has two methods.
     """
-    fewer: dict[str, Any] = {"folds": 2} if "folds" in content else {"methods": content["methods"][:2], "rows": {}}
+    two = [name for name in content["methods"] if name in ("flat", "hmcn-f")]
+    fewer: dict[str, Any] = {"folds": 2} if "folds" in content else {"methods": two, "rows": {}}
     grid = {name: values[:1] for name, values in content["grid"].items()}
     seeds = {name: content[name][:1] for name in ("seeds", "search_seeds")}
     rows = fewer.get("methods", content["methods"])
