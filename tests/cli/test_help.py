@@ -1,7 +1,11 @@
 """Every command and every option says what it is for, and the pages speak of no other and leave none out."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+from configparser import ConfigParser
 from dataclasses import fields, make_dataclass
 from pathlib import Path
 
@@ -136,3 +140,17 @@ def test_every_option_of_a_page_exists() -> None:
 @pytest.mark.parametrize("words", hfc_commands(blocks(TEXT)), ids=" ".join)
 def test_every_hfc_command_of_a_page_parses(words: list[str]) -> None:
     main.commands[words[0]].make_context(words[0], list(words[1:]))
+
+
+def test_hfc_and_python_m_cli_are_one_program() -> None:
+    setup = ConfigParser()
+    setup.read(README.parent / "setup.cfg")
+    assert setup["options.entry_points"]["console_scripts"].split() == ["hfc", "=", "cli.main:main"]
+    for words in (["--help"], ["train", "--help"], ["train", "--lr", "1"]):
+        by_name = CliRunner().invoke(main, words, prog_name="hfc")
+        command, place = [sys.executable, "-m", "cli", *words], os.environ | {"PYTHONPATH": str(README.parent)}
+        by_module = subprocess.run(command, capture_output=True, text=True, env=place, check=False)
+        assert by_module.returncode == by_name.exit_code
+        shown = by_module.stdout + by_module.stderr
+        # The usage line alone names the program, and is broken by its length.
+        assert shown.replace("python -m cli", "hfc").split() == by_name.output.split()
