@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from cli import train
-from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options
+from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, refuse_no_hierarchy
 from cli.output import Command, one_line, print_json, say
 from hfc.config import METHODS, TrainConfig
 
@@ -76,13 +76,12 @@ def curve(
         for method in given
         for seed in seeds
     ]
-    if not all(config.hierarchy for config in configs):
-        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
+    refuse_no_hierarchy(*configs)
     from hfc.report import curve as curves
     from hfc.report.texts import columns
     from hfc.train.curve import points
 
-    trained = train.run(cache, points(cache, configs, shares, **reading), out, jobs=jobs, **reading)
+    trained = train.run(cache, points(cache, configs, shares, jobs, **reading), out, jobs=jobs, **reading)
     known = curves.read_curves([run for run, _ in trained])
     for table in curves.tables(known):
         say(f"\n{table.title}")

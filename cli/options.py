@@ -233,6 +233,12 @@ def build(
     return resolve(kind, *layers)
 
 
+def refuse_no_hierarchy(*configs: TrainConfig) -> None:
+    """Raise a UsageError where settings name no hierarchy."""
+    if not all(config.hierarchy for config in configs):
+        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
+
+
 def parse_setting(kind: type[Config], text: str) -> dict[str, object]:
     """Read one `key=value` of --set, the value in the type its setting has.
 

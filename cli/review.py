@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from cli.options import HIERARCHY, Choice, build, configuration, images_option, jobs_option, reading_options
+from cli.options import (
+    HIERARCHY,
+    Choice,
+    build,
+    configuration,
+    images_option,
+    jobs_option,
+    reading_options,
+    refuse_no_hierarchy,
+)
 from cli.output import Command, one_line, print_json, say
 from hfc.config import METHODS, REVIEW_FOLDS, TrainConfig
 
@@ -68,8 +77,7 @@ def review(
       hfc review cache/own.h5 --hierarchy tree.csv --images photos --out cache/review
     """
     config = build(TrainConfig, config_file, assignments, {"hierarchy": hierarchy, "method": method, "seed": seed})
-    if not config.hierarchy:
-        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
+    refuse_no_hierarchy(config)
     from hfc.report.review_page import write_review
     from hfc.train.review import held_out
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from cli.options import HIERARCHY, Choice, build, configuration, jobs_option, reading_options, setting_help, settings
+from cli.options import (
+    HIERARCHY,
+    Choice,
+    build,
+    configuration,
+    jobs_option,
+    reading_options,
+    refuse_no_hierarchy,
+    setting_help,
+    settings,
+)
 from cli.output import Command, RowsUsed, print_json, say
 from hfc.config import AUTO, METHODS, TrainConfig, plain
 from hfc.progress import Bar, bar
@@ -89,8 +99,7 @@ def train(
         build(TrainConfig, config_file, assignments, flags | dict(zip(given, values, strict=True)))
         for values in itertools.product(*given.values())
     ]
-    if not all(config.hierarchy for config in configs):
-        raise click.UsageError("name a hierarchy: --hierarchy deepfashion-5, deepfashion-10 or a file")
+    refuse_no_hierarchy(*configs)
     reading: Reading = {"labels": labels, "allow_unlabelled": allow_unlabelled, "stream": stream}
     trained = run(cache, configs, out, jobs=jobs, overwrite=overwrite, **reading)
     print_json({"out": out, "runs": [_to_json(one, is_new) for one, is_new in trained]})

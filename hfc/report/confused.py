@@ -62,8 +62,7 @@ def categories(outcome: Outcome) -> list[Category]:
     support = np.bincount(outcome.target, minlength=size)
     right = np.bincount(truth[~wrong], times[~wrong], minlength=size)
     answered = np.bincount(answer, times, minlength=size)
-    parent = _parents(outcome)
-    away = wrong & (parent[truth] != parent[answer])
+    away = wrong & ~outcome.tree.are_siblings(truth, answer)
     lost, far = (np.bincount(truth[mask], times[mask], minlength=size) for mask in (wrong, away))
     most: dict[int, tuple[int, float]] = {}
     for t, a, n in sorted(zip(truth[wrong], answer[wrong], times[wrong], strict=True), key=lambda cell: cell[2]):
@@ -84,14 +83,6 @@ def categories(outcome: Outcome) -> list[Category]:
 
 def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
-
-
-def _parents(outcome: Outcome) -> Ints:
-    """Number the node above each leaf, (C,); leaves below the root have −1."""
-    tree = outcome.tree
-    paths = [tree.path(leaf)[:-1] for leaf in range(len(tree.leaves))]
-    numbers = {path: i for i, path in enumerate(dict.fromkeys(paths))}
-    return np.array([numbers[path] if path else -1 for path in paths])
 
 
 def table(outcome: Outcome) -> Table:

@@ -17,7 +17,11 @@ LEAST = 2.0  # training images a class, of the smallest share
 
 
 def points(
-    path: Path, configs: Sequence[TrainConfig], shares: Sequence[float] = (), **reading: Unpack[Reading]
+    path: Path,
+    configs: Sequence[TrainConfig],
+    shares: Sequence[float] = (),
+    jobs: int = 1,
+    **reading: Unpack[Reading],
 ) -> list[TrainConfig]:
     """List the runs of learning curves, those on the fewest images first.
 
@@ -25,7 +29,7 @@ def points(
         path: a feature cache.
         configs: a run for each method and seed, on all training images.
         shares: of the training images; none: all, half of them and so on, down to two a class.
-        reading: how the cache is read, by the arguments of `load_cache`.
+        jobs, reading: as `train_all` is given them, so that it takes the cache that was opened here.
 
     Raises:
         ConfigError: fewer than two shares, or settings that name a share themselves.
@@ -35,7 +39,7 @@ def points(
         raise ConfigError("train_share: is what hfc curve varies; leave it out, or give --shares")
     if not shares:
         config = configs[0]
-        cache = open_cache(cache_source(path, config.device, **reading))  # train_all takes it from there
+        cache = open_cache(cache_source(path, config.device, jobs != 1, **reading))
         data = prepare(cache, config.hierarchy, config.inner_labels, config.promise_share)
         shares = halvings(len(data.rows["train"]), len(np.unique(data.leaf("train"))))
     if len(set(shares)) < 2:

@@ -10,11 +10,12 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from hfc.config import resolve
 from hfc.errors import ConfigError
+from hfc.train import cache as reading
 from hfc.train.cache import Cache, load_cache
 from hfc.train.curve import halvings, points
 from hfc.train.data import BEYOND, prepare
 from hfc.train.estimator import HierarchicalClassifier
-from hfc.train.stage import train
+from hfc.train.stage import train, train_all
 from tests.support.made_up import small_cache, write_cache, write_tree_csv
 from tests.support.training import quick
 
@@ -140,3 +141,18 @@ def test_shares_that_are_none_end_with_1(shares: str, code: int, tmp_path: Path)
     done = hfc(*words, "--out", tmp_path / "curve")
     assert (done.exit_code, len(done.stderr.splitlines())) == (code, 1), done.output
     assert not (tmp_path / "curve").exists()
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_curve_reads_its_cache_once(jobs: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    def counted(**words: object) -> Cache:
+        read.append(words)
+        return load_cache(**words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reading, "load_cache", counted)
+    reading.open_cache.cache_clear()
+    listed = points(place / "cache.h5", [quick(place, method="linear", epochs=1)], jobs=jobs)
+    assert len(list(train_all(place / "cache.h5", listed, tmp_path / "runs", jobs=jobs))) == len(listed)
+    assert len(read) == 1
