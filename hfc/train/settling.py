@@ -52,7 +52,7 @@ def settle(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
         points = config.epochs or resolve(TrainConfig, {"method": "linear"}).epochs
         return replace(config, precision="fp32", epochs=points)
     config = replace(config, batch_size=config.batch_size or fitting_batch_size(rows))
-    config = replace(config, epochs=config.epochs or fitting_epochs(rows))
+    config = replace(config, epochs=config.epochs or _fitting_epochs(config, data))
     return replace(
         config,
         learning_rate=config.learning_rate or fitting_learning_rate(steps_in_all(config, data), config.batch_size),
@@ -87,6 +87,12 @@ def fitting_epochs(rows: int) -> int:
     So a training has some 18 √rows steps. Neither do smaller batches ask for fewer passes, nor larger ones for more.
     """
     return max(LEAST, math.ceil(18 * math.sqrt(rows) / max(24, rows / 1024)))
+
+
+def _fitting_epochs(config: TrainConfig, data: TrainingData) -> int:
+    """Choose the passes of a head: as many times more as its hidden layers are more than under two levels."""
+    epochs, levels = fitting_epochs(len(data.rows["train"])), len(data.hierarchy.levels)
+    return math.ceil(epochs * max(levels, 2) / 2) if head_class(config).deepens else epochs
 
 
 def fitting_learning_rate(steps: int, batch: int) -> float:

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hfc.config import METHODS, TrainConfig, resolve
+from hfc.hierarchy import from_paths
 from hfc.train.cache import Cache, load_cache
 from hfc.train.data import TrainingData, fold_data, prepare
 from hfc.train.features import Resident, signs
 from hfc.train.prepared import changed_settings, prepare_run
+from hfc.train.settings import build_head
 from hfc.train.settling import (
     fitting_batch_size,
     fitting_epochs,
@@ -35,6 +37,24 @@ def test_the_batch_size_follows_the_training_rows() -> None:
 def test_the_epochs_follow_the_training_rows() -> None:
     sizes = (2, 300, 2830, 2931, 9600, 15_000, 24_576, 50_000, 209_222, 10**6)
     assert [fitting_epochs(rows) for rows in sizes] == [40, 40, 40, 41, 74, 92, 118, 83, 41, 40]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_epochs_follow_the_hidden_layers_that_levels_add(method: str, place: Path, cache: Cache) -> None:
+    data = prepare(cache, str(place / "tree.csv"))
+    epochs, hidden = [], []
+    for levels in (1, 2, 3, 5):
+        rows = [("top",) * (levels - 1) + (name,) for name in data.hierarchy.leaves]
+        tree = from_paths("tree", [f"level {h}" for h in range(levels)], rows)
+        config = settle(resolve(TrainConfig, {"method": method}), replace(data, hierarchy=tree), torch.device("cpu"))
+        epochs.append(config.epochs)
+        hidden.append(sum(isinstance(layer, nn.BatchNorm1d) for layer in build_head(config, tree, 8).modules()))
+    if method == "linear" or method == "linear+ps":
+        assert epochs == [13] * 4
+    elif len(set(hidden)) == 1:
+        assert epochs == [40] * 4
+    else:
+        assert epochs == [40, 40, 60, 100]
 
 
 def test_epochs_left_to_the_data_are_settled_before_the_rate(place: Path, cache: Cache) -> None:

@@ -63,6 +63,8 @@ class Head(Module, Protocol):
     """Whether its loss is convex in its weights; then `hfc.train.lbfgs` trains it, not Adam by epochs."""
     sums: ClassVar[bool]
     """Whether what it predicts for a node is the sum over the leaves below it."""
+    deepens: ClassVar[bool]
+    """Whether every level of the tree is a hidden layer more; then it is trained longer under more levels."""
     tasks: tuple[str, ...]
     """Names of its task losses, those of one flow alike before a slash: local/1, local/2, global; see `task_names`."""
     standardise: Standardise

@@ -30,6 +30,7 @@ class Conditional(nn.Module):
     blends: ClassVar[bool] = False
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = True
+    deepens: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float) -> None:

@@ -42,6 +42,7 @@ class OverLeaves(nn.Module):
     blends: ClassVar[bool] = False
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = True
+    deepens: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 

@@ -37,6 +37,7 @@ class HMCNF(nn.Module):
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = False
+    deepens: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global")
 
     def __init__(

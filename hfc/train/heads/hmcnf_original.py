@@ -43,6 +43,7 @@ class OriginalHMCNF(nn.Module):
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = False
+    deepens: ClassVar[bool] = True
     task_flows: ClassVar[tuple[str, ...]] = ("local", "global", "violation")
     parents: Tensor
     starts: Tensor

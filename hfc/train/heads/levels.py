@@ -35,6 +35,7 @@ class Levels(nn.Module):
     blends: ClassVar[bool] = True
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = False
+    deepens: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("local",)
 
     def __init__(self, dim: int, ancestors: Tensor, *, reduced: int, dropout: float, loss: str) -> None:

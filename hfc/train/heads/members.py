@@ -25,7 +25,7 @@ class Members(nn.Module):
         """Take K heads of one kind, untrained. They get standardised features, so they lose that layer of their own."""
         super().__init__()
         first = heads[0]
-        self.blends, self.convex, self.sums = first.blends, first.convex, first.sums
+        self.blends, self.convex, self.sums, self.deepens = first.blends, first.convex, first.sums, first.deepens
         self.task_flows, self.tasks = first.task_flows, first.tasks
         self.standardise = first.standardise
         for head in heads:

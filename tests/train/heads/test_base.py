@@ -30,6 +30,7 @@ class Regression(nn.Module):
     blends: ClassVar[bool] = False
     convex: ClassVar[bool] = False
     sums: ClassVar[bool] = True
+    deepens: ClassVar[bool] = False
     task_flows: ClassVar[tuple[str, ...]] = ("global",)
     tasks: tuple[str, ...] = ("global",)
 
@@ -93,6 +94,7 @@ def test_every_head_is_a_module_with_the_parts_of_the_protocol(name: str) -> Non
     assert issubclass(head, nn.Module)
     assert isinstance(head.blends, bool)
     assert isinstance(head.convex, bool)
+    assert isinstance(head.deepens, bool)
     assert head.task_flows
     for method in ("forward", "losses", "predict"):
         assert callable(getattr(head, method))
