@@ -82,7 +82,7 @@ def stream_crops(
         try:
             for shard, rows, last in cut(shards, batch_size):
                 submit = pool.submit if len(rows) > 1 else _done  # a single image needs no thread
-                futures = [submit(_decode, regions, row, settings) for row in rows]
+                futures = [submit(decode_row, regions, row, settings) for row in rows]
                 queue.append((Batch(shard, last=last), rows, futures))
                 if len(queue) > ahead:
                     yield _collect(*queue.popleft(), settings.size)
@@ -114,7 +114,8 @@ Decoded = tuple[Bytes | None, Outcome]
 """(S, S, 3) RGB, or None where it could not be decoded."""
 
 
-def _decode(regions: Regions, row: int, settings: CropSettings) -> Decoded:
+def decode_row(regions: Regions, row: int, settings: CropSettings) -> Decoded:
+    """Read and decode a row of a table; see `decode`."""
     return decode(regions.root, str(regions.path[row]), regions.box[row], settings, regions.remote)
 
 

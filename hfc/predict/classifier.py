@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hfc.config import ExtractConfig, PredictConfig, resolve
 from hfc.crops import Bytes, CropSettings
-from hfc.datasets.images import Batch
+from hfc.datasets.images import Batch, decode_row
 from hfc.errors import ImageError, ImageTypeError
 from hfc.predict.answers import Answer
 from hfc.predict.features import FeatureClassifier
@@ -106,10 +106,16 @@ class Classifier(FeatureClassifier):
         return answers if isinstance(image, list | tuple) else answers[0]
 
     def _of_files(self, paths: Sequence[Any], box: Box | None) -> list[Answer]:
-        answers = list(self.stream(as_regions(list(map(os.fsdecode, paths)), box)))
+        regions = as_regions(list(map(os.fsdecode, paths)), box)
+        answers = list(self._alone(regions) if len(regions) == 1 else self.stream(regions))
         if failed := next((answer for answer in answers if answer.error), None):
             raise ImageError(f"{failed.id}: {failed.error}")
         return answers
+
+    def _alone(self, regions: Regions) -> Iterator[Answer]:
+        """Classify the one region of a table in this thread: the others of `stream` would take longer to start."""
+        crop, outcome = decode_row(regions, 0, self.crop)
+        return self._of_squares(regions.id.tolist(), [outcome.failure if crop is None else crop])
 
     def _of_objects(self, images: Sequence[Any], box: Box | None) -> list[Answer]:
         """Classify a list that holds images themselves, not their paths alone; their ids are their places."""

@@ -14,7 +14,7 @@ from hfc import crops
 from hfc.crops import Loaded
 from hfc.datasets.listing import counted, is_folder, raw_files, walk
 from hfc.datasets.parquet_file import ENDING, open_parquet
-from hfc.datasets.reading import is_part, read_file
+from hfc.datasets.reading import read_bytes
 from hfc.errors import ConfigError, DatasetError, ImageError, ImageTypeError
 from hfc.regions import Regions, strings
 
@@ -86,8 +86,7 @@ def read_source(image: Any) -> ReadSource:
         return bytes(image)
     try:
         if isinstance(image, PATHS):
-            path = Path(os.fsdecode(image))
-            return read_file(path) if is_part(path) else path.read_bytes()
+            return read_bytes(Path(), os.fsdecode(image))
         if getattr(image, "seekable", lambda: False)():
             image.seek(0)  # as Pillow does: a file that was looked into is still an image
         content = image.read()

@@ -53,7 +53,8 @@ def outputs(head: Head, features: Features, rows: Tensor) -> Iterator[list[Any]]
     A block has the fewer rows the wider the head's widest layer, which with thousands of leaves is their own, and the
     more members it has.
     """
-    head.eval()
+    if head.training:
+        head.eval()
     widest = max(len(weight) for weight in head.parameters())
     most = max(CELLS // (widest * member_count(head)), 1)
     for read in features.blocks(rows):

@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,22 @@ def test_what_cannot_be_read_ends_no_stream_but_what_is_no_image_does(trained: t
     assert [answer.error for answer in classifier(iter([b""]))] == ["the file is empty"]
     with pytest.raises(ImageTypeError, match=r"^image 1: expected a path.*; found NoneType$"):
         list(classifier(iter([file, None])))
+
+
+def test_a_path_names_the_same_image_alone_in_a_list_and_in_an_iterator(
+    trained: tuple[Run, Path], place: Path, tmp_path: Path
+) -> None:
+    """By the other spelling of its accents, and inside an archive."""
+    photograph = (place / "img" / "01.jpg").read_bytes()
+    (tmp_path / unicodedata.normalize("NFD", "café.jpg")).write_bytes(photograph)
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        archive.writestr("dress.jpg", photograph)
+    classifier = Classifier.load(trained[0].folder)
+    wanted = classifier(photograph)
+    for path in (tmp_path / unicodedata.normalize("NFC", "café.jpg"), tmp_path / "shop.zip" / "dress.jpg"):
+        for answers in ([classifier(path)], classifier([path, path]), list(classifier(iter([path])))):
+            assert {answer.top for answer in answers} == {wanted.top}
+            assert {answer.id for answer in answers} == {str(path)}
 
 
 def test_one_object_may_come_twice(trained: tuple[Run, Path], place: Path) -> None:

@@ -15,6 +15,9 @@ from hfc.train.heads.layers import Prediction, Standardise, Target
 class Module(Protocol):
     """What training asks of a head as a `torch.nn.Module`, which brings all of it."""
 
+    training: bool
+    """Whether it is in training mode."""
+
     def __call__(self, features: Tensor) -> Any:
         """Call `forward`."""
 
