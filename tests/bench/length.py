@@ -8,6 +8,7 @@ import itertools
 import statistics
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--leaves", type=int, default=85)
     parser.add_argument("--methods", type=_words, default=["flat", "ps-softmax", "levels+path"])
     parser.add_argument("--epochs", type=_numbers, default=[40, 0], help="0: by the rows; each length once")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all methods but linear")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args(words)
     for name, features, data in _tables(options):
@@ -53,14 +55,12 @@ def main(words: list[str]) -> None:
         lengths = sorted({epochs or fitting_epochs(rows) for epochs in options.epochs})
         for method, epochs in [("linear", 0), *itertools.product(options.methods, lengths)]:
             seeds = 1 if method == "linear" else options.seeds
-            means, took = _trained(features, data, [_settings(method, epochs, seed) for seed in range(seeds)])
+            changed = {} if method == "linear" else tomllib.loads("\n".join(options.set))
+            settings = {"method": method, "epochs": epochs, **changed}
+            means, took = _trained(features, data, [{**settings, "seed": seed} for seed in range(seeds)])
             linear = linear or took
             about = {"data": name, "rows": rows, "method": method, "by_the_rows": epochs in (0, fitting_epochs(rows))}
             say(benchmark="length", **about, **means, cpu_s=round(took, 2), times_linear=round(took / linear, 2))
-
-
-def _settings(method: str, epochs: int, seed: int) -> dict[str, object]:
-    return {"method": method, "epochs": epochs, "seed": seed}
 
 
 def _words(text: str) -> list[str]:
