@@ -49,7 +49,7 @@ def test_the_epochs_follow_the_hidden_layers_that_levels_add(method: str, place:
         config = settle(resolve(TrainConfig, {"method": method}), replace(data, hierarchy=tree), torch.device("cpu"))
         epochs.append(config.epochs)
         hidden.append(sum(isinstance(layer, nn.BatchNorm1d) for layer in build_head(config, tree, 8).modules()))
-    if method == "linear" or method == "linear+ps":
+    if method in ("linear", "linear+ps"):
         assert epochs == [13] * 4
     elif len(set(hidden)) == 1:
         assert epochs == [40] * 4
