@@ -113,7 +113,7 @@ class Classifier(FeatureClassifier):
         return answers
 
     def _alone(self, regions: Regions) -> Iterator[Answer]:
-        """Classify the one region of a table in this thread: the others of `stream` would take longer to start."""
+        """Classify the one region of a table, without the batches of `stream`."""
         crop, outcome = decode_row(regions, 0, self.crop)
         return self._of_squares(regions.id.tolist(), [outcome.failure if crop is None else crop])
 

@@ -4,7 +4,6 @@ Nested parts of the training photographs, and made-up rows that behave as featur
 """
 
 import argparse
-import itertools
 import statistics
 import tempfile
 import time
@@ -25,7 +24,7 @@ from hfc.train.evaluation import decoded, evaluate, predict
 from hfc.train.features import Features, Resident, signs
 from hfc.train.fit import fit
 from hfc.train.heads.layers import Target
-from hfc.train.settling import fitting_epochs, settle
+from hfc.train.settling import settle
 from tests.bench import cache_of, say
 
 METRICS = ("top1", "top1_macro", "nll")
@@ -49,18 +48,19 @@ def main(words: list[str]) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all methods but linear")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args(words)
+    given = tomllib.loads("\n".join(options.set))
+    others = [(method, options.seeds, options.epochs, given) for method in options.methods]
     for name, features, data in _tables(options):
         linear = 0.0
         rows = len(data.rows["train"])
-        lengths = sorted({epochs or fitting_epochs(rows) for epochs in options.epochs})
-        for method, epochs in [("linear", 0), *itertools.product(options.methods, lengths)]:
-            seeds = 1 if method == "linear" else options.seeds
-            changed = {} if method == "linear" else tomllib.loads("\n".join(options.set))
-            settings = {"method": method, "epochs": epochs, **changed}
-            means, took = _trained(features, data, [{**settings, "seed": seed} for seed in range(seeds)])
-            linear = linear or took
-            about = {"data": name, "rows": rows, "method": method, "by_the_rows": epochs in (0, fitting_epochs(rows))}
-            say(benchmark="length", **about, **means, cpu_s=round(took, 2), times_linear=round(took / linear, 2))
+        for method, seeds, lengths, changed in [("linear", 1, [0], {}), *others]:
+            own = settle(resolve(TrainConfig, {"method": method}), data, features.device).epochs
+            for epochs in sorted({length or own for length in lengths}):
+                settings = {"method": method, "epochs": epochs, **changed}
+                means, took = _trained(features, data, [{**settings, "seed": seed} for seed in range(seeds)])
+                linear = linear or took
+                about = {"data": name, "rows": rows, "method": method, "by_the_rows": epochs == own}
+                say(benchmark="length", **about, **means, cpu_s=round(took, 2), times_linear=round(took / linear, 2))
 
 
 def _words(text: str) -> list[str]:
